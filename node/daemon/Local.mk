@@ -1,0 +1,5 @@
+sbin_PROGRAMS += concordatd
+concordatd_SOURCES = %D%/main.c
+concordatd_LDADD = node/control/libcontrol.a node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a \
+	node/model/libmodel.a node/privacy/libprivacy.a node/config/libconfig.a \
+	$(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) $(JANSSON_LIBS) $(YAML_LIBS) -lm

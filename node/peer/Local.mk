@@ -1,0 +1,2 @@
+noinst_LIBRARIES += %D%/libpeer.a
+%C%_libpeer_a_SOURCES =

@@ -1,0 +1,2 @@
+noinst_LIBRARIES += %D%/libprivacy.a
+%C%_libprivacy_a_SOURCES =
