@@ -63,7 +63,7 @@ enum err {
 };
 
 #define MUST_CHECK __attribute__((warn_unused_result))
-#define PRINTF_LIKE(format, first) __attribute__((format(printf, format, first)))
+#define PRINTF_LIKE(text, first)   __attribute__((format(printf, text, first)))
 
 /* Detail for people: the innermost cause first, then the frames added on the way up ("while ..."). */
 struct err_info {
