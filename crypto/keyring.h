@@ -1,0 +1,82 @@
+/* The file that holds a node's wrapped keys. A slot (key file or passphrase) unlocks the key-encryption key (KEK); the KEK
+ * wraps one random data key (DEK) for each name: "node", "identity", "dataset/NAME". It stands outside LMDB, because
+ * LMDB is copy-on-write and would keep a shredded key in its free pages. Not a store for anything but 32-byte keys.
+ *
+ *     struct crypto_unlock unlock = {.how = CRYPTO_UNLOCK_KEYFILE, .path = "home/unlock.key"};
+ *     crypto_keyring_open("home/keyring", &unlock, &keyring, &info);
+ *     crypto_keyring_add(keyring, "dataset/flchain", &info);
+ *     crypto_keyring_get(keyring, "dataset/flchain", &dek);
+ *     crypto_keyring_shred(keyring, "dataset/flchain", &info);
+ *
+ * File (big-endian; written beside, fsynced, renamed, directory fsynced; mode 0600):
+ *     "CKR1" | u16 version 1 | u16 slots | node_id[16] | u64 generation
+ *     slots:    u8 kind | u8 0 | u16 0 | u32 memory_kib | u32 passes | salt[16] | nonce[12] | wrapped KEK[32] | tag[16]
+ *     u32 entries
+ *     entries:  u8 name_len | name | u32 version | nonce[12] | wrapped DEK[32] | tag[16]
+ *     HMAC-SHA256[32] over all of it, under a key derived from the KEK
+ * A slot's tag covers its parameters and the node id; an entry's tag covers node id, name and version; the last HMAC
+ * covers the set of entries, so that none can be dropped, added or swapped.
+ * What it cannot see: an older whole file put back. Shredding overwrites the old file's blocks before it forgets them, but
+ * copies elsewhere (backups, snapshots, wear levelling) live as long as their owner keeps them.
+ * Threads: calls may come from any thread; a borrowed key must not be in use when it is shredded.
+ * Limits: CRYPTO_KEYRING_ENTRIES names of 1 to CRYPTO_KEYRING_NAME bytes; one process at a time. */
+#ifndef CONCORDAT_CRYPTO_KEYRING_H
+#define CONCORDAT_CRYPTO_KEYRING_H
+
+#include "crypto/memory.h"
+#include "proto/err.h"
+#include "proto/span.h"
+
+#define CRYPTO_KEYRING_NAME       96
+#define CRYPTO_KEYRING_ENTRIES    8192
+#define CRYPTO_KEYRING_SLOTS      8
+#define CRYPTO_KEYRING_MEMORY_MIN ((uint32_t)64 << 10)  /* KiB: the floor of a passphrase slot */
+#define CRYPTO_KEYRING_MEMORY_MAX ((uint32_t)4 << 20)   /* KiB: more is refused before it is spent */
+#define CRYPTO_KEYRING_PASSES_MAX 16
+
+struct crypto_keyring;
+
+enum crypto_unlock_how {
+    CRYPTO_UNLOCK_KEYFILE,    /* path: a file of 32 to 1024 bytes, mode 0600 or narrower, ours or root's */
+    CRYPTO_UNLOCK_PASSPHRASE, /* passphrase: 1 to 1024 bytes */
+};
+
+struct crypto_unlock {
+    enum crypto_unlock_how how;
+    const char *path;
+    struct span passphrase;
+    uint32_t memory_kib; /* of a passphrase slot at creation; 0 means CRYPTO_ARGON2_MEMORY_KIB */
+};
+
+/* Makes the file, with one slot and no names. An absent key file is made with 32 random bytes and mode 0600.
+ * Errors: E_EXISTS PATH is there; E_REFUSED the key file's mode or owner; E_LIMIT Argon2 cost outside the bounds;
+ * E_USAGE, E_IO, E_DISK_FULL. On failure there is no file at PATH (a key file that was made stays). */
+MUST_CHECK enum err crypto_keyring_create(const char *path, const struct crypto_unlock *unlock, const uint8_t node_id[16],
+                                          struct crypto_keyring **ret, struct err_info *reterr);
+/* Errors: E_NOT_FOUND no such file; E_AUTH no slot opens with this key; E_CORRUPT the file is not a keyring, or some
+ * byte of it was changed; E_REFUSED the key file's mode or owner. */
+MUST_CHECK enum err crypto_keyring_open(const char *path, const struct crypto_unlock *unlock, struct crypto_keyring **ret,
+                                        struct err_info *reterr);
+void crypto_keyring_close(struct crypto_keyring *keyring);
+
+/* The id that the keyring was made for. */
+const uint8_t *crypto_keyring_node_id(const struct crypto_keyring *keyring);
+
+/* A fresh random key under NAME, durable on return.
+ * Errors: E_EXISTS; E_INVALID the name; E_LIMIT; E_IO, E_DISK_FULL. On failure nothing has changed. */
+MUST_CHECK enum err crypto_keyring_add(struct crypto_keyring *keyring, const char *name, struct err_info *reterr);
+/* ret: borrowed until the name is shredded or the keyring closed. Errors: E_NOT_FOUND. */
+MUST_CHECK enum err crypto_keyring_get(struct crypto_keyring *keyring, const char *name, const struct crypto_key **ret);
+/* When it returns E_OK the key is gone from the file and from memory.
+ * Errors: E_NOT_FOUND; E_IO, E_DISK_FULL: nothing has changed. */
+MUST_CHECK enum err crypto_keyring_shred(struct crypto_keyring *keyring, const char *name, struct err_info *reterr);
+/* Replaces all slots by one new one (another passphrase or key file); data keys stay. On failure nothing has changed. */
+MUST_CHECK enum err crypto_keyring_rewrap(struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
+                                          struct err_info *reterr);
+/* The name at INDEX in file order, NULL past the end; borrowed until the next add or shred. */
+const char *crypto_keyring_name(struct crypto_keyring *keyring, size_t index);
+
+/* Whether BYTES have the shape of a keyring file (no key needed); what the fuzzer drives. Errors: E_CORRUPT. */
+MUST_CHECK enum err crypto_keyring_check(struct span bytes);
+
+#endif
