@@ -11,7 +11,8 @@
  * Decoding refuses: another element count, a wrong type, a value outside min..max, trailing bytes, nesting deeper
  * than PROTO_CODEC_DEPTH, arrays longer than the bytes that could hold them, invalid UTF-8 in PROTO_STR, and anything
  * whose re-encoding by the same table differs in one byte (so each value has one encoding: integers are minimal).
- * Limits: PROTO_CODEC_MAX bytes a message. Threads: pure. */
+ * Limits: PROTO_CODEC_MAX bytes and PROTO_CODEC_ELEMENTS elements a message, checked before anything is allocated.
+ * Threads: pure. */
 #ifndef CONCORDAT_PROTO_CODEC_H
 #define CONCORDAT_PROTO_CODEC_H
 
@@ -19,8 +20,9 @@
 #include "proto/err.h"
 #include "proto/span.h"
 
-#define PROTO_CODEC_MAX   ((size_t)4 << 20)
-#define PROTO_CODEC_DEPTH 8
+#define PROTO_CODEC_MAX      ((size_t)4 << 20)
+#define PROTO_CODEC_DEPTH    8
+#define PROTO_CODEC_ELEMENTS 65536
 
 /* Field type and the C type of the member it fills. min..max bound integer values, byte lengths and array counts. */
 enum proto_type {
@@ -46,9 +48,9 @@ struct proto_message;
 struct proto_field {
     const char *name;
     enum proto_type type;
-    bool optional;    /* nil when absent: U64/I64/BOOL need `present`; spans absent = ptr NULL; lists absent = count 0 */
+    bool optional;    /* nil when absent: scalars and nested need `present`; spans absent = ptr NULL; lists absent = count 0 */
     size_t offset;
-    size_t present;   /* offset of a bool set when an optional non-span field is there; 0: none */
+    size_t present;   /* offset of a bool that says whether an optional field is there; 0: none */
     int64_t min;
     int64_t max;
     const struct proto_message *nested;
@@ -70,6 +72,13 @@ struct proto_message {
      .present = offsetof(type_, has_), .min = min_, .max = max_}
 #define PROTO_FIELD_NESTED(type_, member, message_)                                                \
     {.name = #member, .type = PROTO_NESTED, .offset = offsetof(type_, member), .nested = message_}
+#define PROTO_FIELD_NESTED_PRESENT(type_, member, has_, message_)                                  \
+    {.name = #member, .type = PROTO_NESTED, .optional = true, .offset = offsetof(type_, member),   \
+     .present = offsetof(type_, has_), .nested = message_}
+/* nil and the empty list differ. */
+#define PROTO_FIELD_LIST_PRESENT(type_, member, has_, message_, min_, max_)                        \
+    {.name = #member, .type = PROTO_LIST, .optional = true, .offset = offsetof(type_, member),     \
+     .present = offsetof(type_, has_), .min = min_, .max = max_, .nested = message_}
 #define PROTO_FIELD_LIST(type_, member, message_, min_, max_)                                      \
     {.name = #member, .type = PROTO_LIST, .offset = offsetof(type_, member), .min = min_, .max = max_, .nested = message_}
 #define PROTO_MESSAGE(name_, type_, fields_)                                                       \

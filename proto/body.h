@@ -1,0 +1,184 @@
+/* Bodies of the records that are plain statements: who is a member, where it listens, the charter, what a dataset
+ * looks like, where a model comes from. The licence has its own module, licence.h.
+ *
+ * Every body starts with v = 1; a higher v does not decode here and the record is kept, relayed and not acted on.
+ * Spans of a decoded body point into the bytes, lists into the arena. Threads: pure.
+ * Limits: in the tables of body.c; every body fits PROTO_RECORD_BODY_MAX or is refused by its encoder (E_LIMIT). */
+#ifndef CONCORDAT_PROTO_BODY_H
+#define CONCORDAT_PROTO_BODY_H
+
+#include "proto/record.h"
+
+#define PROTO_BODY_VERSION 1
+
+/* A council member's signature over the body without its signature list. */
+struct proto_signature {
+    struct span signer;    /* 16: node id */
+    struct span signature; /* 64: r | s */
+};
+
+/* What the council attests about a member; key = proto_record_key(name). */
+struct proto_member {
+    uint64_t v;
+    struct span node_id;        /* 16 */
+    struct span name;           /* [a-z0-9][a-z0-9-]{0,31} */
+    struct span identity_point; /* 65: uncompressed P-256, signs records */
+    struct span tls_spki;       /* 32: SHA-256 of the TLS key's SPKI */
+    struct span org;
+    struct span org_type; /* "nonprofit", "forprofit" or "government" */
+    struct span country;  /* ISO 3166-1 alpha-2 */
+    struct proto_list roles;      /* struct proto_text: node, coordinator, analyst, council, registrar */
+    uint64_t not_before;
+    uint64_t expires;
+    struct proto_list signatures; /* struct proto_signature */
+};
+
+struct proto_address {
+    uint64_t v;
+    struct span url; /* "tls+tcp://host:port" or "none" */
+    bool reverse;    /* it dials out; others do not dial it */
+};
+
+struct proto_council_seat {
+    struct span node_id; /* 16 */
+    struct span point;   /* 65 */
+};
+
+struct proto_charter {
+    uint64_t v;
+    struct span federation;    /* name */
+    struct span federation_id; /* 16 */
+    struct span root_der;      /* the federation's root certificate */
+    struct proto_list council; /* struct proto_council_seat */
+    uint64_t threshold;        /* k of the council */
+    uint64_t epoch;
+    struct span prev;             /* 16: record id of epoch - 1; none for the genesis */
+    struct proto_list signatures; /* struct proto_signature, by the council of epoch - 1 */
+};
+
+/* One published column: the schema after de-identification, never a value of a row. */
+struct proto_dataset_column {
+    struct span name;
+    uint64_t type; /* enum proto_column_type of schema.h */
+    bool has_bounds;
+    double min;
+    double max;
+    struct proto_list values; /* struct proto_text: the public categories */
+    struct span ucum;         /* none when absent */
+    struct span code;         /* none when absent */
+    bool public_values;       /* false: keys are private and thresholded when grouped */
+};
+
+struct proto_dataset {
+    uint64_t v;
+    struct span name;
+    struct span version;
+    struct span title;
+    struct span unit; /* name of the privacy-unit column; none: each row is a unit */
+    uint64_t max_rows_per_unit;
+    uint64_t size; /* declared by a person, never counted */
+    struct span schema_hash; /* 32 */
+    struct proto_list columns; /* struct proto_dataset_column */
+};
+
+struct proto_model_participant {
+    struct span node; /* 16 */
+    struct span org;
+    uint64_t epsilon_u; /* millionths, rounded up */
+    uint64_t rounds;    /* in how many rounds its update was accepted */
+};
+
+struct proto_model_licence {
+    struct span record_id; /* 16: the licence record that allowed the training */
+};
+
+struct proto_model {
+    uint64_t v;
+    struct span name; /* the model's id, text */
+    struct span job;
+    struct span dataset;
+    struct span task;
+    uint64_t round;
+    struct span weights; /* 32: SHA-256 */
+    uint64_t size;
+    struct proto_list licences;     /* struct proto_model_licence */
+    struct proto_list participants; /* struct proto_model_participant */
+    uint64_t epsilon_u;             /* millionths, rounded up; 0 with delta 0: trained without a guarantee */
+    uint64_t delta_e12;
+    struct span unit;              /* "patient column" or "row" */
+    struct proto_list obligations; /* struct proto_text: united over all parents */
+    struct span spdx;
+    uint64_t release; /* enum proto_release of licence.h */
+    struct span metrics; /* JSON of released metrics only */
+    uint64_t created;
+};
+
+/* Withdrawal of somebody else's key by k of the council. The issuer itself withdraws by a FINAL version of its own. */
+struct proto_revoke {
+    uint64_t v;
+    struct span issuer; /* 16 */
+    struct span key;    /* 16 */
+    struct span reason;
+    uint64_t effective_at;
+    struct proto_list signatures; /* struct proto_signature */
+};
+
+/* A signed head of a node's own log: "audit", "ledger" or a partition's name. */
+struct proto_head {
+    uint64_t v;
+    struct span stream;
+    uint64_t seq;
+    struct span hash; /* 32 */
+};
+
+/* What a requester's people may do, for which purpose. Org type and country come from MEMBER, never from here. */
+struct proto_project {
+    uint64_t v;
+    struct span name;
+    uint64_t permission;       /* DUO number */
+    struct proto_list diseases; /* struct proto_text */
+    uint64_t research;          /* bits of enum proto_research */
+    bool commercial;
+    struct span ethics_ref; /* none when absent */
+    uint64_t ethics_expires;
+    struct proto_list recipients;  /* struct proto_text */
+    struct proto_list obligations; /* struct proto_text: accepted */
+    struct proto_list people;      /* struct proto_text */
+    uint64_t ends;
+};
+
+#define PROTO_BODIES(X)                                                                            \
+    X(member)                                                                                      \
+    X(address)                                                                                     \
+    X(charter)                                                                                     \
+    X(dataset)                                                                                     \
+    X(model)                                                                                       \
+    X(revoke)                                                                                      \
+    X(head)                                                                                        \
+    X(project)
+
+/* proto_member_encode, proto_member_decode, ...: encode appends to OUT (E_LIMIT, E_NO_MEMORY);
+ * decode refuses all that codec.h refuses, another v (E_UNSUPPORTED), and values that contradict each other (E_INVALID). */
+#define X(name)                                                                                    \
+    MUST_CHECK enum err proto_##name##_encode(const struct proto_##name *body, struct buf *out,    \
+                                              struct err_info *reterr);                            \
+    MUST_CHECK enum err proto_##name##_decode(struct span bytes, struct arena *arena,              \
+                                              struct proto_##name *ret, struct err_info *reterr);
+PROTO_BODIES(X)
+#undef X
+
+/* The bytes that a council member signs: the body with an empty signature list.
+ * Domains for crypto_envelope_sign: */
+#define PROTO_MEMBER_DOMAIN  "concordat1-member"
+#define PROTO_CHARTER_DOMAIN "concordat1-charter"
+#define PROTO_REVOKE_DOMAIN  "concordat1-revoke"
+MUST_CHECK enum err proto_member_signed(const struct proto_member *body, struct buf *out, struct err_info *reterr);
+MUST_CHECK enum err proto_charter_signed(const struct proto_charter *body, struct buf *out, struct err_info *reterr);
+MUST_CHECK enum err proto_revoke_signed(const struct proto_revoke *body, struct buf *out, struct err_info *reterr);
+
+/* Threshold k for a council of n: 1, 2, 2, then floor(2n/3) + 1. */
+uint64_t proto_charter_threshold(size_t council);
+bool proto_name_valid(struct span name);         /* [a-z0-9][a-z0-9-]{0,31}: a member */
+bool proto_dataset_name_valid(struct span name); /* [a-z0-9][a-z0-9._-]{0,63} */
+
+#endif

@@ -1,0 +1,210 @@
+/* The licence decision: may this request be answered under this licence, and if not, which clause says no?
+ *
+ * Pure and total: the same values give the same verdict, reason and clauses on every node, so peers and auditors can
+ * repeat it. Default deny; one failing clause refutes a grant, DENY beats HOLD beats PERMIT; an absent attribute that a
+ * clause needs fails that clause; what is unknown denies. The ledger (is the budget left?) is a second gate of the
+ * caller, after this one. All times and identities are the caller's: org, org_type and country come from the
+ * requester's MEMBER record, never from what it says of itself.
+ *
+ *     struct proto_decision decision;                                    // about 30 KB
+ *     proto_policy_decide(&request, &record, licence, forked, ontology, &decision);
+ *     if (decision.verdict == PROTO_DENY) { refuse(proto_reason_name(decision.reason)); }
+ *
+ * Threads: pure, no allocation. Limits: PROTO_POLICY_CLAUSES. Procedure: reference agreements, section 3. */
+#ifndef CONCORDAT_PROTO_POLICY_H
+#define CONCORDAT_PROTO_POLICY_H
+
+#include "proto/duo.h"
+#include "proto/licence.h"
+#include "proto/ontology.h"
+#include "proto/spdx.h"
+
+/* Stable reason codes: X(NAME, error code of a refusal, text for people). Never renumber meaning, never rename. */
+#define PROTO_REASONS(X)                                                                           \
+    X(NONE, E_OK, "nothing stands against it")                                                     \
+    X(BAD_REQUEST, E_REFUSED, "the request is malformed")                                          \
+    X(FORKED, E_REFUSED, "the data holder signed two versions of the licence")                     \
+    X(NO_LICENSE, E_REFUSED, "the dataset has no licence")                                         \
+    X(REVOKED, E_REFUSED, "the licence was withdrawn")                                             \
+    X(EXPIRED, E_REFUSED, "the licence has expired")                                               \
+    X(NOT_YET, E_REFUSED, "the licence is not yet in force")                                       \
+    X(UNSUPPORTED_VERSION, E_REFUSED, "the licence is in a version that this node does not know")  \
+    X(LICENSE_INVALID, E_REFUSED, "the licence contradicts itself")                                \
+    X(RECIPIENT, E_REFUSED, "the institution is not among the recipients")                         \
+    X(GEOGRAPHY, E_REFUSED, "a country lies outside the licence's geography")                      \
+    X(PURPOSE, E_REFUSED, "the purpose is not permitted")                                          \
+    X(ACTION, E_REFUSED, "the kind of question is not permitted")                                  \
+    X(COLUMNS, E_REFUSED, "a column is not permitted")                                             \
+    X(SITES, E_REFUSED, "too few institutions take part")                                          \
+    X(FINETUNE, E_REFUSED, "fine-tuning is not permitted as asked")                                \
+    X(OBLIGATIONS, E_REFUSED, "a duty has not been accepted")                                      \
+    X(NOISE, E_REFUSED, "the request asks for less noise than the licence demands")                \
+    X(BUDGET, E_BUDGET_EXHAUSTED, "the privacy budget does not cover it")                          \
+    X(HOLD, E_APPROVAL, "a person must approve it")                                                \
+    X(UNKNOWN_TERM, E_REFUSED, "a disease is not in the ontology")                                 \
+    X(UNSUPPORTED, E_UNSUPPORTED, "this version cannot honour it")                                 \
+    X(SCHEMA, E_SCHEMA, "the site's schema differs")                                               \
+    X(RATE, E_BUSY, "too many requests")                                                           \
+    X(SUSPENDED, E_REFUSED, "the dataset is suspended by its operator")                            \
+    X(MISSING_INSTITUTION, E_REFUSED, "the request does not say for which institution")            \
+    X(MISSING_ORG_TYPE, E_REFUSED, "the requester's kind of organisation is not known")            \
+    X(MISSING_COMMERCIAL, E_REFUSED, "the request does not say whether it is commercial")          \
+    X(MISSING_COUNTRY, E_REFUSED, "a country is not known")                                        \
+    X(MISSING_PERSON, E_REFUSED, "the request does not say who asks")                              \
+    X(MISSING_PROJECT, E_REFUSED, "the request belongs to no project")                             \
+    X(MISSING_PURPOSE, E_REFUSED, "the request states no purpose")                                 \
+    X(MISSING_DISEASE, E_REFUSED, "the request names no disease")                                  \
+    X(MISSING_RESEARCH, E_REFUSED, "the request does not say which kind of research it is")        \
+    X(MISSING_ETHICS, E_REFUSED, "the request names no valid ethics approval")                     \
+    X(MISSING_EPSILON, E_REFUSED, "the request states no epsilon")                                 \
+    X(MODIFIER_UNKNOWN, E_REFUSED, "a modifier of the licence cannot be evaluated")                \
+    X(MODIFIER_RS, E_REFUSED, "this kind of research is not permitted")                            \
+    X(MODIFIER_NMDS, E_REFUSED, "methods research is not permitted")                               \
+    X(MODIFIER_GSO, E_REFUSED, "only genetic studies are permitted")                               \
+    X(MODIFIER_NPUNCU, E_REFUSED, "only non-commercial use by non-profit organisations")           \
+    X(MODIFIER_PUB, E_REFUSED, "publication of the results has not been accepted")                 \
+    X(MODIFIER_COL, E_REFUSED, "collaboration has not been accepted")                              \
+    X(MODIFIER_IRB, E_REFUSED, "the ethics approval has expired")                                  \
+    X(MODIFIER_GS, E_REFUSED, "a country lies outside the permitted region")                       \
+    X(MODIFIER_MOR, E_REFUSED, "the moratorium has no valid date")                                 \
+    X(MODIFIER_TS, E_REFUSED, "the time limit on use has passed")                                  \
+    X(MODIFIER_US, E_REFUSED, "the person is not among the approved users")                        \
+    X(MODIFIER_PS, E_REFUSED, "the project is not among the approved projects")                    \
+    X(MODIFIER_IS, E_REFUSED, "the institution is not among the approved institutions")            \
+    X(MODIFIER_RTN, E_REFUSED, "return of the results has not been accepted")                      \
+    X(MODIFIER_CC, E_REFUSED, "clinical care is not covered")                                      \
+    X(MODIFIER_NPOA, E_REFUSED, "ancestry research is prohibited")                                 \
+    X(MODIFIER_NPU, E_REFUSED, "for-profit organisations are excluded")                            \
+    X(MODIFIER_NCU, E_REFUSED, "commercial use is excluded")                                       \
+    X(LICENSE_NONE, E_REFUSED, "the data carry no licence that allows training")                   \
+    X(LICENSE_UNKNOWN, E_APPROVAL, "nobody has read this data licence yet")                        \
+    X(LICENSE_SYNTAX, E_REFUSED, "the data licence does not parse")                                \
+    X(LICENSE_NONCOMMERCIAL, E_REFUSED, "the data licence excludes commercial use")                \
+    X(LICENSE_NONPRIVATE, E_REFUSED, "a model trained without privacy stays with its participants")\
+    X(LICENSE_RELEASE, E_REFUSED, "the data licences leave no licence for the model")
+
+enum proto_reason {
+#define X(name, err, text) PROTO_REASON_##name,
+    PROTO_REASONS(X)
+#undef X
+        PROTO_REASON_TOTAL,
+};
+const char *proto_reason_name(enum proto_reason reason); /* "PURPOSE" */
+const char *proto_reason_text(enum proto_reason reason);
+enum err proto_reason_err(enum proto_reason reason); /* its exit code is proto_err_exit of this */
+bool proto_reason_by_name(const char *name, enum proto_reason *ret);
+
+/* Kinds of research that a request declares: X(NAME, text) in bit order */
+#define PROTO_RESEARCH_TYPES(X)                                                                    \
+    X(METHODS, "methods")                                                                          \
+    X(ANCESTRY, "ancestry")                                                                        \
+    X(GENETIC, "genetic")                                                                          \
+    X(DRUGDEV, "drugdev")                                                                          \
+    X(CONTROL_SET, "control-set")                                                                  \
+    X(AGE_CATEGORY, "ageCat")                                                                      \
+    X(SEX_CATEGORY, "sexCat")                                                                      \
+    X(POPULATION_GROUP, "popGroup")                                                                \
+    X(SENSITIVE, "sensitive") /* vulnerable groups, stigmatised conditions: always a person's decision */
+
+enum proto_research {
+#define X(name, text) PROTO_RESEARCH_##name,
+    PROTO_RESEARCH_TYPES(X)
+#undef X
+        PROTO_RESEARCH_TOTAL,
+};
+#define PROTO_RESEARCH_BIT(type) (UINT64_C(1) << (type))
+const char *proto_research_name(enum proto_research type);
+bool proto_research_by_name(struct span name, enum proto_research *ret);
+
+enum proto_verdict {
+    PROTO_PERMIT,
+    PROTO_HOLD,
+    PROTO_DENY,
+};
+const char *proto_verdict_name(enum proto_verdict verdict); /* "PERMIT", "HOLD", "DENY" */
+
+/* NULL text, zero count or zero number: absent. */
+struct proto_request {
+    const char *requester_node;
+    const char *institution;
+    const char *org_type;
+    bool commercial_known;
+    bool commercial;
+    const char *country;
+    const char *person;
+    const char *project;
+    uint64_t permission; /* DUO number, the most specific purpose; PROTO_DUO_MDS: methods development alone */
+    const char *const *diseases;
+    size_t disease_count;
+    bool research_known;
+    uint64_t research; /* PROTO_RESEARCH_BITs */
+    const char *ethics_ref;
+    int64_t ethics_expires;
+    const char *const *accepted; /* obligations */
+    size_t accepted_count;
+    uint64_t actions; /* PROTO_ACTION_BITs; all must be granted */
+    const char *const *columns;
+    size_t column_count;
+    double epsilon; /* 0: absent; queries then take min(0.5, cap) */
+    double delta;   /* 0: absent; the licence's */
+    uint64_t charge_nano; /* what the caller computed for epsilon and delta; copied into the decision */
+    uint64_t sites; /* institutions in the signed manifest of the question or round */
+    const char *const *site_countries;
+    size_t site_country_count;
+    bool secure;     /* asks for secure aggregation */
+    bool nonprivate; /* a job without noise */
+    int64_t now;
+    uint64_t rounds; /* of a job */
+};
+
+enum proto_clause_result {
+    PROTO_CLAUSE_PASS,
+    PROTO_CLAUSE_FAIL,
+    PROTO_CLAUSE_NEEDED, /* an attribute or a person's approval is wanted */
+};
+
+struct proto_clause {
+    char clause[40];   /* "permission", "modifier GS", ... */
+    char expected[80]; /* what would make it pass */
+    enum proto_clause_result result;
+    enum proto_reason reason;
+    int grant; /* -1: dataset-wide */
+};
+
+/* A duty that an answer or model carries. Spans point into the licence or at constants. */
+struct proto_duty {
+    struct span id;
+    struct span when;
+    struct span text;
+};
+
+#define PROTO_POLICY_CLAUSES 192
+#define PROTO_POLICY_DUTIES  40
+
+struct proto_decision {
+    enum proto_verdict verdict;
+    enum proto_reason reason; /* the first failing clause; HOLD's; or NONE */
+    int grant;                /* the grant that permits, -1 none */
+    struct proto_clause clauses[PROTO_POLICY_CLAUSES];
+    size_t clause_count;
+    struct proto_duty duties[PROTO_POLICY_DUTIES];
+    size_t duty_count;
+    uint64_t charge_nano;   /* what the ledger must admit; 0 when denied or when the grant asks for no noise */
+    uint64_t epsilon_u;     /* the epsilon that is granted, millionths rounded up; the default where none was asked */
+    uint64_t delta_e12;
+    uint64_t epsilon_total_u; /* of the dataset's one budget, with its delta */
+    uint64_t budget_delta_e12;
+    uint64_t min_cohort;
+    enum proto_release release; /* of a model: the narrower of grant and data licence */
+};
+
+/* RECORD NULL: the dataset has no licence record. LICENCE NULL: its body was not understood. ONTOLOGY may be NULL.
+ * LICENCE must stay valid while DECISION's duties are used. */
+void proto_policy_decide(const struct proto_request *request, const struct proto_record *record,
+                         const struct proto_licence *licence, bool forked, const struct proto_ontology *ontology,
+                         struct proto_decision *ret);
+
+/* The terms that every question under a licence shares: the dataset's budget. false: no grant asks for noise. */
+bool proto_policy_budget(const struct proto_licence *licence, uint64_t *ret_epsilon_total_u, uint64_t *ret_delta_e12);
+
+#endif
