@@ -1,0 +1,106 @@
+/* node.yaml: what one node is and how it runs. Read at start and on SIGHUP, written by `init` and
+ * `sandbox create`.
+ *
+ *     node: alpha                       # required, as is org
+ *     org: alpha
+ *     org_type: nonprofit               # nonprofit | forprofit | government
+ *     country: DE
+ *     federation: demo
+ *     listen: tls+tcp://127.0.0.1:7101  # or none: a site that only dials out
+ *     advertise: tls+tcp://alpha.example:7101    # default: listen
+ *     unlock: keyfile:keyfile           # keyfile:PATH (relative to the home) | passphrase |
+ * credential:NAME commercial: false                 # absent: unknown, and clauses that need it
+ * refuse seeds: ["tls+tcp://127.0.0.1:7102"] people:
+ *       - {user: root, id: operator, roles: [operator, analyst]}
+ *       - {uid: 1000, id: ada, roles: [analyst]}
+ *     release_tick_ms: 50
+ *     log_level: info
+ *     limits: {scan_threads: 0, query_timeout_ms: 30000, requests_per_minute: 600, connections:
+ * 128}
+ *
+ * The home is not part of it: paths are relative to the directory that holds the file.
+ * Threads: read-only once read. Memory: lists and strings belong to the structure's arena. */
+#ifndef CONCORDAT_NODE_CONFIG_NODE_H
+#define CONCORDAT_NODE_CONFIG_NODE_H
+
+#include "proto/alloc.h"
+#include "proto/err.h"
+
+#define CONFIG_NODE_SEEDS_MAX  64
+#define CONFIG_NODE_PEOPLE_MAX 256
+
+enum config_role {
+    CONFIG_ROLE_OPERATOR = 1 << 0,
+    CONFIG_ROLE_COORDINATOR = 1 << 1,
+    CONFIG_ROLE_ANALYST = 1 << 2,
+    CONFIG_ROLE_AUDITOR = 1 << 3,
+};
+
+enum config_log_level {
+    CONFIG_LOG_ERROR,
+    CONFIG_LOG_WARN,
+    CONFIG_LOG_INFO,
+    CONFIG_LOG_DEBUG,
+};
+
+struct config_person {
+    bool has_uid;
+    uint64_t uid;     /* one of uid and user is given */
+    const char *user; /* a Unix user name, or NULL */
+    const char *id;
+    unsigned roles; /* bits of enum config_role */
+};
+
+struct config_seeds {
+    const char **items;
+    size_t count;
+};
+
+struct config_limits {
+    uint64_t scan_threads; /* 0: one a core */
+    uint64_t query_timeout_ms;
+    uint64_t requests_per_minute; /* of one peer */
+    uint64_t connections;
+    uint64_t message_bytes;
+    uint64_t map_bytes; /* of node.mdb */
+};
+
+struct config_node {
+    char node[65];
+    char org[65];
+    char org_type[12];
+    char country[3];
+    char federation[33];
+    char listen[256]; /* "tls+tcp://HOST:PORT" or "none" */
+    char advertise[256];
+    char unlock[256];
+    bool has_commercial;
+    bool commercial;
+    struct config_seeds seeds;
+    struct config_person *people;
+    size_t person_count;
+    uint64_t release_tick_ms; /* times of answers are rounded up to it */
+    enum config_log_level log_level;
+    struct config_limits limits;
+    struct arena arena;
+};
+
+/* Sets every default; reading starts from it, and so do the writers of a new home. */
+void config_node_defaults(struct config_node *node);
+/* Errors: E_INVALID with the text "people[0].roles: ...". */
+MUST_CHECK enum err config_node_check(const struct config_node *node, struct err_info *reterr);
+/* Writes PATH whole (a new file, synced, then renamed), mode 0600; it reads back equal.
+ * Errors: E_INVALID when NODE does not pass the check; E_IO, E_DISK_FULL; E_NO_MEMORY. On failure
+ * the old file is intact. */
+MUST_CHECK enum err config_node_write(const char *path, const struct config_node *node,
+                                      struct err_info *reterr);
+/* The same text into a buffer. */
+MUST_CHECK enum err config_node_format(const struct config_node *node, struct buf *ret);
+void config_node_fini(struct config_node *node);
+
+/* Splits "tls+tcp://HOST:PORT"; a host in brackets is an IPv6 address and is returned without them.
+ * False when it has another form. */
+bool config_url_split(const char *url, char host[254], uint16_t *ret_port);
+const char *config_role_name(enum config_role role);
+
+#endif

@@ -1,0 +1,41 @@
+/* The files that people write, read into structures: dataset manifests, training jobs and
+ * node.yaml. Each is a table of typed rows (name, type, range, required, offset) over one YAML
+ * document; what a file means is checked by proto/manifest and proto/job.
+ *
+ *     struct config_node node = {0};
+ *     enum err err = config_yaml_node("/srv/a/node.yaml", &node, reterr);   //
+ * "/srv/a/node.yaml:7:3: listen: ..." config_node_fini(&node);
+ *
+ * Every refusal is E_INVALID or E_UNSUPPORTED and its text starts with file:line:column. Unknown
+ * and repeated keys, aliases, anchors, tags, more than one document, and what exceeds CONFIG_YAML_*
+ * are refused. Threads: none shared; call from any. */
+#ifndef CONCORDAT_NODE_CONFIG_YAML_H
+#define CONCORDAT_NODE_CONFIG_YAML_H
+
+#include "proto/job.h"
+#include "proto/manifest.h"
+#include "node/config/node.h"
+
+#define CONFIG_YAML_BYTES_MAX ((size_t)1 << 20)
+#define CONFIG_YAML_DEPTH_MAX 16
+#define CONFIG_YAML_NODES_MAX 50000
+
+/* RET is zeroed by the caller and freed by it with ..._fini, also on failure.
+ * Errors: E_NOT_FOUND, E_IO the file; E_INVALID, E_UNSUPPORTED its contents; E_LIMIT its size;
+ * E_NO_MEMORY. */
+MUST_CHECK enum err config_yaml_manifest(const char *path, struct proto_manifest *ret,
+                                         struct err_info *reterr);
+MUST_CHECK enum err config_yaml_job(const char *path, struct proto_job *ret,
+                                    struct err_info *reterr);
+MUST_CHECK enum err config_yaml_node(const char *path, struct config_node *ret,
+                                     struct err_info *reterr);
+
+/* The same from bytes; NAME stands for the file in texts. */
+MUST_CHECK enum err config_yaml_manifest_bytes(struct span bytes, const char *name,
+                                               struct proto_manifest *ret, struct err_info *reterr);
+MUST_CHECK enum err config_yaml_job_bytes(struct span bytes, const char *name,
+                                          struct proto_job *ret, struct err_info *reterr);
+MUST_CHECK enum err config_yaml_node_bytes(struct span bytes, const char *name,
+                                           struct config_node *ret, struct err_info *reterr);
+
+#endif

@@ -1,0 +1,104 @@
+/* A training job as a person declares it. It carries no code. YAML is its syntax
+ * (node/config/yaml.h); node/train reads this.
+ *
+ *     struct proto_job job = {0};
+ *     enum err err = config_yaml_job(path, &job, reterr);    // fills defaults and checks
+ *     ...
+ *     proto_job_fini(&job);
+ *
+ * Threads: read-only once checked. Memory: lists and strings belong to job.arena. */
+#ifndef CONCORDAT_PROTO_JOB_H
+#define CONCORDAT_PROTO_JOB_H
+
+#include "proto/manifest.h"
+
+#define PROTO_JOB_FEATURES_MAX 256
+#define PROTO_JOB_ROUNDS_MAX   10000
+#define PROTO_JOB_SITES_MAX    64
+
+enum proto_task {
+    PROTO_TASK_TABULAR_CLASSIFICATION,
+    PROTO_TASK_TABULAR_REGRESSION,
+    PROTO_TASK_TOKEN_CLASSIFICATION,
+    PROTO_TASK_SEQUENCE_CLASSIFICATION,
+    PROTO_TASK_MASKED_LM,
+    PROTO_TASK_COUNT
+};
+
+enum proto_tune {
+    PROTO_TUNE_FULL,
+    PROTO_TUNE_LORA,
+    PROTO_TUNE_FFA_LORA,
+};
+
+enum proto_aggregation {
+    PROTO_FEDAVG,
+    PROTO_FEDADAM,
+    PROTO_FEDPROX,
+    PROTO_SCAFFOLD,
+};
+
+enum proto_missing {
+    PROTO_MISSING_DROP,
+    PROTO_MISSING_MIDPOINT,
+};
+
+struct proto_job {
+    char name[65];
+    enum proto_task task;
+    char dataset[65];
+    char purpose[32]; /* "DUO:0000042" or "GRU"; "" when the project says it */
+    struct proto_text_list diseases;
+    char project[65];
+
+    bool has_model;
+    char base[65]; /* encoders only */
+    enum proto_tune tune;
+    bool has_lora;
+    uint64_t lora_rank;
+    double lora_alpha;
+    struct proto_text_list lora_targets;
+
+    struct proto_text_list features; /* tabular only */
+    char target[PROTO_NAME_SIZE];
+    enum proto_missing missing;
+
+    uint64_t rounds;      /* default 10 */
+    uint64_t epochs;      /* per round, default 1 */
+    uint64_t batch;       /* default 16 for encoders, 256 for tabular */
+    double learning_rate; /* default 5e-4 for encoders, 2.0 for tabular */
+    double warmup;
+    double weight_decay;
+    uint64_t max_length;
+
+    enum proto_aggregation method;
+    double server_momentum;
+
+    uint64_t min_sites;           /* institutions; default 1 */
+    struct proto_text_list sites; /* empty: all that hold the dataset */
+    uint64_t round_timeout_ms;
+
+    bool has_privacy;
+    double epsilon;
+    double delta;
+    double clip;
+    bool secure_aggregation;
+
+    double eval_split;
+    uint64_t eval_every; /* 0: never */
+    uint64_t early_stop; /* evaluations without improvement; 0: off */
+    double eval_share;   /* part of epsilon that evaluation may use, default 0.1 */
+
+    struct arena arena;
+};
+
+/* Fills the defaults that depend on the task and checks the whole. The text starts with the field's
+ * path ("privacy.epsilon: ..."). Errors: E_INVALID; E_UNSUPPORTED for a task, method, tuning or
+ * secure aggregation that this version cannot run. */
+MUST_CHECK enum err proto_job_check(struct proto_job *job, struct err_info *reterr);
+void proto_job_fini(struct proto_job *job);
+
+const char *proto_task_name(enum proto_task task);
+const char *proto_aggregation_name(enum proto_aggregation method);
+
+#endif

@@ -1,0 +1,169 @@
+/* The query tree: what a SQL text means, first as parsed (names and literals), then as bound to a
+ * published schema (columns, numbers, category codes), and its canonical form, the same for every
+ * wording of the same question. It reads no rows.
+ *
+ *     struct proto_query query = {0};
+ *     enum err err = proto_sql_parse(text, &query, reterr);
+ *     if (!err) { err = proto_query_bind(&query, &schema, reterr); }
+ *     if (!err) { err = proto_query_canonical(&query, &bytes); }       // hash these, sign these
+ *     ...
+ *     proto_query_fini(&query);
+ *
+ * The bound WHERE is in negation normal form without NOT: SQL's three-valued logic then needs no
+ * third value, because AND and OR are monotone and only TRUE selects a row. So a leaf on a missing
+ * value is simply false, except IS NULL. Operators of a bound tree, by the type of the leaf's
+ * column: AND OR            left and right; balanced, so the depth is logarithmic in the number of
+ * operands, plus the nesting TRUE FALSE        constants; only as the whole tree EQ NE LT LE GT GE
+ * numbers[0]; integer, real, date (days since 1970-01-01). Of integers and dates only EQ NE LE GE,
+ * integral IN NOT_IN         numbers[count], ascending, count >= 2, for integer, real, date; only
+ * IN, codes[count], ascending, count >= 1, for category (index of the value) and boolean (0, 1)
+ *     IS_NULL, IS_NOT_NULL   every column but text and the privacy unit
+ * A literal that is no declared value of a category is folded away: `=` to FALSE, `<>` to IS NOT
+ * NULL.
+ *
+ * Limits: PROTO_QUERY_*. Threads: a bound query is read-only. Memory: all of it belongs to
+ * query.arena. */
+#ifndef CONCORDAT_PROTO_QUERY_H
+#define CONCORDAT_PROTO_QUERY_H
+
+#include "proto/schema.h"
+
+#define PROTO_QUERY_TEXT_MAX     16384 /* bytes of SQL */
+#define PROTO_QUERY_ITEMS_MAX    16
+#define PROTO_QUERY_GROUPS_MAX   4
+#define PROTO_QUERY_CELLS_MAX    4096
+#define PROTO_QUERY_NODES_MAX    1024
+#define PROTO_QUERY_LITERALS_MAX 2048
+#define PROTO_QUERY_DEPTH_MAX    64
+
+enum proto_aggregate {
+    PROTO_AGG_GROUP, /* not an aggregate: a group column in the select list */
+    PROTO_AGG_COUNT_ROWS,
+    PROTO_AGG_COUNT_UNITS, /* COUNT(DISTINCT unit) */
+    PROTO_AGG_COUNT,       /* COUNT(column): rows with a value */
+    PROTO_AGG_SUM,
+    PROTO_AGG_AVG,
+    /* Parsed, and refused by proto_query_bind in this version. */
+    PROTO_AGG_VAR,
+    PROTO_AGG_STDDEV,
+    PROTO_AGG_MIN,
+    PROTO_AGG_MAX,
+    PROTO_AGG_MEDIAN,
+    PROTO_AGG_QUANTILE,
+    PROTO_AGG_HISTOGRAM,
+    PROTO_AGG_CORR,
+    PROTO_AGG_LINREG,
+    PROTO_AGG_SURVIVAL,
+    PROTO_AGG_KINDS
+};
+
+enum proto_op {
+    PROTO_OP_TRUE,
+    PROTO_OP_FALSE,
+    PROTO_OP_AND,
+    PROTO_OP_OR,
+    PROTO_OP_NOT,
+    PROTO_OP_EQ,
+    PROTO_OP_NE,
+    PROTO_OP_LT,
+    PROTO_OP_LE,
+    PROTO_OP_GT,
+    PROTO_OP_GE,
+    PROTO_OP_BETWEEN,
+    PROTO_OP_IN,
+    PROTO_OP_NOT_IN,
+    PROTO_OP_IS_NULL,
+    PROTO_OP_IS_NOT_NULL,
+    PROTO_OP_COLUMN, /* a bare boolean column; parsed trees only */
+};
+
+enum proto_literal_kind {
+    PROTO_LITERAL_NULL,
+    PROTO_LITERAL_NUMBER,
+    PROTO_LITERAL_TEXT,
+    PROTO_LITERAL_BOOLEAN,
+};
+
+struct proto_literal {
+    enum proto_literal_kind kind;
+    double number;    /* also 0 and 1 of a boolean */
+    const char *text; /* a number as it was written, a string without quotes, "true", "false" */
+    size_t at;        /* its character in the SQL, from 1 */
+};
+
+struct proto_predicate {
+    enum proto_op op;
+    uint16_t depth;
+    size_t at; /* its character in the SQL, from 1; 0 where folding made the node */
+    struct proto_predicate *left;
+    struct proto_predicate *right;
+    /* Leaf as parsed. */
+    char column_name[PROTO_NAME_SIZE];
+    struct proto_literal *literals;
+    size_t literal_count;
+    /* Leaf as bound. */
+    int column;
+    double *numbers;
+    int32_t *codes;
+    size_t count;
+};
+
+struct proto_query_item {
+    enum proto_aggregate kind;
+    size_t at;
+    char column_name[PROTO_NAME_SIZE]; /* "" for COUNT(*) */
+    int column;                        /* bound; -1 for COUNT(*) */
+    int group;  /* bound; of PROTO_AGG_GROUP: index into group_columns; else -1 */
+    double min; /* bound; of SUM and AVG: the declared bounds, 0 and 1 for a boolean */
+    double max;
+    char label[80]; /* AS name, else sex, count, count_age, units, sum_age, avg_age */
+    bool has_label; /* the label was given */
+};
+
+struct proto_query {
+    char dataset[65];
+    struct proto_query_item
+        items[PROTO_QUERY_ITEMS_MAX]; /* the select list in its order, group columns among them */
+    size_t item_count;
+    char group_names[PROTO_QUERY_GROUPS_MAX][PROTO_NAME_SIZE];
+    size_t group_at[PROTO_QUERY_GROUPS_MAX];
+    int group_columns[PROTO_QUERY_GROUPS_MAX];  /* bound; public categories and booleans */
+    size_t group_sizes[PROTO_QUERY_GROUPS_MAX]; /* bound; number of values of each */
+    size_t group_count;
+    struct proto_predicate *where; /* NULL: every row */
+    size_t cells; /* bound; product of the group sizes, 1 without GROUP BY; the last group column
+                     varies fastest */
+    uint64_t actions; /* bound; bits 1 << PROTO_ACTION_* of proto/licence.h */
+    bool bound;
+    const struct proto_schema *schema; /* bound; borrowed, must outlive the query */
+    struct arena arena;
+    size_t nodes; /* counted while parsing */
+    size_t literals;
+};
+
+/* Binds names and literals to the published SCHEMA, which must outlive QUERY. A column may be
+ * misspelt: the text then proposes the nearest name. Errors, all with "at character N": E_SCHEMA no
+ * such column; E_QUERY a type or shape that cannot be; E_UNSUPPORTED an aggregate, grouping or
+ * filter that this version cannot honour; E_LIMIT too many cells. On failure QUERY may only be
+ * freed. */
+MUST_CHECK enum err proto_query_bind(struct proto_query *query, const struct proto_schema *schema,
+                                     struct err_info *reterr);
+
+/* Appends the canonical form of a bound query, itself SQL that parses and binds to the same
+ * canonical form: AND and OR flattened, their operands sorted and unrepeated, BETWEEN as >= and <=,
+ * IN sorted and unrepeated, NOT pushed to the leaves and away. Labels are not part. Errors: E_LIMIT
+ * (RET is full), E_NO_MEMORY. */
+MUST_CHECK enum err proto_query_canonical(const struct proto_query *query, struct buf *ret);
+
+/* Value of group column GROUP (index into group_columns) in cell CELL, as it is printed: a
+ * category's value, "false", "true". */
+const char *proto_query_cell_value(const struct proto_query *query, size_t cell, size_t group);
+/* Its code: index of the category's value; 0 or 1 of a boolean. */
+int32_t proto_query_cell_code(const struct proto_query *query, size_t cell, size_t group);
+
+const char *proto_aggregate_name(enum proto_aggregate kind);
+
+/* Frees what the query holds; of a zeroed or half-parsed one as well. */
+void proto_query_fini(struct proto_query *query);
+
+#endif

@@ -1,0 +1,119 @@
+/* What the columns of a dataset are: types, public bounds and categories, the privacy unit, and the
+ * hash that says whether two sites mean the same thing. A schema knows no rows. It is either
+ * *declared* (as a manifest states it, with source names and de-identification) or *published* (as
+ * rows are stored and as others see it); queries bind to the published one.
+ *
+ *     struct proto_schema published;
+ *     enum err err = proto_schema_publish(&manifest.schema, &arena, &published);
+ *     proto_schema_hash(&published, &crypto_proto_hash, hash);
+ *     int column = proto_schema_find(&published, "creatinine");
+ *
+ * Limits: PROTO_SCHEMA_*. Threads: a schema is read-only once filled. Memory: arrays and strings
+ * belong to an arena. */
+#ifndef CONCORDAT_PROTO_SCHEMA_H
+#define CONCORDAT_PROTO_SCHEMA_H
+
+#include "proto/alloc.h"
+#include "proto/err.h"
+#include "proto/hash.h"
+
+#define PROTO_SCHEMA_COLUMNS_MAX 512
+#define PROTO_SCHEMA_VALUES_MAX  1024 /* declared values of one category */
+#define PROTO_SCHEMA_VALUE_SIZE  128  /* bytes of one value, with its zero */
+#define PROTO_SCHEMA_MISSING_MAX 32
+#define PROTO_SCHEMA_ROWS_MAX    1000000 /* the largest max_rows_per_unit */
+#define PROTO_NAME_SIZE          64      /* a column name with its zero */
+
+enum proto_column_type {
+    PROTO_COLUMN_INTEGER,
+    PROTO_COLUMN_REAL,
+    PROTO_COLUMN_CATEGORY,
+    PROTO_COLUMN_BOOLEAN,
+    PROTO_COLUMN_DATE, /* days since 1970-01-01 */
+    PROTO_COLUMN_TEXT,
+    PROTO_COLUMN_TOKENS,
+    PROTO_COLUMN_TAGS, /* `labels` stand in values */
+    PROTO_COLUMN_TYPE_COUNT
+};
+
+enum proto_deidentify {
+    PROTO_DEID_NONE,
+    PROTO_DEID_DROP,
+    PROTO_DEID_PSEUDONYM, /* random, by a sealed table of the node */
+    PROTO_DEID_AGE90,     /* 90 and over is stored as 90 */
+    PROTO_DEID_YEAR,      /* the date becomes an integer, its year */
+    /* Named by the contract and refused by this version. */
+    PROTO_DEID_PSEUDONYM_HMAC,
+    PROTO_DEID_DATESHIFT,
+    PROTO_DEID_ZIP3,
+    PROTO_DEID_BIN,
+    PROTO_DEID_TOP,
+    PROTO_DEID_BOTTOM,
+    PROTO_DEID_GENERALISE,
+    PROTO_DEID_REDACT,
+    PROTO_DEID_COUNT
+};
+
+struct proto_column {
+    char name[PROTO_NAME_SIZE];
+    char source[128]; /* the file's header; the name when the manifest gives none; "" in a published
+                         schema */
+    enum proto_column_type type;
+    bool has_bounds;
+    double min; /* of a date: days since 1970-01-01 */
+    double max;
+    const char *
+        *values; /* of a category, in declared order: the index is the code; labels of tags */
+    size_t value_count;
+    bool values_private;
+    enum proto_deidentify deidentify; /* PROTO_DEID_NONE in a published schema */
+    const char **missing; /* texts that mean "no value"; none given: the empty text alone */
+    size_t missing_count;
+    char ucum[32];
+    char code[64];
+};
+
+struct proto_schema {
+    struct proto_column *columns;
+    size_t count;
+    char unit[PROTO_NAME_SIZE]; /* the privacy-unit column; "": each row is a unit */
+    uint32_t max_rows_per_unit; /* at least 1; 1 when each row is a unit */
+};
+
+const char *proto_column_type_name(enum proto_column_type type);
+/* PROTO_COLUMN_TYPE_COUNT when no type has this name. */
+enum proto_column_type proto_column_type_by_name(const char *name);
+const char *proto_deidentify_name(enum proto_deidentify operation);
+
+/* [a-z0-9][a-z0-9._-]{0,63} */
+bool proto_dataset_name_valid(const char *name);
+/* 1 to 63 bytes of UTF-8 without control characters, double quotes, or blanks at either end. */
+bool proto_column_name_valid(const char *name);
+
+/* The schema as rows are stored: dropped columns are left out, `year` makes an integer, `age90`
+ * lowers max to 90, and source, missing and deidentify are cleared. Value lists are shared with
+ * FROM, columns are allocated from ARENA. Errors: E_NO_MEMORY. */
+MUST_CHECK enum err proto_schema_publish(const struct proto_schema *from, struct arena *arena,
+                                         struct proto_schema *ret);
+
+/* Of a published schema: SHA-256 chain over names, types, bounds, values in their order, ucum, unit
+ * and contribution bound. The order of columns, titles and codes are not part of it. Never
+ * allocates, never fails. */
+void proto_schema_hash(const struct proto_schema *schema, const struct proto_hash *hash,
+                       uint8_t ret[PROTO_HASH_SIZE]);
+
+/* Index of the column, or -1. Names are compared exactly. */
+int proto_schema_find(const struct proto_schema *schema, const char *name);
+/* Code of the declared value, or -1. */
+int32_t proto_column_code(const struct proto_column *column, const char *value);
+/* The nearest column name by edit distance (a third of its length at most, case ignored), or NULL.
+ */
+const char *proto_schema_suggest(const struct proto_schema *schema, const char *name);
+/* The same over any list of names. */
+const char *proto_suggest(const char *const *names, size_t count, const char *name);
+
+/* Whether a published schema keeps every rule above; what is decoded from a peer's record is
+ * checked with it. Errors: E_INVALID, with the text "columns[2].min: ...". */
+MUST_CHECK enum err proto_schema_check(const struct proto_schema *schema, struct err_info *reterr);
+
+#endif
