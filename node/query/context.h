@@ -1,0 +1,30 @@
+/* What the query and training services of one node share: handles made by the daemon, borrowed until it stops.
+ * Threads: the pointed-to objects are thread-safe or say otherwise; the structure is read-only after start. */
+#ifndef CONCORDAT_NODE_QUERY_CONTEXT_H
+#define CONCORDAT_NODE_QUERY_CONTEXT_H
+
+#include "crypto/identity.h"
+#include "node/peer/peer.h"
+#include "node/privacy/noise.h"
+#include "store/store.h"
+
+struct query_context {
+    struct store *store;
+    struct peer *peer;
+    const struct crypto_identity *identity;
+    struct privacy_pool *noise;
+    uint8_t node_id[16];
+    uint8_t federation_id[16];
+    char name[65];
+    bool commercial_known;
+    bool commercial;
+    uint64_t release_tick_ms;
+    uint64_t timeout_ms;
+    /* Set by the daemon: true while it is stopping or not yet ready to serve. */
+    bool (*refusing)(void *user);
+    /* An event for the operator's log; no record, key or query constant may stand in it. */
+    void (*log)(void *user, int level, const char *event, const char *detail);
+    void *user;
+};
+
+#endif

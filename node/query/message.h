@@ -1,0 +1,113 @@
+/* What the asking node and a site say to each other about one query: tables of the two messages, and their signing.
+ *
+ * A request is signed by the asking node's identity key and an answer by the site's, so that both can be shown later.
+ * On the wire: msgpack [body, signature]; body is the message's own encoding.
+ * Limits: QUERY_CELLS_MAX cells, QUERY_COORDINATES_MAX coordinates. Threads: pure but for signing. */
+#ifndef CONCORDAT_NODE_QUERY_MESSAGE_H
+#define CONCORDAT_NODE_QUERY_MESSAGE_H
+
+#include "crypto/identity.h"
+#include "proto/codec.h"
+
+#define QUERY_VERSION         1
+#define QUERY_SQL_MAX         8192
+#define QUERY_COORDINATES_MAX 64
+#define QUERY_CELLS_MAX       4096
+#define QUERY_SITES_MAX       256
+
+#define QUERY_REQUEST_DOMAIN "concordat1-query"
+#define QUERY_ANSWER_DOMAIN  "concordat1-answer"
+
+struct query_node_ref {
+    struct span node; /* 16 bytes */
+};
+
+struct query_request {
+    uint64_t version;
+    struct span query_id; /* 16 bytes, random */
+    struct span to;       /* 16 bytes: the site this copy is meant for */
+    struct span dataset;
+    struct span schema_hash; /* 32 bytes: what the asking node typed the query against */
+    struct span sql;
+    uint64_t epsilon_u; /* millionths */
+    uint64_t delta_e12;
+    bool secure;
+    bool explain;
+    uint64_t permission; /* DUO number, 0 when none is stated */
+    struct proto_list diseases; /* struct proto_text */
+    struct span person;
+    struct span project;
+    bool commercial;
+    struct proto_list obligations; /* struct proto_text: accepted ones */
+    struct proto_list sites;       /* struct query_node_ref: everybody who is asked */
+    int64_t time;
+};
+extern const struct proto_message query_request_message;
+
+/* One coordinate's public noise parameters. Value = integer * 2^grid_log2. */
+struct query_coordinate {
+    int64_t grid_log2;
+    uint64_t sigma2_num;
+    uint64_t sigma2_den;
+};
+
+struct query_clause {
+    struct span clause;
+    struct span expected;
+    uint64_t result; /* enum proto_clause_result */
+    struct span reason;
+};
+
+/* The sender's signed audit head (store/audit.h): the receiver keeps it as a witness. */
+struct query_head {
+    uint64_t seq;
+    struct span hash; /* 32 bytes */
+    uint64_t spent_nano;
+    int64_t time;
+    struct span signature; /* 64 bytes */
+};
+extern const struct proto_message query_head_message;
+
+enum query_status {
+    QUERY_ANSWERED,
+    QUERY_REFUSED,
+    QUERY_UNAVAILABLE,
+};
+
+struct query_answer {
+    uint64_t version;
+    struct span query_id;
+    uint64_t status;    /* enum query_status */
+    struct span error;  /* error code name that decides the exit code, "OK" when answered */
+    struct span reason; /* stable reason code, empty when answered */
+    struct span detail;
+    struct proto_list clauses; /* struct query_clause */
+    struct span dataset_version;
+    uint64_t cells;
+    struct proto_list coordinates; /* struct query_coordinate */
+    struct span values;            /* cells * coordinates big-endian int64 */
+    struct span withheld;          /* one byte a cell: 1 when below the minimum cohort */
+    bool replayed;
+    uint64_t cost_nano;
+    uint64_t cap_nano;
+    uint64_t spent_nano;
+    uint64_t account_delta_e12;
+    uint64_t epsilon_total_u;
+    uint64_t epsilon_per_query_u;
+    struct query_head head;
+};
+extern const struct proto_message query_answer_message;
+
+/* Encodes OBJECT by MESSAGE, signs it and appends [body, signature] to OUT. */
+MUST_CHECK enum err query_message_seal(const struct proto_message *message, const void *object, const char *domain,
+                                       const struct crypto_identity *identity, const uint8_t federation_id[16],
+                                       struct buf *out, struct err_info *reterr);
+/* The reverse: checks the signature by POINT over the exact bytes, then decodes. Spans of OBJECT point into BYTES. */
+MUST_CHECK enum err query_message_open(const struct proto_message *message, struct span bytes, const char *domain,
+                                       const uint8_t point[65], const uint8_t federation_id[16], struct arena *arena,
+                                       void *object, struct err_info *reterr);
+/* Decodes without checking the signature: for one's own stored answers, which the store has authenticated. */
+MUST_CHECK enum err query_message_peek(const struct proto_message *message, struct span bytes, struct arena *arena,
+                                       void *object, struct err_info *reterr);
+
+#endif
