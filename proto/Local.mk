@@ -1,9 +1,12 @@
 noinst_LIBRARIES += %D%/libproto.a
 %C%_libproto_a_SOURCES = \
 	%D%/alloc.c %D%/alloc.h \
-	%D%/codec.h \
+	%D%/body.h \
+	%D%/codec.c %D%/codec.h \
+	%D%/duo.h \
 	%D%/err.c %D%/err.h \
 	%D%/hash.h \
+	%D%/record.c %D%/record.h \
 	%D%/span.c %D%/span.h \
 	%D%/time.c %D%/time.h
 EXTRA_DIST += %D%/README.md

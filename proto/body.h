@@ -1,9 +1,10 @@
-/* Bodies of the records that are plain statements: who is a member, where it listens, the charter, what a dataset
- * looks like, where a model comes from. The licence has its own module, licence.h.
+/* Bodies of the records that are plain statements: who is a member, where it listens, the charter,
+ * what a dataset looks like, where a model comes from. The licence has its own module, licence.h.
  *
- * Every body starts with v = 1; a higher v does not decode here and the record is kept, relayed and not acted on.
- * Spans of a decoded body point into the bytes, lists into the arena. Threads: pure.
- * Limits: in the tables of body.c; every body fits PROTO_RECORD_BODY_MAX or is refused by its encoder (E_LIMIT). */
+ * Every body starts with v = 1; a higher v does not decode here and the record is kept, relayed and
+ * not acted on. Spans of a decoded body point into the bytes, lists into the arena. Threads: pure.
+ * Limits: in the tables of body.c; every body fits PROTO_RECORD_BODY_MAX or is refused by its
+ * encoder (E_LIMIT). */
 #ifndef CONCORDAT_PROTO_BODY_H
 #define CONCORDAT_PROTO_BODY_H
 
@@ -25,9 +26,9 @@ struct proto_member {
     struct span identity_point; /* 65: uncompressed P-256, signs records */
     struct span tls_spki;       /* 32: SHA-256 of the TLS key's SPKI */
     struct span org;
-    struct span org_type; /* "nonprofit", "forprofit" or "government" */
-    struct span country;  /* ISO 3166-1 alpha-2 */
-    struct proto_list roles;      /* struct proto_text: node, coordinator, analyst, council, registrar */
+    struct span org_type;    /* "nonprofit", "forprofit" or "government" */
+    struct span country;     /* ISO 3166-1 alpha-2 */
+    struct proto_list roles; /* struct proto_text: node, coordinator, analyst, council, registrar */
     uint64_t not_before;
     uint64_t expires;
     struct proto_list signatures; /* struct proto_signature */
@@ -76,8 +77,8 @@ struct proto_dataset {
     struct span title;
     struct span unit; /* name of the privacy-unit column; none: each row is a unit */
     uint64_t max_rows_per_unit;
-    uint64_t size; /* declared by a person, never counted */
-    struct span schema_hash; /* 32 */
+    uint64_t size;             /* declared by a person, never counted */
+    struct span schema_hash;   /* 32 */
     struct proto_list columns; /* struct proto_dataset_column */
 };
 
@@ -103,17 +104,18 @@ struct proto_model {
     uint64_t size;
     struct proto_list licences;     /* struct proto_model_licence */
     struct proto_list participants; /* struct proto_model_participant */
-    uint64_t epsilon_u;             /* millionths, rounded up; 0 with delta 0: trained without a guarantee */
+    uint64_t epsilon_u; /* millionths, rounded up; 0 with delta 0: trained without a guarantee */
     uint64_t delta_e12;
     struct span unit;              /* "patient column" or "row" */
     struct proto_list obligations; /* struct proto_text: united over all parents */
     struct span spdx;
-    uint64_t release; /* enum proto_release of licence.h */
+    uint64_t release;    /* enum proto_release of licence.h */
     struct span metrics; /* JSON of released metrics only */
     uint64_t created;
 };
 
-/* Withdrawal of somebody else's key by k of the council. The issuer itself withdraws by a FINAL version of its own. */
+/* Withdrawal of somebody else's key by k of the council. The issuer itself withdraws by a FINAL
+ * version of its own. */
 struct proto_revoke {
     uint64_t v;
     struct span issuer; /* 16 */
@@ -131,11 +133,12 @@ struct proto_head {
     struct span hash; /* 32 */
 };
 
-/* What a requester's people may do, for which purpose. Org type and country come from MEMBER, never from here. */
+/* What a requester's people may do, for which purpose. Org type and country come from MEMBER, never
+ * from here. */
 struct proto_project {
     uint64_t v;
     struct span name;
-    uint64_t permission;       /* DUO number */
+    uint64_t permission;        /* DUO number */
     struct proto_list diseases; /* struct proto_text */
     uint64_t research;          /* bits of enum proto_research */
     bool commercial;
@@ -158,7 +161,8 @@ struct proto_project {
     X(project)
 
 /* proto_member_encode, proto_member_decode, ...: encode appends to OUT (E_LIMIT, E_NO_MEMORY);
- * decode refuses all that codec.h refuses, another v (E_UNSUPPORTED), and values that contradict each other (E_INVALID). */
+ * decode refuses all that codec.h refuses, another v (E_UNSUPPORTED), and values that contradict
+ * each other (E_INVALID). */
 #define X(name)                                                                                    \
     MUST_CHECK enum err proto_##name##_encode(const struct proto_##name *body, struct buf *out,    \
                                               struct err_info *reterr);                            \
@@ -172,9 +176,12 @@ PROTO_BODIES(X)
 #define PROTO_MEMBER_DOMAIN  "concordat1-member"
 #define PROTO_CHARTER_DOMAIN "concordat1-charter"
 #define PROTO_REVOKE_DOMAIN  "concordat1-revoke"
-MUST_CHECK enum err proto_member_signed(const struct proto_member *body, struct buf *out, struct err_info *reterr);
-MUST_CHECK enum err proto_charter_signed(const struct proto_charter *body, struct buf *out, struct err_info *reterr);
-MUST_CHECK enum err proto_revoke_signed(const struct proto_revoke *body, struct buf *out, struct err_info *reterr);
+MUST_CHECK enum err proto_member_signed(const struct proto_member *body, struct buf *out,
+                                        struct err_info *reterr);
+MUST_CHECK enum err proto_charter_signed(const struct proto_charter *body, struct buf *out,
+                                         struct err_info *reterr);
+MUST_CHECK enum err proto_revoke_signed(const struct proto_revoke *body, struct buf *out,
+                                        struct err_info *reterr);
 
 /* Threshold k for a council of n: 1, 2, 2, then floor(2n/3) + 1. */
 uint64_t proto_charter_threshold(size_t council);

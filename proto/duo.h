@@ -1,5 +1,6 @@
-/* The Data Use Ontology's codes as numbers: DUO:0000042 is 42. Data only; what a code means for a request is in policy.c.
- * Threads: pure. Source: EBISPOT/DUO, duo.csv (CC-BY-4.0). DUO is not validated as a compliance tool for any law. */
+/* The Data Use Ontology's codes as numbers: DUO:0000042 is 42. Data only; what a code means for a
+ * request is in policy.c. Threads: pure. Source: EBISPOT/DUO, duo.csv (CC-BY-4.0). DUO is not
+ * validated as a compliance tool for any law. */
 #ifndef CONCORDAT_PROTO_DUO_H
 #define CONCORDAT_PROTO_DUO_H
 
@@ -49,7 +50,8 @@ const char *proto_duo_label(uint64_t code); /* for people */
 const char *proto_duo_format(uint64_t code, char text[PROTO_DUO_SIZE]);
 bool proto_duo_is_permission(uint64_t code);
 bool proto_duo_is_modifier(uint64_t code);
-/* What a request may name as its purpose: a permission except NRES, clinical care (CC), or method development (MDS). */
+/* What a request may name as its purpose: a permission except NRES, clinical care (CC), or method
+ * development (MDS). */
 bool proto_duo_is_purpose(uint64_t code);
 
 #endif

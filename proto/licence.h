@@ -1,14 +1,17 @@
 /* The licence of a dataset: its terms as one signed body, validated as one object.
  *
- * It states who may ask, for what purpose, which actions, with what noise and budget, and what a model trained on the
- * data owes. It holds no JSON, ODRL or YAML: those are views made above. A licence is not monotonic, so anything that
- * is not understood refuses (E_UNSUPPORTED), it is never skipped.
+ * It states who may ask, for what purpose, which actions, with what noise and budget, and what a
+ * model trained on the data owes. It holds no JSON, ODRL or YAML: those are views made above. A
+ * licence is not monotonic, so anything that is not understood refuses (E_UNSUPPORTED), it is never
+ * skipped.
  *
  *     struct proto_licence licence;
- *     err = proto_licence_decode(record.envelope.body, &arena, &licence, reterr);   // table and proto_licence_valid
+ *     err = proto_licence_decode(record.envelope.body, &arena, &licence, reterr);   // table and
+ * proto_licence_valid
  *
- * Units: epsilon in millionths, delta in 1e-12, times in unix seconds. The dataset is the bare name; its node is the
- * envelope's issuer. Threads: pure. Limits: PROTO_LICENCE_*. Format: reference agreements, section 1.2. */
+ * Units: epsilon in millionths, delta in 1e-12, times in unix seconds. The dataset is the bare
+ * name; its node is the envelope's issuer. Threads: pure. Limits: PROTO_LICENCE_*. Format:
+ * reference agreements, section 1.2. */
 #ifndef CONCORDAT_PROTO_LICENCE_H
 #define CONCORDAT_PROTO_LICENCE_H
 
@@ -35,7 +38,7 @@ enum proto_action {
 #define X(name, text) PROTO_ACTION_##name,
     PROTO_ACTIONS(X)
 #undef X
-        PROTO_ACTION_TOTAL,
+    PROTO_ACTION_TOTAL,
 };
 #define PROTO_ACTION_BIT(action) (UINT64_C(1) << (action))
 #define PROTO_ACTION_ALL         (PROTO_ACTION_BIT(PROTO_ACTION_TOTAL) - 1)
@@ -78,8 +81,8 @@ struct proto_licence_finetune {
 };
 
 struct proto_grant {
-    uint64_t permission;        /* DUO number: 4, 42, 6, 7 or 11 */
-    struct proto_list diseases; /* struct proto_text; only and always with DS */
+    uint64_t permission;         /* DUO number: 4, 42, 6, 7 or 11 */
+    struct proto_list diseases;  /* struct proto_text; only and always with DS */
     struct proto_list modifiers; /* struct proto_modifier; all must hold */
     uint64_t actions;            /* PROTO_ACTION_BITs */
     bool has_columns;            /* false: every column */
@@ -107,7 +110,7 @@ struct proto_licence {
     uint64_t not_before;
     uint64_t expires; /* equal to the envelope's */
     struct span spdx;
-    bool has_recipients;          /* false: whoever satisfies the rest; true with an empty list: nobody */
+    bool has_recipients; /* false: whoever satisfies the rest; true with an empty list: nobody */
     struct proto_list recipients; /* struct proto_text: institutions */
     bool has_geography;
     struct proto_list geography;   /* struct proto_text: ISO 3166, macros already expanded */
@@ -116,15 +119,19 @@ struct proto_licence {
     struct proto_list grants;      /* struct proto_grant: alternatives, any one suffices */
 };
 
-MUST_CHECK enum err proto_licence_encode(const struct proto_licence *licence, struct buf *out, struct err_info *reterr);
-/* Errors: those of codec.h; E_UNSUPPORTED another v; E_INVALID parts contradict each other. */
-MUST_CHECK enum err proto_licence_decode(struct span bytes, struct arena *arena, struct proto_licence *ret,
+MUST_CHECK enum err proto_licence_encode(const struct proto_licence *licence, struct buf *out,
                                          struct err_info *reterr);
-/* The rules that no single field can state. Errors: E_INVALID, the text names the grant and the rule. */
-MUST_CHECK enum err proto_licence_valid(const struct proto_licence *licence, struct err_info *reterr);
+/* Errors: those of codec.h; E_UNSUPPORTED another v; E_INVALID parts contradict each other. */
+MUST_CHECK enum err proto_licence_decode(struct span bytes, struct arena *arena,
+                                         struct proto_licence *ret, struct err_info *reterr);
+/* The rules that no single field can state. Errors: E_INVALID, the text names the grant and the
+ * rule. */
+MUST_CHECK enum err proto_licence_valid(const struct proto_licence *licence,
+                                        struct err_info *reterr);
 
-/* The known obligation ids. A commitment (collaborate, publish, return-results, ethics-ref) must have been accepted by
- * the requester; the others bind whoever uses an answer and travel with it. */
+/* The known obligation ids. A commitment (collaborate, publish, return-results, ethics-ref) must
+ * have been accepted by the requester; the others bind whoever uses an answer and travel with it.
+ */
 bool proto_obligation_known(struct span id, bool *ret_commitment);
 /* "EU" and "EEA" become their members (alpha-2); a plain code becomes itself. false: not a code. */
 bool proto_geography_expand(const char *code, const char *const **ret_codes, size_t *ret_count);

@@ -1,16 +1,19 @@
-/* The licence decision: may this request be answered under this licence, and if not, which clause says no?
+/* The licence decision: may this request be answered under this licence, and if not, which clause
+ * says no?
  *
- * Pure and total: the same values give the same verdict, reason and clauses on every node, so peers and auditors can
- * repeat it. Default deny; one failing clause refutes a grant, DENY beats HOLD beats PERMIT; an absent attribute that a
- * clause needs fails that clause; what is unknown denies. The ledger (is the budget left?) is a second gate of the
- * caller, after this one. All times and identities are the caller's: org, org_type and country come from the
- * requester's MEMBER record, never from what it says of itself.
+ * Pure and total: the same values give the same verdict, reason and clauses on every node, so peers
+ * and auditors can repeat it. Default deny; one failing clause refutes a grant, DENY beats HOLD
+ * beats PERMIT; an absent attribute that a clause needs fails that clause; what is unknown denies.
+ * The ledger (is the budget left?) is a second gate of the caller, after this one. All times and
+ * identities are the caller's: org, org_type and country come from the requester's MEMBER record,
+ * never from what it says of itself.
  *
  *     struct proto_decision decision;                                    // about 30 KB
  *     proto_policy_decide(&request, &record, licence, forked, ontology, &decision);
  *     if (decision.verdict == PROTO_DENY) { refuse(proto_reason_name(decision.reason)); }
  *
- * Threads: pure, no allocation. Limits: PROTO_POLICY_CLAUSES. Procedure: reference agreements, section 3. */
+ * Threads: pure, no allocation. Limits: PROTO_POLICY_CLAUSES. Procedure: reference agreements,
+ * section 3. */
 #ifndef CONCORDAT_PROTO_POLICY_H
 #define CONCORDAT_PROTO_POLICY_H
 
@@ -19,7 +22,8 @@
 #include "proto/ontology.h"
 #include "proto/spdx.h"
 
-/* Stable reason codes: X(NAME, error code of a refusal, text for people). Never renumber meaning, never rename. */
+/* Stable reason codes: X(NAME, error code of a refusal, text for people). Never renumber meaning,
+ * never rename. */
 #define PROTO_REASONS(X)                                                                           \
     X(NONE, E_OK, "nothing stands against it")                                                     \
     X(BAD_REQUEST, E_REFUSED, "the request is malformed")                                          \
@@ -80,14 +84,15 @@
     X(LICENSE_UNKNOWN, E_APPROVAL, "nobody has read this data licence yet")                        \
     X(LICENSE_SYNTAX, E_REFUSED, "the data licence does not parse")                                \
     X(LICENSE_NONCOMMERCIAL, E_REFUSED, "the data licence excludes commercial use")                \
-    X(LICENSE_NONPRIVATE, E_REFUSED, "a model trained without privacy stays with its participants")\
+    X(LICENSE_NONPRIVATE, E_REFUSED,                                                               \
+      "a model trained without privacy stays with its participants")                               \
     X(LICENSE_RELEASE, E_REFUSED, "the data licences leave no licence for the model")
 
 enum proto_reason {
 #define X(name, err, text) PROTO_REASON_##name,
     PROTO_REASONS(X)
 #undef X
-        PROTO_REASON_TOTAL,
+    PROTO_REASON_TOTAL,
 };
 const char *proto_reason_name(enum proto_reason reason); /* "PURPOSE" */
 const char *proto_reason_text(enum proto_reason reason);
@@ -104,13 +109,14 @@ bool proto_reason_by_name(const char *name, enum proto_reason *ret);
     X(AGE_CATEGORY, "ageCat")                                                                      \
     X(SEX_CATEGORY, "sexCat")                                                                      \
     X(POPULATION_GROUP, "popGroup")                                                                \
-    X(SENSITIVE, "sensitive") /* vulnerable groups, stigmatised conditions: always a person's decision */
+    X(SENSITIVE,                                                                                   \
+      "sensitive") /* vulnerable groups, stigmatised conditions: always a person's decision */
 
 enum proto_research {
 #define X(name, text) PROTO_RESEARCH_##name,
     PROTO_RESEARCH_TYPES(X)
 #undef X
-        PROTO_RESEARCH_TOTAL,
+    PROTO_RESEARCH_TOTAL,
 };
 #define PROTO_RESEARCH_BIT(type) (UINT64_C(1) << (type))
 const char *proto_research_name(enum proto_research type);
@@ -133,7 +139,8 @@ struct proto_request {
     const char *country;
     const char *person;
     const char *project;
-    uint64_t permission; /* DUO number, the most specific purpose; PROTO_DUO_MDS: methods development alone */
+    uint64_t permission; /* DUO number, the most specific purpose; PROTO_DUO_MDS: methods
+                            development alone */
     const char *const *diseases;
     size_t disease_count;
     bool research_known;
@@ -147,8 +154,9 @@ struct proto_request {
     size_t column_count;
     double epsilon; /* 0: absent; queries then take min(0.5, cap) */
     double delta;   /* 0: absent; the licence's */
-    uint64_t charge_nano; /* what the caller computed for epsilon and delta; copied into the decision */
-    uint64_t sites; /* institutions in the signed manifest of the question or round */
+    uint64_t
+        charge_nano; /* what the caller computed for epsilon and delta; copied into the decision */
+    uint64_t sites;  /* institutions in the signed manifest of the question or round */
     const char *const *site_countries;
     size_t site_country_count;
     bool secure;     /* asks for secure aggregation */
@@ -189,8 +197,10 @@ struct proto_decision {
     size_t clause_count;
     struct proto_duty duties[PROTO_POLICY_DUTIES];
     size_t duty_count;
-    uint64_t charge_nano;   /* what the ledger must admit; 0 when denied or when the grant asks for no noise */
-    uint64_t epsilon_u;     /* the epsilon that is granted, millionths rounded up; the default where none was asked */
+    uint64_t charge_nano; /* what the ledger must admit; 0 when denied or when the grant asks for no
+                             noise */
+    uint64_t epsilon_u;   /* the epsilon that is granted, millionths rounded up; the default where
+                             none was asked */
     uint64_t delta_e12;
     uint64_t epsilon_total_u; /* of the dataset's one budget, with its delta */
     uint64_t budget_delta_e12;
@@ -198,13 +208,15 @@ struct proto_decision {
     enum proto_release release; /* of a model: the narrower of grant and data licence */
 };
 
-/* RECORD NULL: the dataset has no licence record. LICENCE NULL: its body was not understood. ONTOLOGY may be NULL.
- * LICENCE must stay valid while DECISION's duties are used. */
+/* RECORD NULL: the dataset has no licence record. LICENCE NULL: its body was not understood.
+ * ONTOLOGY may be NULL. LICENCE must stay valid while DECISION's duties are used. */
 void proto_policy_decide(const struct proto_request *request, const struct proto_record *record,
-                         const struct proto_licence *licence, bool forked, const struct proto_ontology *ontology,
-                         struct proto_decision *ret);
+                         const struct proto_licence *licence, bool forked,
+                         const struct proto_ontology *ontology, struct proto_decision *ret);
 
-/* The terms that every question under a licence shares: the dataset's budget. false: no grant asks for noise. */
-bool proto_policy_budget(const struct proto_licence *licence, uint64_t *ret_epsilon_total_u, uint64_t *ret_delta_e12);
+/* The terms that every question under a licence shares: the dataset's budget. false: no grant asks
+ * for noise. */
+bool proto_policy_budget(const struct proto_licence *licence, uint64_t *ret_epsilon_total_u,
+                         uint64_t *ret_delta_e12);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX licence expressions, and what a data licence means for a model trained on the data.
  *
- * Parses AND, OR, WITH, '+' and parentheses; knows the licences of reference agreements 4.2 in the conservative reading
- * (a model is an adaptation). It is not a compatibility oracle: what it does not know it holds or denies.
+ * Parses AND, OR, WITH, '+' and parentheses; knows the licences of reference agreements 4.2 in the
+ * conservative reading (a model is an adaptation). It is not a compatibility oracle: what it does
+ * not know it holds or denies.
  *
  *     struct proto_spdx spdx;
  *     err = proto_spdx_eval(span_str("CC-BY-4.0 AND ODbL-1.0"), &spdx, reterr);
@@ -35,7 +36,7 @@ enum proto_duty_bit {
 #define X(name, text) PROTO_DUTY_BIT_##name,
     PROTO_DUTIES(X)
 #undef X
-        PROTO_DUTY_TOTAL,
+    PROTO_DUTY_TOTAL,
 };
 enum {
 #define X(name, text) PROTO_DUTY_##name = 1 << PROTO_DUTY_BIT_##name,
@@ -68,16 +69,18 @@ enum {
 struct proto_spdx {
     enum proto_spdx_verdict train;
     uint32_t duties;   /* PROTO_DUTY_* */
-    uint32_t outbound; /* PROTO_OUTBOUND_*; empty: nothing can be released, release is capped at the federation */
+    uint32_t outbound; /* PROTO_OUTBOUND_*; empty: nothing can be released, release is capped at the
+                          federation */
     enum proto_release release; /* the widest release that the licence allows */
-    char elected[64];  /* where OR left a choice: the id that decided it; else empty */
-    char clash[132];   /* "A x B" when two licences left no outbound licence; else empty */
-    char first[64];    /* the first licence id, for such texts */
+    char elected[64];           /* where OR left a choice: the id that decided it; else empty */
+    char clash[132];            /* "A x B" when two licences left no outbound licence; else empty */
+    char first[64];             /* the first licence id, for such texts */
 };
 
 /* Errors: E_INVALID the expression does not parse (text says where); E_LIMIT too long or too deep.
  * NONE, NOASSERTION and unlisted LicenseRef- parse and evaluate to PROTO_SPDX_NO. */
-MUST_CHECK enum err proto_spdx_eval(struct span expression, struct proto_spdx *ret, struct err_info *reterr);
+MUST_CHECK enum err proto_spdx_eval(struct span expression, struct proto_spdx *ret,
+                                    struct err_info *reterr);
 /* Several data sets: uses meet, duties unite, outbound sets intersect. */
 void proto_spdx_join(struct proto_spdx *into, const struct proto_spdx *other);
 /* The neutral element of proto_spdx_join. */
