@@ -10,3 +10,11 @@ noinst_LIBRARIES += %D%/libproto.a
 	%D%/span.c %D%/span.h \
 	%D%/time.c %D%/time.h
 EXTRA_DIST += %D%/README.md
+
+# Schema, manifest, job and query.
+%C%_libproto_a_SOURCES += \
+	%D%/job.c %D%/job.h \
+	%D%/manifest.c %D%/manifest.h \
+	%D%/query.h \
+	%D%/schema.c %D%/schema.h \
+	%D%/sql.h

@@ -11,32 +11,13 @@
 #ifndef CONCORDAT_PROTO_MANIFEST_H
 #define CONCORDAT_PROTO_MANIFEST_H
 
+#include "proto/licence.h"
 #include "proto/schema.h"
 
-struct proto_licence; /* proto/licence.h */
-struct proto_dataset; /* proto/record.h */
-
-#define PROTO_MANIFEST_GRANTS_MAX 16
-#define PROTO_MANIFEST_LIST_MAX   128 /* institutions, countries, obligations, modifiers, ... */
-#define PROTO_EPSILON_MAX         1e6
-#define PROTO_DELTA_MIN           1e-12 /* the unit in which records store it */
-#define PROTO_DELTA_MAX           0.1
-
-enum proto_grant_mode {
-    PROTO_GRANT_ANY,
-    PROTO_GRANT_SECURE, /* never answered per node */
-};
-
-enum proto_mechanism {
-    PROTO_MECHANISM_GAUSSIAN,
-    PROTO_MECHANISM_NONE, /* only with DUO:0000004 and visible: site */
-};
-
-enum proto_release {
-    PROTO_RELEASE_FEDERATION,
-    PROTO_RELEASE_RECIPIENTS,
-    PROTO_RELEASE_PUBLIC,
-};
+#define PROTO_MANIFEST_LIST_MAX 64 /* institutions, countries, diseases, parameters */
+#define PROTO_EPSILON_MAX       1e6
+#define PROTO_DELTA_MIN         1e-12 /* the unit in which records store it */
+#define PROTO_DELTA_MAX         0.1
 
 enum proto_when {
     PROTO_WHEN_USE,
@@ -69,7 +50,7 @@ struct proto_manifest_grant {
     struct proto_text_list columns; /* empty: all */
     uint64_t min_cohort;
     uint64_t min_sites;
-    enum proto_grant_mode mode;
+    enum proto_mode mode;
     bool visible_site;
     enum proto_mechanism mechanism;
     double epsilon_total;
@@ -133,8 +114,5 @@ MUST_CHECK enum err proto_dataset_schema(const struct proto_dataset *dataset, st
                                          struct proto_schema *ret, struct err_info *reterr);
 
 void proto_manifest_fini(struct proto_manifest *manifest);
-
-/* The countries of a macro (EU, EEA), or NULL; upper-case ISO 3166-1 alpha-2, NULL-terminated. */
-const char *const *proto_country_macro(const char *name);
 
 #endif

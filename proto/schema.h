@@ -85,8 +85,6 @@ const char *proto_column_type_name(enum proto_column_type type);
 enum proto_column_type proto_column_type_by_name(const char *name);
 const char *proto_deidentify_name(enum proto_deidentify operation);
 
-/* [a-z0-9][a-z0-9._-]{0,63} */
-bool proto_dataset_name_valid(const char *name);
 /* 1 to 63 bytes of UTF-8 without control characters, double quotes, or blanks at either end. */
 bool proto_column_name_valid(const char *name);
 

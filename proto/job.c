@@ -1,0 +1,146 @@
+#include "config.h"
+#include "proto/job.h"
+
+#include <math.h>
+
+#include "proto/duo.h"
+
+static const char *const task_names[PROTO_TASK_COUNT] = {
+    "tabular-classification", "tabular-regression", "token-classification",
+    "sequence-classification", "masked-lm"};
+static const char *const aggregation_names[] = {"fedavg", "fedadam", "fedprox", "scaffold"};
+
+const char *proto_task_name(enum proto_task task)
+{
+    return (unsigned)task < PROTO_TASK_COUNT ? task_names[task] : "unknown";
+}
+
+const char *proto_aggregation_name(enum proto_aggregation method)
+{
+    return (unsigned)method <= PROTO_SCAFFOLD ? aggregation_names[method] : "unknown";
+}
+
+/* What the format can say and this version cannot do is refused by name, never weakened. */
+static enum err check_supported(const struct proto_job *job, struct err_info *reterr)
+{
+    if (job->task != PROTO_TASK_TABULAR_CLASSIFICATION) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "task: this version cannot run '%s' (it has tabular-classification)",
+                             proto_task_name(job->task));
+    }
+    if (job->has_model) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "model: this version trains no base model");
+    }
+    if (job->method != PROTO_FEDAVG) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "aggregate.method: this version cannot do '%s' (it has fedavg)",
+                             proto_aggregation_name(job->method));
+    }
+    if (job->secure_aggregation) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "secure_aggregation: this version cannot mask updates");
+    }
+    return E_OK;
+}
+
+static enum err check_features(const struct proto_job *job, struct err_info *reterr)
+{
+    if (job->features.count < 1 || job->features.count > PROTO_JOB_FEATURES_MAX) {
+        return proto_err_set(reterr, E_INVALID, "features: must be 1 to %d columns",
+                             PROTO_JOB_FEATURES_MAX);
+    }
+    if (!proto_column_name_valid(job->target)) {
+        return proto_err_set(reterr, E_INVALID, "target: must name a column");
+    }
+    for (size_t i = 0; i < job->features.count; i++) {
+        const char *name = job->features.items[i];
+        if (!proto_column_name_valid(name)) {
+            return proto_err_set(reterr, E_INVALID, "features[%zu]: must name a column", i);
+        }
+        if (strcmp(name, job->target) == 0) {
+            return proto_err_set(reterr, E_INVALID, "features[%zu]: '%s' is the target", i, name);
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(job->features.items[j], name) == 0) {
+                return proto_err_set(reterr, E_INVALID, "features[%zu]: '%s' stands there twice", i,
+                                     name);
+            }
+        }
+    }
+    return E_OK;
+}
+
+/* Inclusive, and false for NaN. */
+static bool within(double value, double low, double high)
+{
+    return value >= low && value <= high;
+}
+
+static enum err check_numbers(const struct proto_job *job, struct err_info *reterr)
+{
+    if (job->has_privacy && !within(job->epsilon, 1e-6, PROTO_EPSILON_MAX)) {
+        return proto_err_set(reterr, E_INVALID, "privacy.epsilon: must be 1e-6 to %g",
+                             PROTO_EPSILON_MAX);
+    }
+    if (job->has_privacy && !within(job->delta, PROTO_DELTA_MIN, PROTO_DELTA_MAX)) {
+        return proto_err_set(reterr, E_INVALID, "privacy.delta: must be %g to %g", PROTO_DELTA_MIN,
+                             PROTO_DELTA_MAX);
+    }
+    if (job->has_privacy && !within(job->clip, 1e-6, 1e6)) {
+        return proto_err_set(reterr, E_INVALID, "privacy.clip: must be 1e-6 to 1e6");
+    }
+    if (!within(job->learning_rate, 1e-9, 1e3)) {
+        return proto_err_set(reterr, E_INVALID, "local.learning_rate: must be 1e-9 to 1000");
+    }
+    if (!within(job->eval_split, 0, 0.9)) {
+        return proto_err_set(reterr, E_INVALID, "evaluate.split: must be 0 to 0.9");
+    }
+    if (job->eval_every && job->has_privacy && !within(job->eval_share, 0.001, 0.9)) {
+        return proto_err_set(reterr, E_INVALID, "evaluate.share: must be 0.001 to 0.9");
+    }
+    if (job->early_stop && !job->eval_every) {
+        return proto_err_set(reterr, E_INVALID, "evaluate.early_stop: needs evaluate.every");
+    }
+    return E_OK;
+}
+
+static void fill_defaults(struct proto_job *job)
+{
+    bool tabular = job->task == PROTO_TASK_TABULAR_CLASSIFICATION ||
+                   job->task == PROTO_TASK_TABULAR_REGRESSION;
+    if (job->batch == 0) {
+        job->batch = tabular ? 256 : 16;
+    }
+    if (job->learning_rate == 0) {
+        job->learning_rate = tabular ? 2.0 : 5e-4;
+    }
+}
+
+enum err proto_job_check(struct proto_job *job, struct err_info *reterr)
+{
+    if (!proto_dataset_name_valid(span_str(job->name))) {
+        return proto_err_set(reterr, E_INVALID, "job: must match [a-z0-9][a-z0-9._-]{0,63}");
+    }
+    if (!proto_dataset_name_valid(span_str(job->dataset))) {
+        return proto_err_set(reterr, E_INVALID, "dataset: must match [a-z0-9][a-z0-9._-]{0,63}");
+    }
+    uint64_t code = 0;
+    struct err_info why = {0};
+    if (job->purpose[0] && proto_duo_parse(job->purpose, &code, &why)) {
+        return proto_err_set(reterr, E_INVALID, "purpose: %.200s", why.text);
+    }
+    if (job->purpose[0] && !proto_duo_is_purpose(code)) {
+        return proto_err_set(reterr, E_INVALID, "purpose: %s cannot be a purpose",
+                             proto_duo_name(code));
+    }
+    fill_defaults(job);
+    enum err err = check_supported(job, reterr);
+    err = err ? err : check_features(job, reterr);
+    return err ? err : check_numbers(job, reterr);
+}
+
+void proto_job_fini(struct proto_job *job)
+{
+    arena_fini(&job->arena);
+    memset(job, 0, sizeof *job);
+}

@@ -1,0 +1,581 @@
+#include "config.h"
+#include "proto/manifest.h"
+
+#include <math.h>
+
+#include "proto/codec.h"
+#include "proto/duo.h"
+#include "proto/spdx.h"
+#include "proto/time.h"
+
+static const char *const when_names[] = {"use", "publish", "release-model"};
+
+/* ---- checks -------------------------------------------------------------------------------- */
+
+static bool label_valid(const char *text, size_t max)
+{
+    size_t len = strlen(text);
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
+            return false;
+        }
+    }
+    return len <= max && proto_utf8_valid(span_str(text));
+}
+
+/* Which operation fits which type; what is named but not built is refused rather than skipped. */
+static enum err check_deidentify(const struct proto_schema *schema, size_t i,
+                                 struct err_info *reterr)
+{
+    const struct proto_column *column = &schema->columns[i];
+    enum proto_deidentify op = column->deidentify;
+    bool is_unit = strcmp(column->name, schema->unit) == 0 && schema->unit[0];
+    if (op >= PROTO_DEID_PSEUDONYM_HMAC) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "columns[%zu].deidentify: this version cannot do '%s' (it has drop, "
+                             "pseudonym, age90, year)",
+                             i, proto_deidentify_name(op));
+    }
+    if (is_unit && op != PROTO_DEID_NONE && op != PROTO_DEID_PSEUDONYM) {
+        return proto_err_set(reterr, E_INVALID,
+                             "columns[%zu].deidentify: the unit column cannot be '%s'; patients "
+                             "could not be told apart",
+                             i, proto_deidentify_name(op));
+    }
+    if (op == PROTO_DEID_PSEUDONYM && column->type != PROTO_COLUMN_TEXT) {
+        return proto_err_set(reterr, E_INVALID,
+                             "columns[%zu].deidentify: a pseudonym is text; declare type: text", i);
+    }
+    if (op == PROTO_DEID_YEAR && column->type != PROTO_COLUMN_DATE) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu].deidentify: year needs a date", i);
+    }
+    if (op == PROTO_DEID_AGE90 &&
+        (column->type != PROTO_COLUMN_INTEGER || (column->has_bounds && column->min >= 90))) {
+        return proto_err_set(reterr, E_INVALID,
+                             "columns[%zu].deidentify: age90 needs an integer with min below 90",
+                             i);
+    }
+    return E_OK;
+}
+
+static enum err check_columns(struct proto_schema *schema, struct err_info *reterr)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < schema->count; i++) {
+        struct proto_column *column = &schema->columns[i];
+        if (!column->source[0]) {
+            memcpy(column->source, column->name, sizeof column->name);
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(schema->columns[j].source, column->source) == 0) {
+                return proto_err_set(
+                    reterr, E_INVALID,
+                    "columns[%zu]: columns[%zu] takes the same column '%s' of the file", i, j,
+                    column->source);
+            }
+        }
+        if (column->missing_count > PROTO_SCHEMA_MISSING_MAX) {
+            return proto_err_set(reterr, E_INVALID, "columns[%zu].missing: more than %d", i,
+                                 PROTO_SCHEMA_MISSING_MAX);
+        }
+        enum err err = check_deidentify(schema, i, reterr);
+        if (err) {
+            return err;
+        }
+        kept += column->deidentify != PROTO_DEID_DROP;
+    }
+    return kept ? E_OK
+                : proto_err_set(reterr, E_INVALID,
+                                "columns: all are dropped, nothing would be stored");
+}
+
+static enum err check_privacy(struct proto_manifest_grant *grant, uint64_t permission, size_t i,
+                              struct err_info *reterr)
+{
+    if (grant->mechanism == PROTO_MECHANISM_LAPLACE) {
+        return proto_err_set(
+            reterr, E_UNSUPPORTED,
+            "licence.grants[%zu].privacy.mechanism: this version adds Gaussian noise only", i);
+    }
+    if (grant->mechanism == PROTO_MECHANISM_NONE &&
+        (permission != PROTO_DUO_NRES || !grant->visible_site)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "licence.grants[%zu].privacy.mechanism: none needs permission "
+                             "DUO:0000004 and visible: site",
+                             i);
+    }
+    if (!(grant->epsilon_total >= 1e-6 && grant->epsilon_total <= PROTO_EPSILON_MAX)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "licence.grants[%zu].privacy.epsilon_total: must be 1e-6 to %g", i,
+                             PROTO_EPSILON_MAX);
+    }
+    if (grant->epsilon_per_query == 0) {
+        grant->epsilon_per_query = grant->epsilon_total;
+    }
+    if (grant->epsilon_per_job == 0 && grant->has_finetune) {
+        grant->epsilon_per_job = grant->epsilon_total;
+    }
+    if (!(grant->epsilon_per_query >= 1e-6 && grant->epsilon_per_query <= grant->epsilon_total)) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "licence.grants[%zu].privacy.epsilon_per_query: must be 1e-6 to epsilon_total", i);
+    }
+    if (grant->epsilon_per_job != 0 &&
+        !(grant->epsilon_per_job >= 1e-6 && grant->epsilon_per_job <= grant->epsilon_total)) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "licence.grants[%zu].privacy.epsilon_per_job: must be 1e-6 to epsilon_total", i);
+    }
+    if (!(grant->delta >= PROTO_DELTA_MIN && grant->delta <= PROTO_DELTA_MAX)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "licence.grants[%zu].privacy.delta: must be %g to %g", i,
+                             PROTO_DELTA_MIN, PROTO_DELTA_MAX);
+    }
+    return E_OK;
+}
+
+static enum err check_actions(const struct proto_manifest_grant *grant, size_t i,
+                              struct err_info *reterr)
+{
+    bool finetune = false;
+    for (size_t j = 0; j < grant->actions.count; j++) {
+        enum proto_action action;
+        if (!proto_action_by_name(grant->actions.items[j], &action)) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "licence.grants[%zu].actions[%zu]: no action is named '%s'", i, j,
+                                 grant->actions.items[j]);
+        }
+        finetune |= action == PROTO_ACTION_FINETUNE;
+    }
+    if (!grant->actions.count) {
+        return proto_err_set(reterr, E_INVALID, "licence.grants[%zu].actions: at least one", i);
+    }
+    if (finetune != grant->has_finetune) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "licence.grants[%zu].actions: finetune and the block `finetune:` need each other", i);
+    }
+    return E_OK;
+}
+
+static enum err check_modifiers(const struct proto_manifest_grant *grant, size_t i,
+                                struct err_info *reterr)
+{
+    for (size_t j = 0; j < grant->modifier_count; j++) {
+        uint64_t code = 0;
+        struct err_info why = {0};
+        enum err err = proto_duo_parse(grant->modifiers[j].code, &code, &why);
+        if (err) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "licence.grants[%zu].modifiers[%zu].code: %.200s", i, j, why.text);
+        }
+        if (!proto_duo_is_modifier(code)) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "licence.grants[%zu].modifiers[%zu].code: %s is no modifier", i, j,
+                                 proto_duo_name(code));
+        }
+    }
+    return E_OK;
+}
+
+static enum err check_grant(const struct proto_schema *schema, struct proto_manifest_grant *grant,
+                            size_t i, struct err_info *reterr)
+{
+    uint64_t permission = 0;
+    struct err_info why = {0};
+    if (proto_duo_parse(grant->permission, &permission, &why)) {
+        return proto_err_set(reterr, E_INVALID, "licence.grants[%zu].permission: %.200s", i,
+                             why.text);
+    }
+    if (!proto_duo_is_permission(permission)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "licence.grants[%zu].permission: %s is no permission", i,
+                             proto_duo_name(permission));
+    }
+    if ((permission == PROTO_DUO_DS) != (grant->diseases.count > 0)) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "licence.grants[%zu].permission: DUO:0000007 and `disease:` need each other", i);
+    }
+    for (size_t j = 0; j < grant->columns.count; j++) {
+        int at = proto_schema_find(schema, grant->columns.items[j]);
+        if (at < 0 || schema->columns[at].deidentify == PROTO_DEID_DROP) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "licence.grants[%zu].columns[%zu]: there is no column '%.63s'", i,
+                                 j, grant->columns.items[j]);
+        }
+    }
+    enum err err = check_modifiers(grant, i, reterr);
+    if (!err) {
+        err = check_actions(grant, i, reterr);
+    }
+    return err ? err : check_privacy(grant, permission, i, reterr);
+}
+
+static enum err check_obligations(const struct proto_manifest_licence *licence,
+                                  struct err_info *reterr)
+{
+    for (size_t i = 0; i < licence->obligation_count; i++) {
+        const struct proto_manifest_obligation *obligation = &licence->obligations[i];
+        bool commitment;
+        if (!proto_obligation_known(span_str(obligation->id), &commitment)) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "licence.obligations[%zu].id: unknown obligation '%.64s'", i,
+                                 obligation->id);
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(licence->obligations[j].id, obligation->id) == 0) {
+                return proto_err_set(reterr, E_INVALID,
+                                     "licence.obligations[%zu].id: stands there twice", i);
+            }
+        }
+    }
+    return E_OK;
+}
+
+static enum err check_licence(struct proto_manifest *manifest, struct err_info *reterr)
+{
+    struct proto_manifest_licence *licence = &manifest->licence;
+    struct err_info why = {0};
+    struct proto_spdx spdx;
+    if (proto_spdx_eval(span_str(licence->spdx), &spdx, &why)) {
+        return proto_err_set(reterr, E_INVALID, "licence.spdx: %.300s", why.text);
+    }
+    if (licence->expires <= licence->not_before) {
+        return proto_err_set(reterr, E_INVALID, "licence.expires: must be after not_before");
+    }
+    for (size_t i = 0; i < licence->geography.count; i++) {
+        const char *const *codes;
+        size_t count;
+        if (!proto_geography_expand(licence->geography.items[i], &codes, &count)) {
+            return proto_err_set(
+                reterr, E_INVALID,
+                "licence.geography[%zu]: '%.16s' is neither an ISO 3166 code nor EU or EEA", i,
+                licence->geography.items[i]);
+        }
+    }
+    if (licence->grant_count < 1) {
+        return proto_err_set(reterr, E_INVALID, "licence.grants: at least one");
+    }
+    enum err err = check_obligations(licence, reterr);
+    for (size_t i = 0; !err && i < licence->grant_count; i++) {
+        err = check_grant(&manifest->schema, &licence->grants[i], i, reterr);
+    }
+    return err;
+}
+
+enum err proto_manifest_check(struct proto_manifest *manifest, struct err_info *reterr)
+{
+    if (!proto_dataset_name_valid(span_str(manifest->dataset))) {
+        return proto_err_set(reterr, E_INVALID, "dataset: must match [a-z0-9][a-z0-9._-]{0,63}");
+    }
+    if (!manifest->version[0] || !label_valid(manifest->version, 32)) {
+        return proto_err_set(reterr, E_INVALID, "version: must be 1 to 32 printable bytes");
+    }
+    if (!label_valid(manifest->title, 256)) {
+        return proto_err_set(reterr, E_INVALID, "title: must be printable UTF-8");
+    }
+    if (manifest->size < 1 || manifest->size > UINT64_C(1000000000)) {
+        return proto_err_set(reterr, E_INVALID, "size: must be 1 to 1000000000");
+    }
+    if (manifest->schema.max_rows_per_unit == 0) {
+        manifest->schema.max_rows_per_unit = 1;
+    }
+    enum err err = proto_schema_check(&manifest->schema, reterr);
+    if (!err) {
+        err = check_columns(&manifest->schema, reterr);
+    }
+    return err || !manifest->has_licence ? err : check_licence(manifest, reterr);
+}
+
+/* ---- into records -------------------------------------------------------------------------- */
+
+static struct span none_if_empty(const char *text)
+{
+    return text && text[0] ? span_str(text) : SPAN_NONE;
+}
+
+static enum err put_list(const struct proto_text_list *from, struct arena *arena,
+                         struct proto_list *ret)
+{
+    struct proto_text *items = arena_alloc(arena, from->count + 1, sizeof *items);
+    if (!items) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < from->count; i++) {
+        items[i].text = span_str(from->items[i]);
+    }
+    *ret = (struct proto_list){items, from->count};
+    return E_OK;
+}
+
+static bool list_has(const struct proto_list *list, const char *text)
+{
+    const struct proto_text *items = list->items;
+    for (size_t i = 0; i < list->count; i++) {
+        if (span_is(items[i].text, text)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum err put_geography(const struct proto_text_list *from, struct arena *arena,
+                              struct proto_list *ret)
+{
+    size_t total = 0;
+    const char *const *codes;
+    size_t count;
+    for (size_t i = 0; i < from->count; i++) {
+        total += proto_geography_expand(from->items[i], &codes, &count) ? count : 0;
+    }
+    struct proto_text *items = arena_alloc(arena, total + 1, sizeof *items);
+    if (!items) {
+        return E_NO_MEMORY;
+    }
+    *ret = (struct proto_list){items, 0};
+    for (size_t i = 0; i < from->count; i++) {
+        if (!proto_geography_expand(from->items[i], &codes, &count)) {
+            return E_INVALID;
+        }
+        for (size_t j = 0; j < count; j++) {
+            if (!list_has(ret, codes[j])) {
+                items[ret->count++].text = span_str(codes[j]);
+            }
+        }
+    }
+    return E_OK;
+}
+
+/* no-reidentify and no-relink hold unless said otherwise, and nothing can say otherwise: DUO has no
+ * code for them. */
+static enum err put_obligations(const struct proto_manifest_licence *from, struct arena *arena,
+                                struct proto_list *ret)
+{
+    static const char *const always[] = {"no-reidentify", "no-relink"};
+    struct proto_obligation *items = arena_alloc(arena, from->obligation_count + 2, sizeof *items);
+    if (!items) {
+        return E_NO_MEMORY;
+    }
+    size_t count = 0;
+    bool has[2] = {false, false};
+    for (size_t i = 0; i < from->obligation_count; i++) {
+        const struct proto_manifest_obligation *one = &from->obligations[i];
+        items[count++] = (struct proto_obligation){
+            span_str(one->id), span_str(when_names[one->when]), none_if_empty(one->text)};
+        has[0] |= strcmp(one->id, always[0]) == 0;
+        has[1] |= strcmp(one->id, always[1]) == 0;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (!has[i]) {
+            items[count++] =
+                (struct proto_obligation){span_str(always[i]), span_str("use"), SPAN_NONE};
+        }
+    }
+    *ret = (struct proto_list){items, count};
+    return E_OK;
+}
+
+static enum err put_modifiers(const struct proto_manifest_grant *from, struct arena *arena,
+                              struct proto_list *ret, struct err_info *reterr)
+{
+    struct proto_modifier *items = arena_alloc(arena, from->modifier_count + 1, sizeof *items);
+    enum err err = items ? E_OK : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < from->modifier_count; i++) {
+        err = proto_duo_parse(from->modifiers[i].code, &items[i].code, reterr);
+        if (!err) {
+            err = put_list(&from->modifiers[i].params, arena, &items[i].params);
+        }
+    }
+    *ret = (struct proto_list){items, from->modifier_count};
+    return err;
+}
+
+/* To the nearest unit: 0.1 is stored as 100000, although its double lies a little above. */
+static uint64_t in_units(double value, double per_one)
+{
+    return (uint64_t)llround(value * per_one);
+}
+
+static enum err put_grant(const struct proto_manifest_grant *from, struct arena *arena,
+                          struct proto_grant *ret, struct err_info *reterr)
+{
+    enum err err = proto_duo_parse(from->permission, &ret->permission, reterr);
+    for (size_t i = 0; !err && i < from->actions.count; i++) {
+        enum proto_action action;
+        if (proto_action_by_name(from->actions.items[i], &action)) {
+            ret->actions |= PROTO_ACTION_BIT(action);
+        }
+    }
+    err = err ? err : put_list(&from->diseases, arena, &ret->diseases);
+    err = err ? err : put_modifiers(from, arena, &ret->modifiers, reterr);
+    err = err ? err : put_list(&from->columns, arena, &ret->columns);
+    ret->has_columns = from->columns.count > 0;
+    ret->min_cohort = from->min_cohort;
+    ret->min_sites = from->min_sites;
+    ret->mode = from->mode;
+    ret->visible_site = from->visible_site;
+    ret->privacy.mechanism = from->mechanism;
+    ret->privacy.epsilon_total_u = in_units(from->epsilon_total, 1e6);
+    ret->privacy.epsilon_per_query_u = in_units(from->epsilon_per_query, 1e6);
+    ret->privacy.epsilon_per_job_u = in_units(from->epsilon_per_job, 1e6);
+    ret->privacy.delta_e12 = in_units(from->delta, 1e12);
+    ret->has_finetune = from->has_finetune;
+    ret->finetune.max_rounds = from->max_rounds;
+    ret->finetune.release = from->release;
+    return err;
+}
+
+enum err proto_manifest_licence_body(const struct proto_manifest *manifest,
+                                     const uint8_t schema_hash[PROTO_HASH_SIZE], int64_t now,
+                                     struct arena *arena, struct proto_licence *ret,
+                                     struct err_info *reterr)
+{
+    const struct proto_manifest_licence *from = &manifest->licence;
+    if (!manifest->has_licence) {
+        return proto_err_set(reterr, E_INVALID, "licence: the manifest of %s grants nothing",
+                             manifest->dataset);
+    }
+    if (from->expires <= now) {
+        return proto_err_set(reterr, E_INVALID, "licence.expires: this time has passed");
+    }
+    struct proto_licence to = {.v = 1,
+                               .dataset = span_str(manifest->dataset),
+                               .version = span_str(manifest->version),
+                               .not_before =
+                                   (uint64_t)(from->not_before > 0 ? from->not_before : now),
+                               .expires = (uint64_t)from->expires,
+                               .spdx = span_str(from->spdx),
+                               .has_recipients = from->has_recipients,
+                               .has_geography = from->geography.count > 0,
+                               .hold = from->hold};
+    uint8_t *hash = arena_alloc(arena, PROTO_HASH_SIZE, 1);
+    struct proto_grant *grants = arena_alloc(arena, from->grant_count + 1, sizeof *grants);
+    if (!hash || !grants) {
+        return E_NO_MEMORY;
+    }
+    memcpy(hash, schema_hash, PROTO_HASH_SIZE);
+    to.schema_hash = span_of(hash, PROTO_HASH_SIZE);
+    enum err err = put_list(&from->institutions, arena, &to.recipients);
+    err = err ? err : put_geography(&from->geography, arena, &to.geography);
+    err = err ? err : put_obligations(from, arena, &to.obligations);
+    for (size_t i = 0; !err && i < from->grant_count; i++) {
+        err = put_grant(&from->grants[i], arena, &grants[i], reterr);
+    }
+    to.grants = (struct proto_list){grants, from->grant_count};
+    err = err ? err : proto_licence_valid(&to, reterr);
+    if (!err) {
+        *ret = to;
+    }
+    return err;
+}
+
+static enum err put_column(const struct proto_column *from, struct arena *arena,
+                           struct proto_dataset_column *ret)
+{
+    struct proto_text_list values = {from->values, from->value_count};
+    *ret = (struct proto_dataset_column){.name = span_str(from->name),
+                                         .type = from->type,
+                                         .has_bounds = from->has_bounds,
+                                         .ucum = none_if_empty(from->ucum),
+                                         .code = none_if_empty(from->code),
+                                         .public_values = !from->values_private};
+    if (from->has_bounds) {
+        ret->min = from->min + 0.0; /* the codec refuses -0 */
+        ret->max = from->max + 0.0;
+    }
+    return put_list(&values, arena, &ret->values);
+}
+
+enum err proto_manifest_dataset_body(const struct proto_manifest *manifest,
+                                     const struct proto_schema *published,
+                                     const uint8_t schema_hash[PROTO_HASH_SIZE],
+                                     struct arena *arena, struct proto_dataset *ret,
+                                     struct err_info *reterr)
+{
+    uint8_t *hash = arena_alloc(arena, PROTO_HASH_SIZE, 1);
+    struct proto_dataset_column *columns =
+        arena_alloc(arena, published->count + 1, sizeof *columns);
+    if (!hash || !columns) {
+        return proto_err_set(reterr, E_NO_MEMORY, "no memory for the record of %s",
+                             manifest->dataset);
+    }
+    memcpy(hash, schema_hash, PROTO_HASH_SIZE);
+    for (size_t i = 0; i < published->count; i++) {
+        enum err err = put_column(&published->columns[i], arena, &columns[i]);
+        if (err) {
+            return err;
+        }
+    }
+    *ret = (struct proto_dataset){.v = 1,
+                                  .name = span_str(manifest->dataset),
+                                  .version = span_str(manifest->version),
+                                  .title = span_str(manifest->title),
+                                  .unit = none_if_empty(published->unit),
+                                  .max_rows_per_unit = published->max_rows_per_unit,
+                                  .size = manifest->size,
+                                  .schema_hash = span_of(hash, PROTO_HASH_SIZE),
+                                  .columns = {columns, published->count}};
+    return E_OK;
+}
+
+static enum err get_column(const struct proto_dataset_column *from, struct arena *arena,
+                           struct proto_column *ret)
+{
+    if (from->type >= PROTO_COLUMN_TYPE_COUNT || from->values.count > PROTO_SCHEMA_VALUES_MAX ||
+        !span_to_cstr(from->name, ret->name, sizeof ret->name) ||
+        !span_to_cstr(from->ucum, ret->ucum, sizeof ret->ucum) ||
+        !span_to_cstr(from->code, ret->code, sizeof ret->code)) {
+        return E_INVALID;
+    }
+    ret->type = (enum proto_column_type)from->type;
+    ret->has_bounds = from->has_bounds;
+    ret->min = from->has_bounds ? from->min : 0;
+    ret->max = from->has_bounds ? from->max : 0;
+    ret->values_private = ret->type == PROTO_COLUMN_CATEGORY && !from->public_values;
+    ret->value_count = from->values.count;
+    ret->values = arena_alloc(arena, from->values.count + 1, sizeof *ret->values);
+    const struct proto_text *values = from->values.items;
+    for (size_t i = 0; ret->values && i < ret->value_count; i++) {
+        ret->values[i] = arena_strdup(arena, values[i].text);
+        if (!ret->values[i]) {
+            return E_NO_MEMORY;
+        }
+    }
+    return ret->values ? E_OK : E_NO_MEMORY;
+}
+
+enum err proto_dataset_schema(const struct proto_dataset *dataset, struct arena *arena,
+                              struct proto_schema *ret, struct err_info *reterr)
+{
+    struct proto_schema to = {.count = dataset->columns.count};
+    if (to.count > PROTO_SCHEMA_COLUMNS_MAX || dataset->max_rows_per_unit < 1 ||
+        dataset->max_rows_per_unit > PROTO_SCHEMA_ROWS_MAX ||
+        !span_to_cstr(dataset->unit, to.unit, sizeof to.unit)) {
+        return proto_err_set(reterr, E_INVALID, "columns: the published schema is not valid");
+    }
+    to.max_rows_per_unit = (uint32_t)dataset->max_rows_per_unit;
+    to.columns = arena_alloc(arena, to.count + 1, sizeof *to.columns);
+    if (!to.columns) {
+        return E_NO_MEMORY;
+    }
+    const struct proto_dataset_column *columns = dataset->columns.items;
+    for (size_t i = 0; i < to.count; i++) {
+        enum err err = get_column(&columns[i], arena, &to.columns[i]);
+        if (err) {
+            return proto_err_set(reterr, err, "columns[%zu]: %s", i,
+                                 err == E_INVALID ? "not a column" : "no memory");
+        }
+    }
+    enum err err = proto_schema_check(&to, reterr);
+    if (!err) {
+        *ret = to;
+    }
+    return err;
+}
+
+void proto_manifest_fini(struct proto_manifest *manifest)
+{
+    arena_fini(&manifest->arena);
+    memset(manifest, 0, sizeof *manifest);
+}

@@ -1,0 +1,391 @@
+#include "config.h"
+#include "proto/schema.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "proto/codec.h"
+#include "proto/time.h"
+
+static const char *const type_names[PROTO_COLUMN_TYPE_COUNT] = {
+    "integer", "real", "category", "boolean", "date", "text", "tokens", "tags"};
+
+static const char *const deidentify_names[PROTO_DEID_COUNT] = {
+    "none", "drop", "pseudonym", "age90",  "year",       "pseudonym-hmac", "dateshift",
+    "zip3", "bin",  "top",       "bottom", "generalise", "redact"};
+
+const char *proto_column_type_name(enum proto_column_type type)
+{
+    return (unsigned)type < PROTO_COLUMN_TYPE_COUNT ? type_names[type] : "unknown";
+}
+
+enum proto_column_type proto_column_type_by_name(const char *name)
+{
+    unsigned type = 0;
+    while (type < PROTO_COLUMN_TYPE_COUNT && strcmp(type_names[type], name) != 0) {
+        type++;
+    }
+    return (enum proto_column_type)type;
+}
+
+const char *proto_deidentify_name(enum proto_deidentify operation)
+{
+    return (unsigned)operation < PROTO_DEID_COUNT ? deidentify_names[operation] : "unknown";
+}
+
+bool proto_column_name_valid(const char *name)
+{
+    size_t len = strlen(name);
+    if (len == 0 || len >= PROTO_NAME_SIZE || name[0] == ' ' || name[len - 1] == ' ' ||
+        !proto_utf8_valid(span_str(name))) {
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f || name[i] == '"') {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A year column keeps the bounds of its date as years. */
+static double year_of(double days)
+{
+    int32_t year, month, day;
+    proto_time_civil((int32_t)days, &year, &month, &day);
+    return year;
+}
+
+static void publish_column(struct proto_column *column)
+{
+    switch (column->deidentify) {
+    case PROTO_DEID_AGE90:
+        column->max = column->max > 90 ? 90 : column->max;
+        break;
+    case PROTO_DEID_YEAR:
+        column->type = PROTO_COLUMN_INTEGER;
+        if (column->has_bounds) {
+            column->min = year_of(column->min);
+            column->max = year_of(column->max);
+        }
+        break;
+    default:
+        break;
+    }
+    column->source[0] = '\0';
+    column->deidentify = PROTO_DEID_NONE;
+    column->missing = NULL;
+    column->missing_count = 0;
+}
+
+enum err proto_schema_publish(const struct proto_schema *from, struct arena *arena,
+                              struct proto_schema *ret)
+{
+    struct proto_schema to = *from;
+    to.count = 0;
+    to.columns = arena_alloc(arena, from->count + 1, sizeof *to.columns);
+    if (!to.columns) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < from->count; i++) {
+        if (from->columns[i].deidentify != PROTO_DEID_DROP) {
+            to.columns[to.count] = from->columns[i];
+            publish_column(&to.columns[to.count++]);
+        }
+    }
+    *ret = to;
+    return E_OK;
+}
+
+/* ---- the hash ------------------------------------------------------------------------------
+ * state = H(domain), then state = H(state | H(part)) for each part in turn. Chaining by fixed-size
+ * digests needs no buffer, so hashing cannot fail, and it leaves no two schemas with the same byte
+ * string. */
+
+static void absorb(const struct proto_hash *hash, uint8_t state[PROTO_HASH_SIZE], struct span part)
+{
+    uint8_t digest[PROTO_HASH_SIZE];
+    hash->sha256(&part, 1, digest);
+    struct span parts[2] = {span_of(state, PROTO_HASH_SIZE), span_of(digest, sizeof digest)};
+    uint8_t next[PROTO_HASH_SIZE];
+    hash->sha256(parts, 2, next);
+    memcpy(state, next, sizeof next);
+}
+
+static void put_double(uint8_t to[8], double value)
+{
+    double positive_zero = value + 0.0; /* -0 and 0 are one bound */
+    uint64_t bits;
+    memcpy(&bits, &positive_zero, sizeof bits);
+    put_be64(to, bits);
+}
+
+static void absorb_column(const struct proto_hash *hash, uint8_t state[PROTO_HASH_SIZE],
+                          const struct proto_column *column)
+{
+    uint8_t fixed[23] = {0};
+    fixed[0] = (uint8_t)column->type;
+    fixed[1] = column->has_bounds;
+    fixed[2] = column->values_private;
+    if (column->has_bounds) {
+        put_double(fixed + 3, column->min);
+        put_double(fixed + 11, column->max);
+    }
+    put_be32(fixed + 19, (uint32_t)column->value_count);
+    absorb(hash, state, span_str(column->name));
+    absorb(hash, state, span_of(fixed, sizeof fixed));
+    for (size_t i = 0; i < column->value_count; i++) {
+        absorb(hash, state, span_str(column->values[i]));
+    }
+    absorb(hash, state, span_str(column->ucum));
+}
+
+void proto_schema_hash(const struct proto_schema *schema, const struct proto_hash *hash,
+                       uint8_t ret[PROTO_HASH_SIZE])
+{
+    struct span domain = span_str("concordat1-schema");
+    uint8_t state[PROTO_HASH_SIZE];
+    hash->sha256(&domain, 1, state);
+    uint8_t rule[8];
+    put_be32(rule, (uint32_t)schema->count);
+    put_be32(rule + 4, schema->max_rows_per_unit);
+    absorb(hash, state, span_of(rule, sizeof rule));
+    absorb(hash, state, span_str(schema->unit));
+    /* Columns in the order of their names: each round takes the least name that is above the last
+     * one. */
+    const char *last = "";
+    for (size_t round = 0; round < schema->count; round++) {
+        const struct proto_column *least = NULL;
+        for (size_t i = 0; i < schema->count; i++) {
+            const struct proto_column *column = &schema->columns[i];
+            if (strcmp(column->name, last) > 0 &&
+                (!least || strcmp(column->name, least->name) < 0)) {
+                least = column;
+            }
+        }
+        if (!least) {
+            break; /* repeated names, which the check refuses */
+        }
+        absorb_column(hash, state, least);
+        last = least->name;
+    }
+    memcpy(ret, state, sizeof state);
+}
+
+/* ---- finding and suggesting ---------------------------------------------------------------- */
+
+int proto_schema_find(const struct proto_schema *schema, const char *name)
+{
+    for (size_t i = 0; i < schema->count; i++) {
+        if (strcmp(schema->columns[i].name, name) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+int32_t proto_column_code(const struct proto_column *column, const char *value)
+{
+    for (size_t i = 0; i < column->value_count; i++) {
+        if (strcmp(column->values[i], value) == 0) {
+            return (int32_t)i;
+        }
+    }
+    return -1;
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c;
+}
+
+/* Levenshtein distance without regard to case, over at most 63 bytes of each; one row of the table
+ * at a time. */
+static unsigned distance(const char *a, const char *b)
+{
+    unsigned row[PROTO_NAME_SIZE];
+    size_t b_len = strnlen(b, PROTO_NAME_SIZE - 1);
+    for (size_t j = 0; j <= b_len; j++) {
+        row[j] = (unsigned)j;
+    }
+    for (size_t i = 0; a[i] && i < PROTO_NAME_SIZE - 1; i++) {
+        unsigned diagonal = row[0];
+        row[0] = (unsigned)i + 1;
+        for (size_t j = 0; j < b_len; j++) {
+            unsigned best = diagonal + (lower(a[i]) != lower(b[j]));
+            best = row[j] + 1 < best ? row[j] + 1 : best;
+            best = row[j + 1] + 1 < best ? row[j + 1] + 1 : best;
+            diagonal = row[j + 1];
+            row[j + 1] = best;
+        }
+    }
+    return row[b_len];
+}
+
+static void nearest(const char *candidate, const char *name, const char **best,
+                    unsigned *best_distance)
+{
+    unsigned d = distance(name, candidate);
+    if (d < *best_distance) {
+        *best = candidate;
+        *best_distance = d;
+    }
+}
+
+/* Farther than a third of the name is no longer a slip of the hand; one letter always may be. */
+static unsigned tolerance(const char *name)
+{
+    size_t third = strnlen(name, PROTO_NAME_SIZE) / 3;
+    return third ? (unsigned)third + 1 : 2;
+}
+
+const char *proto_schema_suggest(const struct proto_schema *schema, const char *name)
+{
+    const char *best = NULL;
+    unsigned best_distance = tolerance(name);
+    for (size_t i = 0; i < schema->count; i++) {
+        nearest(schema->columns[i].name, name, &best, &best_distance);
+    }
+    return best;
+}
+
+const char *proto_suggest(const char *const *names, size_t count, const char *name)
+{
+    const char *best = NULL;
+    unsigned best_distance = tolerance(name);
+    for (size_t i = 0; i < count; i++) {
+        nearest(names[i], name, &best, &best_distance);
+    }
+    return best;
+}
+
+/* ---- checks -------------------------------------------------------------------------------- */
+
+static bool value_valid(const char *value)
+{
+    return strlen(value) < PROTO_SCHEMA_VALUE_SIZE && proto_utf8_valid(span_str(value));
+}
+
+static enum err check_values(const struct proto_column *column, size_t i, struct err_info *reterr)
+{
+    bool category = column->type == PROTO_COLUMN_CATEGORY;
+    bool tags = column->type == PROTO_COLUMN_TAGS;
+    const char *key = tags ? "labels" : "values";
+    if (column->values_private && (!category || column->value_count)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "columns[%zu].values: private is a choice of categories alone", i);
+    }
+    if (column->value_count && !category && !tags) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu].values: only a category has values",
+                             i);
+    }
+    if (!column->value_count && !column->values_private && (category || tags)) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu]: a %s needs %s", i,
+                             type_names[column->type],
+                             tags ? "labels: a list" : "values: a list, or private");
+    }
+    if (column->value_count > PROTO_SCHEMA_VALUES_MAX) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu].%s: more than %d", i, key,
+                             PROTO_SCHEMA_VALUES_MAX);
+    }
+    for (size_t j = 0; j < column->value_count; j++) {
+        if (!value_valid(column->values[j]) || !column->values[j][0]) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "columns[%zu].%s[%zu]: must be 1 to %d bytes of UTF-8", i, key, j,
+                                 PROTO_SCHEMA_VALUE_SIZE - 1);
+        }
+        if (proto_column_code(column, column->values[j]) != (int32_t)j) {
+            return proto_err_set(reterr, E_INVALID, "columns[%zu].%s[%zu]: stands there twice", i,
+                                 key, j);
+        }
+    }
+    return E_OK;
+}
+
+static enum err check_bounds(const struct proto_column *column, size_t i, struct err_info *reterr)
+{
+    if (!column->has_bounds) {
+        return E_OK;
+    }
+    if (column->type != PROTO_COLUMN_INTEGER && column->type != PROTO_COLUMN_REAL &&
+        column->type != PROTO_COLUMN_DATE) {
+        return proto_err_set(reterr, E_INVALID,
+                             "columns[%zu].min: only integer, real and date have bounds", i);
+    }
+    if (!isfinite(column->min) || !isfinite(column->max) || fabs(column->min) > 1e15 ||
+        fabs(column->max) > 1e15) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu].max: bounds lie within 1e15", i);
+    }
+    if (column->type != PROTO_COLUMN_REAL &&
+        (floor(column->min) != column->min || floor(column->max) != column->max)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "columns[%zu].min: bounds of an integer are integers", i);
+    }
+    if (column->min >= column->max) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu].min: must be below max", i);
+    }
+    return E_OK;
+}
+
+static enum err check_unit(const struct proto_schema *schema, struct err_info *reterr)
+{
+    if (!schema->unit[0]) {
+        return schema->max_rows_per_unit == 1
+                   ? E_OK
+                   : proto_err_set(reterr, E_INVALID,
+                                   "max_rows_per_unit: without a unit each row is a unit of its "
+                                   "own, so it is 1");
+    }
+    int at = proto_schema_find(schema, schema->unit);
+    if (at < 0) {
+        const char *near = proto_schema_suggest(schema, schema->unit);
+        return proto_err_set(reterr, E_INVALID, "unit: there is no column '%s'%s%s%s", schema->unit,
+                             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
+    enum proto_column_type type = schema->columns[at].type;
+    if (type != PROTO_COLUMN_TEXT && type != PROTO_COLUMN_INTEGER) {
+        return proto_err_set(reterr, E_INVALID, "unit: its column is text or integer, not %s",
+                             type_names[type]);
+    }
+    if (schema->columns[at].has_bounds) {
+        return proto_err_set(reterr, E_INVALID,
+                             "unit: its column is an identifier and has no bounds");
+    }
+    if (schema->max_rows_per_unit < 1 || schema->max_rows_per_unit > PROTO_SCHEMA_ROWS_MAX) {
+        return proto_err_set(reterr, E_INVALID, "max_rows_per_unit: must be 1 to %d",
+                             PROTO_SCHEMA_ROWS_MAX);
+    }
+    return E_OK;
+}
+
+enum err proto_schema_check(const struct proto_schema *schema, struct err_info *reterr)
+{
+    if (schema->count < 1 || schema->count > PROTO_SCHEMA_COLUMNS_MAX) {
+        return proto_err_set(reterr, E_INVALID, "columns: must be 1 to %d",
+                             PROTO_SCHEMA_COLUMNS_MAX);
+    }
+    for (size_t i = 0; i < schema->count; i++) {
+        const struct proto_column *column = &schema->columns[i];
+        if (!proto_column_name_valid(column->name)) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "columns[%zu].name: must be 1 to %d bytes without quotes, control "
+                                 "characters or blanks at its ends",
+                                 i, PROTO_NAME_SIZE - 1);
+        }
+        if (proto_schema_find(schema, column->name) != (int)i) {
+            return proto_err_set(reterr, E_INVALID, "columns[%zu].name: '%s' stands there twice", i,
+                                 column->name);
+        }
+        if ((unsigned)column->type >= PROTO_COLUMN_TYPE_COUNT) {
+            return proto_err_set(reterr, E_INVALID, "columns[%zu].type: unknown", i);
+        }
+        enum err err = check_values(column, i, reterr);
+        if (!err) {
+            err = check_bounds(column, i, reterr);
+        }
+        if (err) {
+            return err;
+        }
+    }
+    return check_unit(schema, reterr);
+}
