@@ -33,14 +33,16 @@ struct crypto_certificate_info {
 
 /* All writers append to ret_der (its max must allow it) and leave it unchanged on failure.
  * Errors: E_INVALID a name or a time; E_LIMIT; E_INTERNAL the library failed. */
-MUST_CHECK enum err crypto_certificate_root(const struct crypto_identity *root, const char *federation, int64_t from,
-                                            int64_t until, struct buf *ret_der, struct err_info *reterr);
+MUST_CHECK enum err crypto_certificate_root(const struct crypto_identity *root,
+                                            const char *federation, int64_t from, int64_t until,
+                                            struct buf *ret_der, struct err_info *reterr);
 /* A request (PKCS #10), signed by the key it is for. */
-MUST_CHECK enum err crypto_certificate_request(const struct crypto_identity *tls_key, struct buf *ret_der,
-                                               struct err_info *reterr);
+MUST_CHECK enum err crypto_certificate_request(const struct crypto_identity *tls_key,
+                                               struct buf *ret_der, struct err_info *reterr);
 /* Errors also: E_AUTH the request is not signed by its own key, or ROOT is not the key of root_der. */
-MUST_CHECK enum err crypto_certificate_issue(const struct crypto_identity *root, struct span root_der,
-                                             struct span csr_der, const char *federation, const char *org,
+MUST_CHECK enum err crypto_certificate_issue(const struct crypto_identity *root,
+                                             struct span root_der, struct span csr_der,
+                                             const char *federation, const char *org,
                                              const uint8_t node_id[16], int64_t from, int64_t until,
                                              struct buf *ret_der, struct err_info *reterr);
 
@@ -51,10 +53,11 @@ MUST_CHECK enum err crypto_certificate_parse(struct span der, struct crypto_cert
 /* Also: signed by this root, of the root's federation, and valid at NOW (unix seconds).
  * Errors: E_AUTH. */
 MUST_CHECK enum err crypto_certificate_verify(struct span der, struct span root_der, int64_t now,
-                                              struct crypto_certificate_info *ret, struct err_info *reterr);
+                                              struct crypto_certificate_info *ret,
+                                              struct err_info *reterr);
 /* Reads the federation's name from a root of the shape above and checks its own signature. Errors: E_INVALID, E_AUTH. */
-MUST_CHECK enum err crypto_certificate_root_parse(struct span root_der, char ret_federation[33], uint8_t ret_point[65],
-                                                  struct err_info *reterr);
+MUST_CHECK enum err crypto_certificate_root_parse(struct span root_der, char ret_federation[33],
+                                                  uint8_t ret_point[65], struct err_info *reterr);
 /* The P-256 point of a SubjectPublicKeyInfo or of a certificate; it lies on the curve. Errors: E_INVALID. */
 MUST_CHECK enum err crypto_certificate_point(struct span spki_or_cert_der, uint8_t ret_point[65]);
 

@@ -39,10 +39,11 @@ typedef bool crypto_channel_admit(void *user, const struct crypto_certificate_in
  * except `user`.
  * Errors: E_USAGE something required is missing; E_INVALID a certificate's shape; E_AUTH the key is not the certificate's, or
  * the root did not sign it; E_NO_MEMORY. */
-MUST_CHECK enum err crypto_channel_profile_new(enum crypto_channel_mode mode, const struct crypto_identity *tls_key,
-                                               struct span cert_der, struct span root_der, const char *federation,
-                                               const uint8_t root_pin[32], crypto_channel_admit *admit, void *user,
-                                               struct crypto_channel_profile **ret, struct err_info *reterr);
+MUST_CHECK enum err
+crypto_channel_profile_new(enum crypto_channel_mode mode, const struct crypto_identity *tls_key,
+                           struct span cert_der, struct span root_der, const char *federation,
+                           const uint8_t root_pin[32], crypto_channel_admit *admit, void *user,
+                           struct crypto_channel_profile **ret, struct err_info *reterr);
 void crypto_channel_profile_free(struct crypto_channel_profile *profile);
 
 struct crypto_channel;
@@ -59,7 +60,8 @@ size_t crypto_channel_size(void);
 /* PROFILE must outlive the channel. expected_node_id_hex (32 digits, copied) is required for a client in a mesh, optional
  * otherwise; a peer with another id is refused.
  * Errors: E_USAGE, E_NO_MEMORY, E_INTERNAL; the storage then needs no fini, though fini is harmless. */
-MUST_CHECK enum err crypto_channel_init(struct crypto_channel *channel, const struct crypto_channel_profile *profile,
+MUST_CHECK enum err crypto_channel_init(struct crypto_channel *channel,
+                                        const struct crypto_channel_profile *profile,
                                         bool is_server, const char *expected_node_id_hex,
                                         struct crypto_channel_io io);
 void crypto_channel_fini(struct crypto_channel *channel);
@@ -68,8 +70,10 @@ void crypto_channel_fini(struct crypto_channel *channel);
 MUST_CHECK enum err crypto_channel_handshake(struct crypto_channel *channel);
 /* E_OK moved *inout_len > 0 bytes; E_BUSY none now; E_IO closed or broken; E_AUTH a record was forged.
  * After E_BUSY from write the same bytes must be offered again. */
-MUST_CHECK enum err crypto_channel_read(struct crypto_channel *channel, uint8_t *to, size_t *inout_len);
-MUST_CHECK enum err crypto_channel_write(struct crypto_channel *channel, const uint8_t *from, size_t *inout_len);
+MUST_CHECK enum err crypto_channel_read(struct crypto_channel *channel, uint8_t *to,
+                                        size_t *inout_len);
+MUST_CHECK enum err crypto_channel_write(struct crypto_channel *channel, const uint8_t *from,
+                                         size_t *inout_len);
 /* Says goodbye, best effort. */
 void crypto_channel_close(struct crypto_channel *channel);
 

@@ -28,25 +28,30 @@
 
 struct crypto_sealer;
 /* Errors: E_LIMIT context too long; E_NO_MEMORY; E_IO no randomness. */
-MUST_CHECK enum err crypto_sealer_open(const struct crypto_key *dek, struct span context, struct crypto_sealer **ret);
+MUST_CHECK enum err crypto_sealer_open(const struct crypto_key *dek, struct span context,
+                                       struct crypto_sealer **ret);
 /* OUT must not overlap PLAIN. Errors: E_LIMIT out_cap or an input is out of bounds, or the counter is used up. */
-MUST_CHECK enum err crypto_sealer_seal(struct crypto_sealer *sealer, struct span aad, struct span plain, uint8_t *out,
-                                       size_t out_cap, size_t *ret_len);
+MUST_CHECK enum err crypto_sealer_seal(struct crypto_sealer *sealer, struct span aad,
+                                       struct span plain, uint8_t *out, size_t out_cap,
+                                       size_t *ret_len);
 void crypto_sealer_close(struct crypto_sealer *sealer);
 
 /* Opens one chunk; derives the epoch's key each time.
  * Errors: E_CORRUPT not the shape of a chunk; E_LIMIT out_cap is too small; E_AUTH key, context, AAD or bytes differ.
  * On failure nothing of the plaintext is in OUT. */
-MUST_CHECK enum err crypto_chunk_open(const struct crypto_key *dek, struct span context, struct span aad,
-                                      struct span chunk, uint8_t *out, size_t out_cap, size_t *ret_len);
+MUST_CHECK enum err crypto_chunk_open(const struct crypto_key *dek, struct span context,
+                                      struct span aad, struct span chunk, uint8_t *out,
+                                      size_t out_cap, size_t *ret_len);
 /* The plain length that the header claims (not authenticated), for sizing a buffer. Errors: E_CORRUPT. */
 MUST_CHECK enum err crypto_chunk_plain_len(struct span chunk, size_t *ret_len);
 
 /* The same with a small cache of epoch keys, for scans. DEK is copied. */
 struct crypto_opener;
-MUST_CHECK enum err crypto_opener_new(const struct crypto_key *dek, struct span context, struct crypto_opener **ret);
-MUST_CHECK enum err crypto_opener_open(struct crypto_opener *opener, struct span aad, struct span chunk, uint8_t *out,
-                                       size_t out_cap, size_t *ret_len);
+MUST_CHECK enum err crypto_opener_new(const struct crypto_key *dek, struct span context,
+                                      struct crypto_opener **ret);
+MUST_CHECK enum err crypto_opener_open(struct crypto_opener *opener, struct span aad,
+                                       struct span chunk, uint8_t *out, size_t out_cap,
+                                       size_t *ret_len);
 void crypto_opener_free(struct crypto_opener *opener);
 
 #endif

@@ -15,9 +15,11 @@
 
 /* Errors: E_INVALID the domain; E_INTERNAL, E_NO_MEMORY. */
 MUST_CHECK enum err crypto_envelope_sign(const struct crypto_identity *identity, const char *domain,
-                                         const uint8_t fed_id[16], struct span bytes, uint8_t ret_sig[64]);
+                                         const uint8_t fed_id[16], struct span bytes,
+                                         uint8_t ret_sig[64]);
 /* Errors: E_AUTH it is not a low-s signature of these bytes by this key; E_INVALID the domain. */
-MUST_CHECK enum err crypto_envelope_verify(const uint8_t point[65], const char *domain, const uint8_t fed_id[16],
-                                           struct span bytes, const uint8_t sig[64]);
+MUST_CHECK enum err crypto_envelope_verify(const uint8_t point[65], const char *domain,
+                                           const uint8_t fed_id[16], struct span bytes,
+                                           const uint8_t sig[64]);
 
 #endif

@@ -20,13 +20,14 @@ struct crypto_identity;
 
 MUST_CHECK enum err crypto_identity_generate(struct crypto_identity **ret);
 /* Errors: E_NOT_FOUND; E_CORRUPT not such a file; E_AUTH the key does not fit or bytes were changed; E_IO. */
-MUST_CHECK enum err crypto_identity_load(const char *path, const struct crypto_key *dek, struct crypto_identity **ret,
-                                         struct err_info *reterr);
+MUST_CHECK enum err crypto_identity_load(const char *path, const struct crypto_key *dek,
+                                         struct crypto_identity **ret, struct err_info *reterr);
 /* Writes mode 0600, durable on return; replaces an old file at once. */
 MUST_CHECK enum err crypto_identity_save(const struct crypto_identity *identity, const char *path,
                                          const struct crypto_key *dek, struct err_info *reterr);
 void crypto_identity_free(struct crypto_identity *identity);
-MUST_CHECK enum err crypto_identity_clone(const struct crypto_identity *identity, struct crypto_identity **ret);
+MUST_CHECK enum err crypto_identity_clone(const struct crypto_identity *identity,
+                                          struct crypto_identity **ret);
 
 /* 65 bytes, uncompressed. */
 const uint8_t *crypto_identity_point(const struct crypto_identity *identity);
@@ -39,7 +40,7 @@ void crypto_identity_spki(const uint8_t point[65], uint8_t ret_spki[CRYPTO_SPKI_
 MUST_CHECK enum err crypto_identity_check_point(const uint8_t point[65]);
 
 /* Low-s signature over a SHA-256 digest. Errors: E_INTERNAL, E_NO_MEMORY. */
-MUST_CHECK enum err crypto_identity_sign(const struct crypto_identity *identity, const uint8_t digest[32],
-                                         uint8_t ret_sig[64]);
+MUST_CHECK enum err crypto_identity_sign(const struct crypto_identity *identity,
+                                         const uint8_t digest[32], uint8_t ret_sig[64]);
 
 #endif

@@ -30,14 +30,14 @@
 #define CRYPTO_KEYRING_NAME       96
 #define CRYPTO_KEYRING_ENTRIES    8192
 #define CRYPTO_KEYRING_SLOTS      8
-#define CRYPTO_KEYRING_MEMORY_MIN ((uint32_t)64 << 10)  /* KiB: the floor of a passphrase slot */
-#define CRYPTO_KEYRING_MEMORY_MAX ((uint32_t)4 << 20)   /* KiB: more is refused before it is spent */
+#define CRYPTO_KEYRING_MEMORY_MIN ((uint32_t)64 << 10) /* KiB: the floor of a passphrase slot */
+#define CRYPTO_KEYRING_MEMORY_MAX ((uint32_t)4 << 20)  /* KiB: more is refused before it is spent */
 #define CRYPTO_KEYRING_PASSES_MAX 16
 
 struct crypto_keyring;
 
 enum crypto_unlock_how {
-    CRYPTO_UNLOCK_KEYFILE,    /* path: a file of 32 to 1024 bytes, mode 0600 or narrower, ours or root's */
+    CRYPTO_UNLOCK_KEYFILE, /* path: a file of 32 to 1024 bytes, mode 0600 or narrower, ours or root's */
     CRYPTO_UNLOCK_PASSPHRASE, /* passphrase: 1 to 1024 bytes */
 };
 
@@ -51,12 +51,13 @@ struct crypto_unlock {
 /* Makes the file, with one slot and no names. An absent key file is made with 32 random bytes and mode 0600.
  * Errors: E_EXISTS PATH is there; E_REFUSED the key file's mode or owner; E_LIMIT Argon2 cost outside the bounds;
  * E_USAGE, E_IO, E_DISK_FULL. On failure there is no file at PATH (a key file that was made stays). */
-MUST_CHECK enum err crypto_keyring_create(const char *path, const struct crypto_unlock *unlock, const uint8_t node_id[16],
-                                          struct crypto_keyring **ret, struct err_info *reterr);
+MUST_CHECK enum err crypto_keyring_create(const char *path, const struct crypto_unlock *unlock,
+                                          const uint8_t node_id[16], struct crypto_keyring **ret,
+                                          struct err_info *reterr);
 /* Errors: E_NOT_FOUND no such file; E_AUTH no slot opens with this key; E_CORRUPT the file is not a keyring, or some
  * byte of it was changed; E_REFUSED the key file's mode or owner. */
-MUST_CHECK enum err crypto_keyring_open(const char *path, const struct crypto_unlock *unlock, struct crypto_keyring **ret,
-                                        struct err_info *reterr);
+MUST_CHECK enum err crypto_keyring_open(const char *path, const struct crypto_unlock *unlock,
+                                        struct crypto_keyring **ret, struct err_info *reterr);
 void crypto_keyring_close(struct crypto_keyring *keyring);
 
 /* The id that the keyring was made for. */
@@ -64,14 +65,18 @@ const uint8_t *crypto_keyring_node_id(const struct crypto_keyring *keyring);
 
 /* A fresh random key under NAME, durable on return.
  * Errors: E_EXISTS; E_INVALID the name; E_LIMIT; E_IO, E_DISK_FULL. On failure nothing has changed. */
-MUST_CHECK enum err crypto_keyring_add(struct crypto_keyring *keyring, const char *name, struct err_info *reterr);
+MUST_CHECK enum err crypto_keyring_add(struct crypto_keyring *keyring, const char *name,
+                                       struct err_info *reterr);
 /* ret: borrowed until the name is shredded or the keyring closed. Errors: E_NOT_FOUND. */
-MUST_CHECK enum err crypto_keyring_get(struct crypto_keyring *keyring, const char *name, const struct crypto_key **ret);
+MUST_CHECK enum err crypto_keyring_get(struct crypto_keyring *keyring, const char *name,
+                                       const struct crypto_key **ret);
 /* When it returns E_OK the key is gone from the file and from memory.
  * Errors: E_NOT_FOUND; E_IO, E_DISK_FULL: nothing has changed. */
-MUST_CHECK enum err crypto_keyring_shred(struct crypto_keyring *keyring, const char *name, struct err_info *reterr);
+MUST_CHECK enum err crypto_keyring_shred(struct crypto_keyring *keyring, const char *name,
+                                         struct err_info *reterr);
 /* Replaces all slots by one new one (another passphrase or key file); data keys stay. On failure nothing has changed. */
-MUST_CHECK enum err crypto_keyring_rewrap(struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
+MUST_CHECK enum err crypto_keyring_rewrap(struct crypto_keyring *keyring,
+                                          const struct crypto_unlock *unlock,
                                           struct err_info *reterr);
 /* The name at INDEX in file order, NULL past the end; borrowed until the next add or shred. */
 const char *crypto_keyring_name(struct crypto_keyring *keyring, size_t index);

@@ -14,9 +14,9 @@
 #include "proto/hash.h"
 #include "proto/span.h"
 
-#define CRYPTO_AEAD_MAX        ((size_t)64 << 20)
-#define CRYPTO_SIGNATURE_SIZE  64
-#define CRYPTO_POINT_SIZE      65 /* uncompressed P-256 */
+#define CRYPTO_AEAD_MAX          ((size_t)64 << 20)
+#define CRYPTO_SIGNATURE_SIZE    64
+#define CRYPTO_POINT_SIZE        65 /* uncompressed P-256 */
 #define CRYPTO_SIGNATURE_DER_MAX 72
 
 /* Seal and open: cipher and plain have the same length and may be the same memory. When open fails it returns E_AUTH
@@ -24,22 +24,24 @@
 struct crypto_provider {
     const char *name;
     /* AES-256-GCM */
-    enum err (*aead_seal)(const uint8_t key[32], const uint8_t nonce[12], struct span aad, struct span plain,
-                          uint8_t *out_cipher, uint8_t out_tag[16]);
-    enum err (*aead_open)(const uint8_t key[32], const uint8_t nonce[12], struct span aad, struct span cipher,
-                          const uint8_t tag[16], uint8_t *out_plain);
+    enum err (*aead_seal)(const uint8_t key[32], const uint8_t nonce[12], struct span aad,
+                          struct span plain, uint8_t *out_cipher, uint8_t out_tag[16]);
+    enum err (*aead_open)(const uint8_t key[32], const uint8_t nonce[12], struct span aad,
+                          struct span cipher, const uint8_t tag[16], uint8_t *out_plain);
     /* ChaCha20-Poly1305 (RFC 8439), same contract */
-    enum err (*chacha_seal)(const uint8_t key[32], const uint8_t nonce[12], struct span aad, struct span plain,
-                            uint8_t *out_cipher, uint8_t out_tag[16]);
-    enum err (*chacha_open)(const uint8_t key[32], const uint8_t nonce[12], struct span aad, struct span cipher,
-                            const uint8_t tag[16], uint8_t *out_plain);
+    enum err (*chacha_seal)(const uint8_t key[32], const uint8_t nonce[12], struct span aad,
+                            struct span plain, uint8_t *out_cipher, uint8_t out_tag[16]);
+    enum err (*chacha_open)(const uint8_t key[32], const uint8_t nonce[12], struct span aad,
+                            struct span cipher, const uint8_t tag[16], uint8_t *out_plain);
     /* Over the concatenation of the parts. Cannot fail. */
     void (*sha256)(const struct span *parts, size_t count, uint8_t out[32]);
     /* ECDSA P-256 over a SHA-256 digest, signature r||s. High s is accepted here; envelope.h refuses it.
      * E_AUTH when the signature or the point is not valid. */
-    enum err (*p256_verify)(const uint8_t public_point[65], const uint8_t digest[32], const uint8_t sig[64]);
+    enum err (*p256_verify)(const uint8_t public_point[65], const uint8_t digest[32],
+                            const uint8_t sig[64]);
     /* The x coordinate. E_AUTH: the point is not on the curve or the scalar is out of range. */
-    enum err (*p256_ecdh)(const uint8_t secret[32], const uint8_t public_point[65], uint8_t out[32]);
+    enum err (*p256_ecdh)(const uint8_t secret[32], const uint8_t public_point[65],
+                          uint8_t out[32]);
     /* RFC 7748. E_AUTH: the shared secret would be zero (low-order point). */
     enum err (*x25519)(const uint8_t secret[32], const uint8_t public_u[32], uint8_t out[32]);
 };
@@ -55,7 +57,8 @@ MUST_CHECK enum err crypto_init(struct err_info *reterr);
 /* The chosen one; a program that forgot crypto_init is stopped by an assertion. */
 const struct crypto_provider *crypto_provider(void);
 /* The known-answer test of one provider; crypto_init calls it. */
-MUST_CHECK enum err crypto_provider_test(const struct crypto_provider *provider, struct err_info *reterr);
+MUST_CHECK enum err crypto_provider_test(const struct crypto_provider *provider,
+                                         struct err_info *reterr);
 
 void crypto_sha256(const struct span *parts, size_t count, uint8_t out[32]);
 void crypto_sha256_one(struct span bytes, uint8_t out[32]);

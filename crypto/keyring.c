@@ -1,0 +1,729 @@
+#include "config.h"
+#include "crypto/keyring.h"
+
+#include "crypto/file.h"
+#include "crypto/kdf.h"
+#include "crypto/random.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FORMAT      1
+#define HEADER      32 /* magic 4, version 2, slots 2, node id 16, generation 8 */
+#define SLOT_PARAMS 28 /* kind 1, zero 1, zero 2, memory 4, passes 4, salt 16 */
+#define WRAPPED     60 /* nonce 12, key 32, tag 16 */
+#define SLOT_SIZE   (SLOT_PARAMS + WRAPPED)
+#define MAC_SIZE    32
+#define FILE_MAX                                                                                   \
+    ((size_t)HEADER + CRYPTO_KEYRING_SLOTS * SLOT_SIZE + 4 +                                       \
+     (size_t)CRYPTO_KEYRING_ENTRIES * (1 + CRYPTO_KEYRING_NAME + 4 + WRAPPED) + MAC_SIZE)
+#define FILE_MIN     ((size_t)HEADER + SLOT_SIZE + 4 + MAC_SIZE)
+#define SECRET_MAX   1024 /* a key file's length, a passphrase's length */
+#define SLOT_KEYFILE 1
+#define SLOT_PHRASE  2
+
+struct slot {
+    uint8_t params[SLOT_PARAMS];
+    uint8_t wrapped[WRAPPED];
+};
+
+struct entry {
+    char name[CRYPTO_KEYRING_NAME + 1];
+    uint32_t version;
+    uint8_t wrapped[WRAPPED];
+    struct crypto_key *dek; /* NULL until the file's MAC has been checked */
+};
+
+struct crypto_keyring {
+    pthread_mutex_t lock;
+    char *path;
+    uint8_t node_id[16];
+    uint64_t generation;
+    struct slot slots[CRYPTO_KEYRING_SLOTS];
+    size_t slot_count;
+    struct entry *entries;
+    size_t entry_count;
+    size_t entry_cap;
+    struct crypto_key *kek;
+};
+
+/* --- wrapping -------------------------------------------------------------------------------------------------------- */
+
+/* 12 random bytes a wrap: at most a few thousand under one key, far from the bound of 2^32. */
+static enum err wrap(const uint8_t key[32], struct span aad, const struct crypto_key *plain,
+                     uint8_t out[WRAPPED])
+{
+    enum err err = crypto_random(out, 12);
+    return err ? err
+               : crypto_provider()->aead_seal(
+                     key, out, aad, span_of(plain->bytes, sizeof plain->bytes), out + 12, out + 44);
+}
+
+static enum err unwrap(const uint8_t key[32], struct span aad, const uint8_t wrapped[WRAPPED],
+                       struct crypto_key *ret)
+{
+    return crypto_provider()->aead_open(key, wrapped, aad, span_of(wrapped + 12, 32), wrapped + 44,
+                                        ret->bytes);
+}
+
+static enum err subkey(const struct crypto_key *kek, const char *label, uint8_t out[32])
+{
+    return crypto_hkdf_expand(kek->bytes, span_str(label), out, 32);
+}
+
+/* label 0 node id, version, name */
+struct entry_aad {
+    uint8_t bytes[24 + 16 + 4 + CRYPTO_KEYRING_NAME];
+    size_t len;
+};
+
+static struct entry_aad entry_aad(const struct crypto_keyring *keyring, const struct entry *entry)
+{
+    static const char label[24] = "concordat/keyring/dek/1";
+    struct entry_aad aad;
+    size_t name_len = strlen(entry->name);
+    memcpy(aad.bytes, label, sizeof label);
+    memcpy(aad.bytes + 24, keyring->node_id, 16);
+    put_be32(aad.bytes + 40, entry->version);
+    memcpy(aad.bytes + 44, entry->name, name_len);
+    aad.len = 44 + name_len;
+    return aad;
+}
+
+static enum err entry_wrap(const struct crypto_keyring *keyring, struct entry *entry)
+{
+    uint8_t key[32];
+    struct entry_aad aad = entry_aad(keyring, entry);
+    enum err err = subkey(keyring->kek, "concordat/keyring/wrap/1", key);
+    if (!err) {
+        err = wrap(key, span_of(aad.bytes, aad.len), entry->dek, entry->wrapped);
+    }
+    crypto_wipe(key, sizeof key);
+    return err;
+}
+
+static enum err entry_unwrap(const struct crypto_keyring *keyring, struct entry *entry)
+{
+    uint8_t key[32];
+    struct entry_aad aad = entry_aad(keyring, entry);
+    entry->dek = crypto_key_new();
+    if (!entry->dek) {
+        return E_NO_MEMORY;
+    }
+    enum err err = subkey(keyring->kek, "concordat/keyring/wrap/1", key);
+    if (!err) {
+        err = unwrap(key, span_of(aad.bytes, aad.len), entry->wrapped, entry->dek);
+    }
+    crypto_wipe(key, sizeof key);
+    return err;
+}
+
+/* --- slots ----------------------------------------------------------------------------------------------------------- */
+
+static enum err keyfile_read(const char *path, struct buf *secret, struct err_info *reterr)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        enum err err = errno == ENOENT ? E_NOT_FOUND : E_IO;
+        return proto_err_set(reterr, err, "key file %s: %s", path, strerror(errno));
+    }
+    if (!S_ISREG(st.st_mode) || (st.st_mode & 0177) != 0 ||
+        (st.st_uid != geteuid() && st.st_uid != 0)) {
+        return proto_err_set(reterr, E_REFUSED,
+                             "key file %s: it must be a plain file of mode 0600 and of this user",
+                             path);
+    }
+    secret->max = SECRET_MAX;
+    enum err err = buf_reserve(secret, SECRET_MAX); /* no growth, so that no copy is left behind */
+    if (!err) {
+        err = crypto_file_read(path, secret, reterr);
+    }
+    if (!err && secret->len < 32) {
+        err = proto_err_set(reterr, E_INVALID, "key file %s: it is shorter than 32 bytes", path);
+    }
+    return err;
+}
+
+static enum err keyfile_make(const char *path, struct err_info *reterr)
+{
+    if (access(path, F_OK) == 0) {
+        return E_OK;
+    }
+    uint8_t secret[32];
+    enum err err = crypto_random(secret, sizeof secret);
+    if (!err) {
+        err = crypto_file_write(path, span_of(secret, sizeof secret), true, reterr);
+    }
+    crypto_wipe(secret, sizeof secret);
+    return err == E_EXISTS ? E_OK : err;
+}
+
+static uint8_t slot_kind(const struct crypto_unlock *unlock)
+{
+    return unlock->how == CRYPTO_UNLOCK_KEYFILE ? SLOT_KEYFILE : SLOT_PHRASE;
+}
+
+static enum err unlock_check(const struct crypto_unlock *unlock, struct err_info *reterr)
+{
+    if (unlock->how == CRYPTO_UNLOCK_KEYFILE) {
+        return unlock->path ? E_OK : proto_err_set(reterr, E_USAGE, "no key file was named");
+    }
+    if (unlock->how != CRYPTO_UNLOCK_PASSPHRASE || unlock->passphrase.len == 0 ||
+        unlock->passphrase.len > SECRET_MAX) {
+        return proto_err_set(reterr, E_USAGE, "a passphrase has 1 to %d bytes", SECRET_MAX);
+    }
+    return E_OK;
+}
+
+static bool params_valid(const uint8_t params[SLOT_PARAMS])
+{
+    uint32_t memory_kib = get_be32(params + 4);
+    uint32_t passes = get_be32(params + 8);
+    if (params[1] != 0 || params[2] != 0 || params[3] != 0) {
+        return false;
+    }
+    if (params[0] == SLOT_KEYFILE) {
+        return memory_kib == 0 && passes == 0;
+    }
+    return params[0] == SLOT_PHRASE && memory_kib >= CRYPTO_KEYRING_MEMORY_MIN &&
+           memory_kib <= CRYPTO_KEYRING_MEMORY_MAX && passes >= 1 &&
+           passes <= CRYPTO_KEYRING_PASSES_MAX;
+}
+
+/* The key that wraps the KEK in this slot. Parameters come from the file before anything is authenticated, hence the
+ * bounds in params_valid; the tag over them then shows whether they are the ones that were written. */
+static enum err slot_key(const uint8_t params[SLOT_PARAMS], const struct crypto_unlock *unlock,
+                         struct crypto_key *ret, struct err_info *reterr)
+{
+    const uint8_t *salt = params + 12;
+    if (params[0] == SLOT_PHRASE) {
+        return crypto_argon2id(unlock->passphrase, salt, get_be32(params + 4), get_be32(params + 8),
+                               ret->bytes);
+    }
+    struct buf secret = {0};
+    enum err err = keyfile_read(unlock->path, &secret, reterr);
+    if (!err) {
+        err = crypto_hkdf(span_of(salt, 16), buf_span(&secret),
+                          span_str("concordat/keyring/keyfile/1"), ret->bytes, sizeof ret->bytes);
+    }
+    crypto_wipe(secret.ptr, secret.cap);
+    buf_fini(&secret);
+    return err;
+}
+
+struct slot_aad {
+    uint8_t bytes[25 + 16 + SLOT_PARAMS];
+};
+
+static struct slot_aad slot_aad(const uint8_t node_id[16], const uint8_t params[SLOT_PARAMS])
+{
+    static const char label[25] = "concordat/keyring/slot/1";
+    struct slot_aad aad;
+    memcpy(aad.bytes, label, sizeof label);
+    memcpy(aad.bytes + 25, node_id, 16);
+    memcpy(aad.bytes + 41, params, SLOT_PARAMS);
+    return aad;
+}
+
+static enum err slot_make(const struct crypto_unlock *unlock, const uint8_t node_id[16],
+                          const struct crypto_key *kek, struct slot *ret, struct err_info *reterr)
+{
+    struct slot slot = {.params = {slot_kind(unlock)}};
+    if (unlock->how == CRYPTO_UNLOCK_PASSPHRASE) {
+        put_be32(slot.params + 4,
+                 unlock->memory_kib ? unlock->memory_kib : CRYPTO_ARGON2_MEMORY_KIB);
+        put_be32(slot.params + 8, CRYPTO_ARGON2_PASSES);
+    }
+    if (!params_valid(slot.params)) {
+        return proto_err_set(reterr, E_LIMIT, "a passphrase slot costs between %u and %u KiB",
+                             CRYPTO_KEYRING_MEMORY_MIN, CRYPTO_KEYRING_MEMORY_MAX);
+    }
+    struct crypto_key *key = crypto_key_new();
+    enum err err = key ? crypto_random(slot.params + 12, 16) : E_NO_MEMORY;
+    if (!err && unlock->how == CRYPTO_UNLOCK_KEYFILE) {
+        err = keyfile_make(unlock->path, reterr);
+    }
+    if (!err) {
+        err = slot_key(slot.params, unlock, key, reterr);
+    }
+    if (!err) {
+        struct slot_aad aad = slot_aad(node_id, slot.params);
+        err = wrap(key->bytes, span_of(aad.bytes, sizeof aad.bytes), kek, slot.wrapped);
+    }
+    crypto_key_free(key);
+    if (!err) {
+        *ret = slot;
+    }
+    return err;
+}
+
+/* Tries each slot of the right kind. E_AUTH: none opens. */
+static enum err slots_open(struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
+                           struct err_info *reterr)
+{
+    struct crypto_key *key = crypto_key_new();
+    enum err err = key ? E_AUTH : E_NO_MEMORY;
+    for (size_t i = 0; i < keyring->slot_count && err == E_AUTH; i++) {
+        const struct slot *slot = &keyring->slots[i];
+        if (slot->params[0] != slot_kind(unlock)) {
+            continue;
+        }
+        err = slot_key(slot->params, unlock, key, reterr);
+        if (!err) {
+            struct slot_aad aad = slot_aad(keyring->node_id, slot->params);
+            err = unwrap(key->bytes, span_of(aad.bytes, sizeof aad.bytes), slot->wrapped,
+                         keyring->kek);
+        }
+    }
+    crypto_key_free(key);
+    if (err == E_AUTH) {
+        proto_err_set(reterr, err, "keyring %s: this key or passphrase opens no slot",
+                      keyring->path);
+    }
+    return err;
+}
+
+/* --- file ------------------------------------------------------------------------------------------------------------ */
+
+static bool name_valid(const char *name, size_t len)
+{
+    if (len == 0 || len > CRYPTO_KEYRING_NAME) {
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (name[i] <= ' ' || name[i] >= 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum err file_mac(const struct crypto_key *kek, struct span body, uint8_t mac[MAC_SIZE])
+{
+    uint8_t key[32];
+    enum err err = subkey(kek, "concordat/keyring/mac/1", key);
+    if (!err) {
+        crypto_hmac(span_of(key, sizeof key), &body, 1, mac);
+    }
+    crypto_wipe(key, sizeof key);
+    return err;
+}
+
+static enum err put_entry(struct buf *out, const struct entry *entry)
+{
+    uint8_t name_len = (uint8_t)strlen(entry->name);
+    uint8_t version[4];
+    put_be32(version, entry->version);
+    enum err err = buf_put(out, span_of(&name_len, 1));
+    err = err ? err : buf_put(out, span_of(entry->name, name_len));
+    err = err ? err : buf_put(out, span_of(version, 4));
+    return err ? err : buf_put(out, span_of(entry->wrapped, WRAPPED));
+}
+
+/* Encodes the whole file, leaving out the entry at index SKIP (SIZE_MAX: none). */
+static enum err encode(const struct crypto_keyring *keyring, size_t skip, struct buf *out)
+{
+    uint8_t header[HEADER] = {'C', 'K', 'R', '1'};
+    uint8_t count[4];
+    uint8_t mac[MAC_SIZE];
+    put_be16(header + 4, FORMAT);
+    put_be16(header + 6, (uint16_t)keyring->slot_count);
+    memcpy(header + 8, keyring->node_id, 16);
+    put_be64(header + 24, keyring->generation + 1);
+    put_be32(count, (uint32_t)(keyring->entry_count - (skip < keyring->entry_count ? 1 : 0)));
+    enum err err = buf_put(out, span_of(header, sizeof header));
+    for (size_t i = 0; i < keyring->slot_count && !err; i++) {
+        err = buf_put(out, span_of(keyring->slots[i].params, SLOT_PARAMS));
+        err = err ? err : buf_put(out, span_of(keyring->slots[i].wrapped, WRAPPED));
+    }
+    err = err ? err : buf_put(out, span_of(count, sizeof count));
+    for (size_t i = 0; i < keyring->entry_count && !err; i++) {
+        if (i != skip) {
+            err = put_entry(out, &keyring->entries[i]);
+        }
+    }
+    err = err ? err : file_mac(keyring->kek, buf_span(out), mac);
+    return err ? err : buf_put(out, span_of(mac, sizeof mac));
+}
+
+static enum err save(struct crypto_keyring *keyring, size_t skip, bool fresh,
+                     struct err_info *reterr)
+{
+    struct buf file = {.max = FILE_MAX};
+    enum err err = encode(keyring, skip, &file);
+    if (!err) {
+        err = crypto_file_write(keyring->path, buf_span(&file), fresh, reterr);
+    } else {
+        proto_err_set(reterr, err, "keyring %s: it cannot be encoded", keyring->path);
+    }
+    buf_fini(&file);
+    if (!err) {
+        keyring->generation++;
+    }
+    return err;
+}
+
+/* Walks the file. With KEYRING NULL it only checks the shape. */
+struct reader {
+    struct span rest;
+};
+
+static const uint8_t *take(struct reader *reader, size_t len)
+{
+    if (reader->rest.len < len) {
+        return NULL;
+    }
+    const uint8_t *p = reader->rest.ptr;
+    reader->rest.ptr += len;
+    reader->rest.len -= len;
+    return p;
+}
+
+static bool read_slots(struct reader *reader, size_t count, struct crypto_keyring *keyring)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *slot = take(reader, SLOT_SIZE);
+        if (!slot || !params_valid(slot)) {
+            return false;
+        }
+        if (keyring) {
+            memcpy(keyring->slots[i].params, slot, SLOT_PARAMS);
+            memcpy(keyring->slots[i].wrapped, slot + SLOT_PARAMS, WRAPPED);
+        }
+    }
+    return true;
+}
+
+static bool read_entry(struct reader *reader, struct entry *ret)
+{
+    const uint8_t *name_len = take(reader, 1);
+    const uint8_t *name = name_len ? take(reader, *name_len) : NULL;
+    const uint8_t *tail = name ? take(reader, 4 + WRAPPED) : NULL;
+    if (!tail || !name_valid((const char *)name, *name_len)) {
+        return false;
+    }
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret->name, name, *name_len);
+    ret->version = get_be32(tail);
+    memcpy(ret->wrapped, tail + 4, WRAPPED);
+    return true;
+}
+
+static enum err read_entries(struct reader *reader, size_t count, struct crypto_keyring *keyring)
+{
+    struct entry entry;
+    if (keyring) {
+        keyring->entries = proto_alloc(count, sizeof *keyring->entries);
+        if (!keyring->entries) {
+            return E_NO_MEMORY;
+        }
+        keyring->entry_cap = count ? count : 1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!read_entry(reader, &entry)) {
+            return E_CORRUPT;
+        }
+        if (keyring) {
+            keyring->entries[keyring->entry_count++] = entry;
+        }
+    }
+    return E_OK;
+}
+
+static enum err decode(struct span bytes, struct crypto_keyring *keyring)
+{
+    if (bytes.len < FILE_MIN || bytes.len > FILE_MAX) {
+        return E_CORRUPT;
+    }
+    struct reader reader = {span_of(bytes.ptr, bytes.len - MAC_SIZE)};
+    const uint8_t *header = take(&reader, HEADER);
+    size_t slots = get_be16(header + 6);
+    if (memcmp(header, "CKR1", 4) != 0 || get_be16(header + 4) != FORMAT || slots == 0 ||
+        slots > CRYPTO_KEYRING_SLOTS || !read_slots(&reader, slots, keyring)) {
+        return E_CORRUPT;
+    }
+    if (keyring) {
+        memcpy(keyring->node_id, header + 8, 16);
+        keyring->generation = get_be64(header + 24);
+        keyring->slot_count = slots;
+    }
+    const uint8_t *count = take(&reader, 4);
+    if (!count || get_be32(count) > CRYPTO_KEYRING_ENTRIES ||
+        reader.rest.len < (size_t)get_be32(count) * (1 + 1 + 4 + WRAPPED)) {
+        return E_CORRUPT; /* the count must fit the bytes before anything is allocated for it */
+    }
+    enum err err = read_entries(&reader, get_be32(count), keyring);
+    return err ? err : reader.rest.len ? E_CORRUPT : E_OK;
+}
+
+enum err crypto_keyring_check(struct span bytes)
+{
+    return decode(bytes, NULL);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------------ */
+
+static struct crypto_keyring *keyring_new(const char *path)
+{
+    struct crypto_keyring *keyring = proto_alloc(1, sizeof *keyring);
+    if (!keyring) {
+        return NULL;
+    }
+    pthread_mutex_init(&keyring->lock, NULL);
+    keyring->path = proto_strdup(path);
+    keyring->kek = crypto_key_new();
+    if (!keyring->path || !keyring->kek) {
+        crypto_keyring_close(keyring);
+        return NULL;
+    }
+    return keyring;
+}
+
+void crypto_keyring_close(struct crypto_keyring *keyring)
+{
+    if (!keyring) {
+        return;
+    }
+    for (size_t i = 0; i < keyring->entry_count; i++) {
+        crypto_key_free(keyring->entries[i].dek);
+    }
+    crypto_key_free(keyring->kek);
+    proto_free(keyring->entries);
+    proto_free(keyring->path);
+    pthread_mutex_destroy(&keyring->lock);
+    proto_free(keyring);
+}
+
+enum err crypto_keyring_create(const char *path, const struct crypto_unlock *unlock,
+                               const uint8_t node_id[16], struct crypto_keyring **ret,
+                               struct err_info *reterr)
+{
+    enum err err = unlock_check(unlock, reterr);
+    if (err) {
+        return err;
+    }
+    if (access(path, F_OK) == 0) {
+        return proto_err_set(reterr, E_EXISTS, "keyring %s: it exists already", path);
+    }
+    struct crypto_keyring *keyring = keyring_new(path);
+    if (!keyring) {
+        return proto_err_set(reterr, E_NO_MEMORY, "keyring %s: out of memory", path);
+    }
+    memcpy(keyring->node_id, node_id, 16);
+    keyring->slot_count = 1;
+    err = crypto_random(keyring->kek->bytes, sizeof keyring->kek->bytes);
+    if (!err) {
+        err = slot_make(unlock, node_id, keyring->kek, &keyring->slots[0], reterr);
+    }
+    if (!err) {
+        err = save(keyring, SIZE_MAX, true, reterr);
+    }
+    if (err) {
+        crypto_keyring_close(keyring);
+        return err;
+    }
+    *ret = keyring;
+    return E_OK;
+}
+
+/* After a slot has opened: the MAC over the file, then every entry. */
+static enum err verify(struct crypto_keyring *keyring, struct span file)
+{
+    uint8_t mac[MAC_SIZE];
+    enum err err = file_mac(keyring->kek, span_of(file.ptr, file.len - MAC_SIZE), mac);
+    if (!err && !crypto_equal(mac, file.ptr + file.len - MAC_SIZE, MAC_SIZE)) {
+        err = E_CORRUPT;
+    }
+    for (size_t i = 0; i < keyring->entry_count && !err; i++) {
+        err = entry_unwrap(keyring, &keyring->entries[i]);
+        if (err == E_AUTH) {
+            err = E_CORRUPT;
+        }
+    }
+    return err;
+}
+
+enum err crypto_keyring_open(const char *path, const struct crypto_unlock *unlock,
+                             struct crypto_keyring **ret, struct err_info *reterr)
+{
+    enum err err = unlock_check(unlock, reterr);
+    if (err) {
+        return err;
+    }
+    struct buf file = {.max = FILE_MAX};
+    struct crypto_keyring *keyring = keyring_new(path);
+    err = keyring ? crypto_file_read(path, &file, reterr) : E_NO_MEMORY;
+    if (err == E_LIMIT) {
+        err = E_CORRUPT;
+    }
+    if (!err) {
+        err = decode(buf_span(&file), keyring);
+        if (err) {
+            proto_err_set(reterr, err, "keyring %s: %s", path, proto_err_text(err));
+        }
+    }
+    if (!err) {
+        err = slots_open(keyring, unlock, reterr);
+    }
+    if (!err) {
+        err = verify(keyring, buf_span(&file));
+        if (err) {
+            proto_err_set(reterr, err, "keyring %s: it was changed or is damaged", path);
+        }
+    }
+    buf_fini(&file);
+    if (err) {
+        crypto_keyring_close(keyring);
+        return err;
+    }
+    *ret = keyring;
+    return E_OK;
+}
+
+const uint8_t *crypto_keyring_node_id(const struct crypto_keyring *keyring)
+{
+    return keyring->node_id;
+}
+
+/* --- entries --------------------------------------------------------------------------------------------------------- */
+
+/* The entry's index, or SIZE_MAX. */
+static size_t find(const struct crypto_keyring *keyring, const char *name)
+{
+    for (size_t i = 0; i < keyring->entry_count; i++) {
+        if (strcmp(keyring->entries[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return SIZE_MAX;
+}
+
+static enum err reserve(struct crypto_keyring *keyring)
+{
+    if (keyring->entry_count < keyring->entry_cap) {
+        return E_OK;
+    }
+    size_t cap = keyring->entry_cap ? keyring->entry_cap * 2 : 8;
+    struct entry *grown = proto_realloc(keyring->entries, cap, sizeof *grown);
+    if (!grown) {
+        return E_NO_MEMORY;
+    }
+    keyring->entries = grown;
+    keyring->entry_cap = cap;
+    return E_OK;
+}
+
+static enum err add(struct crypto_keyring *keyring, const char *name, struct err_info *reterr)
+{
+    if (find(keyring, name) != SIZE_MAX) {
+        return proto_err_set(reterr, E_EXISTS, "keyring: there is a key %s already", name);
+    }
+    if (keyring->entry_count == CRYPTO_KEYRING_ENTRIES) {
+        return proto_err_set(reterr, E_LIMIT, "keyring: it holds %d keys already",
+                             CRYPTO_KEYRING_ENTRIES);
+    }
+    enum err err = reserve(keyring);
+    if (err) {
+        return err;
+    }
+    struct entry entry = {.version = 1, .dek = crypto_key_new()};
+    memcpy(entry.name, name, strlen(name));
+    err = entry.dek ? crypto_random(entry.dek->bytes, sizeof entry.dek->bytes) : E_NO_MEMORY;
+    if (!err) {
+        err = entry_wrap(keyring, &entry);
+    }
+    if (!err) {
+        keyring->entries[keyring->entry_count++] = entry;
+        err = save(keyring, SIZE_MAX, false, reterr);
+        if (err) {
+            keyring->entry_count--;
+        }
+    }
+    if (err) {
+        crypto_key_free(entry.dek);
+    }
+    return err;
+}
+
+enum err crypto_keyring_add(struct crypto_keyring *keyring, const char *name,
+                            struct err_info *reterr)
+{
+    if (!name_valid(name, strnlen(name, CRYPTO_KEYRING_NAME + 1))) {
+        return proto_err_set(reterr, E_INVALID,
+                             "keyring: a name has 1 to %d visible ASCII characters",
+                             CRYPTO_KEYRING_NAME);
+    }
+    pthread_mutex_lock(&keyring->lock);
+    enum err err = add(keyring, name, reterr);
+    pthread_mutex_unlock(&keyring->lock);
+    return err;
+}
+
+enum err crypto_keyring_get(struct crypto_keyring *keyring, const char *name,
+                            const struct crypto_key **ret)
+{
+    pthread_mutex_lock(&keyring->lock);
+    size_t i = find(keyring, name);
+    if (i != SIZE_MAX) {
+        *ret = keyring->entries[i].dek;
+    }
+    pthread_mutex_unlock(&keyring->lock);
+    return i == SIZE_MAX ? E_NOT_FOUND : E_OK;
+}
+
+enum err crypto_keyring_shred(struct crypto_keyring *keyring, const char *name,
+                              struct err_info *reterr)
+{
+    pthread_mutex_lock(&keyring->lock);
+    size_t i = find(keyring, name);
+    enum err err = i == SIZE_MAX
+                       ? proto_err_set(reterr, E_NOT_FOUND, "keyring: there is no key %s", name)
+                       : save(keyring, i, false, reterr);
+    if (!err) {
+        crypto_key_free(keyring->entries[i].dek);
+        keyring->entry_count--;
+        memmove(&keyring->entries[i], &keyring->entries[i + 1],
+                (keyring->entry_count - i) * sizeof *keyring->entries);
+        crypto_wipe(&keyring->entries[keyring->entry_count], sizeof *keyring->entries);
+    }
+    pthread_mutex_unlock(&keyring->lock);
+    return err;
+}
+
+enum err crypto_keyring_rewrap(struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
+                               struct err_info *reterr)
+{
+    struct slot slot;
+    enum err err = unlock_check(unlock, reterr);
+    if (!err) {
+        err = slot_make(unlock, keyring->node_id, keyring->kek, &slot, reterr);
+    }
+    if (err) {
+        return err;
+    }
+    pthread_mutex_lock(&keyring->lock);
+    struct slot old[CRYPTO_KEYRING_SLOTS];
+    size_t old_count = keyring->slot_count;
+    memcpy(old, keyring->slots, sizeof old);
+    keyring->slots[0] = slot;
+    keyring->slot_count = 1;
+    err = save(keyring, SIZE_MAX, false, reterr);
+    if (err) {
+        memcpy(keyring->slots, old, sizeof old);
+        keyring->slot_count = old_count;
+    }
+    pthread_mutex_unlock(&keyring->lock);
+    return err;
+}
+
+const char *crypto_keyring_name(struct crypto_keyring *keyring, size_t index)
+{
+    pthread_mutex_lock(&keyring->lock);
+    const char *name = index < keyring->entry_count ? keyring->entries[index].name : NULL;
+    pthread_mutex_unlock(&keyring->lock);
+    return name;
+}
