@@ -1,13 +1,16 @@
 noinst_LIBRARIES += %D%/libproto.a
 %C%_libproto_a_SOURCES = \
 	%D%/alloc.c %D%/alloc.h \
-	%D%/body.h \
+	%D%/body.c %D%/body.h \
 	%D%/codec.c %D%/codec.h \
-	%D%/duo.h \
+	%D%/duo.c %D%/duo.h \
 	%D%/err.c %D%/err.h \
 	%D%/hash.h \
+	%D%/licence.c %D%/licence.h \
+	%D%/ontology.c %D%/ontology.h \
 	%D%/record.c %D%/record.h \
 	%D%/span.c %D%/span.h \
+	%D%/spdx.c %D%/spdx.h \
 	%D%/time.c %D%/time.h
 EXTRA_DIST += %D%/README.md
 

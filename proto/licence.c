@@ -1,0 +1,303 @@
+#include "config.h"
+#include "proto/duo.h"
+#include "proto/licence.h"
+
+#define SAFE (INT64_C(1) << 53)
+
+static const struct proto_field modifier_fields[] = {
+    PROTO_FIELD(struct proto_modifier, code, PROTO_U64, 1, 9999999),
+    PROTO_FIELD_LIST(struct proto_modifier, params, &proto_text_message, 0, 64),
+};
+static const struct proto_message modifier_message =
+    PROTO_MESSAGE("modifier", struct proto_modifier, modifier_fields);
+
+static const struct proto_field privacy_fields[] = {
+    PROTO_FIELD(struct proto_licence_privacy, mechanism, PROTO_U64, 0, PROTO_MECHANISM_LAPLACE),
+    PROTO_FIELD(struct proto_licence_privacy, epsilon_total_u, PROTO_U64, 0, SAFE),
+    PROTO_FIELD(struct proto_licence_privacy, epsilon_per_query_u, PROTO_U64, 0, SAFE),
+    PROTO_FIELD(struct proto_licence_privacy, epsilon_per_job_u, PROTO_U64, 0, SAFE),
+    PROTO_FIELD(struct proto_licence_privacy, delta_e12, PROTO_U64, 0, INT64_C(1000000000000)),
+};
+static const struct proto_message privacy_message =
+    PROTO_MESSAGE("privacy", struct proto_licence_privacy, privacy_fields);
+
+static const struct proto_field finetune_fields[] = {
+    PROTO_FIELD(struct proto_licence_finetune, max_rounds, PROTO_U64, 1, 1000000),
+    PROTO_FIELD(struct proto_licence_finetune, release, PROTO_U64, 0, PROTO_RELEASE_PUBLIC),
+};
+static const struct proto_message finetune_message =
+    PROTO_MESSAGE("finetune", struct proto_licence_finetune, finetune_fields);
+
+static const struct proto_field grant_fields[] = {
+    PROTO_FIELD(struct proto_grant, permission, PROTO_U64, 1, 9999999),
+    PROTO_FIELD_LIST(struct proto_grant, diseases, &proto_text_message, 0, 64),
+    PROTO_FIELD_LIST(struct proto_grant, modifiers, &modifier_message, 0,
+                     PROTO_LICENCE_MODIFIERS_MAX),
+    PROTO_FIELD(struct proto_grant, actions, PROTO_U64, 0, PROTO_ACTION_ALL),
+    PROTO_FIELD_LIST_PRESENT(struct proto_grant, columns, has_columns, &proto_text_message, 0, 256),
+    PROTO_FIELD(struct proto_grant, min_cohort, PROTO_U64, 2, INT32_MAX),
+    PROTO_FIELD(struct proto_grant, min_sites, PROTO_U64, 1, 10000),
+    PROTO_FIELD(struct proto_grant, mode, PROTO_U64, 0, PROTO_MODE_SECURE),
+    PROTO_FIELD(struct proto_grant, visible_site, PROTO_BOOL, 0, 0),
+    PROTO_FIELD_NESTED(struct proto_grant, privacy, &privacy_message),
+    PROTO_FIELD_NESTED_PRESENT(struct proto_grant, finetune, has_finetune, &finetune_message),
+};
+static const struct proto_message grant_message =
+    PROTO_MESSAGE("grant", struct proto_grant, grant_fields);
+
+static const struct proto_field obligation_fields[] = {
+    PROTO_FIELD(struct proto_obligation, id, PROTO_STR, 1, 32),
+    PROTO_FIELD(struct proto_obligation, when, PROTO_STR, 3, 13),
+    PROTO_FIELD_OPTIONAL(struct proto_obligation, text, PROTO_STR, 1, 512),
+};
+static const struct proto_message obligation_message =
+    PROTO_MESSAGE("obligation", struct proto_obligation, obligation_fields);
+
+static const struct proto_field licence_fields[] = {
+    PROTO_FIELD(struct proto_licence, v, PROTO_U64, 1, SAFE),
+    PROTO_FIELD(struct proto_licence, dataset, PROTO_STR, 1, 64),
+    PROTO_FIELD(struct proto_licence, version, PROTO_STR, 1, 32),
+    PROTO_FIELD(struct proto_licence, schema_hash, PROTO_BIN, 32, 32),
+    PROTO_FIELD(struct proto_licence, not_before, PROTO_U64, 0, SAFE),
+    PROTO_FIELD(struct proto_licence, expires, PROTO_U64, 1, SAFE),
+    PROTO_FIELD(struct proto_licence, spdx, PROTO_STR, 1, 256),
+    PROTO_FIELD_LIST_PRESENT(struct proto_licence, recipients, has_recipients, &proto_text_message,
+                             0, 64),
+    PROTO_FIELD_LIST_PRESENT(struct proto_licence, geography, has_geography, &proto_text_message, 0,
+                             64),
+    PROTO_FIELD_LIST(struct proto_licence, obligations, &obligation_message, 0,
+                     PROTO_LICENCE_OBLIGATIONS_MAX),
+    PROTO_FIELD(struct proto_licence, hold, PROTO_BOOL, 0, 0),
+    PROTO_FIELD_LIST(struct proto_licence, grants, &grant_message, 1, PROTO_LICENCE_GRANTS_MAX),
+};
+static const struct proto_message licence_message =
+    PROTO_MESSAGE("licence", struct proto_licence, licence_fields);
+
+/* --- Names -------------------------------------------------------------------------------------------- */
+
+static const char *const action_names[PROTO_ACTION_TOTAL] = {
+#define X(name, text) text,
+    PROTO_ACTIONS(X)
+#undef X
+};
+
+const char *proto_action_name(enum proto_action action)
+{
+    return (unsigned)action < PROTO_ACTION_TOTAL ? action_names[action] : "unknown";
+}
+
+bool proto_action_by_name(const char *name, enum proto_action *ret)
+{
+    for (int i = 0; i < PROTO_ACTION_TOTAL; i++) {
+        if (strcmp(action_names[i], name) == 0) {
+            *ret = (enum proto_action)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *proto_release_name(uint64_t release)
+{
+    static const char *const names[] = {"federation", "recipients", "public"};
+    return release <= PROTO_RELEASE_PUBLIC ? names[release] : "unknown";
+}
+
+bool proto_obligation_known(struct span id, bool *ret_commitment)
+{
+    static const struct {
+        const char *id;
+        bool commitment;
+    } known[] = {
+        {"attribution", false},   {"share-alike", false}, {"no-reidentify", false},
+        {"no-relink", false},     {"delete-by", false},   {"notify-breach", false},
+        {"embargo-until", false}, {"collaborate", true},  {"publish", true},
+        {"return-results", true}, {"ethics-ref", true},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (span_is(id, known[i].id)) {
+            *ret_commitment = known[i].commitment;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --- Geography ---------------------------------------------------------------------------------------- */
+
+/* The 27 member states; the EEA adds the last three. */
+static const char *const eea[] = {"AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI",
+                                  "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU", "LV", "MT",
+                                  "NL", "PL", "PT", "RO", "SE", "SI", "SK", "IS", "LI", "NO"};
+#define EU_COUNT  27
+#define EEA_COUNT 30
+_Static_assert(sizeof eea / sizeof *eea == EEA_COUNT, "27 member states and three");
+
+bool proto_geography_valid(struct span code)
+{
+    if (code.len < 2 || code.len > 6 || code.len == 3 || (code.len > 3 && code.ptr[2] != '-')) {
+        return false;
+    }
+    for (size_t i = 0; i < code.len; i++) {
+        char c = (char)code.ptr[i];
+        bool letter = c >= 'A' && c <= 'Z';
+        bool digit = c >= '0' && c <= '9';
+        if (i != 2 && !letter && !(i > 2 && digit)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool proto_geography_expand(const char *code, const char *const **ret_codes, size_t *ret_count)
+{
+    *ret_codes = eea;
+    *ret_count = 0;
+    if (strcmp(code, "EU") == 0) {
+        *ret_count = EU_COUNT;
+    } else if (strcmp(code, "EEA") == 0) {
+        *ret_count = EEA_COUNT;
+    }
+    return *ret_count > 0 || proto_geography_valid(span_str(code));
+}
+
+/* --- Validity ----------------------------------------------------------------------------------------- */
+
+static enum err invalid(struct err_info *reterr, size_t grant, const char *why)
+{
+    return proto_err_set(reterr, E_INVALID, "grants[%zu]: %s", grant, why);
+}
+
+static const char *privacy_fault(const struct proto_grant *grant)
+{
+    const struct proto_licence_privacy *p = &grant->privacy;
+    if (p->mechanism == PROTO_MECHANISM_NONE) {
+        if (grant->permission != PROTO_DUO_NRES || !grant->visible_site) {
+            return "privacy: mechanism none needs DUO:0000004 and visible: site";
+        }
+        bool zero = !p->epsilon_total_u && !p->epsilon_per_query_u && !p->epsilon_per_job_u &&
+                    !p->delta_e12;
+        return zero ? NULL : "privacy: mechanism none has no epsilon and no delta";
+    }
+    if (p->epsilon_total_u == 0 || p->delta_e12 == 0) {
+        return "privacy: epsilon_total and delta must be above 0";
+    }
+    if (p->epsilon_per_query_u > p->epsilon_total_u || p->epsilon_per_job_u > p->epsilon_total_u) {
+        return "privacy: a question or job may not cost more than epsilon_total";
+    }
+    return NULL;
+}
+
+static const char *grant_fault(const struct proto_grant *grant)
+{
+    const struct proto_modifier *modifiers = grant->modifiers.items;
+    if (!proto_duo_is_permission(grant->permission)) {
+        return "permission: not a DUO permission";
+    }
+    if ((grant->permission == PROTO_DUO_DS) != (grant->diseases.count > 0)) {
+        return "diseases: needed by DUO:0000007 and by no other permission";
+    }
+    for (size_t i = 0; i < grant->modifiers.count; i++) {
+        if (!proto_duo_is_modifier(modifiers[i].code)) {
+            return "modifiers: not a DUO modifier";
+        }
+    }
+    bool finetune = grant->actions & PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE);
+    if (finetune && !grant->has_finetune) {
+        return "finetune: the action finetune needs its block";
+    }
+    return privacy_fault(grant);
+}
+
+/* Several grants draw on the dataset's one budget, whose order is fixed when it is created; so all must agree on it. */
+static const char *budget_fault(const struct proto_grant *grants, size_t i)
+{
+    for (size_t j = 0; j < i; j++) {
+        const struct proto_licence_privacy *a = &grants[i].privacy, *b = &grants[j].privacy;
+        bool noisy = a->mechanism != PROTO_MECHANISM_NONE && b->mechanism != PROTO_MECHANISM_NONE;
+        if (noisy && (a->epsilon_total_u != b->epsilon_total_u || a->delta_e12 != b->delta_e12)) {
+            return "privacy: all grants share one epsilon_total and delta";
+        }
+    }
+    return NULL;
+}
+
+static enum err obligations_valid(const struct proto_licence *licence, struct err_info *reterr)
+{
+    const struct proto_obligation *items = licence->obligations.items;
+    for (size_t i = 0; i < licence->obligations.count; i++) {
+        bool commitment;
+        if (!proto_obligation_known(items[i].id, &commitment)) {
+            return proto_err_set(reterr, E_INVALID, "obligations[%zu].id: not known", i);
+        }
+        if (!span_is(items[i].when, "use") && !span_is(items[i].when, "publish") &&
+            !span_is(items[i].when, "release-model")) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "obligations[%zu].when: use, publish or release-model", i);
+        }
+    }
+    return E_OK;
+}
+
+static enum err geography_valid(const struct proto_licence *licence, struct err_info *reterr)
+{
+    const struct proto_text *items = licence->geography.items;
+    for (size_t i = 0; i < licence->geography.count; i++) {
+        if (!proto_geography_valid(items[i].text) || span_is(items[i].text, "EU")) {
+            return proto_err_set(reterr, E_INVALID, "geography[%zu]: not an ISO 3166 code", i);
+        }
+    }
+    return E_OK;
+}
+
+enum err proto_licence_valid(const struct proto_licence *licence, struct err_info *reterr)
+{
+    const struct proto_grant *grants = licence->grants.items;
+    if (licence->v != PROTO_BODY_VERSION) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "licence: a version that is not known here");
+    }
+    if (!proto_dataset_name_valid(licence->dataset)) {
+        return proto_err_set(reterr, E_INVALID, "dataset: a-z, 0-9, '.', '_' and '-' only");
+    }
+    if (licence->not_before >= licence->expires) {
+        return proto_err_set(reterr, E_INVALID, "expires: it ends before it begins");
+    }
+    if (licence->grants.count < 1 || licence->grants.count > PROTO_LICENCE_GRANTS_MAX) {
+        return proto_err_set(reterr, E_INVALID, "grants: between 1 and %d",
+                             PROTO_LICENCE_GRANTS_MAX);
+    }
+    for (size_t i = 0; i < licence->grants.count; i++) {
+        const char *fault = grant_fault(&grants[i]);
+        fault = fault ? fault : budget_fault(grants, i);
+        if (fault) {
+            return invalid(reterr, i, fault);
+        }
+    }
+    enum err err = obligations_valid(licence, reterr);
+    return err ? err : geography_valid(licence, reterr);
+}
+
+enum err proto_licence_encode(const struct proto_licence *licence, struct buf *out,
+                              struct err_info *reterr)
+{
+    size_t start = out->len;
+    enum err err = proto_codec_encode(&licence_message, licence, out, reterr);
+    if (!err) {
+        err = proto_licence_valid(licence, reterr);
+    }
+    if (!err && out->len - start > PROTO_RECORD_BODY_MAX) {
+        err = proto_err_set(reterr, E_LIMIT, "licence: larger than the %d bytes of a record",
+                            PROTO_RECORD_BODY_MAX);
+    }
+    if (err) {
+        out->len = start;
+    }
+    return err;
+}
+
+enum err proto_licence_decode(struct span bytes, struct arena *arena, struct proto_licence *ret,
+                              struct err_info *reterr)
+{
+    enum err err = proto_body_decode(&licence_message, bytes, arena, ret, reterr);
+    return err ? err : proto_licence_valid(ret, reterr);
+}
