@@ -8,6 +8,7 @@ noinst_LIBRARIES += %D%/libproto.a
 	%D%/hash.h \
 	%D%/licence.c %D%/licence.h \
 	%D%/ontology.c %D%/ontology.h \
+	%D%/policy.c %D%/policy.h \
 	%D%/record.c %D%/record.h \
 	%D%/span.c %D%/span.h \
 	%D%/spdx.c %D%/spdx.h \

@@ -158,9 +158,10 @@ struct proto_request {
         charge_nano; /* what the caller computed for epsilon and delta; copied into the decision */
     uint64_t sites;  /* institutions in the signed manifest of the question or round */
     const char *const *site_countries;
-    size_t site_country_count;
-    bool secure;     /* asks for secure aggregation */
-    bool nonprivate; /* a job without noise */
+    size_t
+        site_country_count; /* of all sites of the manifest; GS, and geography in jobs, need them */
+    bool secure;            /* asks for secure aggregation */
+    bool nonprivate;        /* a job without noise */
     int64_t now;
     uint64_t rounds; /* of a job */
 };

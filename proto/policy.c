@@ -1,0 +1,908 @@
+#include "config.h"
+#include "proto/policy.h"
+#include "proto/time.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* --- Names ---------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    enum err err;
+    const char *text;
+} reasons[PROTO_REASON_TOTAL] = {
+#define X(name, err, text) {#name, err, text},
+    PROTO_REASONS(X)
+#undef X
+};
+
+static const char *const research_names[PROTO_RESEARCH_TOTAL] = {
+#define X(name, text) text,
+    PROTO_RESEARCH_TYPES(X)
+#undef X
+};
+
+static enum proto_reason known_reason(enum proto_reason reason)
+{
+    return (unsigned)reason < PROTO_REASON_TOTAL ? reason : PROTO_REASON_BAD_REQUEST;
+}
+
+const char *proto_reason_name(enum proto_reason reason)
+{
+    return reasons[known_reason(reason)].name;
+}
+
+const char *proto_reason_text(enum proto_reason reason)
+{
+    return reasons[known_reason(reason)].text;
+}
+
+enum err proto_reason_err(enum proto_reason reason)
+{
+    return reasons[known_reason(reason)].err;
+}
+
+bool proto_reason_by_name(const char *name, enum proto_reason *ret)
+{
+    for (int i = 0; i < PROTO_REASON_TOTAL; i++) {
+        if (strcmp(reasons[i].name, name) == 0) {
+            *ret = (enum proto_reason)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *proto_research_name(enum proto_research type)
+{
+    return (unsigned)type < PROTO_RESEARCH_TOTAL ? research_names[type] : "unknown";
+}
+
+bool proto_research_by_name(struct span name, enum proto_research *ret)
+{
+    for (int i = 0; i < PROTO_RESEARCH_TOTAL; i++) {
+        if (span_is(name, research_names[i])) {
+            *ret = (enum proto_research)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *proto_verdict_name(enum proto_verdict verdict)
+{
+    return verdict == PROTO_PERMIT ? "PERMIT" : verdict == PROTO_HOLD ? "HOLD" : "DENY";
+}
+
+/* --- Clauses -------------------------------------------------------------------------------------------- */
+
+struct policy {
+    const struct proto_request *request;
+    const struct proto_licence *licence;
+    const struct proto_ontology *ontology;
+    struct proto_decision *decision;
+    int grant;     /* that is being evaluated; -1 dataset-wide */
+    size_t faults; /* in this grant, or dataset-wide */
+    enum proto_reason first_fault;
+    bool hold;
+    enum proto_reason hold_reason;
+    uint64_t epsilon_u; /* what the grant at hand would charge */
+    uint64_t delta_e12;
+};
+
+static bool is_needed(enum proto_reason reason)
+{
+    return reason == PROTO_REASON_HOLD || reason == PROTO_REASON_LICENSE_UNKNOWN ||
+           (reason >= PROTO_REASON_MISSING_INSTITUTION && reason <= PROTO_REASON_MISSING_EPSILON);
+}
+
+static struct proto_clause *add_clause(struct policy *p, const char *name, enum proto_reason reason)
+{
+    struct proto_decision *d = p->decision;
+    /* The limits of a licence keep the count below the array; were they broken, the last entry would say so. */
+    size_t at = d->clause_count < PROTO_POLICY_CLAUSES ? d->clause_count++ : d->clause_count - 1;
+    struct proto_clause *clause = &d->clauses[at];
+    snprintf(clause->clause, sizeof clause->clause, "%s", name);
+    clause->reason = reason;
+    clause->grant = p->grant;
+    clause->result = reason == PROTO_REASON_NONE ? PROTO_CLAUSE_PASS
+                     : is_needed(reason)         ? PROTO_CLAUSE_NEEDED
+                                                 : PROTO_CLAUSE_FAIL;
+    return clause;
+}
+
+/* Reports one clause: NONE passes, anything else refutes the grant (or, dataset-wide, the request). */
+static void PRINTF_LIKE(4, 5)
+    judge(struct policy *p, const char *name, enum proto_reason reason, const char *expected, ...)
+{
+    struct proto_clause *clause = add_clause(p, name, reason);
+    va_list args;
+    va_start(args, expected);
+    vsnprintf(clause->expected, sizeof clause->expected, expected, args);
+    va_end(args);
+    if (reason != PROTO_REASON_NONE) {
+        p->first_fault = p->faults ? p->first_fault : reason;
+        p->faults++;
+    }
+}
+
+/* A clause that a person may satisfy: it does not refute, it makes the verdict HOLD. */
+static void judge_hold(struct policy *p, const char *name, enum proto_reason reason,
+                       const char *expected)
+{
+    struct proto_clause *clause = add_clause(p, name, reason);
+    snprintf(clause->expected, sizeof clause->expected, "%s", expected);
+    if (reason != PROTO_REASON_NONE) {
+        p->hold_reason = p->hold ? p->hold_reason : reason;
+        p->hold = true;
+    }
+}
+
+static void add_duty(struct policy *p, struct span id, struct span when, struct span text)
+{
+    struct proto_decision *d = p->decision;
+    for (size_t i = 0; i < d->duty_count; i++) {
+        if (span_equal(d->duties[i].id, id) && span_equal(d->duties[i].text, text)) {
+            return;
+        }
+    }
+    if (d->duty_count < PROTO_POLICY_DUTIES) {
+        d->duties[d->duty_count++] = (struct proto_duty){id, when, text};
+    }
+}
+
+/* --- Small questions -------------------------------------------------------------------------------------- */
+
+static bool is_text(const char *text)
+{
+    return text && text[0];
+}
+
+static bool in_list(const struct proto_list *list, const char *text)
+{
+    const struct proto_text *items = list->items;
+    for (size_t i = 0; i < list->count; i++) {
+        if (span_is(items[i].text, text)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A country covers its subdivisions ("DE" holds "DE-BY"), not the reverse. */
+static bool place_in(const struct proto_list *list, const char *code)
+{
+    char country[3] = {0};
+    if (strlen(code) > 2) {
+        memcpy(country, code, 2);
+    }
+    return in_list(list, code) || (country[0] && in_list(list, country));
+}
+
+static bool has_accepted(const struct proto_request *request, struct span obligation)
+{
+    for (size_t i = 0; i < request->accepted_count; i++) {
+        if (is_text(request->accepted[i]) && span_is(obligation, request->accepted[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_job(const struct proto_request *request)
+{
+    return request->actions &
+           (PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE) | PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE));
+}
+
+static bool is_query(const struct proto_request *request)
+{
+    return request->actions &
+           ~(PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE) | PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE));
+}
+
+/* The research types of a request; asking for method development says "methods" by itself. */
+static uint64_t research_of(const struct proto_request *request)
+{
+    return request->research |
+           (request->permission == PROTO_DUO_MDS ? PROTO_RESEARCH_BIT(PROTO_RESEARCH_METHODS) : 0);
+}
+
+static bool has_modifier(const struct proto_grant *grant, uint64_t code)
+{
+    const struct proto_modifier *modifiers = grant->modifiers.items;
+    for (size_t i = 0; i < grant->modifiers.count && i < PROTO_LICENCE_MODIFIERS_MAX; i++) {
+        if (modifiers[i].code == code) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* UNIT per whole, rounded up, but for the noise of a decimal's last binary digit (1.1 * 1e6). */
+static uint64_t to_units(double value, double unit)
+{
+    double scaled = value * unit;
+    double whole = floor(scaled + 1e-3);
+    return (uint64_t)(scaled - whole > 1e-3 ? whole + 1 : whole);
+}
+
+/* As many bytes of a parameter as fit beside its label. */
+static int clip(struct span text)
+{
+    return text.len < 32 ? (int)text.len : 32;
+}
+
+/* --- Purpose ---------------------------------------------------------------------------------------------- */
+
+/* Every disease asked for must be one of the grant's or lie below one: a question about cancer does not reach data
+ * that were given for lung cancer only. An id that is neither the grant's own nor in the ontology denies. */
+static enum proto_reason disease_fault(const struct policy *p, const struct proto_grant *grant)
+{
+    const struct proto_request *r = p->request;
+    const struct proto_text *given = grant->diseases.items;
+    enum proto_reason fault = r->disease_count ? PROTO_REASON_NONE : PROTO_REASON_MISSING_DISEASE;
+    for (size_t i = 0; i < r->disease_count; i++) {
+        struct span asked = span_str(r->diseases[i]);
+        bool match = false;
+        for (size_t j = 0; !match && asked.len && j < grant->diseases.count; j++) {
+            match = span_equal(asked, given[j].text) ||
+                    proto_ontology_is_a(p->ontology, asked, given[j].text);
+        }
+        if (!match && !proto_ontology_knows(p->ontology, asked)) {
+            return PROTO_REASON_UNKNOWN_TERM;
+        }
+        fault = match ? fault : PROTO_REASON_PURPOSE;
+    }
+    return fault;
+}
+
+static enum proto_reason when(bool pass, enum proto_reason otherwise)
+{
+    return pass ? PROTO_REASON_NONE : otherwise;
+}
+
+/* The published matrix (reference agreements, 2.3). A question is asked at its most specific level. */
+static enum proto_reason purpose_fault(const struct policy *p, const struct proto_grant *grant)
+{
+    uint64_t asked = p->request->permission;
+    if (grant->permission == PROTO_DUO_NRES) {
+        return PROTO_REASON_NONE;
+    }
+    if (asked == 0) {
+        return PROTO_REASON_MISSING_PURPOSE;
+    }
+    if (asked == PROTO_DUO_CC) {
+        return when(has_modifier(grant, PROTO_DUO_CC), PROTO_REASON_PURPOSE);
+    }
+    bool health = asked == PROTO_DUO_HMB || asked == PROTO_DUO_DS || asked == PROTO_DUO_MDS;
+    switch (grant->permission) {
+    case PROTO_DUO_GRU:
+        return when(health || asked == PROTO_DUO_GRU || asked == PROTO_DUO_POA,
+                    PROTO_REASON_PURPOSE);
+    case PROTO_DUO_HMB:
+        return when(health, PROTO_REASON_PURPOSE);
+    case PROTO_DUO_DS:
+        return asked == PROTO_DUO_DS ? disease_fault(p, grant)
+                                     : when(asked == PROTO_DUO_MDS, PROTO_REASON_PURPOSE);
+    case PROTO_DUO_POA:
+        return when(asked == PROTO_DUO_POA, PROTO_REASON_PURPOSE);
+    default:
+        return PROTO_REASON_PURPOSE;
+    }
+}
+
+/* --- Modifiers -------------------------------------------------------------------------------------------- */
+
+static enum proto_reason org_type_fault(const struct proto_request *r, bool nonprofit_only,
+                                        enum proto_reason otherwise)
+{
+    const char *type = is_text(r->org_type) ? r->org_type : "";
+    bool nonprofit = strcmp(type, "nonprofit") == 0;
+    bool government = strcmp(type, "government") == 0;
+    if (!nonprofit && !government && strcmp(type, "forprofit") != 0) {
+        return PROTO_REASON_MISSING_ORG_TYPE;
+    }
+    return when(nonprofit || (government && !nonprofit_only), otherwise);
+}
+
+static enum proto_reason commercial_fault(const struct proto_request *r,
+                                          enum proto_reason otherwise)
+{
+    return !r->commercial_known ? PROTO_REASON_MISSING_COMMERCIAL : when(!r->commercial, otherwise);
+}
+
+static enum proto_reason research_fault(const struct proto_request *r,
+                                        const struct proto_modifier *modifier)
+{
+    const struct proto_text *params = modifier->params.items;
+    uint64_t allowed = 0, asked = research_of(r);
+    for (size_t i = 0; i < modifier->params.count; i++) {
+        enum proto_research type;
+        if (!proto_research_by_name(params[i].text, &type)) {
+            return PROTO_REASON_MODIFIER_UNKNOWN;
+        }
+        allowed |= PROTO_RESEARCH_BIT(type);
+    }
+    if (!r->research_known || asked == 0) {
+        return PROTO_REASON_MISSING_RESEARCH;
+    }
+    return when((asked & ~allowed) == 0, PROTO_REASON_MODIFIER_RS);
+}
+
+/* Methods research is refused, unless the request also matches the grant's own diseases. */
+static enum proto_reason methods_fault(const struct policy *p, const struct proto_grant *grant)
+{
+    const struct proto_request *r = p->request;
+    if (!r->research_known && r->permission != PROTO_DUO_MDS) {
+        return PROTO_REASON_MISSING_RESEARCH;
+    }
+    if (!(research_of(r) & PROTO_RESEARCH_BIT(PROTO_RESEARCH_METHODS))) {
+        return PROTO_REASON_NONE;
+    }
+    bool inside = grant->permission == PROTO_DUO_DS && r->permission == PROTO_DUO_DS &&
+                  disease_fault(p, grant) == PROTO_REASON_NONE;
+    return when(inside, PROTO_REASON_MODIFIER_NMDS);
+}
+
+static enum proto_reason ethics_fault(const struct proto_request *r)
+{
+    if (!is_text(r->ethics_ref) || r->ethics_expires <= 0) {
+        return PROTO_REASON_MISSING_ETHICS;
+    }
+    return when(r->now < r->ethics_expires, PROTO_REASON_MODIFIER_IRB);
+}
+
+/* The requester's country and every site's: an answer combines what all of them sent. */
+static enum proto_reason places_fault(const struct proto_request *r, const struct proto_list *list,
+                                      bool with_sites, enum proto_reason otherwise)
+{
+    if (!is_text(r->country) || (with_sites && r->site_country_count == 0)) {
+        return PROTO_REASON_MISSING_COUNTRY;
+    }
+    bool inside = place_in(list, r->country);
+    for (size_t i = 0; with_sites && i < r->site_country_count; i++) {
+        if (!is_text(r->site_countries[i])) {
+            return PROTO_REASON_MISSING_COUNTRY;
+        }
+        inside = inside && place_in(list, r->site_countries[i]);
+    }
+    return when(inside, otherwise);
+}
+
+static bool param_date(const struct proto_modifier *modifier, int64_t *ret)
+{
+    char text[32];
+    const struct proto_text *params = modifier->params.items;
+    return modifier->params.count == 1 && span_to_cstr(params[0].text, text, sizeof text) &&
+           proto_time_parse(text, ret);
+}
+
+/* Whole months of at most three digits. */
+static bool param_months(const struct proto_modifier *modifier, int32_t *ret)
+{
+    const struct proto_text *params = modifier->params.items;
+    if (modifier->params.count != 1 || params[0].text.len < 1 || params[0].text.len > 3) {
+        return false;
+    }
+    *ret = 0;
+    for (size_t i = 0; i < params[0].text.len; i++) {
+        uint8_t c = params[0].text.ptr[i];
+        if (c < '0' || c > '9') {
+            return false;
+        }
+        *ret = *ret * 10 + (c - '0');
+    }
+    return true;
+}
+
+/* Calendar months; 31 January and a month is the last day of February. */
+static int64_t add_months(int64_t from, int32_t months)
+{
+    int32_t year, month, day, y, m, d;
+    int32_t days = (int32_t)(from / 86400);
+    proto_time_civil(days, &year, &month, &day);
+    int32_t total = year * 12 + month - 1 + months;
+    int32_t target = proto_time_days(total / 12, total % 12 + 1, day);
+    proto_time_civil(target, &y, &m, &d);
+    if (m != total % 12 + 1) { /* it ran over into the next month by d days */
+        target -= d;
+    }
+    return (int64_t)target * 86400 + from % 86400;
+}
+
+static enum proto_reason time_limit_fault(const struct policy *p,
+                                          const struct proto_modifier *modifier)
+{
+    int64_t end;
+    int32_t months;
+    if (param_months(modifier, &months)) {
+        /* Beyond the year 9999 the calendar functions end; no licence lives that long. */
+        uint64_t start = p->licence->not_before;
+        end = start < UINT64_C(200000000000) ? add_months((int64_t)start, months) : 0;
+    } else if (!param_date(modifier, &end)) {
+        return PROTO_REASON_MODIFIER_UNKNOWN;
+    }
+    return when(p->request->now < end, PROTO_REASON_MODIFIER_TS);
+}
+
+static enum proto_reason name_fault(const struct proto_modifier *modifier, const char *name,
+                                    enum proto_reason missing, enum proto_reason otherwise)
+{
+    return is_text(name) ? when(in_list(&modifier->params, name), otherwise) : missing;
+}
+
+static enum proto_reason accepted_fault(const struct policy *p, const char *obligation,
+                                        enum proto_reason otherwise)
+{
+    return when(has_accepted(p->request, span_str(obligation)), otherwise);
+}
+
+static enum proto_reason modifier_fault(const struct policy *p, const struct proto_grant *grant,
+                                        const struct proto_modifier *modifier)
+{
+    const struct proto_request *r = p->request;
+    uint64_t research = research_of(r);
+    enum proto_reason fault;
+    int64_t date;
+    switch (modifier->code) {
+    case PROTO_DUO_RS:
+        return research_fault(r, modifier);
+    case PROTO_DUO_NMDS:
+        return methods_fault(p, grant);
+    case PROTO_DUO_GSO:
+        return !r->research_known ? PROTO_REASON_MISSING_RESEARCH
+                                  : when(research & PROTO_RESEARCH_BIT(PROTO_RESEARCH_GENETIC),
+                                         PROTO_REASON_MODIFIER_GSO);
+    case PROTO_DUO_NPUNCU:
+        fault = org_type_fault(r, true, PROTO_REASON_MODIFIER_NPUNCU);
+        return fault ? fault : commercial_fault(r, PROTO_REASON_MODIFIER_NPUNCU);
+    case PROTO_DUO_NPU:
+        return org_type_fault(r, false, PROTO_REASON_MODIFIER_NPU);
+    case PROTO_DUO_NCU:
+        return commercial_fault(r, PROTO_REASON_MODIFIER_NCU);
+    case PROTO_DUO_NPOA:
+        return !r->research_known
+                   ? PROTO_REASON_MISSING_RESEARCH
+                   : when(!(research & PROTO_RESEARCH_BIT(PROTO_RESEARCH_ANCESTRY)) &&
+                              r->permission != PROTO_DUO_POA,
+                          PROTO_REASON_MODIFIER_NPOA);
+    case PROTO_DUO_CC: /* it widens the purposes; see purpose_fault */
+        return PROTO_REASON_NONE;
+    case PROTO_DUO_IRB:
+        return ethics_fault(r);
+    case PROTO_DUO_COL:
+        return accepted_fault(p, "collaborate", PROTO_REASON_MODIFIER_COL);
+    case PROTO_DUO_PUB:
+        return accepted_fault(p, "publish", PROTO_REASON_MODIFIER_PUB);
+    case PROTO_DUO_RTN:
+        return accepted_fault(p, "return-results", PROTO_REASON_MODIFIER_RTN);
+    case PROTO_DUO_MOR: /* it binds what is published, not the question; but its date must be readable */
+        return when(param_date(modifier, &date), PROTO_REASON_MODIFIER_MOR);
+    case PROTO_DUO_TS:
+        return time_limit_fault(p, modifier);
+    case PROTO_DUO_GS:
+        return places_fault(r, &modifier->params, true, PROTO_REASON_MODIFIER_GS);
+    case PROTO_DUO_US:
+        return name_fault(modifier, r->person, PROTO_REASON_MISSING_PERSON,
+                          PROTO_REASON_MODIFIER_US);
+    case PROTO_DUO_PS:
+        return name_fault(modifier, r->project, PROTO_REASON_MISSING_PROJECT,
+                          PROTO_REASON_MODIFIER_PS);
+    case PROTO_DUO_IS:
+        return name_fault(modifier, r->institution, PROTO_REASON_MISSING_INSTITUTION,
+                          PROTO_REASON_MODIFIER_IS);
+    default:
+        return PROTO_REASON_MODIFIER_UNKNOWN;
+    }
+}
+
+static void judge_modifiers(struct policy *p, const struct proto_grant *grant)
+{
+    const struct proto_modifier *modifiers = grant->modifiers.items;
+    for (size_t i = 0; i < grant->modifiers.count && i < PROTO_LICENCE_MODIFIERS_MAX; i++) {
+        char name[40];
+        const struct proto_text *params = modifiers[i].params.items;
+        snprintf(name, sizeof name, "modifier %s", proto_duo_name(modifiers[i].code));
+        judge(p, name, modifier_fault(p, grant, &modifiers[i]), "%s%s%.*s",
+              proto_duo_label(modifiers[i].code), modifiers[i].params.count ? ": " : "",
+              modifiers[i].params.count ? clip(params[0].text) : 0,
+              modifiers[i].params.count ? (const char *)params[0].text.ptr : "");
+    }
+}
+
+/* What the modifiers of the chosen grant oblige to. */
+static void add_modifier_duties(struct policy *p, const struct proto_grant *grant)
+{
+    static const struct {
+        uint64_t code;
+        const char *duty;
+        const char *when;
+    } table[] = {
+        {PROTO_DUO_IRB, "ethics-ref", "use"},  {PROTO_DUO_COL, "collaborate", "use"},
+        {PROTO_DUO_PUB, "publish", "publish"}, {PROTO_DUO_MOR, "embargo-until", "publish"},
+        {PROTO_DUO_TS, "delete-by", "use"},    {PROTO_DUO_RTN, "return-results", "use"},
+    };
+    const struct proto_modifier *modifiers = grant->modifiers.items;
+    for (size_t i = 0; i < grant->modifiers.count; i++) {
+        for (size_t t = 0; t < sizeof table / sizeof *table; t++) {
+            if (modifiers[i].code == table[t].code) {
+                const struct proto_text *params = modifiers[i].params.items;
+                add_duty(p, span_str(table[t].duty), span_str(table[t].when),
+                         modifiers[i].params.count ? params[0].text : SPAN_NONE);
+            }
+        }
+    }
+}
+
+/* --- The rest of a grant ------------------------------------------------------------------------------------ */
+
+static enum proto_reason columns_fault(const struct proto_request *r,
+                                       const struct proto_grant *grant)
+{
+    bool covered = true;
+    for (size_t i = 0; grant->has_columns && i < r->column_count; i++) {
+        covered = covered && is_text(r->columns[i]) && in_list(&grant->columns, r->columns[i]);
+    }
+    return when(covered, PROTO_REASON_COLUMNS);
+}
+
+/* Secure aggregation does not exist in this version, so a grant that needs it is refused, never weakened. */
+static enum proto_reason mode_fault(const struct proto_grant *grant)
+{
+    return when(grant->mode == PROTO_MODE_ANY && grant->min_sites <= 1, PROTO_REASON_UNSUPPORTED);
+}
+
+/* Only noise may be seen by others, unless the site agreed to show its own update and the data are unrestricted. */
+static enum proto_reason visibility_fault(const struct proto_request *r,
+                                          const struct proto_grant *grant)
+{
+    if (grant->privacy.mechanism == PROTO_MECHANISM_LAPLACE) {
+        return PROTO_REASON_UNSUPPORTED;
+    }
+    if (!r->nonprivate) {
+        return PROTO_REASON_NONE;
+    }
+    if (!grant->visible_site) {
+        return PROTO_REASON_UNSUPPORTED;
+    }
+    return when(grant->privacy.mechanism == PROTO_MECHANISM_NONE &&
+                    grant->permission == PROTO_DUO_NRES,
+                PROTO_REASON_NOISE);
+}
+
+static enum proto_reason finetune_fault(const struct proto_request *r,
+                                        const struct proto_grant *grant)
+{
+    if (!(r->actions & PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE))) {
+        return PROTO_REASON_NONE;
+    }
+    return when(grant->has_finetune && r->rounds >= 1 && r->rounds <= grant->finetune.max_rounds,
+                PROTO_REASON_FINETUNE);
+}
+
+static uint64_t cap_of(const struct proto_request *r, const struct proto_licence_privacy *privacy)
+{
+    uint64_t cap = UINT64_MAX;
+    if (is_job(r)) {
+        cap = privacy->epsilon_per_job_u;
+    }
+    if (is_query(r) && privacy->epsilon_per_query_u < cap) {
+        cap = privacy->epsilon_per_query_u;
+    }
+    return cap;
+}
+
+#define EPSILON_DEFAULT_U 500000
+
+/* Epsilon and delta are compared as integers: rho grows with both, so two integers suffice and no node's mathematics
+ * library can change a verdict. The charge in nano-rho is the caller's. */
+static void judge_privacy(struct policy *p, const struct proto_grant *grant)
+{
+    const struct proto_request *r = p->request;
+    const struct proto_licence_privacy *privacy = &grant->privacy;
+    bool noisy = privacy->mechanism != PROTO_MECHANISM_NONE;
+    uint64_t cap = cap_of(r, privacy);
+    uint64_t asked = to_units(r->epsilon, 1e6);
+    enum proto_reason fault = PROTO_REASON_NONE;
+    if (asked == 0 && is_job(r) && !r->nonprivate) {
+        fault = PROTO_REASON_MISSING_EPSILON;
+    } else if (asked == 0) {
+        asked = noisy && cap < EPSILON_DEFAULT_U ? cap : EPSILON_DEFAULT_U;
+    }
+    p->epsilon_u = r->nonprivate ? 0 : asked;
+    p->delta_e12 = r->delta > 0 ? to_units(r->delta, 1e12) : privacy->delta_e12;
+    judge(p, "budget", when(!noisy || asked <= privacy->epsilon_total_u, PROTO_REASON_BUDGET),
+          "at most the dataset's whole epsilon, %.6g", (double)privacy->epsilon_total_u / 1e6);
+    if (fault == PROTO_REASON_NONE && noisy &&
+        (asked > cap || cap == 0 || p->delta_e12 > privacy->delta_e12)) {
+        fault = PROTO_REASON_NOISE;
+    }
+    judge(p, "noise", fault, "epsilon at most %.6g and delta at most %.3g a %s",
+          (double)(noisy ? cap : 0) / 1e6, (double)privacy->delta_e12 / 1e12,
+          is_job(r) ? "job" : "question");
+}
+
+static void judge_grant(struct policy *p, const struct proto_grant *grant)
+{
+    const struct proto_request *r = p->request;
+    const struct proto_text *diseases = grant->diseases.items;
+    p->faults = 0;
+    judge(p, "permission", purpose_fault(p, grant), "%s%s%.*s", proto_duo_label(grant->permission),
+          grant->diseases.count ? ": " : "", grant->diseases.count ? clip(diseases[0].text) : 0,
+          grant->diseases.count ? (const char *)diseases[0].text.ptr : "");
+    judge_modifiers(p, grant);
+    judge(p, "action", when((r->actions & ~grant->actions) == 0, PROTO_REASON_ACTION),
+          "an action that the grant names");
+    judge(p, "columns", columns_fault(r, grant), "columns that the grant names");
+    judge(p, "sites", when(r->sites >= grant->min_sites, PROTO_REASON_SITES),
+          "at least %llu institutions", (unsigned long long)grant->min_sites);
+    judge(p, "mode", mode_fault(grant), "mode any and min_sites 1 in this version");
+    judge(p, "visibility", visibility_fault(r, grant),
+          "noise, or visible: site on unrestricted data");
+    judge(p, "finetune", finetune_fault(r, grant), "between 1 and %llu rounds",
+          (unsigned long long)(grant->has_finetune ? grant->finetune.max_rounds : 0));
+    judge_privacy(p, grant);
+}
+
+/* --- Dataset-wide ------------------------------------------------------------------------------------------- */
+
+static bool has_list(const char *const *items, size_t count)
+{
+    return items || count == 0;
+}
+
+static enum proto_reason request_fault(const struct proto_request *r)
+{
+    bool numbers = isfinite(r->epsilon) && r->epsilon >= 0 && r->epsilon <= 9e9 &&
+                   isfinite(r->delta) && r->delta >= 0 && r->delta < 1;
+    bool lists = has_list(r->diseases, r->disease_count) && has_list(r->columns, r->column_count) &&
+                 has_list(r->accepted, r->accepted_count) &&
+                 has_list(r->site_countries, r->site_country_count);
+    bool actions = r->actions && (r->actions & ~PROTO_ACTION_ALL) == 0;
+    /* A job without noise has no epsilon; one that states both contradicts itself. */
+    bool private = !r->nonprivate || r->epsilon <= 0;
+    return when(numbers && lists && actions && private && r->now >= 0, PROTO_REASON_BAD_REQUEST);
+}
+
+static enum proto_reason window_fault(const struct policy *p)
+{
+    uint64_t now = (uint64_t)p->request->now;
+    return now < p->licence->not_before ? PROTO_REASON_NOT_YET
+                                        : when(now < p->licence->expires, PROTO_REASON_EXPIRED);
+}
+
+static enum proto_reason obligation_fault(const struct policy *p)
+{
+    const struct proto_obligation *items = p->licence->obligations.items;
+    for (size_t i = 0; i < p->licence->obligations.count; i++) {
+        bool commitment;
+        if (!proto_obligation_known(items[i].id, &commitment)) {
+            return PROTO_REASON_OBLIGATIONS;
+        }
+        if (span_is(items[i].id, "ethics-ref")) {
+            enum proto_reason fault = ethics_fault(p->request);
+            if (fault) {
+                return fault;
+            }
+        } else if (commitment && !has_accepted(p->request, items[i].id)) {
+            return PROTO_REASON_OBLIGATIONS;
+        }
+    }
+    return PROTO_REASON_NONE;
+}
+
+static void judge_terms(struct policy *p)
+{
+    const struct proto_request *r = p->request;
+    const struct proto_licence *l = p->licence;
+    enum proto_reason recipient = PROTO_REASON_NONE, geography = PROTO_REASON_NONE;
+    if (l->has_recipients) {
+        recipient = is_text(r->institution)
+                        ? when(in_list(&l->recipients, r->institution), PROTO_REASON_RECIPIENT)
+                        : PROTO_REASON_MISSING_INSTITUTION;
+    }
+    if (l->has_geography) {
+        /* An answer goes to the requester alone; a model's weights go to every site. */
+        geography = places_fault(r, &l->geography, is_job(r), PROTO_REASON_GEOGRAPHY);
+    }
+    judge(p, "validity", window_fault(p), "inside the licence's time window");
+    judge(p, "consistency", when(!proto_licence_valid(l, NULL), PROTO_REASON_LICENSE_INVALID),
+          "a licence whose parts agree");
+    judge(p, "recipients", recipient, "an institution that the licence names");
+    judge(p, "geography", geography, "a country that the licence names");
+    judge(p, "secure mode", when(!r->secure, PROTO_REASON_UNSUPPORTED),
+          "mode per-node in this version");
+    judge(p, "obligations", obligation_fault(p), "the duties that need a promise, accepted");
+}
+
+/* What the data licence (SPDX) says about training; it has no say over questions. */
+static struct proto_spdx judge_data_licence(struct policy *p)
+{
+    const struct proto_request *r = p->request;
+    struct proto_spdx spdx = proto_spdx_any();
+    if (!(r->actions & PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE))) {
+        return spdx;
+    }
+    enum proto_reason fault = PROTO_REASON_NONE;
+    if (proto_spdx_eval(p->licence->spdx, &spdx, NULL)) {
+        fault = PROTO_REASON_LICENSE_SYNTAX;
+    } else if (spdx.train == PROTO_SPDX_NO) {
+        fault = PROTO_REASON_LICENSE_NONE;
+    } else if (spdx.duties & PROTO_DUTY_NONCOMMERCIAL) {
+        fault = commercial_fault(r, PROTO_REASON_LICENSE_NONCOMMERCIAL);
+    }
+    if (fault == PROTO_REASON_NONE && (spdx.duties & PROTO_DUTY_DP_RESULTS) && r->nonprivate) {
+        fault = PROTO_REASON_LICENSE_NONPRIVATE;
+    }
+    judge(p, "data licence", fault, "training under %.60s", spdx.first);
+    if (spdx.train == PROTO_SPDX_HOLD) {
+        judge_hold(p, "data licence known", PROTO_REASON_LICENSE_UNKNOWN,
+                   "a person who read the data licence");
+    }
+    return spdx;
+}
+
+static void judge_approval(struct policy *p)
+{
+    bool sensitive = p->request->research & PROTO_RESEARCH_BIT(PROTO_RESEARCH_SENSITIVE);
+    bool wanted = p->licence->hold || sensitive;
+    judge_hold(p, "approval", when(!wanted, PROTO_REASON_HOLD),
+               "approval by a person of the data holder");
+}
+
+/* --- Verdict ------------------------------------------------------------------------------------------------ */
+
+struct choice {
+    int grant; /* -1: none passes */
+    uint64_t cost_u;
+    uint64_t epsilon_u;
+    uint64_t delta_e12;
+    size_t least_faults; /* of the grant that came nearest */
+    enum proto_reason reason;
+};
+
+/* The least charge wins, ties the lower index, so that every peer finds the same one. */
+static struct choice choose_grant(struct policy *p)
+{
+    const struct proto_grant *grants = p->licence->grants.items;
+    struct choice best = {.grant = -1, .least_faults = SIZE_MAX, .reason = PROTO_REASON_NO_LICENSE};
+    for (size_t i = 0; i < p->licence->grants.count && i < PROTO_LICENCE_GRANTS_MAX; i++) {
+        p->grant = (int)i;
+        judge_grant(p, &grants[i]);
+        uint64_t cost = grants[i].privacy.mechanism == PROTO_MECHANISM_NONE ? 0 : p->epsilon_u;
+        if (p->faults == 0 && (best.grant < 0 || cost < best.cost_u)) {
+            best.grant = (int)i;
+            best.cost_u = cost;
+            best.epsilon_u = p->epsilon_u;
+            best.delta_e12 = p->delta_e12;
+        }
+        if (p->faults < best.least_faults) {
+            best.least_faults = p->faults;
+            best.reason = p->first_fault;
+        }
+    }
+    p->grant = -1;
+    return best;
+}
+
+static void add_duties(struct policy *p, const struct proto_grant *grant,
+                       const struct proto_spdx *spdx)
+{
+    const struct proto_obligation *items = p->licence->obligations.items;
+    for (size_t i = 0; i < p->licence->obligations.count; i++) {
+        add_duty(p, items[i].id, items[i].when, items[i].text);
+    }
+    add_modifier_duties(p, grant);
+    /* DUO has no codes for these two; they hold whether or not a licence names them. */
+    static const char *const always[] = {"no-reidentify", "no-relink"};
+    for (size_t i = 0; i < 2; i++) {
+        bool named = false;
+        for (size_t j = 0; j < p->decision->duty_count; j++) {
+            named = named || span_is(p->decision->duties[j].id, always[i]);
+        }
+        if (!named) {
+            add_duty(p, span_str(always[i]), span_str("use"), SPAN_NONE);
+        }
+    }
+    for (int bit = 0; bit < PROTO_DUTY_TOTAL; bit++) {
+        if (spdx->duties & (UINT32_C(1) << bit)) {
+            add_duty(p, span_str(proto_duty_name((enum proto_duty_bit)bit)),
+                     span_str("release-model"), SPAN_NONE);
+        }
+    }
+}
+
+static void grant_terms(struct policy *p, const struct choice *choice,
+                        const struct proto_spdx *spdx)
+{
+    struct proto_decision *d = p->decision;
+    const struct proto_grant *grant =
+        (const struct proto_grant *)p->licence->grants.items + choice->grant;
+    d->grant = choice->grant;
+    d->epsilon_u = choice->epsilon_u;
+    d->delta_e12 = choice->delta_e12;
+    d->charge_nano = grant->privacy.mechanism == PROTO_MECHANISM_NONE ? 0 : p->request->charge_nano;
+    d->min_cohort = grant->min_cohort;
+    proto_policy_budget(p->licence, &d->epsilon_total_u, &d->budget_delta_e12);
+    d->release = PROTO_RELEASE_FEDERATION;
+    /* A model trained without a guarantee stays with its participants. */
+    if (grant->has_finetune && !p->request->nonprivate) {
+        d->release = grant->finetune.release < spdx->release
+                         ? (enum proto_release)grant->finetune.release
+                         : spdx->release;
+    }
+    add_duties(p, grant, spdx);
+}
+
+/* Everything that can be said before a body is looked at. */
+static bool judge_record(struct policy *p, const struct proto_record *record, bool forked)
+{
+    judge(p, "request", request_fault(p->request), "an action, an epsilon in range, a time");
+    judge(p, "fork", when(!forked, PROTO_REASON_FORKED), "one history of the licence");
+    judge(p, "licence", when(record != NULL, PROTO_REASON_NO_LICENSE), "a licence record");
+    if (!record) {
+        return false;
+    }
+    uint64_t gone = record->envelope.flags & (PROTO_RECORD_FINAL | PROTO_RECORD_TOMBSTONE);
+    judge(p, "revocation", when(!gone, PROTO_REASON_REVOKED), "a licence that was not withdrawn");
+    bool known = p->licence && record->envelope.kind == PROTO_RECORD_LICENCE;
+    judge(p, "version", when(known, PROTO_REASON_UNSUPPORTED_VERSION),
+          "a licence that this version understands");
+    if (known) {
+        judge(p, "envelope",
+              when(record->envelope.expires == p->licence->expires, PROTO_REASON_LICENSE_INVALID),
+              "one end of validity in record and licence");
+    }
+    return known;
+}
+
+void proto_policy_decide(const struct proto_request *request, const struct proto_record *record,
+                         const struct proto_licence *licence, bool forked,
+                         const struct proto_ontology *ontology, struct proto_decision *ret)
+{
+    memset(ret, 0, sizeof *ret); /* equal inputs give equal bytes, padding included */
+    struct policy p = {
+        .request = request, .licence = licence, .ontology = ontology, .decision = ret, .grant = -1};
+    ret->verdict = PROTO_DENY;
+    ret->grant = -1;
+    bool readable = judge_record(&p, record, forked);
+    bool well_formed = request_fault(request) == PROTO_REASON_NONE;
+    if (!readable || !well_formed) {
+        ret->reason = p.first_fault;
+        return;
+    }
+    judge_terms(&p);
+    struct proto_spdx spdx = judge_data_licence(&p);
+    judge_approval(&p);
+    size_t faults = p.faults;
+    enum proto_reason reason = p.first_fault;
+    struct choice choice = choose_grant(&p);
+    if (faults || choice.grant < 0) {
+        ret->reason = faults ? reason : choice.reason;
+        return;
+    }
+    grant_terms(&p, &choice, &spdx);
+    ret->verdict = p.hold ? PROTO_HOLD : PROTO_PERMIT;
+    ret->reason = p.hold ? p.hold_reason : PROTO_REASON_NONE;
+}
+
+bool proto_policy_budget(const struct proto_licence *licence, uint64_t *ret_epsilon_total_u,
+                         uint64_t *ret_delta_e12)
+{
+    const struct proto_grant *grants = licence->grants.items;
+    for (size_t i = 0; i < licence->grants.count; i++) {
+        if (grants[i].privacy.mechanism != PROTO_MECHANISM_NONE) {
+            *ret_epsilon_total_u = grants[i].privacy.epsilon_total_u;
+            *ret_delta_e12 = grants[i].privacy.delta_e12;
+            return true;
+        }
+    }
+    *ret_epsilon_total_u = *ret_delta_e12 = 0;
+    return false;
+}
+
+_Static_assert(PROTO_POLICY_CLAUSES >=
+                   16 + PROTO_LICENCE_GRANTS_MAX * (9 + PROTO_LICENCE_MODIFIERS_MAX),
+               "every clause of the largest licence finds room");
