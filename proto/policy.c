@@ -823,7 +823,8 @@ static void grant_terms(struct policy *p, const struct choice *choice,
     d->grant = choice->grant;
     d->epsilon_u = choice->epsilon_u;
     d->delta_e12 = choice->delta_e12;
-    d->charge_nano = grant->privacy.mechanism == PROTO_MECHANISM_NONE ? 0 : p->request->charge_nano;
+    d->charged = grant->privacy.mechanism != PROTO_MECHANISM_NONE;
+    d->charge_nano = d->charged ? p->request->charge_nano : 0;
     d->min_cohort = grant->min_cohort;
     proto_policy_budget(p->licence, &d->epsilon_total_u, &d->budget_delta_e12);
     d->release = PROTO_RELEASE_FEDERATION;

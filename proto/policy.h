@@ -154,9 +154,10 @@ struct proto_request {
     size_t column_count;
     double epsilon; /* 0: absent; queries then take min(0.5, cap) */
     double delta;   /* 0: absent; the licence's */
-    uint64_t
-        charge_nano; /* what the caller computed for epsilon and delta; copied into the decision */
-    uint64_t sites;  /* institutions in the signed manifest of the question or round */
+    /* What the caller computed for epsilon and delta; copied into the decision. Where no epsilon was
+     * asked, decide first and charge decision.epsilon_u. */
+    uint64_t charge_nano;
+    uint64_t sites; /* institutions in the signed manifest of the question or round */
     const char *const *site_countries;
     size_t
         site_country_count; /* of all sites of the manifest; GS, and geography in jobs, need them */
@@ -198,8 +199,9 @@ struct proto_decision {
     size_t clause_count;
     struct proto_duty duties[PROTO_POLICY_DUTIES];
     size_t duty_count;
-    uint64_t charge_nano; /* what the ledger must admit; 0 when denied or when the grant asks for no
-                             noise */
+    bool
+        charged; /* the grant asks for noise: the ledger must admit the charge of epsilon_u, delta_e12 */
+    uint64_t charge_nano; /* the caller's figure for it; 0 when denied or not charged */
     uint64_t epsilon_u;   /* the epsilon that is granted, millionths rounded up; the default where
                              none was asked */
     uint64_t delta_e12;
