@@ -5,6 +5,7 @@ noinst_LIBRARIES += %D%/libproto.a
 	%D%/codec.c %D%/codec.h \
 	%D%/duo.c %D%/duo.h \
 	%D%/err.c %D%/err.h \
+	%D%/gossip.c %D%/gossip.h \
 	%D%/hash.h \
 	%D%/licence.c %D%/licence.h \
 	%D%/ontology.c %D%/ontology.h \
@@ -22,3 +23,6 @@ EXTRA_DIST += %D%/README.md
 	%D%/query.h \
 	%D%/schema.c %D%/schema.h \
 	%D%/sql.h
+
+# Accounting of differential privacy.
+%C%_libproto_a_SOURCES += %D%/privacy.c %D%/privacy.h

@@ -21,7 +21,7 @@
  * 2008.11193). Tested against tests/vectors/privacy 01, 01b, 01c, 02, 02b, 02c, 10, 11 and 15.
  *
  * Threads: all functions are free of state.
- * Limits: 0 < delta < 1, 0 <= epsilon <= 1e6, orders 1 < a <= 1e6, 0 <= rate <= 1, sigma within
+ * Limits: 0 < delta < 1, 0 <= epsilon <= 1e6, orders 1.001 <= a <= 1e6, 0 <= rate <= 1, sigma within
  * [PROTO_PRIVACY_SIGMA_MIN, PROTO_PRIVACY_SIGMA_MAX]. Outside of them a loss is infinite (a cost
  * UINT64_MAX) and a budget is 0: nonsense buys nothing. */
 #ifndef CONCORDAT_PROTO_PRIVACY_H

@@ -1,0 +1,231 @@
+/* proto/privacy against the vectors: each interval is the one that the file's header states. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "proto/privacy.h"
+#include "tests/lib/numbers.h"
+
+static void within(const struct numbers *t, const char *what, double got, double lo, double hi)
+{
+    if (!(got >= lo && got <= hi)) {
+        fail_msg("row %zu: %s is %.17g, outside [%.17g, %.17g]", t->rows, what, got, lo, hi);
+    }
+}
+
+static void analytic_gaussian_matches(void **state)
+{
+    (void)state;
+    struct numbers t;
+    numbers_open(&t, "privacy", "01_analytic_gaussian_sigma.csv");
+    while (numbers_next(&t)) {
+        double want = numbers_get(&t, "sigma");
+        double got = proto_privacy_analytic_gaussian_sigma(
+            numbers_get(&t, "eps"), numbers_get(&t, "delta"), numbers_get(&t, "l2_sensitivity"));
+        within(&t, "sigma", got, want * (1 - 1e-12), want * (1 + 1e-6));
+    }
+    assert_true(t.rows >= 90);
+    numbers_close(&t);
+    numbers_open(&t, "privacy", "01b_gaussian_eps_from_sigma.csv");
+    while (numbers_next(&t)) {
+        double want = numbers_get(&t, "eps");
+        double got = proto_privacy_analytic_gaussian_epsilon(numbers_get(&t, "sigma"),
+                                                             numbers_get(&t, "delta"));
+        within(&t, "epsilon", got, want - 1e-12, want * (1 + 1e-9));
+    }
+    assert_true(t.rows >= 25);
+    numbers_close(&t);
+    numbers_open(&t, "privacy", "01c_gaussian_delta.csv");
+    while (numbers_next(&t)) {
+        /* A relative 1e-8 of delta, on the logarithm, since some values are below DBL_MIN: 0.8e-300 and less. */
+        double want = log(numbers_get(&t, "delta"));
+        double got = proto_privacy_analytic_gaussian_log_delta(numbers_get(&t, "sigma"),
+                                                               numbers_get(&t, "eps"));
+        if (want > -700) {
+            within(&t, "ln delta", got, want - 1e-8, want + 1e-8);
+        } else {
+            assert_true(got < -690);
+        }
+    }
+    assert_true(t.rows >= 50);
+    numbers_close(&t);
+}
+
+static void zcdp_matches(void **state)
+{
+    (void)state;
+    struct numbers t;
+    numbers_open(&t, "privacy", "02_zcdp_to_eps.csv");
+    while (numbers_next(&t)) {
+        double want = numbers_get(&t, "eps_tight");
+        double got = proto_privacy_epsilon(numbers_get(&t, "rho"), numbers_get(&t, "delta"));
+        within(&t, "epsilon", got, want * (1 - 1e-10), want * (1 + 1e-6));
+    }
+    assert_true(t.rows >= 40);
+    numbers_close(&t);
+    numbers_open(&t, "privacy", "02b_eps_delta_to_rho.csv");
+    while (numbers_next(&t)) {
+        double epsilon = numbers_get(&t, "eps");
+        double delta = numbers_get(&t, "delta");
+        double want = numbers_get(&t, "rho_tight");
+        within(&t, "rho", proto_privacy_rho(epsilon, delta), want * (1 - 1e-6), want * (1 + 1e-10));
+        uint64_t nano = proto_privacy_rho_floor_nano(epsilon, delta);
+        within(&t, "budget", (double)nano, want * 1e9 * (1 - 1e-6) - 1, want * 1e9);
+        within(&t, "charge", (double)proto_privacy_rho_ceil_nano(epsilon, delta), (double)nano,
+               (double)nano + 1);
+        assert_true(proto_privacy_epsilon((double)nano / 1e9, delta) <= epsilon * (1 + 1e-12));
+    }
+    assert_true(t.rows >= 20);
+    numbers_close(&t);
+    numbers_open(&t, "privacy", "02c_zcdp_log_delta.csv");
+    while (numbers_next(&t)) {
+        double want = numbers_get(&t, "ln_delta");
+        double got = proto_privacy_log_delta(numbers_get(&t, "rho"), numbers_get(&t, "eps"));
+        within(&t, "ln delta", got, want, want + 1e-9 * fmax(1, fabs(want)));
+    }
+    assert_true(t.rows >= 50);
+    numbers_close(&t);
+}
+
+static void order_attains_its_budget(void **state)
+{
+    (void)state;
+    assert_near(proto_privacy_order(8, 1e-6), 4.4228, 1e-4);
+    assert_int_equal(proto_privacy_rho_floor_nano(8, 1e-6) / 1000, 1052358);
+    static const double epsilons[] = {0.1, 0.5, 1, 2, 4, 8, 20, 1000};
+    for (size_t i = 0; i < sizeof epsilons / sizeof *epsilons; i++) {
+        double a = proto_privacy_order(epsilons[i], 1e-6);
+        double rho = (double)proto_privacy_rho_floor_nano(epsilons[i], 1e-6) / 1e9;
+        double epsilon = proto_privacy_rdp_epsilon(a * rho, a, 1e-6);
+        assert_true(epsilon <= epsilons[i] * (1 + 1e-8));
+        assert_true(epsilon >= epsilons[i] * (1 - 1e-4));
+    }
+}
+
+static void subsampled_gaussian_matches(void **state)
+{
+    (void)state;
+    struct numbers t;
+    numbers_open(&t, "privacy", "10_rdp_subsampled_gaussian_orders.csv");
+    while (numbers_next(&t)) {
+        double q = numbers_get(&t, "q");
+        double sigma = numbers_get(&t, "sigma");
+        double order = numbers_get(&t, "alpha");
+        double exact = numbers_get(&t, "rdp_exact");
+        double hi = fmax(exact, numbers_get(&t, "rdp_google_upper")) * (1 + 1e-9);
+        within(&t, "R", proto_privacy_rdp_gaussian_subsampled(q, sigma, order), exact * (1 - 1e-9),
+               hi);
+        /* Ours claims more than the interval: exact or a little above, both ways. */
+        within(&t, "R, tight", proto_privacy_rdp_gaussian_subsampled(q, sigma, order),
+               exact * (1 - 1e-11), exact * (1 + 2e-10));
+        within(&t, "R, trapezoid", proto_privacy_rdp_gaussian_trapezoid(q, sigma, order),
+               exact * (1 - 1e-11), exact * (1 + 2e-10));
+        uint64_t nano = proto_privacy_sgd_step_nano(q, sigma, order);
+        if (exact / order * 1e9 < 1e15) {
+            within(&t, "step", (double)nano, exact / order * 1e9,
+                   exact / order * 1e9 * (1 + 3e-10) + 1);
+        }
+    }
+    assert_true(t.rows >= 90);
+    numbers_close(&t);
+}
+
+static void sgd_epsilon_matches(void **state)
+{
+    (void)state;
+    struct numbers t;
+    numbers_open(&t, "privacy", "11_rdp_eps_subsampled_gaussian.csv");
+    while (numbers_next(&t)) {
+        double got = proto_privacy_sgd_epsilon(numbers_get(&t, "q"), numbers_get(&t, "sigma"),
+                                               (uint64_t)numbers_get(&t, "steps"), 0,
+                                               numbers_get(&t, "delta"));
+        within(&t, "epsilon", got, numbers_get(&t, "eps_exact_opt") * (1 - 1e-6),
+               numbers_get(&t, "eps_exact_int") * (1 + 1e-6));
+    }
+    assert_true(t.rows >= 85);
+    numbers_close(&t);
+}
+
+static void sgd_calibration_matches(void **state)
+{
+    (void)state;
+    struct numbers t;
+    numbers_open(&t, "privacy", "15_dpsgd_sigma_calibration.csv");
+    while (numbers_next(&t)) {
+        double epsilon = numbers_get(&t, "eps");
+        double delta = numbers_get(&t, "delta");
+        double q = numbers_get(&t, "q");
+        uint64_t steps = (uint64_t)numbers_get(&t, "steps");
+        double sigma = 0;
+        assert_int_equal(proto_privacy_sgd_calibrate(epsilon, delta, q, steps, 0, &sigma), E_OK);
+        within(&t, "sigma", sigma, numbers_get(&t, "sigma_rdp_opt") * (1 - 1e-5),
+               numbers_get(&t, "sigma_rdp_int") * (1 + 1e-4));
+        assert_true(proto_privacy_sgd_epsilon(q, sigma, steps, 0, delta) <= epsilon);
+    }
+    assert_true(t.rows >= 9);
+    numbers_close(&t);
+}
+
+static void extra_releases_are_counted(void **state)
+{
+    (void)state;
+    double without = 0;
+    double with = 0;
+    assert_int_equal(proto_privacy_sgd_calibrate(4, 1e-6, 0.1, 100, 0, &without), E_OK);
+    assert_int_equal(proto_privacy_sgd_calibrate(4, 1e-6, 0.1, 100, 0.05, &with), E_OK);
+    assert_true(with > without);
+    double rho = proto_privacy_rho(4, 1e-6);
+    assert_int_equal(proto_privacy_sgd_calibrate(4, 1e-6, 0.1, 100, rho * 1.1, &with), E_LIMIT);
+    /* Nothing but zCDP releases: the same as the conversion, apart from the grid of orders. */
+    assert_near(proto_privacy_sgd_epsilon(0.1, 1, 0, 0.3, 1e-6), proto_privacy_epsilon(0.3, 1e-6),
+                1e-3);
+    /* A large epsilon needs next to no noise and still never exceeds its target. */
+    assert_int_equal(proto_privacy_sgd_calibrate(1000, 1e-6, 0.2, 500, 0, &with), E_OK);
+    assert_true(proto_privacy_sgd_epsilon(0.2, with, 500, 0, 1e-6) <= 1000);
+}
+
+static void nonsense_buys_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(proto_privacy_rho_floor_nano(NAN, 1e-6), 0);
+    assert_int_equal(proto_privacy_rho_floor_nano(-1, 1e-6), 0);
+    assert_int_equal(proto_privacy_rho_floor_nano(1, 0), 0);
+    assert_int_equal(proto_privacy_rho_floor_nano(1, 1), 0);
+    assert_int_equal(proto_privacy_rho_ceil_nano(NAN, 1e-6), UINT64_MAX);
+    assert_int_equal(proto_privacy_rho_ceil_nano(0, 1e-6), 1);
+    assert_int_equal(proto_privacy_sgd_step_nano(0.1, 0, 4), UINT64_MAX);
+    assert_int_equal(proto_privacy_sgd_step_nano(1.1, 1, 4), UINT64_MAX);
+    assert_int_equal(proto_privacy_sgd_step_nano(0.1, 1, 1), UINT64_MAX);
+    assert_int_equal(proto_privacy_sgd_step_nano(0, 1, 4), 0);
+    assert_int_equal(proto_privacy_sgd_step_nano(1e-9, 100, 4), 1);
+    assert_true(isinf(proto_privacy_epsilon(NAN, 1e-6)));
+    assert_true(isinf(proto_privacy_sgd_epsilon(0.1, 1, 1, -1, 1e-6)));
+    double sigma;
+    assert_int_equal(proto_privacy_sgd_calibrate(NAN, 1e-6, 0.1, 10, 0, &sigma), E_INVALID);
+    /* Large orders are rounded up to the next integer, so they cost no less. */
+    assert_true(proto_privacy_rdp_gaussian_subsampled(0.01, 5, 3000.5) >=
+                proto_privacy_rdp_gaussian_subsampled(0.01, 5, 2048));
+}
+
+static void normal_quantile_inverts(void **state)
+{
+    (void)state;
+    assert_near(proto_privacy_normal_quantile(0.975), 1.959963984540054, 1e-12);
+    for (double p = 1e-12; p < 1; p = p < 0.1 ? p * 7 : p + 0.05) {
+        assert_near(proto_privacy_normal_cdf(proto_privacy_normal_quantile(p)) / p, 1, 1e-11);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(analytic_gaussian_matches),  cmocka_unit_test(zcdp_matches),
+        cmocka_unit_test(order_attains_its_budget),   cmocka_unit_test(subsampled_gaussian_matches),
+        cmocka_unit_test(sgd_epsilon_matches),        cmocka_unit_test(sgd_calibration_matches),
+        cmocka_unit_test(extra_releases_are_counted), cmocka_unit_test(nonsense_buys_nothing),
+        cmocka_unit_test(normal_quantile_inverts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
