@@ -20,9 +20,17 @@ EXTRA_DIST += %D%/README.md
 %C%_libproto_a_SOURCES += \
 	%D%/job.c %D%/job.h \
 	%D%/manifest.c %D%/manifest.h \
-	%D%/query.h \
+	%D%/query.c %D%/query.h \
 	%D%/schema.c %D%/schema.h \
-	%D%/sql.h
+	%D%/sql.c %D%/sql.h
+
+# lemon's parser is included by sql.c; made in the build tree and distributed, so that a release needs no lemon.
+EXTRA_DIST += %D%/sql_grammar.y %D%/sql_grammar.c %D%/sql_grammar.h
+MAINTAINERCLEANFILES += %D%/sql_grammar.c %D%/sql_grammar.h
+%D%/sql.$(OBJEXT): %D%/sql_grammar.c %D%/sql_grammar.h
+%D%/sql_grammar.c: %D%/sql_grammar.y
+	$(AM_V_GEN)$(MKDIR_P) %D% && $(LEMON) -q -l -d%D% $< && touch %D%/sql_grammar.h
+%D%/sql_grammar.h: %D%/sql_grammar.c ;
 
 # Accounting of differential privacy.
 %C%_libproto_a_SOURCES += %D%/privacy.c %D%/privacy.h
