@@ -1,2 +1,11 @@
 noinst_LIBRARIES += %D%/libquery.a
-%C%_libquery_a_SOURCES =
+%C%_libquery_a_SOURCES = \
+	%D%/admission.c %D%/admission.h \
+	%D%/ask.c %D%/ask.h \
+	%D%/bound.c %D%/bound.h \
+	%D%/context.h \
+	%D%/coordinates.c %D%/coordinates.h \
+	%D%/execute.c %D%/execute.h \
+	%D%/message.c %D%/message.h \
+	%D%/publishers.c \
+	%D%/site.c %D%/site.h

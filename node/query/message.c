@@ -2,11 +2,12 @@
 #include "node/query/message.h"
 
 #include "crypto/envelope.h"
+#include "store/audit.h"
 
 static const struct proto_field node_ref_fields[] = {
     PROTO_FIELD(struct query_node_ref, node, PROTO_BIN, 16, 16),
 };
-static const struct proto_message node_ref_message =
+const struct proto_message query_node_ref_message =
     PROTO_MESSAGE("node", struct query_node_ref, node_ref_fields);
 
 static const struct proto_field request_fields[] = {
@@ -26,7 +27,7 @@ static const struct proto_field request_fields[] = {
     PROTO_FIELD(struct query_request, project, PROTO_STR, 1, 128),
     PROTO_FIELD(struct query_request, commercial, PROTO_BOOL, 0, 1),
     PROTO_FIELD_LIST(struct query_request, obligations, &proto_text_message, 0, 32),
-    PROTO_FIELD_LIST(struct query_request, sites, &node_ref_message, 1, QUERY_SITES_MAX),
+    PROTO_FIELD_LIST(struct query_request, sites, &query_node_ref_message, 1, QUERY_SITES_MAX),
     PROTO_FIELD(struct query_request, time, PROTO_I64, 0, INT64_C(1) << 40),
 };
 const struct proto_message query_request_message =
@@ -46,18 +47,8 @@ static const struct proto_field clause_fields[] = {
     PROTO_FIELD(struct query_clause, result, PROTO_U64, 0, 3),
     PROTO_FIELD(struct query_clause, reason, PROTO_STR, 0, 64),
 };
-static const struct proto_message clause_message =
+const struct proto_message query_clause_message =
     PROTO_MESSAGE("clause", struct query_clause, clause_fields);
-
-static const struct proto_field head_fields[] = {
-    PROTO_FIELD(struct query_head, seq, PROTO_U64, 0, INT64_MAX),
-    PROTO_FIELD(struct query_head, hash, PROTO_BIN, 32, 32),
-    PROTO_FIELD(struct query_head, spent_nano, PROTO_U64, 0, INT64_MAX),
-    PROTO_FIELD(struct query_head, time, PROTO_I64, 0, INT64_C(1) << 40),
-    PROTO_FIELD(struct query_head, signature, PROTO_BIN, 64, 64),
-};
-const struct proto_message query_head_message =
-    PROTO_MESSAGE("audit head", struct query_head, head_fields);
 
 static const struct proto_field answer_fields[] = {
     PROTO_FIELD(struct query_answer, version, PROTO_U64, QUERY_VERSION, QUERY_VERSION),
@@ -66,7 +57,7 @@ static const struct proto_field answer_fields[] = {
     PROTO_FIELD(struct query_answer, error, PROTO_STR, 1, 64),
     PROTO_FIELD(struct query_answer, reason, PROTO_STR, 0, 64),
     PROTO_FIELD(struct query_answer, detail, PROTO_STR, 0, 512),
-    PROTO_FIELD_LIST(struct query_answer, clauses, &clause_message, 0, 128),
+    PROTO_FIELD_LIST(struct query_answer, clauses, &query_clause_message, 0, 128),
     PROTO_FIELD(struct query_answer, dataset_version, PROTO_STR, 0, 64),
     PROTO_FIELD(struct query_answer, cells, PROTO_U64, 0, QUERY_CELLS_MAX),
     PROTO_FIELD_LIST(struct query_answer, coordinates, &coordinate_message, 0,
@@ -81,7 +72,7 @@ static const struct proto_field answer_fields[] = {
     PROTO_FIELD(struct query_answer, account_delta_e12, PROTO_U64, 0, 999999999999),
     PROTO_FIELD(struct query_answer, epsilon_total_u, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct query_answer, epsilon_per_query_u, PROTO_U64, 0, INT64_MAX),
-    PROTO_FIELD_NESTED(struct query_answer, head, &query_head_message),
+    PROTO_FIELD(struct query_answer, head, PROTO_BIN, STORE_AUDIT_HEAD_SIZE, STORE_AUDIT_HEAD_SIZE),
 };
 const struct proto_message query_answer_message =
     PROTO_MESSAGE("query answer", struct query_answer, answer_fields);

@@ -43,6 +43,7 @@ struct query_request {
     int64_t time;
 };
 extern const struct proto_message query_request_message;
+extern const struct proto_message query_node_ref_message;
 
 /* One coordinate's public noise parameters. Value = integer * 2^grid_log2. */
 struct query_coordinate {
@@ -57,16 +58,7 @@ struct query_clause {
     uint64_t result; /* enum proto_clause_result */
     struct span reason;
 };
-
-/* The sender's signed audit head (store/audit.h): the receiver keeps it as a witness. */
-struct query_head {
-    uint64_t seq;
-    struct span hash; /* 32 bytes */
-    uint64_t spent_nano;
-    int64_t time;
-    struct span signature; /* 64 bytes */
-};
-extern const struct proto_message query_head_message;
+extern const struct proto_message query_clause_message;
 
 enum query_status {
     QUERY_ANSWERED,
@@ -94,7 +86,7 @@ struct query_answer {
     uint64_t account_delta_e12;
     uint64_t epsilon_total_u;
     uint64_t epsilon_per_query_u;
-    struct query_head head;
+    struct span head; /* the site's signed audit head (store/audit.h): its receiver keeps it as a witness */
 };
 extern const struct proto_message query_answer_message;
 

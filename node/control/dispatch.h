@@ -1,0 +1,53 @@
+/* From the table of operations to the daemon's handlers, and the error document when one fails.
+ * Threads: any. */
+#ifndef CONCORDAT_NODE_CONTROL_DISPATCH_H
+#define CONCORDAT_NODE_CONTROL_DISPATCH_H
+
+#include "node/control/call.h"
+
+/* Checks role and arguments, runs the handler; *ret_json is a text for free(), *ret_exit its exit code. Never fails. */
+void control_dispatch(struct control_call *call, char **ret_json, int *ret_exit);
+/* {"error": ...} of contract. */
+char *control_error_text(enum err err, const struct err_info *info, json_t *sites);
+
+/* Handlers, by file. */
+#define CONTROL_HANDLERS(X)                                                                        \
+    X(STATUS, control_status)                                                                      \
+    X(DOCTOR, control_doctor)                                                                      \
+    X(PEERS, control_peers)                                                                        \
+    X(FEDERATION_INVITE, control_federation_invite)                                                \
+    X(FEDERATION_ADMIT, control_federation_admit)                                                  \
+    X(FEDERATION_COUNCIL, control_federation_council)                                              \
+    X(REVOKE, control_revoke)                                                                      \
+    X(DATASET_IMPORT, control_dataset_import)                                                      \
+    X(DATASET_LIST, control_dataset_list)                                                          \
+    X(DATASET_SHOW, control_dataset_show)                                                          \
+    X(DATASET_UPDATE, control_dataset_update)                                                      \
+    X(DATASET_REMOVE, control_dataset_remove)                                                      \
+    X(CATALOG, control_catalog)                                                                    \
+    X(LICENCE_SHOW, control_licence_show)                                                          \
+    X(LICENCE_CHECK, control_licence_check)                                                        \
+    X(LICENCE_WITHDRAW, control_licence_withdraw)                                                  \
+    X(QUERY, control_query)                                                                        \
+    X(QUERIES, control_queries)                                                                    \
+    X(QUERIES_SHOW, control_queries_show)                                                          \
+    X(BUDGET, control_budget)                                                                      \
+    X(TRAIN_START, control_train_start)                                                            \
+    X(TRAIN_WATCH, control_train_watch)                                                            \
+    X(TRAIN_RUN, control_train_run)                                                                \
+    X(TRAIN_LIST, control_train_list)                                                              \
+    X(TRAIN_SHOW, control_train_show)                                                              \
+    X(TRAIN_STOP, control_train_stop)                                                              \
+    X(TRAIN_RESUME, control_train_resume)                                                          \
+    X(MODEL_LIST, control_model_list)                                                              \
+    X(MODEL_SHOW, control_model_show)                                                              \
+    X(MODEL_EXPORT, control_model_export)                                                          \
+    X(AUDIT_LIST, control_audit_list)                                                              \
+    X(AUDIT_EGRESS, control_audit_egress)                                                          \
+    X(AUDIT_VERIFY, control_audit_verify)                                                          \
+    X(AUDIT_EXPORT, control_audit_export)
+#define X(id, name) control_handler name;
+CONTROL_HANDLERS(X)
+#undef X
+
+#endif

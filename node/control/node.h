@@ -1,0 +1,35 @@
+/* One running node: what the daemon wires together at start and every operation may use.
+ * Threads: pointers are set before the control socket opens and stay until all operations have ended; what they point at
+ * says itself how it may be shared. `config` is replaced on SIGHUP under `config_lock`. */
+#ifndef CONCORDAT_NODE_CONTROL_NODE_H
+#define CONCORDAT_NODE_CONTROL_NODE_H
+
+#include "node/config/node.h"
+#include "node/peer/enrol.h"
+#include "node/query/context.h"
+#include "node/train/service.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct node {
+    const char *home;
+    struct config_node config;
+    pthread_mutex_t config_lock;
+    uv_loop_t *loop;
+    struct crypto_keyring *keyring;
+    struct crypto_identity *identity;
+    struct crypto_identity *tls_key;
+    struct crypto_identity *root; /* only on the node that founded the federation, else NULL */
+    char federation[33];
+    struct store store;
+    struct peer *peer;
+    struct peer_enrol *enrol; /* NULL where this node may not invite */
+    struct query_context query;
+    struct train_service *train;
+    int64_t started;
+    _Atomic bool stopping;
+    _Atomic bool ready; /* the node's own state was compared with its witnesses' */
+};
+
+#endif

@@ -1,0 +1,258 @@
+#include "config.h"
+#include "node/control/server.h"
+
+#include "node/control/dispatch.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+struct control_server {
+    struct node *node;
+    int socket;
+    uv_poll_t poll;
+    bool closed;
+    char path[sizeof((struct sockaddr_un *)NULL)->sun_path];
+    _Atomic size_t calls;
+};
+
+struct connection {
+    struct control_server *server;
+    int socket;
+};
+
+/* Whom node.yaml names for this uid. Root and the daemon's own user are operators unless it says otherwise. */
+static void who(struct control_call *call)
+{
+    struct node *node = call->node;
+    struct passwd entry;
+    struct passwd *found = NULL;
+    char space[4096];
+    getpwuid_r(call->uid, &entry, space, sizeof space, &found);
+    pthread_mutex_lock(&node->config_lock);
+    for (size_t i = 0; i < node->config.person_count; i++) {
+        const struct config_person *person = &node->config.people[i];
+        bool same = person->has_uid ? person->uid == call->uid
+                                    : found && person->user && strcmp(person->user, found->pw_name) == 0;
+        if (same) {
+            snprintf(call->person, sizeof call->person, "%s", person->id);
+            call->roles = person->roles;
+            pthread_mutex_unlock(&node->config_lock);
+            return;
+        }
+    }
+    pthread_mutex_unlock(&node->config_lock);
+    if (call->uid == 0 || call->uid == geteuid()) {
+        snprintf(call->person, sizeof call->person, "%s", found ? found->pw_name : "operator");
+        call->roles = PROTO_ROLE_OPERATOR | PROTO_ROLE_COORDINATOR | PROTO_ROLE_ANALYST | PROTO_ROLE_AUDITOR;
+    }
+}
+
+static enum err read_request(int socket, struct buf *in, struct span *ret_body)
+{
+    for (;;) {
+        struct proto_control_frame frame;
+        size_t used;
+        enum err err = proto_control_next(buf_span(in), &frame, &used, NULL);
+        if (err != E_TRUNCATED) {
+            *ret_body = frame.body;
+            return err ? err : (frame.kind == PROTO_CONTROL_REQUEST ? E_OK : E_INVALID);
+        }
+        err = buf_reserve(in, 4096);
+        if (err) {
+            return err;
+        }
+        ssize_t got = recv(socket, in->ptr + in->len, in->cap - in->len, 0);
+        if (got <= 0) {
+            return got < 0 && errno == EINTR ? E_TRUNCATED : E_IO;
+        }
+        in->len += (size_t)got;
+    }
+}
+
+static void write_all(int socket, struct span bytes)
+{
+    while (bytes.len) {
+        ssize_t sent = send(socket, bytes.ptr, bytes.len, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EINTR) {
+            return;
+        }
+        if (sent > 0) {
+            bytes.ptr += sent;
+            bytes.len -= (size_t)sent;
+        }
+    }
+}
+
+static void answer(int socket, const char *json, int exit_code)
+{
+    struct buf frame = {.max = PROTO_CONTROL_MAX + PROTO_CONTROL_HEAD};
+    struct proto_control_result result = {(uint64_t)exit_code, span_str(json ? json : "{}")};
+    if (proto_control_encode_result(&result, &frame, NULL) != E_OK) {
+        char *text = control_error_text(E_LIMIT, &(struct err_info){.text = "the answer is too long for one frame"}, NULL);
+        result = (struct proto_control_result){(uint64_t)proto_err_exit(E_LIMIT), span_str(text ? text : "{}")};
+        frame.len = 0;
+        if (proto_control_encode_result(&result, &frame, NULL) != E_OK) {
+            frame.len = 0;
+        }
+        free(text);
+    }
+    write_all(socket, buf_span(&frame));
+    buf_fini(&frame);
+}
+
+static void serve(struct connection *connection, struct control_call *call)
+{
+    struct ucred credentials;
+    socklen_t size = sizeof credentials;
+    struct buf in = {.max = PROTO_CONTROL_MAX + PROTO_CONTROL_HEAD};
+    struct proto_control_request request;
+    struct span body;
+    struct err_info info = {0};
+    char *json = NULL;
+    int exit_code = 0;
+    enum err err = getsockopt(connection->socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) ? E_IO : E_OK;
+    if (!err) {
+        call->uid = credentials.uid;
+        call->gid = credentials.gid;
+        who(call);
+        err = read_request(connection->socket, &in, &body);
+    }
+    if (!err) {
+        err = proto_control_decode_request(body, &call->arena, &request, &info);
+    }
+    if (err) {
+        json = control_error_text(err, &info, NULL);
+        exit_code = proto_err_exit(err);
+    } else {
+        call->request = &request;
+        control_dispatch(call, &json, &exit_code);
+    }
+    answer(connection->socket, json, exit_code);
+    free(json);
+    buf_fini(&in);
+}
+
+static void *connection_main(void *arg)
+{
+    struct connection *connection = arg;
+    struct control_server *server = connection->server;
+    struct control_call call = {.node = server->node, .socket = connection->socket};
+    struct timeval patience = {.tv_sec = 10};
+    setsockopt(connection->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(connection->socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    serve(connection, &call);
+    arena_fini(&call.arena);
+    close(connection->socket);
+    free(connection);
+    server->calls--;
+    return NULL;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct control_server *server = poll->data;
+    (void)events;
+    int socket = status < 0 ? -1 : accept4(server->socket, NULL, NULL, SOCK_CLOEXEC);
+    if (socket < 0) {
+        return;
+    }
+    struct connection *connection = malloc(sizeof *connection);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    if (connection && server->calls < CONTROL_CALLS_MAX) {
+        *connection = (struct connection){server, socket};
+        server->calls++;
+        if (pthread_create(&thread, &attributes, connection_main, connection) == 0) {
+            connection = NULL;
+            socket = -1;
+        } else {
+            server->calls--;
+        }
+    }
+    if (socket >= 0) {
+        char *text = control_error_text(E_BUSY, &(struct err_info){.text = "too many commands at once"}, NULL);
+        answer(socket, text, proto_err_exit(E_BUSY));
+        free(text);
+        close(socket);
+    }
+    free(connection);
+    pthread_attr_destroy(&attributes);
+}
+
+/* A socket file that nobody answers on is what a killed daemon left behind. */
+static enum err remove_stale(const struct sockaddr_un *address, struct err_info *reterr)
+{
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool alive = probe >= 0 && connect(probe, (const struct sockaddr *)address, sizeof *address) == 0;
+    if (probe >= 0) {
+        close(probe);
+    }
+    if (alive) {
+        return proto_err_set(reterr, E_BUSY, "another daemon serves %s", address->sun_path);
+    }
+    unlink(address->sun_path);
+    return E_OK;
+}
+
+enum err control_server_open(struct node *node, struct control_server **ret, struct err_info *reterr)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int n = snprintf(address.sun_path, sizeof address.sun_path, "%s/control.sock", node->home);
+    if (n < 0 || (size_t)n >= sizeof address.sun_path) {
+        return proto_err_set(reterr, E_INVALID, "the home's path is too long for a socket (at most %zu bytes)",
+                             sizeof address.sun_path - 15);
+    }
+    enum err err = remove_stale(&address, reterr);
+    if (err) {
+        return err;
+    }
+    struct control_server *server = calloc(1, sizeof *server);
+    if (!server) {
+        return E_NO_MEMORY;
+    }
+    server->node = node;
+    snprintf(server->path, sizeof server->path, "%s", address.sun_path);
+    server->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* Others of the group may connect; what they may do is decided by people: in node.yaml. */
+    if (server->socket < 0 || bind(server->socket, (struct sockaddr *)&address, sizeof address) != 0 ||
+        chmod(address.sun_path, 0660) != 0 || listen(server->socket, 64) != 0 ||
+        uv_poll_init(node->loop, &server->poll, server->socket) != 0) {
+        err = proto_err_set(reterr, E_IO, "%s: %s", address.sun_path, strerror(errno));
+        close(server->socket);
+        free(server);
+        return err;
+    }
+    server->poll.data = server;
+    uv_poll_start(&server->poll, UV_READABLE, on_readable);
+    *ret = server;
+    return E_OK;
+}
+
+void control_server_stop(struct control_server *server)
+{
+    if (server && !server->closed) {
+        server->closed = true;
+        uv_poll_stop(&server->poll);
+        uv_close((uv_handle_t *)&server->poll, NULL);
+        unlink(server->path);
+        close(server->socket);
+    }
+}
+
+size_t control_server_calls(struct control_server *server)
+{
+    return server ? server->calls : 0;
+}
+
+void control_server_free(struct control_server *server)
+{
+    free(server);
+}

@@ -1,0 +1,439 @@
+#include "config.h"
+#include "node/query/ask.h"
+
+#include "crypto/random.h"
+#include "node/query/site.h"
+#include "proto/privacy.h"
+#include "proto/sql.h"
+#include "store/egress.h"
+#include "store/witness.h"
+
+#include <math.h>
+#include <stdio.h>
+
+struct asking {
+    struct query_context *context;
+    const struct query_ask *ask;
+    struct query_result *result;
+    struct query_publisher *publishers;
+    size_t publisher_count;
+    size_t model; /* the publisher whose schema the query is typed by */
+    struct peer_call *calls;
+    struct buf *requests;
+    size_t *call_site; /* by call: index into result->site */
+    size_t call_count;
+};
+
+enum err query_worst(enum err a, enum err b)
+{
+    static const int order[] = {4, 5, 9, 6};
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        if (a && proto_err_exit(a) == order[i]) {
+            return a;
+        }
+        if (b && proto_err_exit(b) == order[i]) {
+            return b;
+        }
+    }
+    return a ? a : b;
+}
+
+static bool site_wanted(const struct query_ask *ask, const struct peer_member *member)
+{
+    for (size_t i = 0; i < ask->site_count; i++) {
+        char id[33];
+        span_to_hex(span_of(member->id, 16), id);
+        if (strcmp(ask->sites[i], member->name) == 0 || strcmp(ask->sites[i], id) == 0) {
+            return true;
+        }
+    }
+    return ask->site_count == 0;
+}
+
+/* Keeps the publishers that were asked for; each named site must be one. */
+static enum err choose_sites(struct asking *asking, struct err_info *reterr)
+{
+    const struct query_ask *ask = asking->ask;
+    for (size_t i = 0; i < ask->site_count; i++) {
+        struct peer_member member;
+        if (!peer_member_by_name(asking->context->peer, ask->sites[i], &member)) {
+            return proto_err_set(reterr, E_NOT_FOUND, "no member is called %s; `concordat peers` lists them", ask->sites[i]);
+        }
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < asking->publisher_count && kept < QUERY_SITES_MAX; i++) {
+        if (site_wanted(ask, &asking->publishers[i].member)) {
+            asking->publishers[kept++] = asking->publishers[i];
+        }
+    }
+    asking->publisher_count = kept;
+    return kept ? E_OK : proto_err_set(reterr, E_NOT_FOUND, "none of the named sites publishes the dataset");
+}
+
+/* Fills in what the person left open, from the public terms of the licences. */
+static void choose_price(struct asking *asking)
+{
+    double epsilon = 0.5;
+    double delta = 0;
+    for (size_t i = 0; i < asking->publisher_count; i++) {
+        const struct query_publisher *publisher = &asking->publishers[i];
+        const struct proto_grant *grants = publisher->licence.grants.items;
+        double cap = 0;
+        for (size_t j = 0; publisher->has_licence && j < publisher->licence.grants.count; j++) {
+            cap = fmax(cap, (double)grants[j].privacy.epsilon_per_query_u / 1e6);
+            double own = (double)grants[j].privacy.delta_e12 / 1e12;
+            delta = delta == 0 || (own > 0 && own < delta) ? own : delta;
+        }
+        epsilon = cap > 0 ? fmin(epsilon, cap) : epsilon;
+    }
+    asking->result->epsilon = asking->ask->epsilon > 0 ? asking->ask->epsilon : epsilon;
+    asking->result->delta = asking->ask->delta > 0 ? asking->ask->delta : (delta > 0 ? delta : 1e-6);
+}
+
+static enum err prepare(struct asking *asking, struct err_info *reterr)
+{
+    struct query_result *result = asking->result;
+    enum err err = proto_sql_parse(asking->ask->sql, &result->query, reterr);
+    if (!err) {
+        err = query_publishers(asking->context, result->query.dataset, &result->arena, &asking->publishers,
+                               &asking->publisher_count, reterr);
+    }
+    if (!err) {
+        err = choose_sites(asking, reterr);
+    }
+    if (err) {
+        return err;
+    }
+    asking->model = query_publishers_schema(asking->context, asking->publishers, asking->publisher_count);
+    result->schema = asking->publishers[asking->model].schema;
+    err = proto_query_bind(&result->query, &result->schema, reterr);
+    if (!err) {
+        err = query_layout_plan(&result->query, &result->layout, reterr);
+    }
+    choose_price(asking);
+    if (!err) {
+        uint64_t nano = proto_privacy_rho_ceil_nano(result->epsilon, result->delta);
+        result->planned = privacy_mechanism_plan(nano, result->schema.max_rows_per_unit, result->layout.coordinates,
+                                                 result->layout.count, NULL) == E_OK;
+        err = crypto_random(result->id, sizeof result->id);
+    }
+    result->site_count = asking->publisher_count;
+    result->site = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->site);
+    result->replies = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->replies);
+    return err ? err : (result->site && result->replies ? E_OK : E_NO_MEMORY);
+}
+
+static struct proto_list text_list(struct arena *arena, const char *const *texts, size_t count)
+{
+    struct proto_text *items = arena_alloc(arena, count, sizeof *items);
+    for (size_t i = 0; items && i < count; i++) {
+        items[i].text = span_str(texts[i]);
+    }
+    return (struct proto_list){items, items ? count : 0};
+}
+
+static enum err encode_request(struct asking *asking, const struct query_publisher *to, struct buf *out,
+                               struct err_info *reterr)
+{
+    struct query_result *result = asking->result;
+    const struct query_ask *ask = asking->ask;
+    struct query_node_ref *sites = arena_alloc(&result->arena, asking->publisher_count, sizeof *sites);
+    if (!sites) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < asking->publisher_count; i++) {
+        sites[i].node = span_of(asking->publishers[i].member.id, 16);
+    }
+    struct query_request request = {
+        .version = QUERY_VERSION,
+        .query_id = span_of(result->id, 16),
+        .to = span_of(to->member.id, 16),
+        .dataset = span_str(result->query.dataset),
+        .schema_hash = span_of(to->schema_hash, 32),
+        .sql = span_str(ask->sql),
+        .epsilon_u = (uint64_t)llround(result->epsilon * 1e6),
+        .delta_e12 = (uint64_t)llround(result->delta * 1e12),
+        .secure = ask->secure,
+        .explain = ask->explain,
+        .permission = ask->permission,
+        .diseases = text_list(&result->arena, ask->diseases, ask->disease_count),
+        .person = span_str(ask->person),
+        .project = span_str(ask->project),
+        .commercial = ask->commercial,
+        .sites = {sites, asking->publisher_count},
+        .time = query_now(),
+    };
+    return query_message_seal(&query_request_message, &request, QUERY_REQUEST_DOMAIN, asking->context->identity,
+                              asking->context->federation_id, out, reterr);
+}
+
+static void name_site(struct query_site *site, const struct query_publisher *publisher)
+{
+    memcpy(site->id, publisher->member.id, 16);
+    snprintf(site->node, sizeof site->node, "%s", publisher->member.name);
+    snprintf(site->org, sizeof site->org, "%s", publisher->member.org);
+    site->size = publisher->dataset.size;
+}
+
+static void refuse_site(struct query_site *site, enum proto_reason reason, const char *detail)
+{
+    site->status = QUERY_SITE_REFUSED;
+    site->error = proto_reason_err(reason);
+    snprintf(site->reason, sizeof site->reason, "%s", proto_reason_name(reason));
+    snprintf(site->detail, sizeof site->detail, "%s", detail);
+}
+
+static enum err make_calls(struct asking *asking, struct err_info *reterr)
+{
+    struct query_result *result = asking->result;
+    const uint8_t *wanted = asking->publishers[asking->model].schema_hash;
+    enum err err = E_OK;
+    for (size_t i = 0; !err && i < asking->publisher_count; i++) {
+        struct query_publisher *publisher = &asking->publishers[i];
+        name_site(&result->site[i], publisher);
+        if (memcmp(publisher->schema_hash, wanted, 32) != 0) {
+            refuse_site(&result->site[i], PROTO_REASON_SCHEMA, "the site's schema of the dataset differs, its sums do not add up with the others'");
+            continue;
+        }
+        struct buf *request = &asking->requests[asking->call_count];
+        request->max = PEER_MESSAGE_MAX;
+        err = encode_request(asking, publisher, request, reterr);
+        struct peer_call *call = &asking->calls[asking->call_count];
+        memcpy(call->to, publisher->member.id, 16);
+        call->type = PEER_MSG_QUERY;
+        call->body = buf_span(request);
+        asking->call_site[asking->call_count++] = i;
+        store_egress_count(asking->context->store, publisher->member.name, "query", request->len);
+    }
+    return err;
+}
+
+static void keep_witness(struct asking *asking, const struct peer_member *member, struct span head)
+{
+    struct store_audit_head decoded;
+    struct err_info info = {0};
+    if (memcmp(member->id, asking->context->node_id, 16) == 0 || store_audit_head_decode(head, &decoded)) {
+        return;
+    }
+    enum err err = store_witness_put(asking->context->store, &decoded, member->point, &info);
+    if (err && err != E_EXISTS) {
+        asking->context->log(asking->context->user, err == E_FORKED ? PEER_LOG_ALARM : PEER_LOG_WARN, "witness", info.text);
+    }
+}
+
+/* The shape that our own plan says it must have: a site cannot make us read past its bytes or change the noise. */
+static bool answer_fits(const struct query_result *result, const struct query_answer *answer)
+{
+    size_t count = result->layout.count;
+    const struct query_coordinate *coordinates = answer->coordinates.items;
+    if (answer->cells != result->query.cells || answer->coordinates.count != count ||
+        answer->values.len != answer->cells * count * 8 || answer->withheld.len != answer->cells) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct privacy_coordinate *planned = &result->layout.coordinates[i];
+        if (coordinates[i].grid_log2 != planned->grid_log2 || coordinates[i].sigma2_num != planned->sigma2_num ||
+            coordinates[i].sigma2_den != planned->sigma2_den) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void read_site(struct asking *asking, struct query_site *site, const struct query_answer *answer)
+{
+    span_to_cstr(answer->reason, site->reason, sizeof site->reason);
+    span_to_cstr(answer->detail, site->detail, sizeof site->detail);
+    span_to_cstr(answer->dataset_version, site->version, sizeof site->version);
+    site->replayed = answer->replayed;
+    site->cost_nano = answer->cost_nano;
+    site->cap_nano = answer->cap_nano;
+    site->spent_nano = answer->spent_nano;
+    site->budget_delta = (double)answer->account_delta_e12 / 1e12;
+    site->epsilon_total = (double)answer->epsilon_total_u / 1e6;
+    site->clauses = answer->clauses.items;
+    site->clause_count = answer->clauses.count;
+    char name[64];
+    if (answer->status == QUERY_REFUSED) {
+        site->status = QUERY_SITE_REFUSED;
+        site->error = span_to_cstr(answer->error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
+    } else if (answer->status == QUERY_UNAVAILABLE) {
+        site->status = QUERY_SITE_UNAVAILABLE;
+        site->error = E_UNREACHABLE;
+        snprintf(site->reason, sizeof site->reason, "UNAVAILABLE");
+    } else if (!asking->ask->explain && !answer_fits(asking->result, answer)) {
+        site->status = QUERY_SITE_UNAVAILABLE;
+        site->error = E_UNREACHABLE;
+        snprintf(site->reason, sizeof site->reason, "MALFORMED");
+        snprintf(site->detail, sizeof site->detail, "the answer does not have the shape of the question");
+    } else {
+        site->status = QUERY_SITE_ANSWERED;
+    }
+}
+
+static void add_site(struct query_result *result, struct query_site *site, const struct query_answer *answer,
+                     double *sums, double *variances, size_t *contributors)
+{
+    size_t count = result->layout.count;
+    for (size_t cell = 0; cell < result->query.cells; cell++) {
+        if (answer->withheld.ptr[cell]) {
+            site->withheld++;
+            continue;
+        }
+        contributors[cell]++;
+        for (size_t i = 0; i < count; i++) {
+            const struct privacy_coordinate *coordinate = &result->layout.coordinates[i];
+            int64_t noisy = (int64_t)get_be64(answer->values.ptr + 8 * (cell * count + i));
+            double sigma = privacy_mechanism_sigma(coordinate);
+            sums[cell * count + i] += privacy_mechanism_value(coordinate, noisy);
+            variances[cell * count + i] += sigma * sigma;
+        }
+    }
+}
+
+static enum err read_answers(struct asking *asking, double *sums, double *variances, size_t *contributors)
+{
+    struct query_result *result = asking->result;
+    for (size_t i = 0; i < asking->call_count; i++) {
+        struct peer_call *call = &asking->calls[i];
+        struct query_site *site = &result->site[asking->call_site[i]];
+        const struct peer_member *member = &asking->publishers[asking->call_site[i]].member;
+        struct query_answer answer;
+        result->replies[asking->call_site[i]] = call->reply; /* the result's spans point into it */
+        site->elapsed_ms = call->elapsed_ms;
+        struct err_info info = {0};
+        enum err err = call->status;
+        if (!err) {
+            err = query_message_open(&query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN, member->point,
+                                     asking->context->federation_id, &result->arena, &answer, &info);
+        }
+        if (!err && memcmp(answer.query_id.ptr, result->id, 16) != 0) {
+            /* A stored answer of the same question carries its first asking's id only inside the site's store. */
+            err = E_AUTH;
+        }
+        if (err) {
+            site->status = QUERY_SITE_UNREACHABLE;
+            site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
+            snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
+            snprintf(site->detail, sizeof site->detail, "%s", info.text[0] ? info.text : proto_err_text(err));
+            continue;
+        }
+        keep_witness(asking, member, answer.head);
+        read_site(asking, site, &answer);
+        if (site->status == QUERY_SITE_ANSWERED && !asking->ask->explain) {
+            add_site(result, site, &answer, sums, variances, contributors);
+        }
+    }
+    return E_OK;
+}
+
+static void count_answers(struct query_result *result)
+{
+    result->replayed = true;
+    for (size_t i = 0; i < result->site_count; i++) {
+        if (result->site[i].status != QUERY_SITE_ANSWERED) {
+            continue;
+        }
+        bool seen = false;
+        for (size_t j = 0; j < i && !seen; j++) {
+            seen = result->site[j].status == QUERY_SITE_ANSWERED && strcmp(result->site[j].org, result->site[i].org) == 0;
+        }
+        result->answered++;
+        result->answered_institutions += !seen;
+        result->replayed = result->replayed && result->site[i].replayed;
+    }
+    result->replayed = result->replayed && result->answered > 0;
+}
+
+static void estimate_cells(struct query_result *result, const double *sums, const double *variances, const size_t *contributors)
+{
+    size_t count = result->layout.count;
+    for (size_t cell = 0; cell < result->query.cells; cell++) {
+        for (size_t item = 0; item < result->query.item_count; item++) {
+            struct query_estimate *to = &result->estimates[cell * result->query.item_count + item];
+            *to = (struct query_estimate){.value = NAN, .margin = NAN};
+            if (contributors[cell] && result->query.items[item].kind != PROTO_AGG_GROUP) {
+                *to = query_layout_estimate(&result->query, &result->layout, item, sums + cell * count, variances + cell * count);
+            }
+        }
+    }
+}
+
+static enum err verdict(const struct asking *asking, struct err_info *reterr)
+{
+    const struct query_result *result = asking->result;
+    size_t wanted = asking->ask->min_sites ? asking->ask->min_sites : 1;
+    if (result->answered_institutions >= wanted) {
+        return E_OK;
+    }
+    enum err worst = E_OK;
+    const struct query_site *cause = NULL;
+    for (size_t i = 0; i < result->site_count; i++) {
+        enum err err = query_worst(worst, result->site[i].error);
+        cause = err != worst ? &result->site[i] : cause;
+        worst = err;
+    }
+    worst = worst ? worst : E_UNREACHABLE;
+    return proto_err_set(reterr, worst, "%zu of %zu institutions answered, %zu wanted%s%s: %s (%s)", result->answered_institutions,
+                         result->site_count, wanted, cause ? "; " : "", cause ? cause->node : "",
+                         cause ? cause->detail : "no site was reached", cause ? cause->reason : "UNREACHABLE");
+}
+
+static enum err run(struct asking *asking, struct err_info *reterr)
+{
+    struct query_result *result = asking->result;
+    size_t total = result->query.cells * result->layout.count;
+    double *sums = arena_alloc(&result->arena, total, sizeof *sums);
+    double *variances = arena_alloc(&result->arena, total, sizeof *variances);
+    size_t *contributors = arena_alloc(&result->arena, result->query.cells, sizeof *contributors);
+    result->estimates = arena_alloc(&result->arena, result->query.cells * result->query.item_count, sizeof *result->estimates);
+    if (!sums || !variances || !contributors || !result->estimates) {
+        return E_NO_MEMORY;
+    }
+    uint64_t timeout = asking->ask->timeout_ms ? asking->ask->timeout_ms : asking->context->timeout_ms;
+    enum err err = peer_call_many(asking->context->peer, asking->calls, asking->call_count, timeout, asking->ask->cancelled,
+                                  asking->ask->user);
+    if (!err) {
+        err = read_answers(asking, sums, variances, contributors);
+    }
+    if (!err) {
+        count_answers(result);
+        estimate_cells(result, sums, variances, contributors);
+        err = verdict(asking, reterr);
+    }
+    return err;
+}
+
+enum err query_ask(struct query_context *context, const struct query_ask *ask, struct query_result *ret, struct err_info *reterr)
+{
+    struct asking asking = {.context = context, .ask = ask, .result = ret};
+    enum err err = prepare(&asking, reterr);
+    if (err) {
+        return err;
+    }
+    asking.calls = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.calls);
+    asking.requests = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.requests);
+    asking.call_site = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.call_site);
+    err = asking.calls && asking.requests && asking.call_site ? make_calls(&asking, reterr) : E_NO_MEMORY;
+    if (!err) {
+        err = run(&asking, reterr);
+    }
+    for (size_t i = 0; asking.requests && i < asking.publisher_count; i++) {
+        buf_fini(&asking.requests[i]);
+    }
+    return err;
+}
+
+const struct query_estimate *query_result_cell(const struct query_result *result, size_t cell, size_t item)
+{
+    return &result->estimates[cell * result->query.item_count + item];
+}
+
+void query_result_fini(struct query_result *result)
+{
+    for (size_t i = 0; result->replies && i < result->site_count; i++) {
+        buf_fini(&result->replies[i]);
+    }
+    proto_query_fini(&result->query);
+    arena_fini(&result->arena);
+}

@@ -1,0 +1,110 @@
+/* The asking node's side of a query: find the sites by the gossiped records, ask all at once, combine what comes back.
+ *
+ *     struct query_result result = {0};
+ *     err = query_ask(context, &ask, &result, reterr);      E_OK: at least min_sites institutions' nodes answered
+ *     ... result.site[i], query_result_cell(&result, cell, item) ...
+ *     query_result_fini(&result);
+ *
+ * A site is named in the result whatever became of it. Sums of independent noisy answers are added, and so are their
+ * variances; a cell that a site withheld lacks that site, and the site says how many it withheld.
+ * Threads: a worker thread; blocks until every site has answered or the deadline is over. */
+#ifndef CONCORDAT_NODE_QUERY_ASK_H
+#define CONCORDAT_NODE_QUERY_ASK_H
+
+#include "node/query/context.h"
+#include "node/query/coordinates.h"
+#include "proto/policy.h"
+
+struct query_ask {
+    const char *sql;
+    const char *person;
+    const char *project;
+    double epsilon; /* 0: the smaller of 0.5 and the smallest per-query cap */
+    double delta;   /* 0: the licences' */
+    uint64_t permission;
+    const char *const *diseases;
+    size_t disease_count;
+    bool commercial;
+    const char *const *sites; /* names; none: every node that publishes the dataset */
+    size_t site_count;
+    size_t min_sites;
+    bool secure;
+    bool explain;
+    uint64_t timeout_ms;
+    bool (*cancelled)(void *user);
+    void *user;
+};
+
+enum query_site_status {
+    QUERY_SITE_ANSWERED,
+    QUERY_SITE_REFUSED,
+    QUERY_SITE_UNREACHABLE,
+    QUERY_SITE_UNAVAILABLE,
+};
+
+struct query_site {
+    uint8_t id[16];
+    char node[33];
+    char org[65];
+    enum query_site_status status;
+    enum err error; /* what decides the exit code when too few answered */
+    char reason[64];
+    char detail[512];
+    char version[64];
+    uint64_t size; /* declared order of magnitude */
+    bool replayed;
+    uint64_t cost_nano;
+    uint64_t cap_nano;
+    uint64_t spent_nano;
+    double budget_delta;
+    double epsilon_total;
+    size_t withheld;
+    const struct query_clause *clauses; /* of --explain */
+    size_t clause_count;
+    uint64_t elapsed_ms;
+};
+
+struct query_result {
+    struct arena arena;
+    uint8_t id[16];
+    struct proto_schema schema;
+    struct proto_query query;
+    struct query_layout layout;
+    bool planned; /* the layout's noise is set: expected margins may be shown */
+    double epsilon;
+    double delta;
+    struct query_site *site;
+    size_t site_count;
+    size_t answered;
+    size_t answered_institutions;
+    bool replayed; /* every answer was */
+    struct query_estimate *estimates; /* cells * items; items that are group columns are unset */
+    struct buf *replies;              /* what spans of the result point into */
+};
+
+/* Errors: E_QUERY, E_SCHEMA, E_UNSUPPORTED the text; E_NOT_FOUND nobody publishes the dataset, or no such site; else, with
+ * RET's sites filled, the first of refused, budget, busy, unreachable that a site has. RET is freed by the caller always. */
+MUST_CHECK enum err query_ask(struct query_context *context, const struct query_ask *ask, struct query_result *ret,
+                              struct err_info *reterr);
+const struct query_estimate *query_result_cell(const struct query_result *result, size_t cell, size_t item);
+void query_result_fini(struct query_result *result);
+
+/* The code that a whole operation ends with when too few sites took part: refused, budget, busy, then unreachable. */
+enum err query_worst(enum err a, enum err b);
+
+/* Every member's DATASET record of this name whose issuer has not withdrawn it. Returns how many were written. */
+struct query_publisher {
+    struct peer_member member;
+    struct proto_dataset dataset; /* spans live in the arena */
+    struct proto_schema schema;
+    uint8_t schema_hash[32];
+    bool has_licence;
+    struct proto_licence licence;
+    uint8_t licence_id[16];
+};
+MUST_CHECK enum err query_publishers(struct query_context *context, const char *dataset, struct arena *arena,
+                                     struct query_publisher **ret, size_t *ret_count, struct err_info *reterr);
+/* The schema that most of them share, one's own first. Returns an index; COUNT must not be 0. */
+size_t query_publishers_schema(const struct query_context *context, const struct query_publisher *publishers, size_t count);
+
+#endif

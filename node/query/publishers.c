@@ -1,0 +1,86 @@
+#include "config.h"
+#include "node/query/ask.h"
+
+#include "proto/manifest.h"
+#include "store/records.h"
+
+static enum err get_body(struct query_context *context, const uint8_t issuer[16], const char *name, uint64_t kind,
+                         struct arena *arena, struct proto_record *ret)
+{
+    uint8_t key[16];
+    struct span bytes;
+    proto_record_key(&crypto_proto_hash, name, key);
+    enum err err = store_records_get(context->store, issuer, key, kind, arena, &bytes, NULL);
+    if (!err) {
+        err = proto_record_decode(bytes, &crypto_proto_hash, ret, NULL);
+    }
+    return !err && ret->envelope.flags & PROTO_RECORD_FINAL ? E_NOT_FOUND : err;
+}
+
+/* E_NOT_FOUND: this member does not publish it, or not in a form that we understand. */
+static enum err load(struct query_context *context, const char *name, struct arena *arena, struct query_publisher *to)
+{
+    struct proto_record record;
+    enum err err = get_body(context, to->member.id, name, PROTO_RECORD_DATASET, arena, &record);
+    if (!err) {
+        err = proto_dataset_decode(record.envelope.body, arena, &to->dataset, NULL);
+    }
+    if (!err) {
+        err = proto_dataset_schema(&to->dataset, arena, &to->schema, NULL);
+    }
+    if (err) {
+        return err == E_NO_MEMORY ? err : E_NOT_FOUND;
+    }
+    proto_schema_hash(&to->schema, &crypto_proto_hash, to->schema_hash);
+    if (get_body(context, to->member.id, name, PROTO_RECORD_LICENCE, arena, &record) == E_OK) {
+        to->has_licence = proto_licence_decode(record.envelope.body, arena, &to->licence, NULL) == E_OK;
+        memcpy(to->licence_id, record.id, 16);
+    }
+    return E_OK;
+}
+
+enum err query_publishers(struct query_context *context, const char *dataset, struct arena *arena,
+                          struct query_publisher **ret, size_t *ret_count, struct err_info *reterr)
+{
+    size_t cap = PEER_MEMBERS_MAX;
+    struct peer_member *members = proto_alloc(cap, sizeof *members);
+    size_t count = members ? peer_members(context->peer, members, cap) : 0;
+    count = count < cap ? count : cap;
+    struct query_publisher *publishers = arena_alloc(arena, count, sizeof *publishers);
+    enum err err = members && publishers ? E_OK : E_NO_MEMORY;
+    size_t found = 0;
+    for (size_t i = 0; !err && i < count; i++) {
+        if (members[i].state == PEER_REVOKED) {
+            continue;
+        }
+        publishers[found].member = members[i];
+        err = load(context, dataset, arena, &publishers[found]);
+        found += err == E_OK;
+        err = err == E_NOT_FOUND ? E_OK : err;
+    }
+    proto_free(members);
+    if (!err && found == 0) {
+        err = proto_err_set(reterr, E_NOT_FOUND, "nobody in the federation publishes a dataset %s; `concordat catalog` lists what there is",
+                            dataset);
+    }
+    *ret = publishers;
+    *ret_count = found;
+    return err;
+}
+
+size_t query_publishers_schema(const struct query_context *context, const struct query_publisher *publishers, size_t count)
+{
+    size_t best = 0;
+    size_t best_votes = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t votes = memcmp(publishers[i].member.id, context->node_id, 16) == 0 ? count : 0;
+        for (size_t j = 0; j < count; j++) {
+            votes += memcmp(publishers[i].schema_hash, publishers[j].schema_hash, 32) == 0;
+        }
+        if (votes > best_votes) {
+            best = i;
+            best_votes = votes;
+        }
+    }
+    return best;
+}

@@ -1,0 +1,603 @@
+#include "config.h"
+#include "node/query/site.h"
+
+#include "crypto/random.h"
+#include "node/query/admission.h"
+#include "node/query/coordinates.h"
+#include "node/query/execute.h"
+#include "proto/privacy.h"
+#include "proto/sql.h"
+#include "store/audit.h"
+#include "store/egress.h"
+
+#include <stdio.h>
+#include <time.h>
+
+/* A request signed longer ago, or further in the future, is not answered: it may be a replay of an old one. */
+#define CLOCK_TOLERANCE_S 300
+#define STRINGS_MAX       32
+
+/* Everything about one request, so that each step is one short function. */
+struct job {
+    struct query_context *context;
+    struct query_request request;
+    struct peer_member requester;
+    struct query_admission admission;
+    struct proto_query query;
+    struct query_layout layout;
+    struct arena arena;
+    struct buf canonical;
+    char person[129];
+    char project[129];
+    char dataset[65];
+    uint8_t replay_key[32];
+    struct store_account account;
+    struct query_answer answer;
+    char detail[512];
+    enum proto_reason reason;
+    bool stored; /* answer_bytes holds what leaves */
+    struct buf answer_bytes;
+};
+
+uint64_t query_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int64_t query_now(void)
+{
+    return (int64_t)time(NULL);
+}
+
+void query_release_tick(uint64_t started_ms, uint64_t tick_ms)
+{
+    uint64_t spent = query_now_ms() - started_ms;
+    uint64_t wait = tick_ms ? tick_ms - spent % tick_ms : 0;
+    struct timespec pause = {(time_t)(wait / 1000), (long)(wait % 1000) * 1000000};
+    while (nanosleep(&pause, &pause) != 0) {
+    }
+}
+
+static enum err refuse(struct job *job, enum proto_reason reason, const char *detail)
+{
+    job->reason = reason;
+    job->answer.status = QUERY_REFUSED;
+    snprintf(job->detail, sizeof job->detail, "%s", detail ? detail : proto_reason_text(reason));
+    return E_REFUSED;
+}
+
+/* Signature, addressee, clock: what makes bytes a request of this member to this node. */
+static enum err authenticate(struct job *job, const struct peer_request *incoming, struct err_info *reterr)
+{
+    if (!peer_member_by_id(job->context->peer, peer_request_from(incoming), &job->requester)) {
+        return proto_err_set(reterr, E_REFUSED, "the sender is not a member");
+    }
+    enum err err = query_message_open(&query_request_message, peer_request_body(incoming), QUERY_REQUEST_DOMAIN,
+                                      job->requester.point, job->context->federation_id, &job->arena,
+                                      &job->request, reterr);
+    if (err) {
+        return err;
+    }
+    if (memcmp(job->request.to.ptr, job->context->node_id, 16) != 0) {
+        return proto_err_set(reterr, E_AUTH, "the request is meant for another node");
+    }
+    int64_t off = query_now() - job->request.time;
+    if (off > CLOCK_TOLERANCE_S || off < -CLOCK_TOLERANCE_S) {
+        return proto_err_set(reterr, E_REFUSED, "the request's time is %llds off: check both clocks", (long long)off);
+    }
+    if (!span_to_cstr(job->request.person, job->person, sizeof job->person) ||
+        !span_to_cstr(job->request.project, job->project, sizeof job->project) ||
+        !span_to_cstr(job->request.dataset, job->dataset, sizeof job->dataset)) {
+        return proto_err_set(reterr, E_INVALID, "a name is too long");
+    }
+    job->answer.query_id = job->request.query_id;
+    return E_OK;
+}
+
+/* Our own schema decides what the text means; the asking node's must be the same one. */
+static enum err understand(struct job *job, struct err_info *reterr)
+{
+    enum err err = query_admission_load(job->context, job->dataset, &job->admission, reterr);
+    if (err == E_NOT_FOUND) {
+        return refuse(job, PROTO_REASON_NO_LICENSE, "this node holds no such dataset");
+    }
+    if (err) {
+        return err;
+    }
+    if (memcmp(job->admission.schema_hash, job->request.schema_hash.ptr, 32) != 0) {
+        return refuse(job, PROTO_REASON_SCHEMA, "this site's schema of the dataset differs");
+    }
+    job->answer.dataset_version = span_str(job->admission.row.version);
+    struct err_info info = {0};
+    err = proto_sql_parse_span(job->request.sql, &job->query, &info);
+    if (!err && strcmp(job->query.dataset, job->dataset) != 0) {
+        err = proto_err_set(&info, E_QUERY, "the query names another dataset");
+    }
+    if (!err) {
+        err = proto_query_bind(&job->query, &job->admission.schema, &info);
+    }
+    if (!err) {
+        err = query_layout_plan(&job->query, &job->layout, &info);
+    }
+    if (!err) {
+        err = proto_query_canonical(&job->query, &job->canonical);
+    }
+    if (err == E_UNSUPPORTED) {
+        return refuse(job, PROTO_REASON_UNSUPPORTED, info.text);
+    }
+    return err && err != E_NO_MEMORY ? refuse(job, PROTO_REASON_BAD_REQUEST, info.text) : err;
+}
+
+static size_t texts(const struct proto_list *list, struct arena *arena, const char *ret[STRINGS_MAX])
+{
+    const struct proto_text *items = list->items;
+    size_t count = 0;
+    for (size_t i = 0; i < list->count && count < STRINGS_MAX; i++) {
+        const char *copy = arena_strdup(arena, items[i].text);
+        if (copy) {
+            ret[count++] = copy;
+        }
+    }
+    return count;
+}
+
+static void add_column(const char **names, size_t *count, const struct proto_schema *schema, int column)
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (column < 0 || names[i] == schema->columns[column].name) {
+            return;
+        }
+    }
+    if (column >= 0 && *count < PROTO_SCHEMA_COLUMNS_MAX) {
+        names[(*count)++] = schema->columns[column].name;
+    }
+}
+
+/* Every column that the question looks at, filters included; the tree is balanced, so recursion is shallow. */
+static void where_columns(const struct proto_predicate *node, const struct proto_schema *schema, const char **names,
+                          size_t *count)
+{
+    if (!node) {
+        return;
+    }
+    if (node->op == PROTO_OP_AND || node->op == PROTO_OP_OR) {
+        where_columns(node->left, schema, names, count);
+        where_columns(node->right, schema, names, count);
+    } else if (node->op != PROTO_OP_TRUE && node->op != PROTO_OP_FALSE) {
+        add_column(names, count, schema, node->column);
+    }
+}
+
+static enum err decide(struct job *job)
+{
+    const char *diseases[STRINGS_MAX];
+    const char *accepted[STRINGS_MAX];
+    const char **columns = arena_alloc(&job->arena, PROTO_SCHEMA_COLUMNS_MAX, sizeof *columns);
+    uint8_t(*sites)[16] = arena_alloc(&job->arena, job->request.sites.count, 16);
+    if (!columns || !sites) {
+        return E_NO_MEMORY;
+    }
+    size_t column_count = 0;
+    for (size_t i = 0; i < job->query.item_count; i++) {
+        if (job->query.items[i].kind != PROTO_AGG_COUNT_UNITS) {
+            add_column(columns, &column_count, &job->admission.schema, job->query.items[i].column);
+        }
+    }
+    for (size_t i = 0; i < job->query.group_count; i++) {
+        add_column(columns, &column_count, &job->admission.schema, job->query.group_columns[i]);
+    }
+    where_columns(job->query.where, &job->admission.schema, columns, &column_count);
+    const struct query_node_ref *refs = job->request.sites.items;
+    for (size_t i = 0; i < job->request.sites.count; i++) {
+        memcpy(sites[i], refs[i].node.ptr, 16);
+    }
+    struct query_wish wish = {
+        .person = job->person,
+        .project = job->project,
+        .permission = job->request.permission,
+        .diseases = diseases,
+        .disease_count = texts(&job->request.diseases, &job->arena, diseases),
+        .accepted = accepted,
+        .accepted_count = texts(&job->request.obligations, &job->arena, accepted),
+        .commercial_known = true,
+        .commercial = job->request.commercial,
+        .actions = job->query.actions,
+        .columns = columns,
+        .column_count = column_count,
+        .epsilon = (double)job->request.epsilon_u / 1e6,
+        .delta = (double)job->request.delta_e12 / 1e12,
+        .sites = (const uint8_t(*)[16])sites,
+        .site_count = job->request.sites.count,
+        .secure = job->request.secure,
+        .now = query_now(),
+    };
+    query_admission_decide(job->context, &job->admission, &job->requester, &wish);
+    const struct proto_decision *decision = &job->admission.decision;
+    return decision->verdict == PROTO_PERMIT ? E_OK : refuse(job, decision->reason, NULL);
+}
+
+static enum err clauses_out(struct job *job)
+{
+    const struct proto_decision *decision = &job->admission.decision;
+    size_t count = decision->clause_count < 128 ? decision->clause_count : 128;
+    struct query_clause *clauses = arena_alloc(&job->arena, count, sizeof *clauses);
+    if (!clauses) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        clauses[i].clause = span_str(decision->clauses[i].clause);
+        clauses[i].expected = span_str(decision->clauses[i].expected);
+        clauses[i].result = decision->clauses[i].result;
+        clauses[i].reason = span_str(proto_reason_name(decision->clauses[i].reason));
+    }
+    job->answer.clauses = (struct proto_list){clauses, count};
+    return E_OK;
+}
+
+/* The same canonical question on the same version at the same price has the same answer, bit for bit. */
+static void replay_key(struct job *job)
+{
+    uint8_t numbers[25];
+    put_be64(numbers, job->request.epsilon_u);
+    put_be64(numbers + 8, job->request.delta_e12);
+    put_be64(numbers + 16, job->admission.schema.max_rows_per_unit);
+    numbers[24] = job->request.secure;
+    const struct span parts[] = {
+        span_of("concordat1-replay", 18),
+        span_of(job->admission.row.partition_uuid, 16),
+        span_of(job->admission.row.root, 32),
+        span_of(job->admission.schema_hash, 32),
+        span_of(numbers, sizeof numbers),
+        buf_span(&job->canonical),
+    };
+    crypto_sha256(parts, sizeof parts / sizeof *parts, job->replay_key);
+}
+
+static enum err audit(struct job *job, const char *verdict, struct buf *out)
+{
+    char id[33];
+    span_to_hex(job->request.query_id, id);
+    char epsilon[32];
+    snprintf(epsilon, sizeof epsilon, "%.6f", (double)job->request.epsilon_u / 1e6);
+    char record[33] = "";
+    if (job->admission.has_record) {
+        span_to_hex(span_of(job->admission.record.id, 16), record);
+    }
+    return query_audit_text(out, "query", id, "dataset", job->dataset, "node", job->requester.name, "institution",
+                            job->requester.org, "person", job->person, "project", job->project, "epsilon", epsilon,
+                            "licence", record, "verdict", verdict, (const char *)NULL);
+}
+
+static enum err audit_append(struct job *job, const char *kind, const char *verdict, struct err_info *reterr)
+{
+    struct buf body = {.max = STORE_AUDIT_BODY};
+    enum err err = audit(job, verdict, &body);
+    if (!err) {
+        err = store_audit_append(job->context->store, kind, buf_span(&body), query_now(), reterr);
+    }
+    buf_fini(&body);
+    return err;
+}
+
+static void fill_budget(struct job *job)
+{
+    const struct proto_licence *licence = &job->admission.licence;
+    job->answer.cap_nano = job->account.cap_nano;
+    job->answer.spent_nano = job->account.spent_nano;
+    job->answer.account_delta_e12 = job->account.delta_e12;
+    if (job->admission.has_licence) {
+        uint64_t delta;
+        (void)proto_policy_budget(licence, &job->answer.epsilon_total_u, &delta);
+        if (licence->grants.count) {
+            const struct proto_grant *grants = licence->grants.items;
+            int grant = job->admission.decision.grant;
+            job->answer.epsilon_per_query_u = grants[grant >= 0 ? grant : 0].privacy.epsilon_per_query_u;
+        }
+    }
+}
+
+static struct store_charge charge_of(struct job *job)
+{
+    struct store_charge charge = {
+        .dataset = job->dataset,
+        .person = job->person,
+        .project = job->project,
+        .institution = job->requester.org,
+        .node = job->requester.name,
+        .kind = STORE_CHARGE_QUERY,
+        .nano = job->answer.cost_nano,
+        .steps = 1,
+        .caps = query_admission_caps(job->context, &job->account),
+        .now = query_now(),
+    };
+    memcpy(charge.id, job->request.query_id.ptr, 16);
+    return charge;
+}
+
+/* Seals the finished answer message. HEAD is the newest: whoever gets the answer witnesses what it was charged. */
+static enum err seal(struct job *job, struct buf *out, struct err_info *reterr)
+{
+    struct store_audit_head head;
+    uint8_t *bytes = arena_alloc(&job->arena, STORE_AUDIT_HEAD_SIZE, 1);
+    if (!bytes) {
+        return E_NO_MEMORY;
+    }
+    enum err err = store_audit_head(job->context->store, &head);
+    if (err) {
+        return err;
+    }
+    store_audit_head_encode(&head, bytes);
+    job->answer.version = QUERY_VERSION;
+    job->answer.head = span_of(bytes, STORE_AUDIT_HEAD_SIZE);
+    bool answered = job->answer.status == QUERY_ANSWERED;
+    job->answer.reason = answered ? span_str("") : span_str(proto_reason_name(job->reason));
+    job->answer.error = span_str(proto_err_name(answered ? E_OK : proto_reason_err(job->reason)));
+    job->answer.detail = span_str(job->detail);
+    return query_message_seal(&query_answer_message, &job->answer, QUERY_ANSWER_DOMAIN, job->context->identity,
+                              job->context->federation_id, out, reterr);
+}
+
+/* What was stored with the first answer stays; the message around it is made anew, with today's budget and head. */
+static enum err replay(struct job *job, struct err_info *reterr)
+{
+    struct buf stored = {.max = PROTO_CODEC_MAX};
+    struct query_answer old;
+    enum err err = store_ledger_answer(job->context->store, job->replay_key, &stored, NULL, reterr);
+    if (!err) {
+        uint8_t *copy = arena_alloc(&job->arena, stored.len, 1);
+        if (copy) {
+            memcpy(copy, stored.ptr, stored.len);
+            err = query_message_peek(&query_answer_message, span_of(copy, stored.len), &job->arena, &old, reterr);
+        } else {
+            err = E_NO_MEMORY;
+        }
+    }
+    buf_fini(&stored);
+    if (err) {
+        return err;
+    }
+    struct store_charge charge = charge_of(job);
+    err = store_ledger_replayed(job->context->store, &charge, reterr);
+    if (!err) {
+        job->answer.cells = old.cells;
+        job->answer.coordinates = old.coordinates;
+        job->answer.values = old.values;
+        job->answer.withheld = old.withheld;
+        job->answer.replayed = true;
+        job->answer.cost_nano = 0;
+        fill_budget(job);
+    }
+    return err;
+}
+
+static enum err coordinates_out(struct job *job)
+{
+    struct query_coordinate *out = arena_alloc(&job->arena, job->layout.count, sizeof *out);
+    if (!out) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < job->layout.count; i++) {
+        const struct privacy_coordinate *coordinate = &job->layout.coordinates[i];
+        out[i] = (struct query_coordinate){coordinate->grid_log2, coordinate->sigma2_num, coordinate->sigma2_den};
+    }
+    job->answer.coordinates = (struct proto_list){out, job->layout.count};
+    job->answer.cells = job->query.cells;
+    return E_OK;
+}
+
+/* Noisy integers to bytes. A cell whose noisy number of units is below the minimum keeps nothing, not even that number. */
+static enum err values_out(struct job *job, const int64_t *noisy)
+{
+    size_t cells = job->query.cells;
+    size_t count = job->layout.count;
+    uint8_t *values = arena_alloc(&job->arena, cells * count, 8);
+    uint8_t *withheld = arena_alloc(&job->arena, cells, 1);
+    if (!values || !withheld) {
+        return E_NO_MEMORY;
+    }
+    for (size_t cell = 0; cell < cells; cell++) {
+        double units = privacy_mechanism_value(&job->layout.coordinates[0], noisy[cell * count]);
+        withheld[cell] = units < (double)job->admission.decision.min_cohort;
+        for (size_t i = 0; i < count; i++) {
+            put_be64(values + 8 * (cell * count + i), withheld[cell] ? 0 : (uint64_t)noisy[cell * count + i]);
+        }
+    }
+    job->answer.values = span_of(values, cells * count * 8);
+    job->answer.withheld = span_of(withheld, cells);
+    return coordinates_out(job);
+}
+
+static bool always(void *user)
+{
+    const struct job *job = user;
+    return job->context->refusing && job->context->refusing(job->context->user);
+}
+
+static enum err compute(struct job *job, struct err_info *reterr)
+{
+    size_t total = job->query.cells * job->layout.count;
+    __int128 *sums = proto_alloc(total, sizeof *sums);
+    int64_t *noisy = proto_alloc(total, sizeof *noisy);
+    enum err err = sums && noisy ? E_OK : E_NO_MEMORY;
+    if (!err) {
+        err = query_execute(job->context->store, job->dataset, &job->query, &job->layout, always, job, sums, reterr);
+    }
+    if (!err) {
+        err = privacy_mechanism_release_pooled(job->context->noise, job->layout.coordinates, job->layout.count, sums,
+                                               job->query.cells, noisy, reterr);
+    }
+    if (!err) {
+        err = values_out(job, noisy);
+    }
+    if (sums) {
+        crypto_wipe(sums, total * sizeof *sums); /* exact sums of people's data */
+    }
+    proto_free(sums);
+    proto_free(noisy);
+    return err;
+}
+
+/* Reserve on disk, compute, store on disk: only then may anything leave. */
+static enum err charge_and_compute(struct job *job, struct err_info *reterr)
+{
+    struct buf body = {.max = STORE_AUDIT_BODY};
+    struct store_charge charge = charge_of(job);
+    enum err err = audit(job, "PERMIT", &body);
+    charge.audit_body = buf_span(&body);
+    if (!err) {
+        err = store_ledger_reserve(job->context->store, &charge, &job->account, reterr);
+    }
+    if (err == E_BUDGET_EXHAUSTED) {
+        err = refuse(job, PROTO_REASON_BUDGET, reterr ? reterr->text : NULL);
+    } else if (err == E_EXISTS) {
+        err = refuse(job, PROTO_REASON_BAD_REQUEST, "this request was charged before; ask anew");
+    }
+    if (!err) {
+        err = compute(job, reterr);
+    }
+    if (!err) {
+        fill_budget(job);
+        err = seal(job, &job->answer_bytes, reterr);
+    }
+    if (!err) {
+        err = store_ledger_release(job->context->store, charge.id, buf_span(&job->answer_bytes), job->replay_key,
+                                   buf_span(&body), query_now(), reterr);
+        if (err == E_EXISTS) { /* the same question was answered at the same time: there is one answer to it */
+            job->answer.coordinates = (struct proto_list){0};
+            job->answer_bytes.len = 0;
+            return replay(job, reterr);
+        }
+    }
+    buf_fini(&body);
+    job->stored = err == E_OK;
+    return err;
+}
+
+/* What --explain shows: the verdict, the price, the noise, what is left. Nothing is charged, no row is read. */
+static enum err explain(struct job *job, struct err_info *reterr)
+{
+    struct store_charge charge = charge_of(job);
+    enum err err = store_ledger_probe(job->context->store, &charge, NULL, reterr);
+    if (err == E_BUDGET_EXHAUSTED) {
+        return refuse(job, PROTO_REASON_BUDGET, reterr ? reterr->text : NULL);
+    }
+    return err ? err : coordinates_out(job);
+}
+
+static enum err price(struct job *job, struct err_info *reterr)
+{
+    enum err err = store_ledger_get(job->context->store, job->dataset, &job->account, reterr);
+    if (err) {
+        return err;
+    }
+    fill_budget(job);
+    job->answer.cost_nano =
+        proto_privacy_rho_ceil_nano((double)job->request.epsilon_u / 1e6, (double)job->request.delta_e12 / 1e12);
+    err = privacy_mechanism_plan(job->answer.cost_nano, job->admission.schema.max_rows_per_unit,
+                                 job->layout.coordinates, job->layout.count, reterr);
+    if (err == E_LIMIT) {
+        return refuse(job, PROTO_REASON_BAD_REQUEST, "epsilon is too small for any answer");
+    }
+    return err;
+}
+
+static enum err serve(struct job *job, const struct peer_request *incoming, struct err_info *reterr)
+{
+    enum err err = authenticate(job, incoming, reterr);
+    if (err) {
+        return err;
+    }
+    err = understand(job, reterr);
+    if (!err) {
+        err = decide(job);
+        enum err out = job->request.explain ? clauses_out(job) : E_OK;
+        err = out ? out : err;
+    }
+    if (err == E_REFUSED) {
+        fill_budget(job);
+    }
+    if (!err) {
+        err = price(job, reterr);
+    }
+    if (!err && job->request.explain) {
+        return explain(job, reterr);
+    }
+    if (!err) {
+        replay_key(job);
+        err = replay(job, reterr);
+        if (err == E_NOT_FOUND) {
+            err = charge_and_compute(job, reterr);
+        }
+    }
+    return err;
+}
+
+/* A fault of ours is `unavailable` to others; its cause is for this site's operator alone. */
+static enum err finish(struct job *job, enum err err, const struct err_info *info)
+{
+    if (err && err != E_REFUSED) {
+        job->answer.status = QUERY_UNAVAILABLE;
+        job->reason = PROTO_REASON_SUSPENDED;
+        snprintf(job->detail, sizeof job->detail, "the site cannot answer now");
+        job->context->log(job->context->user, PEER_LOG_WARN, "query.failed", info->text[0] ? info->text : proto_err_name(err));
+        job->answer.coordinates = (struct proto_list){0};
+        job->answer.cells = 0;
+        job->answer.values = job->answer.withheld = span_str("");
+    }
+    if (err == E_REFUSED && !job->request.explain) {
+        struct err_info second = {0};
+        if (audit_append(job, "query.refused", proto_reason_name(job->reason), &second)) {
+            job->context->log(job->context->user, PEER_LOG_WARN, "audit.failed", second.text);
+            return E_IO;
+        }
+    }
+    if (!job->stored) {
+        job->answer_bytes.len = 0;
+        return seal(job, &job->answer_bytes, NULL);
+    }
+    return E_OK;
+}
+
+static void reply(struct job *job, struct peer_request *incoming, enum err err)
+{
+    if (!err) {
+        char id[33];
+        span_to_hex(job->request.query_id, id);
+        struct err_info info = {0};
+        const char *kind = job->request.explain ? "explain" : "answer";
+        err = store_egress_add(job->context->store, job->requester.name, kind, id, job->answer_bytes.len,
+                               query_now(), &info);
+    }
+    peer_reply(incoming, err, err ? SPAN_NONE : buf_span(&job->answer_bytes));
+}
+
+void query_site_handle(struct peer_request *request, void *user)
+{
+    uint64_t started = query_now_ms();
+    struct job *job = proto_alloc(1, sizeof *job);
+    struct err_info info = {0};
+    if (!job) {
+        peer_reply(request, E_NO_MEMORY, SPAN_NONE);
+        return;
+    }
+    job->context = user;
+    job->canonical.max = PROTO_QUERY_TEXT_MAX * 8;
+    job->answer_bytes.max = PEER_MESSAGE_MAX;
+    job->answer.dataset_version = job->answer.values = job->answer.withheld = span_str("");
+    enum err err = job->context->refusing && job->context->refusing(job->context->user) ? E_BUSY
+                                                                                        : serve(job, request, &info);
+    bool ours = job->answer.query_id.len == 16; /* authenticated: it gets a signed answer, also when that is no */
+    err = ours ? finish(job, err, &info) : err;
+    if (ours && !job->request.explain) {
+        query_release_tick(started, job->context->release_tick_ms);
+    }
+    reply(job, request, ours ? err : (err ? err : E_INTERNAL));
+    buf_fini(&job->answer_bytes);
+    buf_fini(&job->canonical);
+    query_admission_fini(&job->admission);
+    proto_query_fini(&job->query);
+    arena_fini(&job->arena);
+    proto_free(job);
+}

@@ -1,0 +1,21 @@
+/* A site's side of a query: decide, charge, scan, bound, noise, store, answer. In that order, always.
+ *
+ * The handler of PEER_MSG_QUERY; the daemon registers it. It runs on a worker thread of peer's pool. Every refusal is
+ * decided before a row is read and says nothing that depends on the data; answers leave on the release tick.
+ * Threads: any number of requests at a time. */
+#ifndef CONCORDAT_NODE_QUERY_SITE_H
+#define CONCORDAT_NODE_QUERY_SITE_H
+
+#include "node/query/context.h"
+
+/* user: struct query_context. */
+void query_site_handle(struct peer_request *request, void *user);
+
+/* Milliseconds on a clock that never goes back. */
+uint64_t query_now_ms(void);
+/* Unix seconds. */
+int64_t query_now(void);
+/* Sleeps until the first multiple of TICK_MS after STARTED_MS that is not over yet. */
+void query_release_tick(uint64_t started_ms, uint64_t tick_ms);
+
+#endif
