@@ -11,15 +11,20 @@
  *
  * The bound WHERE is in negation normal form without NOT: SQL's three-valued logic then needs no
  * third value, because AND and OR are monotone and only TRUE selects a row. So a leaf on a missing
- * value is simply false, except IS NULL. Operators of a bound tree, by the type of the leaf's
- * column: AND OR            left and right; balanced, so the depth is logarithmic in the number of
- * operands, plus the nesting TRUE FALSE        constants; only as the whole tree EQ NE LT LE GT GE
- * numbers[0]; integer, real, date (days since 1970-01-01). Of integers and dates only EQ NE LE GE,
- * integral IN NOT_IN         numbers[count], ascending, count >= 2, for integer, real, date; only
- * IN, codes[count], ascending, count >= 1, for category (index of the value) and boolean (0, 1)
- *     IS_NULL, IS_NOT_NULL   every column but text and the privacy unit
- * A literal that is no declared value of a category is folded away: `=` to FALSE, `<>` to IS NOT
- * NULL.
+ * value is simply false, except IS NULL. Operators of a bound tree, by the leaf's column:
+ *
+ *     AND, OR             left and right; balanced, so its depth is logarithmic in the number of
+ *                         operands, plus the nesting
+ *     FALSE               only as the whole tree (TRUE as the whole tree is where = NULL)
+ *     EQ NE LT LE GT GE   numbers[0]; integer, real, date (in days since 1970-01-01); of integers
+ *                         and dates only EQ NE LE GE, with integral numbers
+ *     IN, NOT_IN          numbers[count], ascending, count >= 2; integer, real, date
+ *     IN                  codes[count], ascending, count >= 1; category (index of the value) and
+ *                         boolean (0, 1); no other comparison of these remains
+ *     IS_NULL, IS_NOT_NULL    every column but text and the privacy unit
+ *
+ * A literal that is no declared value of a category is folded away: `=` to FALSE, `<>` to
+ * IS NOT NULL.
  *
  * Limits: PROTO_QUERY_*. Threads: a bound query is read-only. Memory: all of it belongs to
  * query.arena. */
@@ -28,7 +33,8 @@
 
 #include "proto/schema.h"
 
-#define PROTO_QUERY_TEXT_MAX     16384 /* bytes of SQL */
+#define PROTO_QUERY_TEXT_MAX     16384  /* bytes of SQL from people */
+#define PROTO_QUERY_BYTES_MAX    131072 /* of a canonical form, which may be longer */
 #define PROTO_QUERY_ITEMS_MAX    16
 #define PROTO_QUERY_GROUPS_MAX   4
 #define PROTO_QUERY_CELLS_MAX    4096
@@ -69,7 +75,6 @@ enum proto_op {
     PROTO_OP_LE,
     PROTO_OP_GT,
     PROTO_OP_GE,
-    PROTO_OP_BETWEEN,
     PROTO_OP_IN,
     PROTO_OP_NOT_IN,
     PROTO_OP_IS_NULL,
@@ -131,6 +136,7 @@ struct proto_query {
     size_t group_sizes[PROTO_QUERY_GROUPS_MAX]; /* bound; number of values of each */
     size_t group_count;
     struct proto_predicate *where; /* NULL: every row */
+    const char *where_text;        /* bound; its canonical form, NULL with where */
     size_t cells; /* bound; product of the group sizes, 1 without GROUP BY; the last group column
                      varies fastest */
     uint64_t actions; /* bound; bits 1 << PROTO_ACTION_* of proto/licence.h */
@@ -141,11 +147,11 @@ struct proto_query {
     size_t literals;
 };
 
-/* Binds names and literals to the published SCHEMA, which must outlive QUERY. A column may be
- * misspelt: the text then proposes the nearest name. Errors, all with "at character N": E_SCHEMA no
- * such column; E_QUERY a type or shape that cannot be; E_UNSUPPORTED an aggregate, grouping or
- * filter that this version cannot honour; E_LIMIT too many cells. On failure QUERY may only be
- * freed. */
+/* Binds names and literals to the published SCHEMA, which must outlive QUERY. For a misspelt column
+ * the text proposes the nearest name.
+ * Errors, all "at character N: ...": E_QUERY no such column, or a type or shape that cannot be;
+ * E_UNSUPPORTED an aggregate, grouping or filter that this version cannot honour; E_LIMIT too many
+ * cells; E_NO_MEMORY. On failure QUERY may only be freed. */
 MUST_CHECK enum err proto_query_bind(struct proto_query *query, const struct proto_schema *schema,
                                      struct err_info *reterr);
 

@@ -20,7 +20,7 @@
  * parts; E_NO_MEMORY. */
 MUST_CHECK enum err proto_sql_parse(const char *sql, struct proto_query *ret,
                                     struct err_info *reterr);
-/* The same for bytes from a peer; a zero byte in them is an error. */
+/* The same for bytes from a peer, which may be a canonical form: up to PROTO_QUERY_BYTES_MAX. */
 MUST_CHECK enum err proto_sql_parse_span(struct span sql, struct proto_query *ret,
                                          struct err_info *reterr);
 
