@@ -528,6 +528,11 @@ static enum err check_request(mbedtls_x509_csr *csr, struct span der, struct err
     if (len <= 0 || !spki_point(span_of(spki + sizeof spki - (size_t)len, (size_t)len), point)) {
         return proto_err_set(reterr, E_INVALID, "certificate request: its key is not on P-256");
     }
+    if (!is_oid(&csr->sig_oid, MBEDTLS_OID_ECDSA_SHA256,
+                MBEDTLS_OID_SIZE(MBEDTLS_OID_ECDSA_SHA256))) {
+        return proto_err_set(reterr, E_INVALID,
+                             "certificate request: it is not signed by ECDSA with SHA-256");
+    }
     const mbedtls_x509_buf *signature = compat_csr_signature(csr);
     crypto_sha256_one(span_of(csr->cri.p, csr->cri.len), digest);
     if (crypto_signature_from_der(span_of(signature->p, signature->len), sig) != E_OK ||

@@ -188,8 +188,23 @@ static enum err derive(EVP_PKEY *own, EVP_PKEY *peer, uint8_t out[32])
     return ok ? E_OK : E_AUTH;
 }
 
+/* 1 to n - 1; the library would reduce a larger one. The comparison leaves at the first byte in all but 2^-8 of cases and
+ * tells no more than whether the secret is near the order. */
+static bool scalar_valid(const uint8_t secret[32])
+{
+    static const uint8_t zero[32];
+    static const uint8_t order[32] = {0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00,
+                                      0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                      0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84,
+                                      0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51};
+    return !crypto_equal(secret, zero, 32) && memcmp(secret, order, 32) < 0;
+}
+
 static enum err p256_ecdh(const uint8_t secret[32], const uint8_t public_point[65], uint8_t out[32])
 {
+    if (!scalar_valid(secret)) {
+        return E_AUTH;
+    }
     return derive(p256_key(NULL, secret), p256_key(public_point, NULL), out);
 }
 
