@@ -1,11 +1,11 @@
 /* Certificates: what we issue verifies, and what has another shape, signer, federation or time does not. */
+#include "config.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "config.h"
 #include "crypto/certificate.h"
 #include "crypto/compat_mbedtls.h"
 #include "crypto/identity_pk.h"

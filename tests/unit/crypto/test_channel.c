@@ -1,11 +1,11 @@
 /* Two channels joined by pipes in memory: who gets through, who does not, and that both ends agree. */
+#include "config.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "config.h"
 #include "crypto/channel.h"
 #include "crypto/compat_mbedtls.h"
 #include "crypto/identity_pk.h"

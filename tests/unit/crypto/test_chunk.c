@@ -1,11 +1,11 @@
 /* Sealed chunks: round trips, and that every byte that matters is authenticated. */
+#include "config.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "config.h"
 #include "crypto/chunk.h"
 #include "crypto/provider.h"
 #include "tests/unit/crypto/common.h"

@@ -1,11 +1,11 @@
 /* Identities, their files, and signed envelopes. */
+#include "config.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "config.h"
 #include "crypto/certificate.h"
 #include "crypto/envelope.h"
 #include "tests/unit/crypto/common.h"

@@ -1,11 +1,11 @@
 /* The keyring file: what is written comes back, every byte is authenticated, and shredding leaves nothing. */
+#include "config.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "config.h"
 #include "crypto/keyring.h"
 #include "proto/alloc.h"
 #include "crypto/provider.h"

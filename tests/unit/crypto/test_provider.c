@@ -1,11 +1,11 @@
 /* Provider against provider on random inputs; known answers of the derivations; the arena for keys. */
+#include "config.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "config.h"
 #include "crypto/identity.h"
 #include "crypto/kdf.h"
 #include "crypto/memory.h"

@@ -1,12 +1,12 @@
 /* Every Wycheproof case that the provider table has a primitive for, through every provider. The files and how their
  * results are to be read: tests/vectors/crypto/README.md. */
+#include "config.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "config.h"
 #include "crypto/certificate.h"
 #include "crypto/kdf.h"
 #include "crypto/memory.h"
