@@ -34,3 +34,8 @@ MAINTAINERCLEANFILES += %D%/sql_grammar.c %D%/sql_grammar.h
 
 # Accounting of differential privacy.
 %C%_libproto_a_SOURCES += %D%/privacy.c %D%/privacy.h
+
+# The table of operations and the frames of the control socket.
+%C%_libproto_a_SOURCES += \
+	%D%/control.c %D%/control.h \
+	%D%/operation.c %D%/operation.h

@@ -1,0 +1,673 @@
+#include "proto/operation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <math.h>
+
+/* --- the table --------------------------------------------------------------------------------- */
+
+#define POSITIONAL(name_, type_, help_)                                                            \
+    {                                                                                              \
+        .name = name_, .type = type_, .required = true, .value_name = name_, .help = help_         \
+    }
+#define POSITIONAL_OPTIONAL(name_, type_, help_)                                                   \
+    {                                                                                              \
+        .name = name_, .type = type_, .value_name = name_, .help = help_                           \
+    }
+#define OPTION(name_, type_, value_, help_)                                                        \
+    {                                                                                              \
+        .name = name_, .type = type_, .value_name = value_, .help = help_                          \
+    }
+#define OPTION_REQUIRED(name_, type_, value_, help_)                                               \
+    {                                                                                              \
+        .name = name_, .type = type_, .required = true, .value_name = value_, .help = help_        \
+    }
+#define OPTION_REPEATED(name_, type_, value_, help_)                                               \
+    {                                                                                              \
+        .name = name_, .type = type_, .repeated = true, .value_name = value_, .help = help_        \
+    }
+#define FLAG(name_, help_)                                                                         \
+    {                                                                                              \
+        .name = name_, .type = PROTO_ARG_FLAG, .help = help_                                       \
+    }
+#define END                                                                                        \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
+
+static const struct proto_argument no_arguments[] = {END};
+
+static const struct proto_argument sandbox_create_arguments[] = {
+    POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "where the homes go; it must not exist or be empty"),
+    OPTION("--nodes", PROTO_ARG_NUMBER, "N", "how many nodes, 1 to 64 (default 3)"),
+    OPTION("--names", PROTO_ARG_TEXT, "A,B,C", "their names, in place of alpha, beta, gamma, ..."),
+    FLAG("--passphrase", "lock the keys with the passphrase in CONCORDAT_PASSPHRASE (Argon2id)"),
+    END};
+static const struct proto_argument sandbox_dir_arguments[] = {
+    POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "the sandbox"), END};
+static const struct proto_argument sandbox_start_arguments[] = {
+    POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "the sandbox"),
+    OPTION("--timeout", PROTO_ARG_DURATION, "TIME", "how long to wait for the mesh (default 60s)"),
+    END};
+static const struct proto_argument sandbox_stop_arguments[] = {
+    POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "the sandbox"),
+    OPTION("--kill", PROTO_ARG_TEXT, "NAME", "send SIGKILL to this one node, leave the others"),
+    END};
+static const struct proto_argument sandbox_split_arguments[] = {
+    POSITIONAL("FILE", PROTO_ARG_FILE_IN, "a CSV file with a header line"),
+    OPTION_REQUIRED("--into", PROTO_ARG_FILE_OUT, "DIR",
+                    "a sandbox: one file per node, DIR/<node>.csv"),
+    OPTION("--by", PROTO_ARG_TEXT, "hash|label:COLUMN",
+           "hash of the row number (default), or skewed by the values of a column"),
+    OPTION("--alpha", PROTO_ARG_NUMBER, "A",
+           "concentration of the Dirichlet skew with label:COLUMN (default 0.5); small is skewed"),
+    END};
+static const struct proto_argument init_arguments[] = {
+    OPTION("--name", PROTO_ARG_TEXT, "NAME", "the node's name, [a-z0-9][a-z0-9-]{0,31}"),
+    OPTION("--org", PROTO_ARG_TEXT, "ORG", "the organisation that runs it"),
+    OPTION("--org-type", PROTO_ARG_TEXT, "nonprofit|forprofit|government",
+           "what kind of organisation it is"),
+    OPTION("--country", PROTO_ARG_TEXT, "CC", "its country, ISO 3166-1 alpha-2"),
+    OPTION("--listen", PROTO_ARG_TEXT, "URL",
+           "tls+tcp://HOST:PORT, or none for a site that only dials out"),
+    OPTION("--token-file", PROTO_ARG_FILE_IN, "FILE",
+           "the invitation's token; - reads it from standard input"),
+    OPTION("--found", PROTO_ARG_TEXT, "FEDERATION", "found a federation of this name"),
+    OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
+           "keyfile:PATH (default keyfile:unlock.key), passphrase, or credential:NAME"),
+    FLAG("--prepare", "only make the keys and print the fingerprint that an invitation may name"),
+    END};
+static const struct proto_argument invite_arguments[] = {
+    OPTION_REQUIRED("--node", PROTO_ARG_TEXT, "NAME", "the name of the node that is invited"),
+    OPTION_REQUIRED("--org", PROTO_ARG_TEXT, "ORG", "the organisation that runs it"),
+    OPTION("--org-type", PROTO_ARG_TEXT, "nonprofit|forprofit|government",
+           "what the council attests about it (default nonprofit)"),
+    OPTION("--country", PROTO_ARG_TEXT, "CC", "its country (default: that of this node)"),
+    OPTION("--role", PROTO_ARG_TEXT, "node|coordinator|analyst", "its role (default node)"),
+    OPTION("--valid", PROTO_ARG_DURATION, "TIME", "how long the token is good for (default 24h)"),
+    OPTION("--key", PROTO_ARG_TEXT, "FINGERPRINT",
+           "the key that `concordat init --prepare` printed on the new node"),
+    END};
+static const struct proto_argument admit_arguments[] = {
+    POSITIONAL("NODE", PROTO_ARG_TEXT, "the pending node"),
+    OPTION_REQUIRED("--key", PROTO_ARG_TEXT, "FINGERPRINT",
+                    "its fingerprint, compared by another channel"),
+    END};
+static const struct proto_argument revoke_arguments[] = {
+    POSITIONAL("NODE", PROTO_ARG_TEXT, "the node to expel"),
+    OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
+static const struct proto_argument import_arguments[] = {
+    POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the dataset's manifest, YAML"),
+    OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE", "the rows"),
+    OPTION("--format", PROTO_ARG_TEXT, "csv|ndjson|fhir|conll", "their format (default csv)"),
+    FLAG("--dry-run", "check everything, keep nothing"),
+    OPTION("--max-rejects", PROTO_ARG_NUMBER, "N", "rows that may be rejected (default 0)"),
+    END};
+static const struct proto_argument dataset_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"), END};
+static const struct proto_argument dataset_update_arguments[] = {
+    POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the manifest with the new licence or texts"), END};
+static const struct proto_argument dataset_remove_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
+    {.name = "--shred",
+     .type = PROTO_ARG_FLAG,
+     .required = true,
+     .help = "destroy its key: nobody can read it again, backups neither"},
+    END};
+static const struct proto_argument catalog_arguments[] = {
+    POSITIONAL_OPTIONAL("TERM", PROTO_ARG_TEXT, "only what contains this word"),
+    OPTION("--node", PROTO_ARG_TEXT, "NODE", "only what this node publishes"), END};
+static const struct proto_argument licence_show_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
+    OPTION("--as", PROTO_ARG_TEXT, "json|odrl|croissant|dcat", "the vocabulary (default json)"),
+    OPTION("--node", PROTO_ARG_TEXT, "NODE", "only the licence of this node"), END};
+static const struct proto_argument licence_check_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
+    OPTION_REQUIRED("--purpose", PROTO_ARG_TEXT, "DUO", "the purpose, such as DUO:0000042"),
+    OPTION_REQUIRED("--action", PROTO_ARG_TEXT, "ACTION",
+                    "count, sum, mean, ..., finetune; several with commas"),
+    OPTION("--disease", PROTO_ARG_TEXT, "MONDO", "the disease under study"),
+    OPTION("--project", PROTO_ARG_TEXT, "NAME", "the project"),
+    OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "the privacy loss that is asked for"),
+    END};
+static const struct proto_argument licence_withdraw_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
+    OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
+static const struct proto_argument query_arguments[] = {
+    POSITIONAL("SQL", PROTO_ARG_TEXT, "the question, quoted"),
+    OPTION("--project", PROTO_ARG_TEXT, "NAME", "the project it belongs to"),
+    OPTION("--purpose", PROTO_ARG_TEXT, "DUO", "its purpose, such as DUO:0000042"),
+    OPTION("--disease", PROTO_ARG_TEXT, "MONDO", "the disease under study"),
+    OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "the privacy loss to spend at each site"),
+    OPTION("--delta", PROTO_ARG_NUMBER, "D", "its delta"),
+    OPTION("--sites", PROTO_ARG_TEXT, "A,B", "ask only these nodes"),
+    OPTION("--min-sites", PROTO_ARG_NUMBER, "K", "how many sites must answer (default 1)"),
+    OPTION("--mode", PROTO_ARG_TEXT, "per-node|secure", "how the answers are put together"),
+    FLAG("--explain", "show cost, margins and verdicts; spend nothing"),
+    OPTION("--timeout", PROTO_ARG_DURATION, "TIME", "how long to wait for sites (default 30s)"),
+    FLAG("--plot", "draw the answer as bars in the terminal"),
+    OPTION("--svg", PROTO_ARG_FILE_OUT, "FILE", "draw the answer into FILE"),
+    END};
+static const struct proto_argument queries_arguments[] = {
+    OPTION("--since", PROTO_ARG_TIME, "TIME", "only from then on"), END};
+static const struct proto_argument queries_show_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the question's id"), END};
+static const struct proto_argument budget_arguments[] = {
+    POSITIONAL_OPTIONAL("DATASET", PROTO_ARG_TEXT, "only of this dataset"), END};
+static const struct proto_argument train_start_arguments[] = {
+    POSITIONAL("JOB", PROTO_ARG_FILE_IN, "the job, YAML"),
+    OPTION_REPEATED("--set", PROTO_ARG_TEXT, "KEY=VALUE", "change a key of the job: rounds=3"),
+    FLAG("--explain", "show cost, noise and verdicts; spend nothing"), END};
+static const struct proto_argument train_id_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the job's id"), END};
+static const struct proto_argument model_id_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id"), END};
+static const struct proto_argument model_export_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id"),
+    OPTION("--as", PROTO_ARG_TEXT, "json|safetensors|peft|onnx", "the format (default json)"),
+    OPTION_REQUIRED("--out", PROTO_ARG_FILE_OUT, "DIR", "the folder to write into"), END};
+static const struct proto_argument audit_list_arguments[] = {
+    OPTION("--since", PROTO_ARG_TIME, "TIME", "only from then on"),
+    OPTION("--kind", PROTO_ARG_TEXT, "KIND", "only this kind; \"query.\" takes all of queries"),
+    END};
+static const struct proto_argument audit_egress_arguments[] = {
+    OPTION("--since", PROTO_ARG_TIME, "TIME", "only from then on"), END};
+static const struct proto_argument audit_verify_arguments[] = {
+    OPTION("--file", PROTO_ARG_FILE_IN, "EXPORT", "an export in place of this home's chain"), END};
+static const struct proto_argument audit_export_arguments[] = {
+    POSITIONAL("FILE", PROTO_ARG_FILE_OUT, "the file to write"), END};
+static const struct proto_argument accountant_arguments[] = {
+    OPTION("--sigma", PROTO_ARG_NUMBER, "S", "noise multiplier; give this or --epsilon"),
+    OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "find the noise multiplier for this loss"),
+    OPTION_REQUIRED("--rate", PROTO_ARG_NUMBER, "Q", "sampling rate of one step, 0 to 1"),
+    OPTION_REQUIRED("--steps", PROTO_ARG_NUMBER, "T", "number of steps"),
+    OPTION_REQUIRED("--delta", PROTO_ARG_NUMBER, "D", "delta"),
+    END};
+static const struct proto_argument licence_decide_arguments[] = {
+    OPTION_REQUIRED("--record", PROTO_ARG_FILE_IN, "FILE", "the licence as JSON"),
+    OPTION_REQUIRED("--request", PROTO_ARG_FILE_IN, "FILE", "the request as JSON"), END};
+static const struct proto_argument completion_arguments[] = {
+    POSITIONAL("SHELL", PROTO_ARG_TEXT, "bash or zsh"), END};
+static const struct proto_argument man_arguments[] = {
+    POSITIONAL_OPTIONAL("PAGE", PROTO_ARG_TEXT, "concordat (default) or concordatd"), END};
+static const struct proto_argument help_arguments[] = {
+    {.name = "COMMAND",
+     .type = PROTO_ARG_TEXT,
+     .repeated = true,
+     .value_name = "COMMAND",
+     .help = "the command to explain; none: the list of all"},
+    END};
+
+/* Shapes that more than one operation answers. */
+#define SITES_ANSWER                                                                               \
+    "[{\"node\",\"status\":\"answered|refused|unreachable\",\"reason\",\"clause\",\"cure\"}]"
+#define BUDGET_ANSWER                                                                              \
+    "[{\"node\",\"dataset\",\"epsilon_total\",\"epsilon_left\",\"delta\",\"rho_total\",\"rho_"     \
+    "left\"}]"
+#define TRAIN_ANSWER                                                                               \
+    "{\"job\",\"state\":\"running|done|failed|stopped|waiting\",\"round\",\"rounds\",\n"           \
+    " \"coordinator\",\"sites\":[{\"node\",\"state\",\"reason\"}],\n"                              \
+    " \"history\":[{\"round\",\"train_loss\",\"eval_loss\",\"metrics\",\"epsilon\",\n"             \
+    "  \"participants\":[],\"bytes_up\",\"bytes_down\",\"seconds\"}],\"model\"}"
+
+#define ROW(id_, path_, where_, roles_, long_, arguments_, summary_, help_, answer_)               \
+    [PROTO_OP_##id_] = {PROTO_OP_##id_, path_,    where_, roles_, long_,                           \
+                        arguments_,     summary_, help_,  answer_}
+#define ANALYST     (PROTO_ROLE_ANALYST | PROTO_ROLE_COORDINATOR | PROTO_ROLE_OPERATOR)
+#define COORDINATOR (PROTO_ROLE_COORDINATOR | PROTO_ROLE_OPERATOR)
+#define OPERATOR    PROTO_ROLE_OPERATOR
+#define AUDITOR     (PROTO_ROLE_AUDITOR | PROTO_ROLE_OPERATOR)
+#define LOCAL       PROTO_WHERE_LOCAL
+#define DAEMON      PROTO_WHERE_DAEMON
+#define BOTH        PROTO_WHERE_BOTH
+
+const struct proto_operation proto_operations[] = {
+    ROW(SANDBOX_CREATE, "sandbox create", LOCAL, 0, false, sandbox_create_arguments,
+        "make a whole federation on this machine",
+        "Makes one home DIR/<name> for each node: real keys, a charter, certificates and free\n"
+        "ports on 127.0.0.1. Each node is an organisation of its own name (nonprofit, DE); its\n"
+        "keys are unlocked by a key file of mode 0600. Nothing is simulated: the nodes are real\n"
+        "daemons that speak mutual TLS over loopback. Start them with `concordat sandbox start`.",
+        "[{\"node\",\"home\",\"listen\"}]"),
+    ROW(SANDBOX_START, "sandbox start", LOCAL, 0, true, sandbox_start_arguments,
+        "start a sandbox's daemons and wait until they are meshed",
+        "Starts one concordatd for each home and returns when every node sees all others up.\n"
+        "Exit 6 when they are not meshed in time; log/concordatd.log in each home says why.",
+        "[{\"node\",\"pid\",\"home\",\"listen\",\"state\":\"up|down|starting\"}]"),
+    ROW(SANDBOX_STATUS, "sandbox status", LOCAL, 0, false, sandbox_dir_arguments,
+        "show which daemons of a sandbox run", "Lists the nodes with their process and state.",
+        "[{\"node\",\"pid\",\"home\",\"listen\",\"state\":\"up|down|starting\"}]"),
+    ROW(SANDBOX_STOP, "sandbox stop", LOCAL, 0, false, sandbox_stop_arguments,
+        "stop a sandbox's daemons",
+        "Asks every daemon to drain and end (SIGTERM) and waits for it. With --kill one daemon\n"
+        "is killed at once (SIGKILL), as a crash would; `concordat sandbox start` brings it back.",
+        "[{\"node\",\"pid\",\"home\",\"listen\",\"state\"}]"),
+    ROW(SANDBOX_REMOVE, "sandbox remove", LOCAL, 0, false, sandbox_dir_arguments,
+        "delete a sandbox",
+        "Deletes the homes that `sandbox create` made. Refuses while one of its daemons runs.",
+        "{\"removed\"}"),
+    ROW(SANDBOX_SPLIT, "sandbox split", LOCAL, 0, false, sandbox_split_arguments,
+        "split a CSV file into one file per node",
+        "Writes DIR/<node>.csv for each node of the sandbox DIR, each with the header. By hash,\n"
+        "a row goes where the hash of its number says, evenly; with label:COLUMN each value of\n"
+        "the column is spread over the nodes in proportions drawn from a Dirichlet distribution.\n"
+        "The same file and options give the same split.",
+        "{\"file\",\"rows\",\"parts\":[{\"node\",\"file\",\"rows\"}]}"),
+    ROW(INIT, "init", LOCAL, 0, false, init_arguments,
+        "make this node's home and join a federation",
+        "With --found: makes the federation's root, its charter and the first member, this node.\n"
+        "With --token-file: makes the keys here, asks the inviting node for a certificate and\n"
+        "keeps it; private keys never leave this machine. With --prepare: makes the keys only\n"
+        "and prints their fingerprint, which an invitation may name with --key.",
+        "{\"node\",\"node_id\",\"home\",\"federation\",\"federation_id\",\"fingerprint\","
+        "\"state\":\"founded|member|pending|prepared\"}"),
+    ROW(DOCTOR, "doctor", BOTH, 0, false, no_arguments, "check this node before trouble comes",
+        "Checks configuration, keys, clock, ports, disk, and, when the daemon runs, peers and\n"
+        "versions. Each line is ok, warn or fail, and says what cures it. Exit 1 on a fail.",
+        "{\"checks\":[{\"check\",\"result\":\"ok|warn|fail\",\"text\",\"cure\"}]}"),
+    ROW(STATUS, "status", DAEMON, 0, false, no_arguments, "show what this node is and does",
+        "Shows node, federation, peers, datasets, jobs, budgets and versions.",
+        "{\"node\",\"node_id\",\"org\",\"federation\",\"federation_id\",\"fingerprint\",\"listen\","
+        "\n"
+        " \"state\":\"starting|serving|draining\",\"since\",\"version\",\"wire\",\n"
+        " \"peers\":[{\"node\",\"org\",\"state\",\"address\",\"last_seen\",\"root_equal\"}],\n"
+        " \"datasets\":[{\"dataset\",\"version\",\"title\"}],\n"
+        " \"jobs\":[{\"job\",\"name\",\"state\",\"round\",\"rounds\"}],\n"
+        " \"budgets\":" BUDGET_ANSWER "}"),
+    ROW(PEERS, "peers", DAEMON, 0, false, no_arguments, "list the members and who is reachable",
+        "Lists every member of the federation as this node sees it.",
+        "[{\"node\",\"org\",\"state\":\"self|up|connecting|down|revoked\",\"address\","
+        "\"last_seen\",\"root_equal\"}]"),
+    ROW(FEDERATION_INVITE, "federation invite", DAEMON, OPERATOR, false, invite_arguments,
+        "make a one-time token for a new node",
+        "Prints a token for `concordat init --token-file` on the new node. It carries the\n"
+        "address of this node and the root's fingerprint and is good once. Without --key the\n"
+        "node stays pending until `concordat federation admit` names its fingerprint.",
+        "{\"token\",\"node\",\"org\",\"role\",\"expires\",\"address\",\"key\"}"),
+    ROW(FEDERATION_ADMIT, "federation admit", DAEMON, OPERATOR, false, admit_arguments,
+        "admit a pending node after comparing its fingerprint",
+        "Compare the fingerprint with the other institution by telephone or on paper first.",
+        "{\"node\",\"node_id\",\"state\":\"member\"}"),
+    ROW(FEDERATION_COUNCIL, "federation council", DAEMON, 0, false, no_arguments,
+        "list the council that admits and expels",
+        "Lists the nodes that sign for the federation and how many of them it takes.",
+        "{\"federation\",\"threshold\",\"epoch\",\"council\":[{\"node\",\"node_id\"}]}"),
+    ROW(REVOKE, "revoke", DAEMON, OPERATOR, false, revoke_arguments, "expel a node for good",
+        "Collects the council's endorsements; once there are enough, every member closes its\n"
+        "links to the node and accepts nothing more from it.",
+        "{\"node\",\"record\",\"state\":\"revoked|endorsing\",\"endorsed\",\"threshold\"}"),
+    ROW(DATASET_IMPORT, "dataset import", DAEMON, OPERATOR, true, import_arguments,
+        "import rows under a manifest, de-identified and sealed",
+        "Reads the rows, checks each against the manifest, de-identifies and seals them. Either\n"
+        "all of it is imported or nothing. Rows that do not fit are named by line, column and\n"
+        "reason; more of them than --max-rejects: exit 7, nothing imported.",
+        "{\"dataset\",\"rows\",\"rejected\",\"rejects\":[{\"line\",\"column\",\"reason\"}],\n"
+        " \"bytes_raw\",\"bytes_stored\",\"deidentified\":{\"column\":\"operation\"}}"),
+    ROW(DATASET_LIST, "dataset list", DAEMON, 0, false, no_arguments,
+        "list the datasets that this node holds", "Lists this node's own datasets.",
+        "[{\"dataset\",\"version\",\"title\",\"columns\",\"bytes_stored\",\"imported\",\"licence\"}"
+        "]"),
+    ROW(DATASET_SHOW, "dataset show", DAEMON, 0, false, dataset_arguments,
+        "show a dataset's columns, licence and budget",
+        "Shows the schema as peers see it; the operator of this node also sees the row count.",
+        "{\"dataset\",\"version\",\"title\",\"unit\",\"max_rows_per_unit\",\"size\",\"schema_"
+        "hash\",\n"
+        " \"rows\",\"columns\":[{\"name\",\"type\",\"min\",\"max\",\"values\",\"deidentify\"}],\n"
+        " \"licence\":{...},\"budget\":{...}}"),
+    ROW(DATASET_UPDATE, "dataset update", DAEMON, OPERATOR, false, dataset_update_arguments,
+        "publish a changed licence or description",
+        "The columns must stay as they are; changed columns need a new import. Budget that was\n"
+        "spent stays spent.",
+        "{\"dataset\",\"version\",\"licence\"}"),
+    ROW(DATASET_REMOVE, "dataset remove", DAEMON, OPERATOR, false, dataset_remove_arguments,
+        "remove a dataset and destroy its key",
+        "Withdraws the licence, deletes the partition and shreds its key, so that no copy can\n"
+        "be read again. The ledger keeps what was spent.",
+        "{\"dataset\",\"removed\":true}"),
+    ROW(CATALOG, "catalog", DAEMON, 0, false, catalog_arguments,
+        "list every dataset and model of the federation",
+        "Lists what the members publish, with licence and budget, as this node has heard it.",
+        "{\"datasets\":[{\"dataset\",\"node\",\"org\",\"version\",\"title\",\"size\",\"licence\":\n"
+        "  {\"id\",\"spdx\",\"expires\",\"state\":\"valid|expired|withdrawn|forked|none\",\n"
+        "   \"permissions\":[],\"actions\":[]},\n"
+        "  \"budget\":{\"epsilon_total\",\"epsilon_per_query\",\"epsilon_per_job\",\"delta\"}}],\n"
+        " \"models\":[{\"model\",\"job\",\"task\",\"dataset\",\"node\",\"epsilon\",\"created\"}]}"),
+    ROW(LICENCE_SHOW, "licence show", DAEMON, 0, false, licence_show_arguments,
+        "show the terms of a dataset", "Shows the signed terms of every node that publishes it.",
+        "{\"dataset\",\"licences\":[{\"node\",\"id\",\"seq\",\"state\",\"spdx\",\"expires\",\n"
+        "  \"geography\",\"recipients\",\"obligations\",\"hold\",\"grants\":[...]}]}"),
+    ROW(LICENCE_CHECK, "licence check", DAEMON, 0, false, licence_check_arguments,
+        "tell whether a use would be permitted, clause by clause",
+        "Decides as each site would decide, without asking or spending anything.",
+        "{\"dataset\",\"sites\":[{\"node\",\"verdict\":\"permit|hold|deny\",\"reason\",\"text\",\n"
+        "  \"grant\",\"clauses\":[{\"clause\",\"expected\",\"result\":\"pass|fail|needed\","
+        "\"reason\",\"grant\"}]}]}"),
+    ROW(LICENCE_WITHDRAW, "licence withdraw", DAEMON, OPERATOR, false, licence_withdraw_arguments,
+        "withdraw a licence for good",
+        "Every node that hears of it refuses new work at once. What was answered stays answered.",
+        "{\"dataset\",\"record\",\"state\":\"withdrawn\"}"),
+    ROW(QUERY, "query", DAEMON, ANALYST, true, query_arguments,
+        "ask the sites that hold a dataset a question in SQL",
+        "SELECT aggregates and group columns FROM dataset [WHERE ...] [GROUP BY columns], with\n"
+        "COUNT(*), COUNT(DISTINCT unit), COUNT(column), SUM and AVG. Every site decides for\n"
+        "itself, adds noise to its answer and charges its own budget; the margins are 95 %\n"
+        "intervals of that noise. The same question again costs nothing and gives the same\n"
+        "numbers. --explain spends nothing. For example:\n"
+        "\n"
+        "  concordat query \"SELECT sex, COUNT(*), AVG(creatinine) FROM flchain GROUP BY sex\" \\\n"
+        "      --purpose DUO:0000042 --epsilon 0.5",
+        "{\"query_id\",\"dataset\",\"mode\",\"columns\":[],\"rows\":[[]],\"margin95\":[[]],\n"
+        " \"sites\":" SITES_ANSWER ",\n"
+        " \"cost\":{\"epsilon\",\"delta\",\"rho\"},\n"
+        " \"budget\":" BUDGET_ANSWER ",\n"
+        " \"privacy\":{\"unit\",\"relation\",\"scope\",\"mechanism\"},\"replayed\",\"explain\"}"),
+    ROW(QUERIES, "queries", DAEMON, 0, false, queries_arguments,
+        "list the questions that were asked here",
+        "Lists your own questions; operators and auditors see all that this node asked.",
+        "[{\"query_id\",\"time\",\"person\",\"project\",\"dataset\",\"sql\",\"state\",\"epsilon\"}"
+        "]"),
+    ROW(QUERIES_SHOW, "queries show", DAEMON, 0, false, queries_show_arguments,
+        "show a question's answer again", "Shows the stored answer; nothing is asked or spent.",
+        "the answer of `query`"),
+    ROW(BUDGET, "budget", DAEMON, 0, false, budget_arguments,
+        "show how much privacy budget is left",
+        "Shows this node's accounts, and what the others said last.",
+        "{\"budget\":[{\"node\",\"dataset\",\"epsilon_total\",\"epsilon_left\",\"delta\","
+        "\"rho_total\",\"rho_left\",\n"
+        " \"questions_left\":{\"epsilon\",\"count\"}}]}"),
+    ROW(TRAIN_START, "train start", DAEMON, COORDINATOR, false, train_start_arguments,
+        "start a training job, print its id",
+        "This node coordinates; every site decides for itself, and charges all planned steps to\n"
+        "its ledger before the first. Watch it with `concordat train watch`.",
+        "{\"job\",\"name\",\"state\"}; with --explain\n"
+        "{\"job\":null,\"explain\":true,\"sigma\",\"steps\",\"rate\",\"rounds\","
+        "\"cost\":{\"epsilon\",\"delta\",\"rho\"},\"sites\":" SITES_ANSWER "}"),
+    ROW(TRAIN_WATCH, "train watch", DAEMON, 0, true, train_id_arguments, "follow a job to its end",
+        "Shows one line a round. Ctrl-C ends the watching, not the job.", TRAIN_ANSWER),
+    ROW(TRAIN_RUN, "train run", LOCAL, 0, true, train_start_arguments,
+        "start a job and follow it to its end",
+        "The same as `train start` and `train watch`. Ctrl-C ends the watching, not the job:\n"
+        "`concordat train stop` ends that.",
+        TRAIN_ANSWER),
+    ROW(TRAIN_LIST, "train list", DAEMON, 0, false, no_arguments,
+        "list the jobs that this node knows",
+        "Lists jobs that this node coordinates or takes part in.",
+        "[{\"job\",\"name\",\"state\",\"round\",\"rounds\",\"coordinator\",\"dataset\",\"started\"}"
+        "]"),
+    ROW(TRAIN_SHOW, "train show", DAEMON, 0, false, train_id_arguments,
+        "show a job's rounds, sites and model", "Shows what is known of the job so far.",
+        TRAIN_ANSWER),
+    ROW(TRAIN_STOP, "train stop", DAEMON, COORDINATOR, false, train_id_arguments, "stop a job",
+        "Steps that never started go back to the budgets.", "{\"job\",\"state\"}"),
+    ROW(TRAIN_RESUME, "train resume", DAEMON, COORDINATOR, false, train_id_arguments,
+        "go on with a job from its last round",
+        "After a crash or a stop of the coordinator; what was charged is not charged again.",
+        "{\"job\",\"state\",\"round\"}"),
+    ROW(MODEL_LIST, "model list", DAEMON, 0, false, no_arguments, "list the federation's models",
+        "Lists the models whose records this node has heard of.",
+        "[{\"model\",\"job\",\"task\",\"dataset\",\"node\",\"epsilon\",\"delta\",\"created\","
+        "\"here\"}]"),
+    ROW(MODEL_SHOW, "model show", DAEMON, 0, false, model_id_arguments,
+        "show a model's lineage, privacy and obligations",
+        "Shows where it comes from, who took part, what it cost and what its licences ask.",
+        "{\"model\",\"job\",\"task\",\"dataset\",\"round\",\"weights\",\"size\",\"epsilon\","
+        "\"delta\",\"unit\",\n"
+        " \"participants\":[{\"node\",\"org\",\"epsilon\"}],\"licences\":[],\"obligations\":[{"
+        "\"id\","
+        "\"when\",\"text\"}],\n"
+        " \"spdx\",\"release\",\"metrics\",\"created\"}"),
+    ROW(MODEL_EXPORT, "model export", DAEMON, COORDINATOR, false, model_export_arguments,
+        "write a model into a folder",
+        "Writes the weights and the model's record. Formats that this version has not are\n"
+        "refused (exit 4).",
+        "{\"model\",\"format\",\"files\":[{\"file\",\"bytes\"}]}"),
+    ROW(AUDIT_LIST, "audit list", DAEMON, AUDITOR, false, audit_list_arguments,
+        "list what was decided, asked, answered and changed here",
+        "Lists the entries of this node's audit chain, oldest first.",
+        "[{\"seq\",\"time\",\"kind\",\"hash\",\"body\":{...}}]"),
+    ROW(AUDIT_EGRESS, "audit egress", DAEMON, AUDITOR, false, audit_egress_arguments,
+        "list everything that ever left this node",
+        "Lists every answer, update, model and the sums of protocol traffic, by peer, in bytes.",
+        "[{\"time\",\"peer\",\"kind\",\"id\",\"bytes\"}]"),
+    ROW(AUDIT_VERIFY, "audit verify", LOCAL, 0, false, audit_verify_arguments,
+        "verify the audit chain, without daemon and keys",
+        "Checks every link of the chain, the signature of its head and the witnesses' ones.\n"
+        "Works beside a running daemon. Exit 8 when it is broken.",
+        "{\"entries\",\"ok\",\"head\",\"witnessed_by\":[],\"first_bad\",\n"
+        " \"node_id\",\"federation_id\",\"fingerprint\",\"reason\"}"),
+    ROW(AUDIT_EXPORT, "audit export", DAEMON, AUDITOR, false, audit_export_arguments,
+        "write the audit chain into a file that anybody can verify",
+        "The file holds the chain (bodies stay sealed) and the records its signatures need.",
+        "{\"file\",\"entries\",\"bytes\"}"),
+    ROW(TOOL_ACCOUNTANT, "tool accountant", LOCAL, 0, false, accountant_arguments,
+        "compute what training steps cost",
+        "Privacy loss of T steps of the subsampled Gaussian mechanism (Renyi accounting). With\n"
+        "--epsilon in place of --sigma it finds the noise multiplier. Sensitivity is 1; `pld`\n"
+        "is null until accounting by privacy-loss distributions exists.",
+        "{\"sigma\",\"rate\",\"steps\",\"delta\",\"rdp\":{\"epsilon\",\"order\"},\"pld\":null,"
+        "\"epsilon\"}"),
+    ROW(TOOL_LICENCE_DECIDE, "tool licence-decide", LOCAL, 0, false, licence_decide_arguments,
+        "decide a request under a licence, both given as JSON",
+        "Runs the decision that every node runs. Keys of the licence are those of the manifest's\n"
+        "`licence:`, of the request those that the man page lists. Exit 0 whatever the verdict.",
+        "{\"verdict\":\"permit|hold|deny\",\"reason\",\"text\",\"grant\",\n"
+        " \"clauses\":[{\"clause\",\"expected\",\"result\",\"reason\",\"grant\"}],"
+        "\"obligations\":[],\"min_cohort\",\"charge_rho\"}"),
+    ROW(COMPLETION, "completion", LOCAL, 0, false, completion_arguments,
+        "print the completion script of a shell",
+        "For bash: source <(concordat completion bash). For zsh: put it into a file _concordat\n"
+        "in a folder of $fpath.",
+        NULL),
+    ROW(MAN, "man", LOCAL, 0, false, man_arguments, "print the manual page",
+        "For example: concordat man | man -l -", NULL),
+    ROW(HELP, "help", LOCAL, 0, false, help_arguments, "explain a command",
+        "`concordat help query` explains `query`; `concordat help train` lists what begins so.",
+        NULL),
+};
+const size_t proto_operation_count = sizeof proto_operations / sizeof *proto_operations;
+
+_Static_assert(sizeof proto_operations / sizeof *proto_operations == PROTO_OP_TOTAL,
+               "one row for each operation");
+
+/* --- looking rows up ---------------------------------------------------------------------------- */
+
+/* How many words of ARGV the path takes when it begins them; 0 when it does not. */
+static int path_words(const char *path, int argc, char **argv)
+{
+    int words = 0;
+    for (const char *at = path; *at; words++) {
+        size_t len = strcspn(at, " ");
+        if (words >= argc || strlen(argv[words]) != len || memcmp(argv[words], at, len) != 0) {
+            return 0;
+        }
+        at += len;
+        at += *at == ' ';
+    }
+    return words;
+}
+
+const struct proto_operation *proto_operation_find(int argc, char **argv, int *ret_words)
+{
+    const struct proto_operation *best = NULL;
+    *ret_words = 0;
+    for (size_t i = 0; i < proto_operation_count; i++) {
+        int words = path_words(proto_operations[i].path, argc, argv);
+        if (words > *ret_words) {
+            *ret_words = words;
+            best = &proto_operations[i];
+        }
+    }
+    return best;
+}
+
+const struct proto_operation *proto_operation_by_path(struct span path)
+{
+    for (size_t i = 0; i < proto_operation_count; i++) {
+        if (span_is(path, proto_operations[i].path)) {
+            return &proto_operations[i];
+        }
+    }
+    return NULL;
+}
+
+const struct proto_argument *proto_operation_argument(const struct proto_operation *op,
+                                                      struct span name)
+{
+    for (const struct proto_argument *argument = op->arguments; argument->name; argument++) {
+        if (span_is(name, argument->name)) {
+            return argument;
+        }
+    }
+    return NULL;
+}
+
+/* --- values ------------------------------------------------------------------------------------- */
+
+static bool is_number(struct span text)
+{
+    char copy[64];
+    if (text.len == 0 || !span_to_cstr(text, copy, sizeof copy)) {
+        return false;
+    }
+    /* strtod also takes "inf", "0x1p3" and blanks; people who mean a number write none of these. */
+    if (strspn(copy, "0123456789.eE+-") != text.len) {
+        return false;
+    }
+    char *end = NULL;
+    double value = strtod(copy, &end);
+    return *end == 0 && isfinite(value) && value >= 0;
+}
+
+bool proto_duration_parse(struct span text, uint64_t *ret_ms)
+{
+    static const struct {
+        const char *unit;
+        uint64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+    const uint64_t most = UINT64_C(3650) * 86400000;
+    uint64_t value = 0;
+    size_t digits = 0;
+    while (digits < text.len && text.ptr[digits] >= '0' && text.ptr[digits] <= '9') {
+        value = value * 10 + (uint64_t)(text.ptr[digits++] - '0');
+        if (value > most) {
+            return false;
+        }
+    }
+    struct span unit = {text.ptr + digits, text.len - digits};
+    for (size_t i = 0; digits > 0 && i < sizeof units / sizeof *units; i++) {
+        if (span_is(unit, units[i].unit) && value <= most / units[i].ms) {
+            *ret_ms = value * units[i].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A value name such as "csv|ndjson" lists the choices; with a ':' or capitals it only describes. */
+static bool is_choice(const char *value_name)
+{
+    return value_name && strchr(value_name, '|') &&
+           strspn(value_name, "abcdefghijklmnopqrstuvwxyz-|") == strlen(value_name);
+}
+
+static bool among_choices(const char *choices, struct span value)
+{
+    for (const char *at = choices; *at;) {
+        size_t len = strcspn(at, "|");
+        if (span_equal(value, span_of(at, len))) {
+            return true;
+        }
+        at += len;
+        at += *at == '|';
+    }
+    return false;
+}
+
+enum err proto_operation_check(const struct proto_argument *argument, struct span value,
+                               struct err_info *reterr)
+{
+    uint64_t ms = 0;
+    switch (argument->type) {
+    case PROTO_ARG_FLAG:
+        if (value.len != 0) {
+            return proto_err_set(reterr, E_USAGE, "%s takes no value", argument->name);
+        }
+        return E_OK;
+    case PROTO_ARG_NUMBER:
+        if (!is_number(value)) {
+            return proto_err_set(reterr, E_USAGE, "%s takes a number, at least 0", argument->name);
+        }
+        return E_OK;
+    case PROTO_ARG_DURATION:
+        if (!proto_duration_parse(value, &ms)) {
+            return proto_err_set(reterr, E_USAGE, "%s takes a time such as 30s, 10m or 24h",
+                                 argument->name);
+        }
+        return E_OK;
+    case PROTO_ARG_TEXT:
+    case PROTO_ARG_FILE_IN:
+    case PROTO_ARG_FILE_OUT:
+    case PROTO_ARG_TIME:
+        break;
+    }
+    if (value.len == 0) {
+        return proto_err_set(reterr, E_USAGE, "%s is empty", argument->name);
+    }
+    if (argument->type == PROTO_ARG_TEXT && is_choice(argument->value_name) &&
+        !among_choices(argument->value_name, value)) {
+        return proto_err_set(reterr, E_USAGE, "%s takes one of %s", argument->name,
+                             argument->value_name);
+    }
+    return E_OK;
+}
+
+/* --- suggestions -------------------------------------------------------------------------------- */
+
+#define SUGGEST_MAX 48
+
+/* Restricted edit distance (a swap of neighbours is one edit); texts longer than the limit are far
+ * from everything. */
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t la = strlen(a);
+    size_t lb = strlen(b);
+    if (la > SUGGEST_MAX || lb > SUGGEST_MAX) {
+        return SIZE_MAX;
+    }
+    size_t rows[3][SUGGEST_MAX + 1] = {{0}};
+    for (size_t j = 0; j <= lb; j++) {
+        rows[0][j] = j;
+    }
+    for (size_t i = 1; i <= la; i++) {
+        size_t *now = rows[i % 3];
+        const size_t *last = rows[(i + 2) % 3];
+        const size_t *before = rows[(i + 1) % 3];
+        now[0] = i;
+        for (size_t j = 1; j <= lb; j++) {
+            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
+            best = last[j] + 1 < best ? last[j] + 1 : best;
+            best = now[j - 1] + 1 < best ? now[j - 1] + 1 : best;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                before[j - 2] + 1 < best) {
+                best = before[j - 2] + 1;
+            }
+            now[j] = best;
+        }
+    }
+    return rows[la % 3][lb];
+}
+
+const char *proto_operation_suggest(const char *text)
+{
+    const char *best = NULL;
+    size_t least = strlen(text) / 3 + 1;
+    least = least > 3 ? 3 : least;
+    for (size_t i = 0; i < proto_operation_count; i++) {
+        size_t distance = edit_distance(text, proto_operations[i].path);
+        if (distance != SIZE_MAX && distance <= least && (!best || distance < least)) {
+            least = distance;
+            best = proto_operations[i].path;
+        }
+    }
+    return best;
+}
