@@ -1,2 +1,7 @@
 noinst_LIBRARIES += %D%/libconfig.a
-%C%_libconfig_a_SOURCES =
+%C%_libconfig_a_SOURCES = \
+	%D%/bind.c %D%/bind.h \
+	%D%/job.c \
+	%D%/manifest.c \
+	%D%/node.c %D%/node.h \
+	%D%/yaml.h

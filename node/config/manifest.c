@@ -1,0 +1,416 @@
+/* The rows of a dataset manifest. What they mean is checked by proto/manifest. */
+#include "config.h"
+#include "node/config/bind.h"
+#include "node/config/yaml.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "proto/time.h"
+
+#define COLUMN(m)  offsetof(struct proto_column, m)
+#define GRANT(m)   offsetof(struct proto_manifest_grant, m)
+#define LICENCE(m) offsetof(struct proto_manifest_licence, m)
+#define TOP(m)     offsetof(struct proto_manifest, m)
+
+static const char *const type_names[] = {"integer", "real",   "category", "boolean", "date",
+                                         "text",    "tokens", "tags",     NULL};
+static const char *const deidentify_names[] = {
+    "none", "drop", "pseudonym", "age90",  "year",       "pseudonym-hmac", "dateshift",
+    "zip3", "bin",  "top",       "bottom", "generalise", "redact",         NULL};
+static const char *const mode_names[] = {"any", "secure", NULL};
+static const char *const mechanism_names[] = {"none", "gaussian", "laplace", NULL};
+static const char *const release_names[] = {"federation", "recipients", "public", NULL};
+static const char *const when_names[] = {"use", "publish", "release-model", NULL};
+static const char *const approval_names[] = {"automatic", "manual", NULL};
+
+/* `values: private` or a list. */
+static const char *read_values(void *object, const char *text, struct arena *arena)
+{
+    (void)arena;
+    struct proto_column *column = object;
+    column->values_private = strcmp(text, "private") == 0;
+    return column->values_private ? NULL : "must be a list, or the word private";
+}
+
+/* A column as the file states it: what min and max mean is only known after all its keys. */
+struct column_row {
+    struct proto_column column;
+    bool has_min;
+    bool has_max;
+    bool min_is_date;
+    bool max_is_date;
+};
+
+static const char *read_bound(const char *text, double *to, bool *ret_is_date)
+{
+    int32_t days;
+    char *end;
+    double value = strtod(text, &end);
+    *ret_is_date = proto_time_parse_date(text, &days);
+    if (*ret_is_date) {
+        value = days;
+    } else if (!text[0] || *end || strspn(text, "0123456789+-.eE") != strlen(text) ||
+               !isfinite(value)) {
+        return "must be a number (of a date: YYYY-MM-DD)";
+    }
+    *to = value;
+    return NULL;
+}
+
+static const char *read_min(void *object, const char *text, struct arena *arena)
+{
+    (void)arena;
+    struct column_row *row = object;
+    return read_bound(text, &row->column.min, &row->min_is_date);
+}
+
+static const char *read_max(void *object, const char *text, struct arena *arena)
+{
+    (void)arena;
+    struct column_row *row = object;
+    return read_bound(text, &row->column.max, &row->max_is_date);
+}
+
+static const char *read_visible(void *object, const char *text, struct arena *arena)
+{
+    (void)arena;
+    ((struct proto_manifest_grant *)object)->visible_site = strcmp(text, "site") == 0;
+    return strcmp(text, "site") == 0 ? NULL : "must be the word site";
+}
+
+static const char *read_approval(void *object, const char *text, struct arena *arena)
+{
+    (void)arena;
+    ((struct proto_manifest_licence *)object)->hold = strcmp(text, approval_names[1]) == 0;
+    return strcmp(text, approval_names[0]) == 0 || strcmp(text, approval_names[1]) == 0
+               ? NULL
+               : "must be manual or automatic";
+}
+
+static const struct config_row column_rows[] = {
+    {.name = "name",
+     .type = CONFIG_CHARS,
+     .required = true,
+     .offset = COLUMN(name),
+     .max = PROTO_NAME_SIZE},
+    {.name = "type",
+     .type = CONFIG_ENUM,
+     .required = true,
+     .offset = COLUMN(type),
+     .names = type_names},
+    {.name = "min",
+     .type = CONFIG_CUSTOM,
+     .present = offsetof(struct column_row, has_min),
+     .custom = read_min},
+    {.name = "max",
+     .type = CONFIG_CUSTOM,
+     .present = offsetof(struct column_row, has_max),
+     .custom = read_max},
+    {.name = "values",
+     .type = CONFIG_CUSTOM,
+     .offset = COLUMN(values),
+     .count_offset = COLUMN(value_count),
+     .min = 1,
+     .max = PROTO_SCHEMA_VALUE_SIZE - 1,
+     .custom = read_values,
+     .or_texts = true},
+    {.name = "labels",
+     .type = CONFIG_TEXTS,
+     .offset = COLUMN(values),
+     .count_offset = COLUMN(value_count),
+     .min = 1,
+     .max = PROTO_SCHEMA_VALUE_SIZE - 1},
+    {.name = "deidentify",
+     .type = CONFIG_ENUM,
+     .offset = COLUMN(deidentify),
+     .names = deidentify_names},
+    {.name = "source", .type = CONFIG_CHARS, .offset = COLUMN(source), .max = 128},
+    {.name = "missing",
+     .type = CONFIG_TEXTS,
+     .offset = COLUMN(missing),
+     .count_offset = COLUMN(missing_count),
+     .min = 0,
+     .max = PROTO_SCHEMA_VALUE_SIZE - 1},
+    {.name = "ucum", .type = CONFIG_CHARS, .offset = COLUMN(ucum), .max = 32},
+    {.name = "code", .type = CONFIG_CHARS, .offset = COLUMN(code), .max = 64},
+    CONFIG_ROWS_END,
+};
+
+static const struct config_row modifier_rows[] = {
+    {.name = "code",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = offsetof(struct proto_manifest_modifier, code),
+     .min = 1,
+     .max = 32},
+    {.name = "params",
+     .type = CONFIG_TEXTS,
+     .offset = offsetof(struct proto_manifest_modifier, params.items),
+     .count_offset = offsetof(struct proto_manifest_modifier, params.count),
+     .min = 1,
+     .max = 256},
+    CONFIG_ROWS_END,
+};
+
+static const struct config_row privacy_rows[] = {
+    {.name = "mechanism",
+     .type = CONFIG_ENUM,
+     .offset = GRANT(mechanism),
+     .names = mechanism_names},
+    {.name = "epsilon_total",
+     .type = CONFIG_NUMBER,
+     .required = true,
+     .offset = GRANT(epsilon_total),
+     .min = 1e-6,
+     .max = PROTO_EPSILON_MAX},
+    {.name = "epsilon_per_query",
+     .type = CONFIG_NUMBER,
+     .offset = GRANT(epsilon_per_query),
+     .min = 1e-6,
+     .max = PROTO_EPSILON_MAX},
+    {.name = "epsilon_per_job",
+     .type = CONFIG_NUMBER,
+     .offset = GRANT(epsilon_per_job),
+     .min = 1e-6,
+     .max = PROTO_EPSILON_MAX},
+    {.name = "delta",
+     .type = CONFIG_NUMBER,
+     .offset = GRANT(delta),
+     .min = PROTO_DELTA_MIN,
+     .max = PROTO_DELTA_MAX},
+    CONFIG_ROWS_END,
+};
+
+static const struct config_row finetune_rows[] = {
+    {.name = "max_rounds",
+     .type = CONFIG_U64,
+     .required = true,
+     .offset = GRANT(max_rounds),
+     .min = 1,
+     .max = 10000},
+    {.name = "release", .type = CONFIG_ENUM, .offset = GRANT(release), .names = release_names},
+    CONFIG_ROWS_END,
+};
+
+#define TEXTS(m)                                                                                   \
+    .type = CONFIG_TEXTS, .offset = GRANT(m.items), .count_offset = GRANT(m.count), .min = 1,      \
+    .max = 256
+
+static const struct config_row grant_rows[] = {
+    {.name = "permission",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = GRANT(permission),
+     .min = 1,
+     .max = 32},
+    {.name = "disease", TEXTS(diseases)},
+    {.name = "modifiers",
+     .type = CONFIG_LIST,
+     .offset = GRANT(modifiers),
+     .count_offset = GRANT(modifier_count),
+     .max = PROTO_LICENCE_MODIFIERS_MAX,
+     .rows = modifier_rows,
+     .element_size = sizeof(struct proto_manifest_modifier)},
+    {.name = "actions", .required = true, TEXTS(actions)},
+    {.name = "columns", TEXTS(columns)},
+    {.name = "min_cohort",
+     .type = CONFIG_U64,
+     .offset = GRANT(min_cohort),
+     .min = 2,
+     .max = 1000000},
+    {.name = "min_sites", .type = CONFIG_U64, .offset = GRANT(min_sites), .min = 1, .max = 1000},
+    {.name = "mode", .type = CONFIG_ENUM, .offset = GRANT(mode), .names = mode_names},
+    {.name = "visible", .type = CONFIG_CUSTOM, .custom = read_visible},
+    {.name = "privacy", .type = CONFIG_MAP, .required = true, .rows = privacy_rows},
+    {.name = "finetune", .type = CONFIG_MAP, .present = GRANT(has_finetune), .rows = finetune_rows},
+    CONFIG_ROWS_END,
+};
+
+static void grant_defaults(void *element)
+{
+    struct proto_manifest_grant *grant = element;
+    grant->min_cohort = 11;
+    grant->min_sites = 1;
+    grant->mechanism = PROTO_MECHANISM_GAUSSIAN;
+    grant->delta = 1e-6;
+}
+
+static const struct config_row recipient_rows[] = {
+    {.name = "institutions",
+     .type = CONFIG_TEXTS,
+     .required = true,
+     .offset = LICENCE(institutions.items),
+     .count_offset = LICENCE(institutions.count),
+     .min = 1,
+     .max = 64},
+    CONFIG_ROWS_END,
+};
+
+#define OBLIGATION(m) offsetof(struct proto_manifest_obligation, m)
+
+static const struct config_row obligation_rows[] = {
+    {.name = "id",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = OBLIGATION(id),
+     .min = 1,
+     .max = 64},
+    {.name = "text", .type = CONFIG_TEXT, .offset = OBLIGATION(text), .max = 256},
+    {.name = "when", .type = CONFIG_ENUM, .offset = OBLIGATION(when), .names = when_names},
+    CONFIG_ROWS_END,
+};
+
+static void obligation_defaults(void *element)
+{
+    ((struct proto_manifest_obligation *)element)->text = "";
+}
+
+static const struct config_row licence_rows[] = {
+    {.name = "spdx",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = LICENCE(spdx),
+     .min = 1,
+     .max = 256},
+    {.name = "not_before", .type = CONFIG_TIME, .offset = LICENCE(not_before)},
+    {.name = "expires", .type = CONFIG_TIME, .required = true, .offset = LICENCE(expires)},
+    {.name = "geography",
+     .type = CONFIG_TEXTS,
+     .offset = LICENCE(geography.items),
+     .count_offset = LICENCE(geography.count),
+     .min = 2,
+     .max = 8},
+    {.name = "recipients",
+     .type = CONFIG_MAP,
+     .present = LICENCE(has_recipients),
+     .rows = recipient_rows},
+    {.name = "obligations",
+     .type = CONFIG_LIST,
+     .offset = LICENCE(obligations),
+     .count_offset = LICENCE(obligation_count),
+     .max = PROTO_LICENCE_OBLIGATIONS_MAX - 2,
+     .rows = obligation_rows,
+     .element_size = sizeof(struct proto_manifest_obligation),
+     .defaults = obligation_defaults},
+    {.name = "approval", .type = CONFIG_CUSTOM, .custom = read_approval},
+    {.name = "grants",
+     .type = CONFIG_LIST,
+     .required = true,
+     .offset = LICENCE(grants),
+     .count_offset = LICENCE(grant_count),
+     .min = 1,
+     .max = PROTO_LICENCE_GRANTS_MAX,
+     .rows = grant_rows,
+     .element_size = sizeof(struct proto_manifest_grant),
+     .defaults = grant_defaults},
+    CONFIG_ROWS_END,
+};
+
+/* The manifest, and its columns before their bounds are settled. */
+struct manifest_file {
+    struct proto_manifest manifest;
+    struct column_row *columns;
+    size_t column_count;
+};
+
+static const struct config_row manifest_rows[] = {
+    {.name = "dataset", .type = CONFIG_CHARS, .required = true, .offset = TOP(dataset), .max = 65},
+    {.name = "version", .type = CONFIG_CHARS, .required = true, .offset = TOP(version), .max = 33},
+    {.name = "title", .type = CONFIG_CHARS, .offset = TOP(title), .max = 257},
+    {.name = "unit", .type = CONFIG_CHARS, .offset = TOP(schema.unit), .max = PROTO_NAME_SIZE},
+    {.name = "max_rows_per_unit",
+     .type = CONFIG_U32,
+     .offset = TOP(schema.max_rows_per_unit),
+     .min = 1,
+     .max = PROTO_SCHEMA_ROWS_MAX},
+    {.name = "size", .type = CONFIG_U64, .offset = TOP(size), .min = 1, .max = 1e9},
+    {.name = "columns",
+     .type = CONFIG_LIST,
+     .required = true,
+     .offset = offsetof(struct manifest_file, columns),
+     .count_offset = offsetof(struct manifest_file, column_count),
+     .min = 1,
+     .max = PROTO_SCHEMA_COLUMNS_MAX,
+     .rows = column_rows,
+     .element_size = sizeof(struct column_row)},
+    {.name = "licence",
+     .type = CONFIG_MAP,
+     .present = TOP(has_licence),
+     .offset = TOP(licence),
+     .rows = licence_rows},
+    CONFIG_ROWS_END,
+};
+
+/* A date is bounded by dates, or by years: then the first and the last day of these are meant. */
+static const char *settle_bound(enum proto_column_type type, bool is_date, bool upper,
+                                double *bound)
+{
+    if (type != PROTO_COLUMN_DATE || is_date) {
+        return is_date && type != PROTO_COLUMN_DATE ? "a date bounds dates only" : NULL;
+    }
+    if (!(*bound >= 1 && *bound <= 9999 && floor(*bound) == *bound)) {
+        return "a date is bounded by YYYY-MM-DD or by a year";
+    }
+    *bound =
+        upper ? proto_time_days((int32_t)*bound, 12, 31) : proto_time_days((int32_t)*bound, 1, 1);
+    return NULL;
+}
+
+static enum err settle_bounds(struct column_row *row, size_t i, struct err_info *reterr)
+{
+    struct proto_column *column = &row->column;
+    if (row->has_min != row->has_max) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu]: min and max need each other", i);
+    }
+    column->has_bounds = row->has_min;
+    if (!row->has_min) {
+        return E_OK;
+    }
+    const char *why = settle_bound(column->type, row->min_is_date, false, &column->min);
+    if (why) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu].min: %s", i, why);
+    }
+    why = settle_bound(column->type, row->max_is_date, true, &column->max);
+    return why ? proto_err_set(reterr, E_INVALID, "columns[%zu].max: %s", i, why) : E_OK;
+}
+
+static enum err check_manifest(void *object, struct err_info *reterr)
+{
+    struct manifest_file *file = object;
+    struct proto_manifest *manifest = &file->manifest;
+    manifest->schema.columns =
+        arena_alloc(&manifest->arena, file->column_count, sizeof *manifest->schema.columns);
+    if (!manifest->schema.columns) {
+        return E_NO_MEMORY;
+    }
+    manifest->schema.count = file->column_count;
+    for (size_t i = 0; i < file->column_count; i++) {
+        struct column_row *row = &file->columns[i];
+        enum err err = settle_bounds(row, i, reterr);
+        if (err) {
+            return err;
+        }
+        manifest->schema.columns[i] = row->column;
+    }
+    return proto_manifest_check(manifest, reterr);
+}
+
+enum err config_yaml_manifest_bytes(struct span bytes, const char *name, struct proto_manifest *ret,
+                                    struct err_info *reterr)
+{
+    struct manifest_file file = {.manifest.size = 1000, .manifest.schema.max_rows_per_unit = 1};
+    enum err err = config_bind(bytes, name, manifest_rows, &file, &file.manifest.arena,
+                               check_manifest, reterr);
+    *ret = file.manifest;
+    return err;
+}
+
+enum err config_yaml_manifest(const char *path, struct proto_manifest *ret, struct err_info *reterr)
+{
+    struct buf bytes = {0};
+    enum err err = config_read_file(path, &bytes, reterr);
+    err = err ? err : config_yaml_manifest_bytes(buf_span(&bytes), path, ret, reterr);
+    buf_fini(&bytes);
+    return err;
+}

@@ -1,0 +1,448 @@
+#include "config.h"
+#include "node/config/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "node/config/bind.h"
+#include "node/config/yaml.h"
+#include "proto/body.h"
+
+#define NODE(m)   offsetof(struct config_node, m)
+#define PERSON(m) offsetof(struct config_person, m)
+
+static const char *const org_types[] = {"nonprofit", "forprofit", "government", NULL};
+static const char *const role_names[] = {"operator", "coordinator", "analyst", "auditor", NULL};
+static const char *const level_names[] = {"error", "warn", "info", "debug", NULL};
+
+static const struct config_row person_rows[] = {
+    {.name = "uid",
+     .type = CONFIG_U64,
+     .offset = PERSON(uid),
+     .present = PERSON(has_uid),
+     .max = 4294967294.0},
+    {.name = "user", .type = CONFIG_TEXT, .offset = PERSON(user), .min = 1, .max = 64},
+    {.name = "id",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = PERSON(id),
+     .min = 1,
+     .max = 64},
+    {.name = "roles",
+     .type = CONFIG_FLAGS,
+     .required = true,
+     .offset = PERSON(roles),
+     .names = role_names},
+    CONFIG_ROWS_END,
+};
+
+static const struct config_row limit_rows[] = {
+    {.name = "scan_threads", .type = CONFIG_U64, .offset = NODE(limits.scan_threads), .max = 256},
+    {.name = "query_timeout_ms",
+     .type = CONFIG_U64,
+     .offset = NODE(limits.query_timeout_ms),
+     .min = 100,
+     .max = 3600000},
+    {.name = "requests_per_minute",
+     .type = CONFIG_U64,
+     .offset = NODE(limits.requests_per_minute),
+     .min = 1,
+     .max = 1000000},
+    {.name = "connections",
+     .type = CONFIG_U64,
+     .offset = NODE(limits.connections),
+     .min = 1,
+     .max = 10000},
+    {.name = "message_bytes",
+     .type = CONFIG_U64,
+     .offset = NODE(limits.message_bytes),
+     .min = 65536,
+     .max = 67108864},
+    {.name = "map_bytes",
+     .type = CONFIG_U64,
+     .offset = NODE(limits.map_bytes),
+     .min = 1048576,
+     .max = 1099511627776.0},
+    CONFIG_ROWS_END,
+};
+
+static const struct config_row node_rows[] = {
+    {.name = "node", .type = CONFIG_CHARS, .required = true, .offset = NODE(node), .max = 65},
+    {.name = "org", .type = CONFIG_CHARS, .required = true, .offset = NODE(org), .max = 65},
+    {.name = "org_type",
+     .type = CONFIG_CHARS,
+     .required = true,
+     .offset = NODE(org_type),
+     .max = 12},
+    {.name = "country", .type = CONFIG_CHARS, .required = true, .offset = NODE(country), .max = 3},
+    {.name = "federation",
+     .type = CONFIG_CHARS,
+     .required = true,
+     .offset = NODE(federation),
+     .max = 33},
+    {.name = "listen", .type = CONFIG_CHARS, .required = true, .offset = NODE(listen), .max = 256},
+    {.name = "advertise", .type = CONFIG_CHARS, .offset = NODE(advertise), .max = 256},
+    {.name = "unlock", .type = CONFIG_CHARS, .offset = NODE(unlock), .max = 256},
+    {.name = "commercial",
+     .type = CONFIG_BOOL,
+     .offset = NODE(commercial),
+     .present = NODE(has_commercial)},
+    {.name = "seeds",
+     .type = CONFIG_TEXTS,
+     .offset = NODE(seeds.items),
+     .count_offset = NODE(seeds.count),
+     .min = 1,
+     .max = 255},
+    {.name = "people",
+     .type = CONFIG_LIST,
+     .offset = NODE(people),
+     .count_offset = NODE(person_count),
+     .max = CONFIG_NODE_PEOPLE_MAX,
+     .rows = person_rows,
+     .element_size = sizeof(struct config_person)},
+    {.name = "release_tick_ms",
+     .type = CONFIG_U64,
+     .offset = NODE(release_tick_ms),
+     .min = 1,
+     .max = 60000},
+    {.name = "log_level", .type = CONFIG_ENUM, .offset = NODE(log_level), .names = level_names},
+    {.name = "limits", .type = CONFIG_MAP, .rows = limit_rows},
+    CONFIG_ROWS_END,
+};
+
+void config_node_defaults(struct config_node *node)
+{
+    *node = (struct config_node){.unlock = "keyfile:keyfile",
+                                 .release_tick_ms = 50,
+                                 .log_level = CONFIG_LOG_INFO,
+                                 .limits = {.query_timeout_ms = 30000,
+                                            .requests_per_minute = 600,
+                                            .connections = 128,
+                                            .message_bytes = 4194304,
+                                            .map_bytes = UINT64_C(1) << 30}};
+}
+
+const char *config_role_name(enum config_role role)
+{
+    for (unsigned i = 0; role_names[i]; i++) {
+        if (role == 1u << i) {
+            return role_names[i];
+        }
+    }
+    return "none";
+}
+
+bool config_url_split(const char *url, char host[254], uint16_t *ret_port)
+{
+    static const char scheme[] = "tls+tcp://";
+    if (strncmp(url, scheme, sizeof scheme - 1) != 0) {
+        return false;
+    }
+    const char *start = url + sizeof scheme - 1;
+    const char *end = strrchr(start, ':');
+    if (start[0] == '[') {
+        const char *close = strchr(start, ']');
+        if (!close || close + 1 != end) {
+            return false;
+        }
+    }
+    size_t bracket = start[0] == '[';
+    size_t len = end ? (size_t)(end - start) : 0;
+    if (len <= 2 * bracket || len - 2 * bracket > 253 || strlen(end + 1) < 1 ||
+        strlen(end + 1) > 5 || strspn(end + 1, "0123456789") != strlen(end + 1)) {
+        return false;
+    }
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:%";
+    size_t clean = strspn(
+        start + bracket,
+        bracket ? allowed : "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
+    unsigned long port = strtoul(end + 1, NULL, 10);
+    if (clean != len - 2 * bracket || port < 1 || port > 65535) {
+        return false;
+    }
+    memcpy(host, start + bracket, len - 2 * bracket);
+    host[len - 2 * bracket] = '\0';
+    *ret_port = (uint16_t)port;
+    return true;
+}
+
+static bool url_valid(const char *url)
+{
+    char host[254];
+    uint16_t port;
+    return config_url_split(url, host, &port);
+}
+
+static bool word_valid(const char *text)
+{
+    return text[0] &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_@+") ==
+               strlen(text);
+}
+
+static enum err check_people(const struct config_node *node, struct err_info *reterr)
+{
+    for (size_t i = 0; i < node->person_count; i++) {
+        const struct config_person *person = &node->people[i];
+        if (person->has_uid == (person->user != NULL)) {
+            return proto_err_set(reterr, E_INVALID, "people[%zu]: give one of uid and user", i);
+        }
+        if ((person->user && !word_valid(person->user)) || !person->id || !word_valid(person->id)) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "people[%zu].id: letters, digits and . - _ @ + only", i);
+        }
+        if (!person->roles || person->roles >= 16) {
+            return proto_err_set(reterr, E_INVALID, "people[%zu].roles: at least one", i);
+        }
+        for (size_t j = 0; j < i; j++) {
+            const struct config_person *other = &node->people[j];
+            bool same = person->has_uid ? other->has_uid && other->uid == person->uid
+                                        : other->user && strcmp(other->user, person->user) == 0;
+            if (same) {
+                return proto_err_set(reterr, E_INVALID, "people[%zu]: this user stands there twice",
+                                     i);
+            }
+        }
+    }
+    return E_OK;
+}
+
+static enum err check_addresses(const struct config_node *node, struct err_info *reterr)
+{
+    bool none = strcmp(node->listen, "none") == 0;
+    if (!none && !url_valid(node->listen)) {
+        return proto_err_set(reterr, E_INVALID, "listen: must be tls+tcp://HOST:PORT or none");
+    }
+    if (node->advertise[0] && (none || !url_valid(node->advertise))) {
+        return proto_err_set(reterr, E_INVALID,
+                             "advertise: must be tls+tcp://HOST:PORT, and needs listen");
+    }
+    if (node->seeds.count > CONFIG_NODE_SEEDS_MAX) {
+        return proto_err_set(reterr, E_INVALID, "seeds: more than %d", CONFIG_NODE_SEEDS_MAX);
+    }
+    for (size_t i = 0; i < node->seeds.count; i++) {
+        if (!url_valid(node->seeds.items[i])) {
+            return proto_err_set(reterr, E_INVALID, "seeds[%zu]: must be tls+tcp://HOST:PORT", i);
+        }
+    }
+    return E_OK;
+}
+
+static bool unlock_valid(const char *unlock)
+{
+    for (const char *c = unlock; *c; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
+            return false;
+        }
+    }
+    return strcmp(unlock, "passphrase") == 0 ||
+           (strncmp(unlock, "keyfile:", 8) == 0 && unlock[8]) ||
+           (strncmp(unlock, "credential:", 11) == 0 && unlock[11]);
+}
+
+enum err config_node_check(const struct config_node *node, struct err_info *reterr)
+{
+    if (!proto_name_valid(span_str(node->node))) {
+        return proto_err_set(reterr, E_INVALID, "node: must match [a-z0-9][a-z0-9-]{0,31}");
+    }
+    if (!word_valid(node->org)) {
+        return proto_err_set(reterr, E_INVALID, "org: letters, digits and . - _ @ + only");
+    }
+    bool known = false;
+    for (size_t i = 0; org_types[i]; i++) {
+        known |= strcmp(node->org_type, org_types[i]) == 0;
+    }
+    if (!known) {
+        return proto_err_set(reterr, E_INVALID,
+                             "org_type: must be one of nonprofit, forprofit, government");
+    }
+    if (strlen(node->country) != 2 || strspn(node->country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 2) {
+        return proto_err_set(reterr, E_INVALID, "country: must be two capital letters, as DE");
+    }
+    if (!proto_name_valid(span_str(node->federation))) {
+        return proto_err_set(reterr, E_INVALID, "federation: must match [a-z0-9][a-z0-9-]{0,31}");
+    }
+    if (!unlock_valid(node->unlock)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "unlock: must be keyfile:PATH, passphrase or credential:NAME");
+    }
+    enum err err = check_addresses(node, reterr);
+    return err ? err : check_people(node, reterr);
+}
+
+/* ---- reading ------------------------------------------------------------------------------- */
+
+static enum err check_node(void *object, struct err_info *reterr)
+{
+    return config_node_check(object, reterr);
+}
+
+enum err config_yaml_node_bytes(struct span bytes, const char *name, struct config_node *ret,
+                                struct err_info *reterr)
+{
+    config_node_defaults(ret);
+    return config_bind(bytes, name, node_rows, ret, &ret->arena, check_node, reterr);
+}
+
+enum err config_yaml_node(const char *path, struct config_node *ret, struct err_info *reterr)
+{
+    struct buf bytes = {0};
+    enum err err = config_read_file(path, &bytes, reterr);
+    err = err ? err : config_yaml_node_bytes(buf_span(&bytes), path, ret, reterr);
+    buf_fini(&bytes);
+    return err;
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+/* Single quotes keep every character as it is; only the quote itself is doubled. Control characters
+ * were refused by the check. */
+static enum err put_text(struct buf *to, const char *key, const char *text)
+{
+    enum err err = buf_printf(to, "%s'", key);
+    for (; *text && !err; text++) {
+        err = buf_put(to, span_of(text, 1));
+        err = !err && *text == '\'' ? buf_put(to, span_of("'", 1)) : err;
+    }
+    return err ? err : buf_put(to, span_str("'"));
+}
+
+static enum err put_line(struct buf *to, const char *key, const char *text)
+{
+    enum err err = put_text(to, key, text);
+    return err ? err : buf_put(to, span_str("\n"));
+}
+
+static enum err put_person(struct buf *to, const struct config_person *person)
+{
+    enum err err = person->has_uid
+                       ? buf_printf(to, "  - {uid: %llu", (unsigned long long)person->uid)
+                       : put_text(to, "  - {user: ", person->user);
+    err = err ? err : put_text(to, ", id: ", person->id);
+    const char *before = ", roles: [";
+    for (unsigned i = 0; role_names[i] && !err; i++) {
+        if (person->roles & 1u << i) {
+            err = buf_printf(to, "%s%s", before, role_names[i]);
+            before = ", ";
+        }
+    }
+    return err ? err : buf_put(to, span_str("]}\n"));
+}
+
+static enum err put_limits(struct buf *to, const struct config_limits *limits)
+{
+    return buf_printf(
+        to,
+        "limits:\n  scan_threads: %llu\n  query_timeout_ms: %llu\n  requests_per_minute: %llu\n  "
+        "connections: %llu\n"
+        "  message_bytes: %llu\n  map_bytes: %llu\n",
+        (unsigned long long)limits->scan_threads, (unsigned long long)limits->query_timeout_ms,
+        (unsigned long long)limits->requests_per_minute, (unsigned long long)limits->connections,
+        (unsigned long long)limits->message_bytes, (unsigned long long)limits->map_bytes);
+}
+
+enum err config_node_format(const struct config_node *node, struct buf *ret)
+{
+    enum err err = put_line(ret, "node: ", node->node);
+    err = err ? err : put_line(ret, "org: ", node->org);
+    err = err ? err : put_line(ret, "org_type: ", node->org_type);
+    err = err ? err : put_line(ret, "country: ", node->country);
+    err = err ? err : put_line(ret, "federation: ", node->federation);
+    err = err ? err : put_line(ret, "listen: ", node->listen);
+    if (node->advertise[0]) {
+        err = err ? err : put_line(ret, "advertise: ", node->advertise);
+    }
+    err = err ? err : put_line(ret, "unlock: ", node->unlock);
+    if (node->has_commercial) {
+        err = err ? err : buf_printf(ret, "commercial: %s\n", node->commercial ? "true" : "false");
+    }
+    err = err ? err : buf_put(ret, span_str(node->seeds.count ? "seeds:\n" : "seeds: []\n"));
+    for (size_t i = 0; i < node->seeds.count && !err; i++) {
+        err = put_line(ret, "  - ", node->seeds.items[i]);
+    }
+    err = err ? err : buf_put(ret, span_str(node->person_count ? "people:\n" : "people: []\n"));
+    for (size_t i = 0; i < node->person_count && !err; i++) {
+        err = put_person(ret, &node->people[i]);
+    }
+    err = err ? err
+              : buf_printf(ret, "release_tick_ms: %llu\nlog_level: %s\n",
+                           (unsigned long long)node->release_tick_ms, level_names[node->log_level]);
+    return err ? err : put_limits(ret, &node->limits);
+}
+
+static enum err io_error(const char *path, struct err_info *reterr)
+{
+    return proto_err_set(reterr, errno == ENOSPC || errno == EDQUOT ? E_DISK_FULL : E_IO,
+                         "%.200s: %s", path, strerror(errno));
+}
+
+/* The directory's entry must be on disk as well before the new file counts. */
+static enum err sync_directory(const char *path, struct err_info *reterr)
+{
+    char directory[512];
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) + (slash == path) : 1;
+    snprintf(directory, sizeof directory, "%.*s", (int)len, slash ? path : ".");
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return io_error(directory, reterr);
+    }
+    enum err err = fsync(fd) ? io_error(directory, reterr) : E_OK;
+    close(fd);
+    return err;
+}
+
+static enum err write_new(const char *path, struct span text, struct err_info *reterr)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        return io_error(path, reterr);
+    }
+    enum err err = fchmod(fd, 0600) ? io_error(path, reterr) : E_OK;
+    size_t done = 0;
+    while (!err && done < text.len) {
+        ssize_t n = write(fd, text.ptr + done, text.len - done);
+        if (n < 0 && errno != EINTR) {
+            err = io_error(path, reterr);
+        }
+        done += n > 0 ? (size_t)n : 0;
+    }
+    err = !err && fsync(fd) ? io_error(path, reterr) : err;
+    if (close(fd) && !err) {
+        err = io_error(path, reterr);
+    }
+    return err;
+}
+
+enum err config_node_write(const char *path, const struct config_node *node,
+                           struct err_info *reterr)
+{
+    char fresh[500];
+    int n = snprintf(fresh, sizeof fresh, "%s.new", path);
+    if (n < 0 || (size_t)n >= sizeof fresh) {
+        return proto_err_set(reterr, E_INVALID, "the path is too long");
+    }
+    struct buf text = {.max = CONFIG_YAML_BYTES_MAX};
+    enum err err = config_node_check(node, reterr);
+    err = err ? err : config_node_format(node, &text);
+    err = err ? err : write_new(fresh, buf_span(&text), reterr);
+    if (!err && rename(fresh, path)) {
+        err = io_error(path, reterr);
+    }
+    if (err) {
+        (void)unlink(fresh);
+    }
+    buf_fini(&text);
+    return err ? err : sync_directory(path, reterr);
+}
+
+void config_node_fini(struct config_node *node)
+{
+    arena_fini(&node->arena);
+    memset(node, 0, sizeof *node);
+}
