@@ -1,2 +1,14 @@
 noinst_LIBRARIES += %D%/libcontrol.a
-%C%_libcontrol_a_SOURCES =
+%C%_libcontrol_a_SOURCES = \
+	%D%/call.c %D%/call.h \
+	%D%/dispatch.c %D%/dispatch.h \
+	%D%/node.h \
+	%D%/ops_audit.c \
+	%D%/ops_catalog.c \
+	%D%/ops_dataset.c \
+	%D%/ops_federation.c \
+	%D%/ops_query.c \
+	%D%/ops_status.c \
+	%D%/ops_train.c \
+	%D%/server.c %D%/server.h \
+	%D%/views.h

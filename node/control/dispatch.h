@@ -34,7 +34,6 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(BUDGET, control_budget)                                                                      \
     X(TRAIN_START, control_train_start)                                                            \
     X(TRAIN_WATCH, control_train_watch)                                                            \
-    X(TRAIN_RUN, control_train_run)                                                                \
     X(TRAIN_LIST, control_train_list)                                                              \
     X(TRAIN_SHOW, control_train_show)                                                              \
     X(TRAIN_STOP, control_train_stop)                                                              \

@@ -1,5 +1,9 @@
 sbin_PROGRAMS += concordatd
-concordatd_SOURCES = %D%/main.c
+concordatd_SOURCES = \
+	%D%/confirm.c \
+	%D%/log.c %D%/log.h \
+	%D%/main.c \
+	%D%/start.c %D%/start.h
 concordatd_LDADD = node/control/libcontrol.a node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a \
 	node/model/libmodel.a node/privacy/libprivacy.a node/config/libconfig.a \
 	$(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) $(JANSSON_LIBS) $(YAML_LIBS) -lm

@@ -1,0 +1,410 @@
+/* dataset import, list, show, update, remove. */
+#include "config.h"
+#include "node/control/dispatch.h"
+#include "node/control/views.h"
+
+#include "node/config/yaml.h"
+#include "node/query/admission.h"
+#include "node/query/site.h"
+#include "proto/privacy.h"
+#include "store/import.h"
+#include "store/records.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+static enum err read_file(struct control_call *call, const char *path, size_t max, struct buf *to, struct err_info *reterr)
+{
+    int fd = control_open(call, path, reterr);
+    if (fd < 0) {
+        return reterr->code;
+    }
+    to->max = max;
+    enum err err = E_OK;
+    for (;;) {
+        err = buf_reserve(to, 4096);
+        ssize_t got = err ? -1 : read(fd, to->ptr + to->len, to->cap - to->len);
+        if (got <= 0) {
+            err = err ? proto_err_set(reterr, err, "%s: too long", path) : (got < 0 ? proto_err_set(reterr, E_IO, "%s: cannot be read", path) : E_OK);
+            break;
+        }
+        to->len += (size_t)got;
+    }
+    close(fd);
+    return err;
+}
+
+struct import {
+    struct control_call *call;
+    struct buf yaml;
+    struct proto_manifest manifest;
+    struct arena arena;
+    struct proto_schema published;
+    uint8_t schema_hash[32];
+    struct store_import_report *report;
+};
+
+static enum err load_manifest(struct import *import, const char *path, struct err_info *reterr)
+{
+    enum err err = read_file(import->call, path, CONFIG_YAML_BYTES_MAX, &import->yaml, reterr);
+    if (!err) {
+        err = config_yaml_manifest_bytes(buf_span(&import->yaml), path, &import->manifest, reterr);
+    }
+    if (!err) {
+        err = proto_schema_publish(&import->manifest.schema, &import->arena, &import->published);
+    }
+    if (!err) {
+        proto_schema_hash(&import->published, &crypto_proto_hash, import->schema_hash);
+    }
+    return err;
+}
+
+static void free_import(struct import *import)
+{
+    buf_fini(&import->yaml);
+    proto_manifest_fini(&import->manifest);
+    arena_fini(&import->arena);
+}
+
+static void show_progress(void *user, uint64_t done, uint64_t total, uint64_t rows)
+{
+    char text[64];
+    snprintf(text, sizeof text, "importing, %llu rows, bytes", (unsigned long long)rows);
+    control_progress(user, text, done, total);
+}
+
+/* The account that questions about the dataset are charged to; the order stays once training was charged. */
+static enum err open_account(struct import *import, const struct proto_licence *licence, struct err_info *reterr)
+{
+    uint64_t epsilon_u;
+    uint64_t delta_e12;
+    struct store *store = &import->call->node->store;
+    if (!proto_policy_budget(licence, &epsilon_u, &delta_e12)) {
+        return E_OK;
+    }
+    double epsilon = (double)epsilon_u / 1e6;
+    double delta = (double)delta_e12 / 1e12;
+    struct store_account account;
+    enum err err = store_ledger_get(store, import->manifest.dataset, &account, NULL);
+    double order = proto_privacy_order(epsilon, delta);
+    uint64_t cap = proto_privacy_rho_floor_nano(epsilon, delta);
+    if (err == E_OK && account.train_nano > 0 && account.order != order) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "training was charged to this dataset's budget: epsilon_total and delta cannot change");
+    }
+    return store_ledger_account(store, import->manifest.dataset, cap, delta_e12, order, query_now(), reterr);
+}
+
+static enum err publish_dataset(struct import *import, struct err_info *reterr)
+{
+    struct proto_dataset body;
+    struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
+    uint8_t id[16];
+    enum err err = proto_manifest_dataset_body(&import->manifest, &import->published, import->schema_hash, &import->arena, &body, reterr);
+    if (!err) {
+        err = proto_dataset_encode(&body, &bytes, reterr);
+    }
+    if (!err) {
+        err = peer_publish(import->call->node->peer, PROTO_RECORD_DATASET, import->manifest.dataset, buf_span(&bytes), 0,
+                           import->manifest.has_licence ? import->manifest.licence.expires : query_now() + 365 * 86400, id, reterr);
+    }
+    buf_fini(&bytes);
+    return err;
+}
+
+static enum err publish_licence(struct import *import, uint8_t ret_id[16], struct err_info *reterr)
+{
+    struct proto_licence licence;
+    struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
+    enum err err = proto_manifest_licence_body(&import->manifest, import->schema_hash, query_now(), &import->arena, &licence, reterr);
+    if (!err) {
+        err = open_account(import, &licence, reterr);
+    }
+    if (!err) {
+        err = proto_licence_encode(&licence, &bytes, reterr);
+    }
+    if (!err) {
+        err = peer_publish(import->call->node->peer, PROTO_RECORD_LICENCE, import->manifest.dataset, buf_span(&bytes), 0,
+                           (int64_t)licence.expires, ret_id, reterr);
+    }
+    buf_fini(&bytes);
+    return err;
+}
+
+/* Everything that could refuse the publication is tried before a row is read. */
+static enum err rehearse(struct import *import, struct err_info *reterr)
+{
+    struct proto_licence licence;
+    struct proto_dataset dataset;
+    struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
+    enum err err = proto_manifest_dataset_body(&import->manifest, &import->published, import->schema_hash, &import->arena, &dataset, reterr);
+    if (!err) {
+        err = proto_dataset_encode(&dataset, &bytes, reterr);
+    }
+    bytes.len = 0;
+    if (!err && import->manifest.has_licence) {
+        err = proto_manifest_licence_body(&import->manifest, import->schema_hash, query_now(), &import->arena, &licence, reterr);
+        if (!err) {
+            err = proto_licence_valid(&licence, reterr);
+        }
+        if (!err) {
+            err = proto_licence_encode(&licence, &bytes, reterr);
+        }
+    }
+    buf_fini(&bytes);
+    return err;
+}
+
+static json_t *report_view(const struct import *import)
+{
+    json_t *rejects = json_array();
+    json_t *operations = json_object();
+    for (size_t i = 0; i < import->report->reject_count; i++) {
+        json_array_append_new(rejects, json_pack("{s:I, s:s, s:s}", "line", (json_int_t)import->report->rejects[i].line, "column",
+                                                 import->report->rejects[i].column, "reason", import->report->rejects[i].reason));
+    }
+    for (size_t i = 0; i < import->manifest.schema.count; i++) {
+        const struct proto_column *column = &import->manifest.schema.columns[i];
+        if (column->deidentify != PROTO_DEID_NONE) {
+            json_object_set_new(operations, column->name, json_string(proto_deidentify_name(column->deidentify)));
+        }
+    }
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o}", "dataset", import->manifest.dataset, "version", import->manifest.version,
+                     "rows", (json_int_t)import->report->rows, "rejected", (json_int_t)import->report->rejected, "rejects", rejects,
+                     "bytes_raw", (json_int_t)import->report->bytes_raw, "bytes_stored", (json_int_t)import->report->bytes_stored,
+                     "deidentified", operations);
+}
+
+static enum err import_run(struct import *import, json_t **ret, struct err_info *reterr)
+{
+    struct control_call *call = import->call;
+    const char *data = control_text(call, "--data");
+    int fd = control_open(call, data, reterr); /* may this person read it? */
+    if (fd < 0) {
+        return reterr->code == E_IO ? E_INVALID : reterr->code;
+    }
+    close(fd);
+    struct store_import_options options = {
+        .data_path = data,
+        .format = control_text(call, "--format"),
+        .dry_run = control_flag(call, "--dry-run"),
+        .max_rejects = (uint64_t)control_number(call, "--max-rejects", 0),
+        .now = query_now(),
+        .manifest_yaml = buf_span(&import->yaml),
+        .cancelled = control_cancelled,
+        .progress = show_progress,
+        .user = call,
+    };
+    enum err err = store_import_run(&call->node->store, &import->manifest, &options, import->report, reterr);
+    uint8_t id[16];
+    if (!err && !options.dry_run) {
+        err = control_audit(call, "dataset.import", reterr, "dataset", import->manifest.dataset, "version", import->manifest.version, (const char *)NULL);
+    }
+    if (!err && !options.dry_run) {
+        err = publish_dataset(import, reterr);
+    }
+    if (!err && !options.dry_run && import->manifest.has_licence) {
+        err = publish_licence(import, id, reterr);
+    }
+    if (!err) {
+        *ret = report_view(import);
+    }
+    return err;
+}
+
+enum err control_dataset_import(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    struct import import = {.call = call};
+    import.report = arena_alloc(&call->arena, 1, sizeof *import.report);
+    enum err err = import.report ? load_manifest(&import, control_text(call, "MANIFEST"), reterr) : E_NO_MEMORY;
+    if (!err) {
+        err = rehearse(&import, reterr);
+    }
+    if (!err) {
+        err = import_run(&import, ret, reterr);
+    }
+    free_import(&import);
+    return err;
+}
+
+enum err control_dataset_update(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    struct import import = {.call = call};
+    struct store_dataset row;
+    uint8_t id[16] = {0};
+    enum err err = load_manifest(&import, control_text(call, "MANIFEST"), reterr);
+    if (!err) {
+        err = store_catalogue_get(&call->node->store, import.manifest.dataset, &import.arena, &row, reterr);
+    }
+    if (!err && memcmp(row.schema_hash, import.schema_hash, 32) != 0) {
+        err = proto_err_set(reterr, E_SCHEMA, "the columns of %s changed: import the data again", import.manifest.dataset);
+    }
+    if (!err) {
+        err = rehearse(&import, reterr);
+    }
+    if (!err) {
+        err = control_audit(call, "dataset.update", reterr, "dataset", import.manifest.dataset, "version", import.manifest.version, (const char *)NULL);
+    }
+    if (!err && import.manifest.has_licence) {
+        err = publish_licence(&import, id, reterr);
+    }
+    if (!err) {
+        *ret = json_pack("{s:s, s:s, s:o}", "dataset", import.manifest.dataset, "version", import.manifest.version, "licence",
+                         control_json_hex(id, 16));
+    }
+    free_import(&import);
+    return err;
+}
+
+struct listing {
+    struct control_call *call;
+    json_t *array;
+};
+
+static enum err list_one(void *user, const struct store_dataset *row)
+{
+    struct listing *listing = user;
+    struct query_admission *admission = proto_alloc(1, sizeof *admission);
+    if (!admission) {
+        return E_NO_MEMORY;
+    }
+    enum err err = query_admission_load(&listing->call->node->query, row->name, admission, NULL);
+    struct proto_record record;
+    struct proto_licence licence;
+    bool readable;
+    const char *state = control_licence_state(listing->call, listing->call->node->query.node_id, row->name, query_now(), &record, &licence, &readable);
+    json_array_append_new(listing->array,
+                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:s}", "dataset", row->name, "version", row->version, "columns",
+                                    (json_int_t)(err ? 0 : admission->schema.count), "bytes_raw", (json_int_t)row->bytes_raw, "bytes_stored",
+                                    (json_int_t)row->bytes_stored, "imported", control_json_time(row->imported_at), "licence", state));
+    query_admission_fini(admission);
+    proto_free(admission);
+    return E_OK;
+}
+
+enum err control_dataset_list(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    struct listing listing = {call, json_array()};
+    enum err err = store_catalogue_each(&call->node->store, list_one, &listing, reterr);
+    if (err) {
+        json_decref(listing.array);
+        return err;
+    }
+    *ret = listing.array;
+    return E_OK;
+}
+
+static json_t *column_view(const struct proto_column *column)
+{
+    json_t *values = json_null();
+    if (column->value_count && !column->values_private) {
+        values = json_array();
+        for (size_t i = 0; i < column->value_count; i++) {
+            json_array_append_new(values, json_string(column->values[i]));
+        }
+    }
+    return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", column->name, "type", proto_column_type_name(column->type), "min",
+                     column->has_bounds ? json_real(column->min) : json_null(), "max", column->has_bounds ? json_real(column->max) : json_null(),
+                     "values", values);
+}
+
+static void show_budget(struct control_call *call, const char *name, json_t *view)
+{
+    json_t *budget = NULL;
+    if (control_budget_view(call, name, &budget, NULL) == E_OK) {
+        json_object_set(view, "budget", json_array_get(budget, 0));
+    }
+    json_decref(budget);
+}
+
+enum err control_dataset_show(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    const char *name = control_text(call, "NAME");
+    struct query_publisher *publishers;
+    size_t count;
+    struct store_dataset row;
+    enum err err = query_publishers(&call->node->query, name, &call->arena, &publishers, &count, reterr);
+    if (err) {
+        return err;
+    }
+    const struct query_publisher *shown = &publishers[query_publishers_schema(&call->node->query, publishers, count)];
+    json_t *columns = json_array();
+    json_t *nodes = json_array();
+    for (size_t i = 0; i < shown->schema.count; i++) {
+        json_array_append_new(columns, column_view(&shown->schema.columns[i]));
+    }
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(nodes, json_string(publishers[i].member.name));
+    }
+    *ret = json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "dataset", name, "version", control_json_span(shown->dataset.version),
+                     "title", control_json_span(shown->dataset.title), "unit", shown->schema.unit[0] ? shown->schema.unit : "row",
+                     "max_rows_per_unit", (json_int_t)shown->schema.max_rows_per_unit, "size", (json_int_t)shown->dataset.size, "schema_hash",
+                     control_json_hex(shown->schema_hash, 32), "columns", columns, "nodes", nodes, "licence",
+                     shown->has_licence ? control_licence_view(&shown->licence) : json_null());
+    bool is_operator = call->roles & PROTO_ROLE_OPERATOR;
+    if (is_operator && store_catalogue_get(&call->node->store, name, &call->arena, &row, NULL) == E_OK) {
+        json_object_set_new(*ret, "rows", json_integer((json_int_t)row.rows)); /* for this site's operator alone */
+        show_budget(call, name, *ret);
+    }
+    return E_OK;
+}
+
+static enum err withdraw(struct control_call *call, const char *name, uint64_t kind, uint8_t ret_id[16], struct err_info *reterr)
+{
+    /* A final record keeps no body but must have one that decodes: the last version's own. */
+    uint8_t key[16];
+    struct span bytes;
+    struct proto_record record;
+    proto_record_key(&crypto_proto_hash, name, key);
+    enum err err = store_records_get(&call->node->store, call->node->query.node_id, key, kind, &call->arena, &bytes, NULL);
+    if (!err) {
+        err = proto_record_decode(bytes, &crypto_proto_hash, &record, reterr);
+    }
+    if (!err && record.envelope.flags & PROTO_RECORD_FINAL) {
+        memcpy(ret_id, record.id, 16);
+        return E_OK;
+    }
+    return err ? err : peer_publish(call->node->peer, kind, name, record.envelope.body, PROTO_RECORD_FINAL, (int64_t)record.envelope.expires, ret_id, reterr);
+}
+
+enum err control_dataset_remove(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    const char *name = control_text(call, "NAME");
+    struct store_dataset row;
+    uint8_t id[16];
+    enum err err = store_catalogue_get(&call->node->store, name, &call->arena, &row, reterr);
+    if (!err) {
+        err = control_audit(call, "dataset.remove", reterr, "dataset", name, (const char *)NULL);
+    }
+    if (!err) {
+        err = withdraw(call, name, PROTO_RECORD_LICENCE, id, reterr);
+        err = err == E_NOT_FOUND ? E_OK : err;
+    }
+    if (!err) {
+        err = withdraw(call, name, PROTO_RECORD_DATASET, id, reterr);
+        err = err == E_NOT_FOUND ? E_OK : err;
+    }
+    if (!err) {
+        err = store_import_remove(&call->node->store, name, reterr);
+    }
+    if (!err) {
+        *ret = json_pack("{s:s, s:b}", "dataset", name, "removed", 1);
+    }
+    return err;
+}
+
+enum err control_licence_withdraw(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    const char *name = control_text(call, "NAME");
+    uint8_t id[16];
+    enum err err = control_audit(call, "licence.withdraw", reterr, "dataset", name, "reason", control_text(call, "--reason"), (const char *)NULL);
+    if (!err) {
+        err = withdraw(call, name, PROTO_RECORD_LICENCE, id, reterr);
+        if (err == E_NOT_FOUND) {
+            err = proto_err_set(reterr, err, "this node publishes no licence for %s", name);
+        }
+    }
+    if (!err) {
+        *ret = json_pack("{s:s, s:o, s:s}", "dataset", name, "record", control_json_hex(id, 16), "state", "withdrawn");
+    }
+    return err;
+}

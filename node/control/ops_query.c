@@ -1,0 +1,351 @@
+/* query, queries, queries show, budget. */
+#include "config.h"
+#include "node/control/dispatch.h"
+#include "node/control/views.h"
+
+#include "node/query/site.h"
+#include "proto/privacy.h"
+#include "store/job.h"
+#include "store/ledger.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char *const statuses[] = {"answered", "refused", "unreachable", "unavailable"};
+
+static json_t *clause_list(const struct query_site *site)
+{
+    static const char *const results[] = {"pass", "fail", "needed"};
+    json_t *array = json_array();
+    for (size_t i = 0; i < site->clause_count; i++) {
+        json_array_append_new(array, json_pack("{s:o, s:o, s:s, s:o}", "clause", control_json_span(site->clauses[i].clause), "expected",
+                                               control_json_span(site->clauses[i].expected), "result", results[site->clauses[i].result % 3], "reason",
+                                               control_json_span(site->clauses[i].reason)));
+    }
+    return array;
+}
+
+static json_t *sites_view(const struct query_result *result, bool explain)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < result->site_count; i++) {
+        const struct query_site *site = &result->site[i];
+        json_t *view = json_pack("{s:s, s:s}", "node", site->node, "status", statuses[site->status]);
+        if (site->reason[0]) {
+            json_object_set_new(view, "reason", json_string(site->reason));
+            json_object_set_new(view, "detail", json_string(site->detail));
+        }
+        if (site->version[0]) {
+            json_object_set_new(view, "version", json_string(site->version));
+        }
+        if (site->withheld) {
+            json_object_set_new(view, "withheld", json_integer((json_int_t)site->withheld));
+        }
+        if (site->replayed) {
+            json_object_set_new(view, "replayed", json_true());
+        }
+        if (explain) {
+            json_object_set_new(view, "verdict", json_string(site->status == QUERY_SITE_ANSWERED ? "permit" : "deny"));
+            json_object_set_new(view, "clauses", clause_list(site));
+        }
+        json_array_append_new(array, view);
+    }
+    return array;
+}
+
+json_t *control_account_view(const char *node, const char *dataset, double epsilon_total, double delta, uint64_t cap_nano, uint64_t spent_nano)
+{
+    uint64_t left = cap_nano > spent_nano ? cap_nano - spent_nano : 0;
+    double epsilon_left = left ? proto_privacy_epsilon((double)left / 1e9, delta) : 0;
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:o, s:o}", "node", node, "dataset", dataset, "epsilon_total", epsilon_total, "epsilon_left",
+                     round(epsilon_left * 1e6) / 1e6, "delta", delta, "rho_total", control_json_nano(cap_nano), "rho_left", control_json_nano(left));
+}
+
+static json_t *budgets_view(const struct query_result *result)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < result->site_count; i++) {
+        const struct query_site *site = &result->site[i];
+        if (site->cap_nano) {
+            json_array_append_new(array, control_account_view(site->node, result->query.dataset, site->epsilon_total, site->budget_delta,
+                                                              site->cap_nano, site->spent_nano));
+        }
+    }
+    return array;
+}
+
+static json_t *number_view(const struct query_estimate *estimate, double value)
+{
+    if (!estimate->known || !isfinite(value)) {
+        return json_null();
+    }
+    return estimate->whole && value == round(value) && fabs(value) < 1e15 ? json_integer((json_int_t)value) : json_real(value);
+}
+
+static void rows_view(const struct query_result *result, json_t *rows, json_t *margins)
+{
+    for (size_t cell = 0; cell < result->query.cells; cell++) {
+        json_t *row = json_array();
+        json_t *margin = json_array();
+        for (size_t item = 0; item < result->query.item_count; item++) {
+            const struct proto_query_item *asked = &result->query.items[item];
+            const struct query_estimate *estimate = query_result_cell(result, cell, item);
+            if (asked->kind == PROTO_AGG_GROUP) {
+                json_array_append_new(row, json_string(proto_query_cell_value(&result->query, cell, (size_t)asked->group)));
+                json_array_append_new(margin, json_null());
+            } else {
+                json_array_append_new(row, number_view(estimate, estimate->value));
+                json_array_append_new(margin, estimate->known && isfinite(estimate->margin) ? json_real(estimate->margin) : json_null());
+            }
+        }
+        json_array_append_new(rows, row);
+        json_array_append_new(margins, margin);
+    }
+}
+
+static json_t *columns_view(const struct query_result *result)
+{
+    json_t *columns = json_array();
+    for (size_t item = 0; item < result->query.item_count; item++) {
+        json_array_append_new(columns, json_string(result->query.items[item].label));
+    }
+    return columns;
+}
+
+/* Expected margins for the declared size and a tenth of it; never from the data. */
+static json_t *expected_view(const struct query_result *result)
+{
+    json_t *array = json_array();
+    uint64_t size = 0;
+    size_t sites = 0;
+    for (size_t i = 0; i < result->site_count; i++) {
+        if (result->site[i].status == QUERY_SITE_ANSWERED) {
+            size += result->site[i].size;
+            sites++;
+        }
+    }
+    double cells = (double)result->query.cells;
+    for (size_t item = 0; result->planned && item < result->query.item_count; item++) {
+        if (result->query.items[item].kind == PROTO_AGG_GROUP) {
+            continue;
+        }
+        double at_size = query_layout_expected_margin(&result->query, &result->layout, item, (double)size / cells, sites);
+        double at_tenth = query_layout_expected_margin(&result->query, &result->layout, item, (double)size / cells / 10, sites);
+        json_array_append_new(array, json_pack("{s:s, s:o, s:o}", "column", result->query.items[item].label, "margin95",
+                                               isfinite(at_size) ? json_real(at_size) : json_null(), "margin95_tenth",
+                                               isfinite(at_tenth) ? json_real(at_tenth) : json_null()));
+    }
+    return array;
+}
+
+static json_t *result_view(const struct query_result *result, const struct query_ask *ask)
+{
+    uint64_t nano = 0;
+    for (size_t i = 0; i < result->site_count; i++) {
+        nano = result->site[i].cost_nano > nano ? result->site[i].cost_nano : nano;
+    }
+    json_t *rows = json_array();
+    json_t *margins = json_array();
+    if (!ask->explain) {
+        rows_view(result, rows, margins);
+    }
+    json_t *view = json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "query_id", control_json_hex(result->id, 16), "dataset",
+                             result->query.dataset, "mode", "per-node", "columns", columns_view(result), "rows", rows, "margin95", margins, "sites",
+                             sites_view(result, ask->explain), "cost",
+                             json_pack("{s:f, s:f, s:o}", "epsilon", result->replayed ? 0.0 : result->epsilon, "delta", result->replayed ? 0.0 : result->delta,
+                                       "rho", control_json_nano(result->replayed ? 0 : nano)),
+                             "budget", budgets_view(result), "replayed", result->replayed);
+    json_object_set_new(view, "privacy", json_pack("{s:s, s:s, s:s, s:s}", "unit", result->schema.unit[0] ? result->schema.unit : "row", "relation",
+                                                   "add-remove-one", "scope", "per node", "mechanism", "discrete-gaussian"));
+    if (ask->explain) {
+        json_object_set_new(view, "explain", json_true());
+        json_object_set_new(view, "expected", expected_view(result));
+    }
+    return view;
+}
+
+/* What this node asked, kept for `queries`: sealed like all state. The id of a query is its key among the jobs. */
+static enum err keep_question(struct control_call *call, const struct query_ask *ask, const struct query_result *result, json_t *view,
+                              const char *state, struct err_info *reterr)
+{
+    json_t *kept = json_pack("{s:s, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:f}", "type", "query", "query_id", control_json_hex(result->id, 16), "time",
+                             (json_int_t)query_now(), "person", call->person, "project", ask->project, "dataset", result->query.dataset, "sql", ask->sql,
+                             "state", state, "epsilon", result->epsilon);
+    json_object_set(kept, "answer", view ? view : json_null());
+    char *text = json_dumps(kept, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    json_decref(kept);
+    enum err err = text ? store_job_put(&call->node->store, result->id, span_str(text), reterr) : E_NO_MEMORY;
+    free(text);
+    return err;
+}
+
+static enum err fill_ask(struct control_call *call, struct query_ask *ask, struct err_info *reterr)
+{
+    const char *mode = control_text(call, "--mode");
+    const char *project = control_text(call, "--project");
+    const char **sites = arena_alloc(&call->arena, QUERY_SITES_MAX, sizeof *sites);
+    const char **diseases = arena_alloc(&call->arena, 32, sizeof *diseases);
+    if (!sites || !diseases) {
+        return E_NO_MEMORY;
+    }
+    *ask = (struct query_ask){
+        .sql = control_text(call, "SQL"),
+        .person = call->person,
+        .project = project ? project : call->person, /* an ad-hoc project is named after its person */
+        .epsilon = control_number(call, "--epsilon", 0),
+        .delta = control_number(call, "--delta", 0),
+        .diseases = diseases,
+        .disease_count = control_list(call, "--disease", diseases, 32),
+        .commercial = call->node->query.commercial,
+        .sites = sites,
+        .site_count = control_list(call, "--sites", sites, QUERY_SITES_MAX),
+        .min_sites = (size_t)control_number(call, "--min-sites", 1),
+        .secure = mode && strcmp(mode, "secure") == 0,
+        .explain = control_flag(call, "--explain"),
+        .timeout_ms = control_duration_ms(call, "--timeout", 0),
+        .cancelled = control_cancelled,
+        .user = call,
+    };
+    if (ask->secure) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "this version has no secure aggregation; ask with --mode per-node");
+    }
+    if (control_flag(call, "--epsilon") && (ask->epsilon < 1e-6 || ask->epsilon > 1e6)) {
+        return proto_err_set(reterr, E_USAGE, "--epsilon takes a number from 0.000001 to 1000000");
+    }
+    if (control_flag(call, "--delta") && (ask->delta < 1e-12 || ask->delta >= 1)) {
+        return proto_err_set(reterr, E_USAGE, "--delta takes a number from 1e-12 to below 1");
+    }
+    return control_purpose(call, "--purpose", &ask->permission, reterr);
+}
+
+enum err control_query(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    struct query_ask ask;
+    struct query_result *result = proto_alloc(1, sizeof *result);
+    enum err err = result ? fill_ask(call, &ask, reterr) : E_NO_MEMORY;
+    if (!err) {
+        err = query_ask(&call->node->query, &ask, result, reterr);
+    }
+    if (!err) {
+        *ret = result_view(result, &ask);
+    } else if (result && result->site_count) {
+        call->error_sites = sites_view(result, ask.explain);
+    }
+    if (result && result->site_count && !ask.explain) {
+        struct err_info second = {0};
+        enum err kept = keep_question(call, &ask, result, *ret, err ? "refused" : "answered", &second);
+        if (kept && !err) {
+            call->node->query.log(call->node->query.user, PEER_LOG_WARN, "query.keep", second.text);
+        }
+    }
+    if (result) {
+        query_result_fini(result);
+    }
+    proto_free(result);
+    return err;
+}
+
+struct history {
+    struct control_call *call;
+    json_t *array;
+    int64_t since;
+};
+
+static enum err add_question(void *user, const uint8_t id[16], struct span state)
+{
+    struct history *history = user;
+    (void)id;
+    json_t *kept = json_loadb((const char *)state.ptr, state.len, 0, NULL);
+    const char *type = json_string_value(json_object_get(kept, "type"));
+    int64_t time = json_integer_value(json_object_get(kept, "time"));
+    const char *person = json_string_value(json_object_get(kept, "person"));
+    bool all = history->call->roles & (PROTO_ROLE_OPERATOR | PROTO_ROLE_AUDITOR);
+    if (type && strcmp(type, "query") == 0 && time >= history->since && (all || (person && strcmp(person, history->call->person) == 0))) {
+        json_object_del(kept, "answer");
+        json_object_del(kept, "type");
+        json_object_set_new(kept, "time", control_json_time(time));
+        json_array_append(history->array, kept);
+    }
+    json_decref(kept);
+    return E_OK;
+}
+
+enum err control_queries(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    struct history history = {call, json_array(), control_since(call)};
+    enum err err = store_job_each(&call->node->store, add_question, &history, reterr);
+    *ret = history.array;
+    return err;
+}
+
+enum err control_queries_show(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    uint8_t id[16];
+    struct buf state = {.max = STORE_JOB_MAX};
+    if (!span_from_hex(control_text(call, "ID"), id, sizeof id)) {
+        return proto_err_set(reterr, E_NOT_FOUND, "a question's id has 32 hexadecimal digits; `concordat queries` lists them");
+    }
+    enum err err = store_job_get(&call->node->store, id, &state, reterr);
+    json_t *kept = err ? NULL : json_loadb((const char *)state.ptr, state.len, 0, NULL);
+    const char *person = json_string_value(json_object_get(kept, "person"));
+    bool all = call->roles & (PROTO_ROLE_OPERATOR | PROTO_ROLE_AUDITOR);
+    json_t *answer = json_object_get(kept, "answer");
+    buf_fini(&state);
+    if (err || !json_is_object(answer) || !(all || (person && strcmp(person, call->person) == 0))) {
+        json_decref(kept);
+        return err && err != E_NOT_FOUND ? err : proto_err_set(reterr, E_NOT_FOUND, "no answered question of yours has this id");
+    }
+    *ret = json_incref(answer);
+    json_decref(kept);
+    return E_OK;
+}
+
+struct accounts {
+    struct control_call *call;
+    const char *dataset;
+    json_t *array;
+    bool found;
+};
+
+static enum err add_account(void *user, const struct store_account *account)
+{
+    struct accounts *accounts = user;
+    if (account->dataset[0] == '\0' || (accounts->dataset && strcmp(accounts->dataset, account->dataset) != 0)) {
+        return E_OK;
+    }
+    double delta = (double)account->delta_e12 / 1e12;
+    double total = proto_privacy_epsilon((double)account->cap_nano / 1e9, delta);
+    uint64_t cost = proto_privacy_rho_ceil_nano(0.5, delta);
+    uint64_t left = account->cap_nano > account->spent_nano ? account->cap_nano - account->spent_nano : 0;
+    json_t *view = control_account_view(accounts->call->node->config.node, account->dataset, round(total * 1e6) / 1e6, delta, account->cap_nano,
+                                        account->spent_nano);
+    json_object_set_new(view, "questions_left", json_pack("{s:f, s:I}", "epsilon", 0.5, "count", (json_int_t)(left / cost)));
+    accounts->found = true;
+    return json_array_append_new(accounts->array, view) ? E_NO_MEMORY : E_OK;
+}
+
+enum err control_budget_view(struct control_call *call, const char *dataset, json_t **ret, struct err_info *reterr)
+{
+    struct accounts accounts = {call, dataset, json_array(), false};
+    enum err err = store_ledger_accounts(&call->node->store, add_account, &accounts, reterr);
+    if (!err && dataset && !accounts.found) {
+        err = proto_err_set(reterr, E_NOT_FOUND, "this node keeps no budget for a dataset %s", dataset);
+    }
+    if (err) {
+        json_decref(accounts.array);
+        return err;
+    }
+    *ret = accounts.array;
+    return E_OK;
+}
+
+enum err control_budget(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    json_t *array = NULL;
+    enum err err = control_budget_view(call, control_text(call, "DATASET"), &array, reterr);
+    if (!err) {
+        *ret = json_pack("{s:o}", "budget", array);
+    }
+    return err;
+}

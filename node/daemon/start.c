@@ -1,0 +1,333 @@
+#include "config.h"
+#include "node/daemon/start.h"
+
+#include "node/config/home.h"
+#include "node/config/yaml.h"
+#include "node/control/server.h"
+#include "node/daemon/log.h"
+#include "node/query/site.h"
+#include "crypto/certificate.h"
+#include "store/audit.h"
+#include "store/records.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_MAX_BYTES ((size_t)4 << 20)
+
+static enum err read_home_file(const struct node *node, const char *name, struct buf *to, struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    if (!config_home_path(node->home, name, path)) {
+        return proto_err_set(reterr, E_INVALID, "the home's path is too long");
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return proto_err_set(reterr, errno == ENOENT ? E_NOT_FOUND : E_IO, "%s: %s", path, strerror(errno));
+    }
+    to->max = FILE_MAX_BYTES;
+    enum err err;
+    ssize_t got = 0;
+    do {
+        to->len += (size_t)got;
+        err = buf_reserve(to, 4096);
+        got = err ? -1 : read(fd, to->ptr + to->len, to->cap - to->len);
+    } while (got > 0);
+    close(fd);
+    return got == 0 ? E_OK : proto_err_set(reterr, err ? err : E_IO, "%s: cannot be read", path);
+}
+
+/* "keyfile:PATH", "passphrase" (from the environment, or a file named by it), "credential:NAME" (systemd). */
+static enum err unlock(struct node *node, struct err_info *reterr)
+{
+    char keyring[HOME_PATH_MAX];
+    char path[HOME_PATH_MAX];
+    struct crypto_unlock how = {.how = CRYPTO_UNLOCK_KEYFILE, .path = path};
+    const char *text = node->config.unlock;
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    bool fits = config_home_path(node->home, HOME_KEYRING, keyring);
+    if (strncmp(text, "keyfile:", 8) == 0) {
+        fits = fits && config_home_path(node->home, text + 8, path);
+    } else if (strncmp(text, "credential:", 11) == 0) {
+        if (!directory) {
+            return proto_err_set(reterr, E_AUTH, "unlock: credential needs systemd's LoadCredential; CREDENTIALS_DIRECTORY is not set");
+        }
+        fits = fits && config_home_path(directory, text + 11, path);
+    } else if (strcmp(text, "passphrase") == 0) {
+        const char *passphrase = getenv("CONCORDAT_PASSPHRASE");
+        if (!passphrase) {
+            return proto_err_set(reterr, E_AUTH, "unlock: passphrase needs CONCORDAT_PASSPHRASE in the daemon's environment");
+        }
+        how = (struct crypto_unlock){.how = CRYPTO_UNLOCK_PASSPHRASE, .passphrase = span_str(passphrase)};
+    } else {
+        return proto_err_set(reterr, E_INVALID, "node.yaml: unlock: keyfile:PATH, passphrase or credential:NAME");
+    }
+    if (!fits) {
+        return proto_err_set(reterr, E_INVALID, "the key's path is too long");
+    }
+    enum err err = crypto_keyring_open(keyring, &how, &node->keyring, reterr);
+    unsetenv("CONCORDAT_PASSPHRASE");
+    return err;
+}
+
+static enum err load_key(struct node *node, const struct crypto_key *dek, const char *name, struct crypto_identity **ret, struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    return config_home_path(node->home, name, path) ? crypto_identity_load(path, dek, ret, reterr) : E_INVALID;
+}
+
+static enum err load_keys(struct node *node, struct err_info *reterr)
+{
+    const struct crypto_key *dek;
+    enum err err = crypto_keyring_get(node->keyring, HOME_KEYRING_NAME, &dek);
+    if (err) {
+        return proto_err_set(reterr, E_CORRUPT, "the keyring holds no identity key");
+    }
+    err = load_key(node, dek, HOME_IDENTITY_KEY, &node->identity, reterr);
+    if (!err) {
+        err = load_key(node, dek, HOME_TLS_KEY, &node->tls_key, reterr);
+    }
+    if (!err) {
+        err = load_key(node, dek, HOME_ROOT_KEY, &node->root, NULL);
+        err = err == E_NOT_FOUND ? E_OK : err;
+    }
+    return err;
+}
+
+/* Records that came with the enrolment: known ones and older ones are no news. */
+static enum err take_records(struct node *node, const char *name, bool framed, struct err_info *reterr)
+{
+    struct buf file = {0};
+    enum err err = read_home_file(node, name, &file, NULL);
+    if (err == E_NOT_FOUND && framed) {
+        return E_OK;
+    }
+    size_t at = 0;
+    while (!err && at < file.len) {
+        struct span record = buf_span(&file);
+        if (framed) {
+            if (file.len - at < 4 || get_be32(file.ptr + at) > file.len - at - 4) {
+                err = proto_err_set(reterr, E_CORRUPT, "%s/%s is cut", node->home, name);
+                break;
+            }
+            record = span_of(file.ptr + at + 4, get_be32(file.ptr + at));
+        }
+        at += record.len + (framed ? 4 : 0);
+        err = store_records_put(&node->store, record, reterr);
+        err = err == E_EXISTS ? E_OK : err;
+    }
+    buf_fini(&file);
+    return err;
+}
+
+static void adopt(struct node *node)
+{
+    struct query_context *query = &node->query;
+    snprintf(query->name, sizeof query->name, "%s", node->config.node);
+    query->commercial_known = node->config.has_commercial;
+    query->commercial = node->config.commercial;
+    query->release_tick_ms = node->config.release_tick_ms < 100 ? 100 : node->config.release_tick_ms;
+    query->timeout_ms = node->config.limits.query_timeout_ms ? node->config.limits.query_timeout_ms : 30000;
+    static const enum daemon_level levels[] = {DAEMON_ERROR, DAEMON_WARN, DAEMON_INFO, DAEMON_DEBUG};
+    daemon_log_level(levels[node->config.log_level & 3]);
+    daemon_log_node(node->config.node);
+}
+
+static enum err identify(struct node *node, struct err_info *reterr)
+{
+    struct buf certificate = {0};
+    struct buf root = {0};
+    struct crypto_certificate_info info;
+    enum err err = read_home_file(node, HOME_CERTIFICATE, &certificate, reterr);
+    if (!err) {
+        err = read_home_file(node, HOME_ROOT, &root, reterr);
+    }
+    if (!err) {
+        err = crypto_certificate_verify(buf_span(&certificate), buf_span(&root), query_now(), &info, reterr);
+        if (err) {
+            proto_err_frame(reterr, "checking %s/%s", node->home, HOME_CERTIFICATE);
+        }
+    }
+    if (!err) {
+        uint8_t point[65];
+        err = crypto_certificate_point(buf_span(&root), point);
+        crypto_identity_node_id(point, node->query.federation_id);
+        memcpy(node->query.node_id, info.node_id, 16);
+        snprintf(node->federation, sizeof node->federation, "%s", info.federation);
+    }
+    buf_fini(&certificate);
+    buf_fini(&root);
+    return err;
+}
+
+static void log_event(void *user, int level, const char *event, const char *detail)
+{
+    (void)user;
+    static const enum daemon_level levels[] = {DAEMON_DEBUG, DAEMON_INFO, DAEMON_WARN, DAEMON_ERROR};
+    daemon_log(levels[level & 3], event, "%s", detail);
+}
+
+static bool refusing(void *user)
+{
+    const struct node *node = user;
+    return node->stopping || !node->ready;
+}
+
+enum err daemon_open(struct node *node, struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    if (!config_home_path(node->home, HOME_CONFIG, path)) {
+        return proto_err_set(reterr, E_INVALID, "the home's path is too long");
+    }
+    pthread_mutex_init(&node->config_lock, NULL);
+    enum err err = config_yaml_node(path, &node->config, reterr);
+    if (err) {
+        return err;
+    }
+    adopt(node);
+    err = unlock(node, reterr);
+    if (!err) {
+        err = load_keys(node, reterr);
+    }
+    if (!err) {
+        err = identify(node, reterr);
+    }
+    if (!err) {
+        err = store_open(node->home, node->keyring, node->query.node_id, &node->store, reterr);
+    }
+    if (!err) {
+        err = store_identity(&node->store, node->identity, node->query.federation_id, NULL, reterr);
+    }
+    if (!err) {
+        err = take_records(node, HOME_CHARTER, false, reterr);
+    }
+    if (!err) {
+        err = take_records(node, HOME_RECORDS, true, reterr);
+    }
+    if (!err) {
+        err = privacy_pool_new(&node->query.noise);
+    }
+    return err;
+}
+
+static void peer_event(void *user, enum peer_log level, const char *text)
+{
+    log_event(user, (int)level, "peer", text);
+}
+
+static void enrol_event(void *user, const char *kind, const char *text)
+{
+    struct node *node = user;
+    struct err_info info = {0};
+    char body[600];
+    /* TEXT is ours: names and fingerprints, without quotes. */
+    snprintf(body, sizeof body, "{\"text\":\"%.500s\"}", text);
+    daemon_log(strcmp(kind, "enrol.alarm") == 0 ? DAEMON_ERROR : DAEMON_INFO, kind, "%s", text);
+    if (store_audit_append(&node->store, kind, span_str(body), query_now(), &info)) {
+        daemon_log(DAEMON_ERROR, "audit", "%s", info.text);
+    }
+}
+
+static enum err make_peer(struct node *node, struct buf *certificate, struct buf *root, struct err_info *reterr)
+{
+    char charter[HOME_PATH_MAX];
+    enum err err = read_home_file(node, HOME_CERTIFICATE, certificate, reterr);
+    if (!err) {
+        err = read_home_file(node, HOME_ROOT, root, reterr);
+    }
+    if (err || !config_home_path(node->home, HOME_CHARTER, charter)) {
+        return err ? err : E_INVALID;
+    }
+    struct peer_options options = {
+        .loop = node->loop,
+        .store = &node->store,
+        .identity = node->identity,
+        .tls_key = node->tls_key,
+        .certificate = buf_span(certificate),
+        .root = buf_span(root),
+        .federation = node->federation,
+        .listen = node->config.listen,
+        .charter_path = charter,
+        .limits = {.handler_threads = 8},
+        .log = peer_event,
+        .log_user = node,
+    };
+    memcpy(options.federation_id, node->query.federation_id, 16);
+    memcpy(options.node_id, node->query.node_id, 16);
+    err = peer_new(&options, &node->peer, reterr);
+    if (!err && node->root) {
+        struct peer_enrol_options enrol = {.root = node->root, .root_der = buf_span(root), .audit = enrol_event, .user = node};
+        err = peer_enrol_new(node->peer, &enrol, &node->enrol, reterr);
+    }
+    return err;
+}
+
+enum err daemon_connect(struct node *node, struct err_info *reterr)
+{
+    struct buf certificate = {0};
+    struct buf root = {0};
+    enum err err = make_peer(node, &certificate, &root, reterr);
+    buf_fini(&certificate);
+    buf_fini(&root);
+    if (err) {
+        return err;
+    }
+    struct query_context *query = &node->query;
+    query->store = &node->store;
+    query->peer = node->peer;
+    query->identity = node->identity;
+    query->refusing = refusing;
+    query->log = log_event;
+    query->user = node;
+    err = train_service_new(query, &node->train, reterr);
+    if (err) {
+        return err;
+    }
+    peer_handle(node->peer, PEER_MSG_QUERY, 0, query_site_handle, query);
+    peer_handle(node->peer, PEER_MSG_TRAIN_PLAN, 0, train_site_plan, node->train);
+    peer_handle(node->peer, PEER_MSG_TRAIN_ROUND, 0, train_site_round, node->train);
+    peer_handle(node->peer, PEER_MSG_TRAIN_STOP, 0, train_site_stop, node->train);
+    peer_handle(node->peer, PEER_MSG_BLOB_GET, 0, train_blob_get, node->train);
+    peer_handle(node->peer, PEER_MSG_HEAD, 0, daemon_head_handle, node);
+    return peer_start(node->peer, reterr);
+}
+
+enum err daemon_reload(struct node *node, struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    struct config_node fresh = {0};
+    if (!config_home_path(node->home, HOME_CONFIG, path)) {
+        return E_INVALID;
+    }
+    enum err err = config_yaml_node(path, &fresh, reterr);
+    if (!err && (strcmp(fresh.node, node->config.node) != 0 || strcmp(fresh.listen, node->config.listen) != 0)) {
+        err = proto_err_set(reterr, E_INVALID, "node and listen change only with a restart");
+    }
+    if (err) {
+        config_node_fini(&fresh);
+        return err;
+    }
+    pthread_mutex_lock(&node->config_lock);
+    struct config_node old = node->config;
+    node->config = fresh;
+    pthread_mutex_unlock(&node->config_lock);
+    adopt(node);
+    config_node_fini(&old);
+    return E_OK;
+}
+
+void daemon_close(struct node *node)
+{
+    train_service_free(node->train);
+    privacy_pool_free(node->query.noise);
+    store_close(&node->store);
+    crypto_identity_free(node->root);
+    crypto_identity_free(node->tls_key);
+    crypto_identity_free(node->identity);
+    crypto_keyring_close(node->keyring);
+    config_node_fini(&node->config);
+}

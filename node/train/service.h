@@ -1,0 +1,111 @@
+/* Training jobs of one node: those it coordinates, and its part as a site in the jobs of others.
+ *
+ *     err = train_service_new(&context, &service, reterr);     at start; jobs that were running are now `waiting`
+ *     peer_handle(peer, PEER_MSG_TRAIN_PLAN, 0, train_site_plan, service);  ... ROUND, STOP alike
+ *     err = train_start(service, &job, yaml, person, job_id, reterr);       a thread of its own drives the rounds
+ *     train_service_stop(service);                              running jobs stop at the next round; they can be resumed
+ *
+ * A job's state (plan, round, term, weights, history) is durable after each round, before the next is asked for; a killed
+ * coordinator loses no finished round. Threads: any. Limits: TRAIN_JOBS_MAX running at a time. */
+#ifndef CONCORDAT_NODE_TRAIN_SERVICE_H
+#define CONCORDAT_NODE_TRAIN_SERVICE_H
+
+#include "node/query/context.h"
+#include "proto/job.h"
+
+#define TRAIN_JOBS_MAX 16
+
+enum train_state {
+    TRAIN_RUNNING,
+    TRAIN_DONE,
+    TRAIN_FAILED,
+    TRAIN_STOPPED,
+    TRAIN_WAITING, /* interrupted: `train resume` goes on */
+};
+
+struct train_site_view {
+    char node[33];
+    char state[16]; /* "admitted", "refused", "unreachable", "absent" */
+    char reason[64];
+    char detail[256];
+    double sigma;
+    uint64_t size, steps, cost_nano, cap_nano, spent_nano, account_delta_e12;
+    double epsilon;
+};
+
+struct train_absent {
+    char node[33];
+    char reason[64];
+};
+
+struct train_round_view {
+    uint64_t round;
+    bool evaluated;
+    double eval_loss, accuracy, auc; /* noisy, released */
+    double epsilon;                  /* spent so far, of the site that spent most */
+    uint64_t bytes_up, bytes_down;
+    double seconds; /* rounded up to the round tick */
+    size_t participant_count, absent_count;
+    char (*participants)[33];
+    struct train_absent *absent;
+};
+
+/* A snapshot; everything lives in the arena. */
+struct train_view {
+    struct arena arena;
+    uint8_t id[16];
+    char name[65];
+    char dataset[65];
+    char task[32];
+    char coordinator[33];
+    char person[129];
+    enum train_state state;
+    char error[512];
+    enum err error_code;
+    uint64_t round, rounds;
+    int64_t started;
+    double epsilon, delta;
+    size_t site_count, history_count;
+    struct train_site_view *sites;
+    struct train_round_view *history;
+    char model[65]; /* "" until done */
+};
+
+struct train_service;
+MUST_CHECK enum err train_service_new(struct query_context *context, struct train_service **ret, struct err_info *reterr);
+/* Asks running jobs to stop and waits for their threads. */
+void train_service_stop(struct train_service *service);
+void train_service_free(struct train_service *service);
+
+/* JOB is checked. YAML is kept with the job. Errors: E_NOT_FOUND no such dataset; E_SCHEMA, E_QUERY a column; E_UNSUPPORTED;
+ * E_LIMIT too many jobs; E_IO. */
+MUST_CHECK enum err train_start(struct train_service *service, const struct proto_job *job, struct span yaml, const char *person,
+                                uint8_t ret_id[16], struct err_info *reterr);
+/* Asks every site what it would say; nothing is reserved. VIEW is freed by the caller with train_view_fini. */
+MUST_CHECK enum err train_explain(struct train_service *service, const struct proto_job *job, const char *person, struct train_view *ret,
+                                  struct err_info *reterr);
+/* ID may be a prefix of at least 6 hexadecimal digits. Errors: E_NOT_FOUND. */
+MUST_CHECK enum err train_find(struct train_service *service, const char *id, uint8_t ret_id[16], struct err_info *reterr);
+MUST_CHECK enum err train_show(struct train_service *service, const uint8_t id[16], struct train_view *ret, struct err_info *reterr);
+void train_view_fini(struct train_view *view);
+/* Every job of this node, newest first; stops at the first error. */
+typedef enum err train_fn(void *user, const struct train_view *view);
+MUST_CHECK enum err train_each(struct train_service *service, train_fn *each, void *user, struct err_info *reterr);
+/* Errors: E_NOT_FOUND; E_INVALID it has ended. */
+MUST_CHECK enum err train_stop(struct train_service *service, const uint8_t id[16], struct err_info *reterr);
+/* Errors: E_NOT_FOUND; E_INVALID it is running or done. */
+MUST_CHECK enum err train_resume(struct train_service *service, const uint8_t id[16], struct err_info *reterr);
+
+/* Handlers of PEER_MSG_TRAIN_PLAN, _ROUND, _STOP and of PEER_MSG_BLOB_GET (a model's weights, for members that its licence names). */
+void train_site_plan(struct peer_request *request, void *user);
+void train_site_round(struct peer_request *request, void *user);
+void train_site_stop(struct peer_request *request, void *user);
+void train_blob_get(struct peer_request *request, void *user);
+
+/* The weights document (JSON) of a MODEL record: from our own store, else fetched from ISSUER, verified and kept. */
+MUST_CHECK enum err train_model_fetch(struct train_service *service, const uint8_t issuer[16], const uint8_t weights_hash[32],
+                                      struct buf *ret, struct err_info *reterr);
+
+const char *train_state_name(enum train_state state);
+
+#endif
