@@ -28,10 +28,15 @@ MUST_CHECK enum err store_egress_add(struct store *store, const char *peer, cons
 void store_egress_count(struct store *store, const char *peer, const char *kind, uint64_t bytes);
 /* On failure the counters stay in memory. */
 MUST_CHECK enum err store_egress_flush(struct store *store, int64_t now, struct err_info *reterr);
-/* Rows from time SINCE in order, then counters (not those in memory). Texts are valid during the
+/* Counters flushed since SINCE, then rows from SINCE in order (not those in memory). Texts are valid during the
  * call. */
 typedef enum err store_egress_fn(void *user, const struct store_egress *row);
 MUST_CHECK enum err store_egress_each(struct store *store, int64_t since, store_egress_fn *each,
                                       void *user, struct err_info *reterr);
+
+/* For store_open and store_close. */
+struct store_egress_counters;
+struct store_egress_counters *store_egress_counters_new(void);
+void store_egress_counters_free(struct store_egress_counters *counters);
 
 #endif

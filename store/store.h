@@ -57,6 +57,7 @@ enum store_table {
 struct store_env;
 struct store_writer;
 struct crypto_sealer;
+struct store_egress_counters;
 
 struct store {
     const char *home; /* own copy */
@@ -66,6 +67,7 @@ struct store {
     struct crypto_key *blind_key;   /* makes table keys of names */
     struct crypto_sealer *sealer;   /* used inside write transactions only */
     struct store_writer *writer;
+    struct store_egress_counters *counters;
     unsigned tables[STORE_TABLE_COUNT];
     uint8_t node_id[16];
     uint8_t federation_id[16];              /* by store_identity */

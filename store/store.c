@@ -1,0 +1,307 @@
+#include "config.h"
+#include "store/store.h"
+
+#include "crypto/chunk.h"
+#include "crypto/kdf.h"
+#include "store/audit_chain.h"
+#include "store/egress.h"
+#include "store/env.h"
+#include "store/file.h"
+#include "store/ledger.h"
+#include "store/table.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NODE_KEY "node"
+
+/* The number in HOME/format; 0 when there is none. */
+static enum err read_format(const char *path, unsigned long *ret, struct err_info *reterr)
+{
+    struct buf text = {.max = 32};
+    enum err err = store_file_read(path, &text, reterr);
+    *ret = 0;
+    if (err == E_NOT_FOUND) {
+        err = E_OK;
+    } else if (!err) {
+        char digits[32] = "";
+        char *end = digits;
+        if (text.len && text.ptr[text.len - 1] == '\n') {
+            text.len--;
+        }
+        if (span_to_cstr(buf_span(&text), digits, sizeof digits)) {
+            *ret = strtoul(digits, &end, 10);
+        }
+        if (*ret == 0 || *end) {
+            err = proto_err_set(reterr, E_CORRUPT, "%s does not hold a format number", path);
+        }
+    }
+    buf_fini(&text);
+    return err;
+}
+
+/* A home that has datasets' keys had a node.mdb: opening a fresh one would forget what was spent. */
+static enum err refuse_lost(struct crypto_keyring *keyring, const char *path,
+                            struct err_info *reterr)
+{
+    const char *name;
+    for (size_t i = 0; (name = crypto_keyring_name(keyring, i)); i++) {
+        if (strncmp(name, "dataset/", 8) == 0) {
+            return proto_err_set(reterr, E_ROLLBACK,
+                                 "%s is missing, though this home holds datasets: restore it",
+                                 path);
+        }
+    }
+    return E_OK;
+}
+
+static enum err check_home(const char *home, bool *ret_fresh, struct crypto_keyring *keyring,
+                           struct err_info *reterr)
+{
+    char *format = store_file_path(home, "format", NULL);
+    char *mdb = store_file_path(home, "node.mdb", NULL);
+    unsigned long number = 0;
+    enum err err = format && mdb ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "opening the home");
+    if (!err && !store_file_exists(home)) {
+        err = proto_err_set(reterr, E_NOT_FOUND, "there is no home %s: concordat init makes one",
+                            home);
+    }
+    if (!err) {
+        err = read_format(format, &number, reterr);
+    }
+    if (!err && number > STORE_FORMAT) {
+        err = proto_err_set(reterr, E_CORRUPT,
+                            "%s has format %lu, this program reads up to %d: use the newer program",
+                            home, number, STORE_FORMAT);
+    }
+    if (!err) {
+        *ret_fresh = !store_file_exists(mdb);
+        if (*ret_fresh) {
+            err = refuse_lost(keyring, mdb, reterr);
+        } else if (number == 0) {
+            err = proto_err_set(reterr, E_CORRUPT, "%s is missing, though there is a node.mdb",
+                                format);
+        }
+    }
+    if (!err && number == 0) {
+        char text[16];
+        int n = snprintf(text, sizeof text, "%d\n", STORE_FORMAT);
+        err = store_file_write(format, span_of(text, (size_t)n), reterr);
+    }
+    proto_free(format);
+    proto_free(mdb);
+    return err;
+}
+
+/* Imports and blobs that a crash left half written were never published. */
+static enum err sweep_home(const char *home, struct err_info *reterr)
+{
+    static const char *const dirs[] = {"partitions", "models"};
+    static const char *const suffixes[] = {".new", ".new-lock", ".tmp"};
+    enum err err = E_OK;
+    for (size_t d = 0; !err && d < 2; d++) {
+        char *path = store_file_path(home, dirs[d], NULL);
+        err = path ? store_file_mkdir(path, reterr)
+                   : proto_err_set(reterr, E_NO_MEMORY, "opening the home");
+        for (size_t s = 0; !err && s < 3; s++) {
+            err = store_file_sweep(path, suffixes[s], reterr);
+        }
+        proto_free(path);
+    }
+    return err;
+}
+
+static enum err open_keys(struct store *store, bool fresh, struct err_info *reterr)
+{
+    enum err err = crypto_keyring_get(store->keyring, NODE_KEY, &store->dek);
+    if (err == E_NOT_FOUND && fresh) {
+        err = crypto_keyring_add(store->keyring, NODE_KEY, reterr);
+        if (!err) {
+            err = crypto_keyring_get(store->keyring, NODE_KEY, &store->dek);
+        }
+    } else if (err == E_NOT_FOUND) {
+        err = proto_err_set(reterr, E_AUTH, "the keyring lacks the key of node.mdb");
+    }
+    if (err) {
+        return err;
+    }
+    store->blind_key = crypto_key_new();
+    if (!store->blind_key) {
+        return proto_err_set(reterr, E_NO_MEMORY, "the store's keys");
+    }
+    err = crypto_hkdf_expand(store->dek->bytes, span_str("concordat/store/blind/1"),
+                             store->blind_key->bytes, sizeof store->blind_key->bytes);
+    if (!err) {
+        err = crypto_sealer_open(store->dek, span_str("concordat/store/1"), &store->sealer);
+    }
+    return err ? proto_err_set(reterr, err, "the store's keys") : E_OK;
+}
+
+static enum err open_tables(struct store *store, struct err_info *reterr)
+{
+    MDB_txn *txn = NULL;
+    int rc = mdb_txn_begin(store_env_mdb(store->env), NULL, 0, &txn);
+    if (rc) {
+        return store_env_error(rc, "opening node.mdb", reterr);
+    }
+    for (int t = 0; t < STORE_TABLE_COUNT && !rc; t++) {
+        MDB_dbi dbi = 0;
+        rc = mdb_dbi_open(txn, store_table_name((enum store_table)t), MDB_CREATE, &dbi);
+        store->tables[t] = dbi;
+    }
+    if (rc) {
+        mdb_txn_abort(txn);
+        return store_env_error(rc, "opening the tables of node.mdb", reterr);
+    }
+    rc = mdb_txn_commit(txn);
+    return rc ? store_env_error(rc, "opening the tables of node.mdb", reterr) : E_OK;
+}
+
+static enum err check_ids(struct store *store, struct err_info *reterr)
+{
+    MDB_txn *txn = NULL;
+    struct span ids;
+    enum err err = store_read(store, &txn, reterr);
+    if (!err) {
+        err = store_raw_get(store, txn, STORE_TABLE_META, span_str(STORE_META_IDS), &ids, NULL);
+        if (!err && (ids.len != 32 || memcmp(ids.ptr, store->node_id, 16) != 0)) {
+            err = proto_err_set(reterr, E_CORRUPT, "this node.mdb belongs to another node");
+        }
+        err = err == E_NOT_FOUND ? E_OK : err;
+    }
+    store_read_end(txn);
+    return err;
+}
+
+enum err store_open(const char *home, struct crypto_keyring *keyring, const uint8_t node_id[16],
+                    struct store *ret, struct err_info *reterr)
+{
+    struct store store = {.keyring = keyring};
+    memcpy(store.node_id, node_id, 16);
+    bool fresh = false;
+    char *path = NULL;
+    enum err err = check_home(home, &fresh, keyring, reterr);
+    if (!err) {
+        err = sweep_home(home, reterr);
+    }
+    if (!err) {
+        err = open_keys(&store, fresh, reterr);
+    }
+    if (!err &&
+        (!(store.home = proto_strdup(home)) || !(path = store_file_path(home, "node.mdb", NULL)) ||
+         store_writer_new(&store.writer) || !(store.counters = store_egress_counters_new()))) {
+        err = proto_err_set(reterr, E_NO_MEMORY, "opening the store");
+    }
+    if (!err) {
+        err = store_env_open(path, STORE_ENV_CREATE, STORE_MAP_BYTES, &store.env, reterr);
+    }
+    err = err ? err : open_tables(&store, reterr);
+    err = err ? err : check_ids(&store, reterr);
+    err = err ? err : store_audit_check_chain(&store, reterr);
+    err = err ? err : store_ledger_check(&store, reterr);
+    proto_free(path);
+    if (err) {
+        proto_err_frame(reterr, "opening the store of %s", home);
+        store_close(&store);
+        return err;
+    }
+    *ret = store;
+    return E_OK;
+}
+
+struct bind {
+    bool sign_again;
+};
+
+static enum err bind_in(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
+{
+    const struct bind *bind = ctx;
+    uint8_t ids[32];
+    memcpy(ids, store->node_id, 16);
+    memcpy(ids + 16, store->federation_id, 16);
+    enum err err = store_raw_put(store, txn, STORE_TABLE_META, span_str(STORE_META_IDS),
+                                 span_of(ids, sizeof ids), reterr);
+    if (!err && bind->sign_again) {
+        static const char body[] = "{\"identity\":\"rotated\"}";
+        struct store_audit_head head;
+        err = store_audit_load(store, txn, &head, reterr);
+        err = err ? err
+                  : store_audit_append_in(store, txn, &head, "identity.rotate", span_str(body),
+                                          head.time, reterr);
+    }
+    return err;
+}
+
+/* Whose key signed the head that is there: ours (or none is there), the previous one's, or a stranger's. */
+static enum err check_head(struct store *store, const uint8_t *previous_point, bool *ret_sign_again,
+                           struct err_info *reterr)
+{
+    struct store_audit_head head;
+    enum err err = store_audit_head(store, &head);
+    if (err) {
+        return err == E_NOT_FOUND ? E_OK : proto_err_set(reterr, err, "the audit head");
+    }
+    if (memcmp(head.node_id, store->node_id, 16) != 0) {
+        return proto_err_set(reterr, E_AUTH, "the audit head is another node's");
+    }
+    if (!store_audit_head_verify(&head, store->federation_id,
+                                 crypto_identity_point(store->identity))) {
+        return E_OK;
+    }
+    if (previous_point && !store_audit_head_verify(&head, store->federation_id, previous_point)) {
+        *ret_sign_again = true;
+        return E_OK;
+    }
+    return proto_err_set(reterr, E_AUTH, "the audit head is not signed by this node's identity");
+}
+
+static enum err check_federation(struct store *store, bool *ret_known, struct err_info *reterr)
+{
+    MDB_txn *txn = NULL;
+    struct span ids;
+    enum err err = store_read(store, &txn, reterr);
+    if (err) {
+        return err;
+    }
+    err = store_raw_get(store, txn, STORE_TABLE_META, span_str(STORE_META_IDS), &ids, NULL);
+    *ret_known = !err;
+    if (!err && (ids.len != 32 || memcmp(ids.ptr + 16, store->federation_id, 16) != 0)) {
+        err = proto_err_set(reterr, E_CORRUPT, "this node.mdb belongs to another federation");
+    }
+    store_read_end(txn);
+    return err == E_NOT_FOUND ? E_OK : err;
+}
+
+enum err store_identity(struct store *store, const struct crypto_identity *identity,
+                        const uint8_t federation_id[16], const uint8_t *previous_point,
+                        struct err_info *reterr)
+{
+    bool known = false;
+    struct bind bind = {false};
+    store->identity = identity;
+    memcpy(store->federation_id, federation_id, 16);
+    enum err err = check_federation(store, &known, reterr);
+    if (!err) {
+        err = check_head(store, previous_point, &bind.sign_again, reterr);
+    }
+    if (!err && (!known || bind.sign_again)) {
+        err = store_write(store, bind_in, &bind, reterr);
+    }
+    if (err) {
+        store->identity = NULL;
+    }
+    return err;
+}
+
+void store_close(struct store *store)
+{
+    if (store->env) {
+        store_env_close(store->env);
+    }
+    store_writer_free(store->writer);
+    crypto_sealer_close(store->sealer);
+    crypto_key_free(store->blind_key);
+    store_egress_counters_free(store->counters);
+    proto_free((void *)(uintptr_t)store->home);
+    memset(store, 0, sizeof *store);
+}
