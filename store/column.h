@@ -20,7 +20,7 @@
 #define STORE_CHUNK_ROWS      65536
 #define STORE_CHUNK_WORDS     (STORE_CHUNK_ROWS / 64)
 #define STORE_CHUNK_TEXT_MAX  ((size_t)16 << 20) /* unpacked text of one chunk */
-#define STORE_CHUNK_BYTES_MAX ((size_t)4 << 20)  /* encoded */
+#define STORE_CHUNK_BYTES_MAX (((size_t)4 << 20) - 8192) /* encoded: room for padding below the sealer's limit */
 #define STORE_SCALE_MAX       6
 
 enum store_form {

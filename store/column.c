@@ -1,0 +1,608 @@
+#include "config.h"
+#include "store/column.h"
+
+#include "crypto/memory.h"
+#include "store/kernel.h"
+
+#include <math.h>
+#include <zstd.h>
+
+#define CHUNK_VERSION 1
+#define HEADER        24
+#define PADDING_MAX   8192               /* what the sealer may add behind a chunk */
+#define SPARE         8                  /* readable bytes behind packed codes */
+#define EXACT_MAX     9007199254740992.0 /* 2^53 */
+#define BASE_MAX      ((int64_t)1 << 53)
+#define ZSTD_LEVEL    3
+
+enum {
+    FLAG_NULLS = 1
+};
+
+static const double powers[STORE_SCALE_MAX + 1] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
+
+/* Everything that decoding fills; sizes are for a full chunk, so that there is one allocation. */
+struct buffers {
+    _Alignas(64) uint32_t code[STORE_CHUNK_ROWS];
+    _Alignas(64) double number[STORE_CHUNK_ROWS];
+    uint64_t null[STORE_CHUNK_WORDS];
+    uint32_t text_start[STORE_CHUNK_ROWS + 1];
+    uint8_t *text; /* lengths, then bytes */
+    size_t text_cap;
+    void *block; /* what proto_alloc gave; the rest of the struct is aligned inside it */
+};
+
+static void put_le64(uint8_t *to, uint64_t v)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        to[i] = (uint8_t)(v >> (8 * i));
+    }
+}
+
+static inline uint64_t get_le64(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    return v;
+}
+
+static uint32_t get_le32(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static bool bit(const uint64_t *bitmap, size_t i)
+{
+    return bitmap && (bitmap[i / 64] >> (i % 64) & 1);
+}
+
+static size_t words(size_t rows)
+{
+    return (rows + 63) / 64;
+}
+
+/* --- bit packing --------------------------------------------------------------------------- */
+
+size_t store_column_packed_size(size_t count, unsigned bits)
+{
+    return (count * bits + 7) / 8 + SPARE;
+}
+
+/* TO is zeroed and has store_column_packed_size bytes. */
+static void pack(const uint32_t *codes, size_t count, unsigned bits, uint8_t *to)
+{
+    uint64_t acc = 0;
+    unsigned filled = 0;
+    for (size_t i = 0; i < count; i++) {
+        acc |= (uint64_t)codes[i] << filled;
+        filled += bits;
+        while (filled >= 8) {
+            *to++ = (uint8_t)acc;
+            acc >>= 8;
+            filled -= 8;
+        }
+    }
+    if (filled) {
+        *to = (uint8_t)acc;
+    }
+}
+
+/* Eight codes take exactly BITS bytes, so each group starts on a byte and every code lies within
+ * one unaligned 64-bit load. With BITS known at compile time the shifts are constants. */
+static inline __attribute__((always_inline)) void unpack_bits(const uint8_t *restrict p,
+                                                              uint32_t *restrict to, size_t count,
+                                                              unsigned bits, uint32_t add)
+{
+    const uint64_t mask = ((uint64_t)1 << bits) - 1;
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8, p += bits) {
+        for (unsigned j = 0; j < 8; j++) {
+            to[i + j] = add + (uint32_t)(get_le64(p + (j * bits >> 3)) >> (j * bits & 7) & mask);
+        }
+    }
+    for (unsigned j = 0; i < count; i++, j++) {
+        to[i] = add + (uint32_t)(get_le64(p + (j * bits >> 3)) >> (j * bits & 7) & mask);
+    }
+}
+
+STORE_KERNEL void store_column_unpack(const uint8_t *bytes, uint32_t *to, size_t count,
+                                      unsigned bits, uint32_t add)
+{
+    switch (bits) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        unpack_bits(bytes, to, count, n, add);                                                     \
+        break;
+#define CASES(n) CASE(n) CASE(n + 1) CASE(n + 2) CASE(n + 3)
+        CASES(1)
+        CASES(5)
+        CASES(9)
+        CASES(13) CASES(17) CASES(21) CASES(25) CASES(29)
+#undef CASES
+#undef CASE
+            default : for (size_t i = 0; i < count; i++)
+        {
+            to[i] = add;
+        }
+    }
+}
+
+/* --- encoding ------------------------------------------------------------------------------ */
+
+struct plan {
+    enum store_encoding encoding;
+    unsigned bits;
+    unsigned scale;
+    int64_t base;
+    size_t nulls;
+};
+
+static void put_header(uint8_t to[HEADER], const struct store_column_input *input,
+                       const struct plan *plan)
+{
+    memset(to, 0, HEADER);
+    to[0] = CHUNK_VERSION;
+    to[1] = (uint8_t)input->form;
+    to[2] = (uint8_t)plan->encoding;
+    to[3] = (uint8_t)plan->bits;
+    to[4] = (uint8_t)plan->scale;
+    to[5] = plan->nulls && plan->nulls < input->rows ? FLAG_NULLS : 0;
+    put_be32(to + 8, (uint32_t)input->rows);
+    put_be32(to + 12, (uint32_t)plan->nulls);
+    put_be64(to + 16, (uint64_t)plan->base);
+}
+
+static enum err put_head(const struct store_column_input *input, const struct plan *plan,
+                         struct buf *out)
+{
+    uint8_t header[HEADER];
+    put_header(header, input, plan);
+    enum err err = buf_put(out, span_of(header, sizeof header));
+    if (err || !header[5]) {
+        return err;
+    }
+    for (size_t i = 0; i < words(input->rows) && !err; i++) {
+        uint8_t word[8];
+        put_le64(word, input->null[i]);
+        err = buf_put(out, span_of(word, sizeof word));
+    }
+    return err;
+}
+
+static unsigned bits_for(uint64_t range)
+{
+    return range ? 64 - (unsigned)__builtin_clzll(range) : 0;
+}
+
+static enum err put_packed(const struct store_column_input *input, struct plan *plan,
+                           const uint32_t *codes, struct buf *out)
+{
+    plan->encoding = plan->bits ? STORE_ENCODING_PACKED : STORE_ENCODING_CONSTANT;
+    enum err err = put_head(input, plan, out);
+    if (err || !plan->bits) {
+        return err;
+    }
+    size_t size = store_column_packed_size(input->rows, plan->bits);
+    err = buf_reserve(out, size);
+    if (!err) {
+        memset(out->ptr + out->len, 0, size);
+        pack(codes, input->rows, plan->bits, out->ptr + out->len);
+        out->len += size;
+    }
+    return err;
+}
+
+static enum err encode_codes(const struct store_column_input *input, struct plan *plan,
+                             struct buf *out, struct store_zone *zone)
+{
+    uint32_t min = UINT32_MAX, max = 0;
+    for (size_t i = 0; i < input->rows; i++) {
+        if (!bit(input->null, i)) {
+            min = input->codes[i] < min ? input->codes[i] : min;
+            max = input->codes[i] > max ? input->codes[i] : max;
+            zone->sum += input->codes[i];
+        }
+    }
+    if (plan->nulls == input->rows) {
+        return put_packed(input, plan, NULL, out);
+    }
+    zone->min = min;
+    zone->max = max;
+    /* A missing value is read as code 0, so with missing values the base stays 0. */
+    uint32_t base = plan->nulls ? 0 : min;
+    plan->bits = bits_for(max - base);
+    if (plan->bits && base > UINT32_MAX - (uint32_t)(((uint64_t)1 << plan->bits) - 1)) {
+        base = 0;
+        plan->bits = bits_for(max);
+    }
+    plan->base = base;
+    uint32_t *codes = proto_alloc(input->rows, sizeof *codes);
+    if (!codes) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < input->rows; i++) {
+        codes[i] = bit(input->null, i) ? 0 : input->codes[i] - base;
+    }
+    enum err err = put_packed(input, plan, codes, out);
+    proto_free(codes);
+    return err;
+}
+
+/* Whether every value is an integer over 10^scale, exactly, and what range those integers have. */
+static bool scaled(const struct store_column_input *input, unsigned scale, int64_t *ret_min,
+                   int64_t *ret_max)
+{
+    double power = powers[scale];
+    double min = EXACT_MAX, max = -EXACT_MAX;
+    for (size_t i = 0; i < input->rows; i++) {
+        if (bit(input->null, i)) {
+            continue;
+        }
+        double whole = rint(input->numbers[i] * power);
+        if (!(fabs(whole) <= EXACT_MAX) || whole / power != input->numbers[i]) {
+            return false;
+        }
+        min = whole < min ? whole : min;
+        max = whole > max ? whole : max;
+    }
+    *ret_min = (int64_t)min;
+    *ret_max = (int64_t)max;
+    return max - min <= (double)UINT32_MAX;
+}
+
+static enum err put_raw(const struct store_column_input *input, struct plan *plan, struct buf *out)
+{
+    plan->encoding = STORE_ENCODING_RAW;
+    plan->bits = 64;
+    enum err err = put_head(input, plan, out);
+    err = err ? err : buf_reserve(out, input->rows * 8);
+    if (err) {
+        return err;
+    }
+    for (size_t i = 0; i < input->rows; i++) {
+        double value = bit(input->null, i) ? 0 : input->numbers[i];
+        uint64_t raw;
+        memcpy(&raw, &value, sizeof raw);
+        put_le64(out->ptr + out->len + i * 8, raw);
+    }
+    out->len += input->rows * 8;
+    return E_OK;
+}
+
+static void zone_of_numbers(const struct store_column_input *input, struct store_zone *zone)
+{
+    bool first = true;
+    for (size_t i = 0; i < input->rows; i++) {
+        if (!bit(input->null, i)) {
+            double value = input->numbers[i];
+            zone->min = first || value < zone->min ? value : zone->min;
+            zone->max = first || value > zone->max ? value : zone->max;
+            zone->sum += value;
+            first = false;
+        }
+    }
+}
+
+static enum err encode_numbers(const struct store_column_input *input, struct plan *plan,
+                               struct buf *out, struct store_zone *zone)
+{
+    if (plan->nulls == input->rows) {
+        return put_packed(input, plan, NULL, out);
+    }
+    zone_of_numbers(input, zone);
+    int64_t min = 0, max = 0;
+    while (plan->scale <= STORE_SCALE_MAX && !scaled(input, plan->scale, &min, &max)) {
+        plan->scale++;
+    }
+    if (plan->scale > STORE_SCALE_MAX) {
+        plan->scale = 0;
+        return put_raw(input, plan, out);
+    }
+    plan->base = min;
+    plan->bits = bits_for((uint64_t)(max - min));
+    uint32_t *codes = proto_alloc(input->rows, sizeof *codes);
+    if (!codes) {
+        return E_NO_MEMORY;
+    }
+    double power = powers[plan->scale];
+    for (size_t i = 0; i < input->rows; i++) {
+        codes[i] =
+            bit(input->null, i) ? 0 : (uint32_t)((int64_t)rint(input->numbers[i] * power) - min);
+    }
+    enum err err = put_packed(input, plan, codes, out);
+    proto_free(codes);
+    return err;
+}
+
+/* Lengths (u32 little-endian) of all rows, then their bytes, through zstd. */
+static enum err encode_text(const struct store_column_input *input, struct plan *plan,
+                            struct buf *out)
+{
+    size_t bytes = input->text_start[input->rows];
+    size_t plain_size = input->rows * 4 + bytes;
+    if (plain_size > STORE_CHUNK_TEXT_MAX) {
+        return E_LIMIT;
+    }
+    plan->encoding = STORE_ENCODING_TEXT;
+    enum err err = put_head(input, plan, out);
+    if (err) {
+        return err;
+    }
+    uint8_t *plain = proto_alloc(plain_size, 1);
+    if (!plain) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < input->rows; i++) {
+        uint32_t len = input->text_start[i + 1] - input->text_start[i];
+        for (unsigned j = 0; j < 4; j++) {
+            plain[i * 4 + j] = (uint8_t)(len >> (8 * j));
+        }
+    }
+    if (bytes) {
+        memcpy(plain + input->rows * 4, input->text, bytes);
+    }
+    size_t bound = ZSTD_compressBound(plain_size);
+    uint8_t *small = proto_alloc(8 + bound, 1);
+    size_t packed = small ? ZSTD_compress(small + 8, bound, plain, plain_size, ZSTD_LEVEL) : 0;
+    if (!small || ZSTD_isError(packed)) {
+        err = E_NO_MEMORY; /* with room for the bound zstd has no other cause */
+    } else {
+        put_be32(small, (uint32_t)plain_size);
+        put_be32(small + 4, (uint32_t)packed);
+        err = buf_put(out, span_of(small, 8 + packed));
+    }
+    proto_free(small);
+    crypto_wipe(plain, plain_size);
+    proto_free(plain);
+    return err;
+}
+
+enum err store_column_encode(const struct store_column_input *input, struct buf *out,
+                             struct store_zone *ret)
+{
+    if (input->rows == 0 || input->rows > STORE_CHUNK_ROWS) {
+        return E_LIMIT;
+    }
+    struct plan plan = {.encoding = STORE_ENCODING_CONSTANT};
+    for (size_t i = 0; input->null && i < input->rows; i++) {
+        plan.nulls += bit(input->null, i);
+    }
+    struct store_zone zone = {.rows = (uint32_t)input->rows, .nulls = (uint32_t)plan.nulls};
+    size_t start = out->len;
+    enum err err;
+    switch (input->form) {
+    case STORE_FORM_CODE:
+        err = encode_codes(input, &plan, out, &zone);
+        break;
+    case STORE_FORM_NUMBER:
+        err = encode_numbers(input, &plan, out, &zone);
+        break;
+    case STORE_FORM_TEXT:
+        err = encode_text(input, &plan, out);
+        break;
+    default:
+        err = E_INTERNAL;
+    }
+    if (err) {
+        out->len = start;
+        return err;
+    }
+    zone.encoding = (uint8_t)plan.encoding;
+    zone.bits = (uint8_t)plan.bits;
+    *ret = zone;
+    return E_OK;
+}
+
+/* --- decoding ------------------------------------------------------------------------------ */
+
+static struct buffers *chunk_buffers(struct store_chunk *chunk)
+{
+    if (!chunk->buffers) {
+        void *block = proto_alloc(1, sizeof(struct buffers) + 64);
+        if (!block) {
+            return NULL;
+        }
+        struct buffers *buffers = (struct buffers *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
+        buffers->block = block;
+        chunk->buffers = buffers;
+    }
+    return chunk->buffers;
+}
+
+void store_chunk_fini(struct store_chunk *chunk)
+{
+    struct buffers *buffers = chunk->buffers;
+    if (buffers) {
+        void *block = buffers->block;
+        if (buffers->text) {
+            crypto_wipe(buffers->text, buffers->text_cap);
+            proto_free(buffers->text);
+        }
+        crypto_wipe(buffers, sizeof *buffers);
+        proto_free(block);
+    }
+    memset(chunk, 0, sizeof *chunk);
+}
+
+/* Takes the null bitmap off BYTES; its bits must add up to the header's number. */
+static bool take_nulls(struct span *bytes, struct store_chunk *chunk, struct buffers *buffers,
+                       uint8_t flags)
+{
+    chunk->null = NULL;
+    if (chunk->nulls == 0) {
+        return !flags;
+    }
+    size_t count = words(chunk->rows);
+    chunk->null = buffers->null;
+    uint64_t last = chunk->rows % 64 ? ((uint64_t)1 << chunk->rows % 64) - 1 : UINT64_MAX;
+    if (chunk->nulls == chunk->rows) {
+        memset(buffers->null, 0xff, count * 8);
+        buffers->null[count - 1] = last;
+        return !flags;
+    }
+    if (!flags || bytes->len < count * 8) {
+        return false;
+    }
+    size_t nulls = 0;
+    for (size_t i = 0; i < count; i++) {
+        buffers->null[i] = get_le64(bytes->ptr + i * 8);
+        nulls += (size_t)__builtin_popcountll(buffers->null[i]);
+    }
+    *bytes = span_of(bytes->ptr + count * 8, bytes->len - count * 8);
+    return nulls == chunk->nulls && !(buffers->null[count - 1] & ~last);
+}
+
+static bool padded(struct span bytes, size_t used)
+{
+    return bytes.len >= used && bytes.len - used <= PADDING_MAX;
+}
+
+static void pad_codes(struct buffers *buffers, size_t rows)
+{
+    memset(buffers->code + rows, 0, (words(rows) * 64 - rows) * sizeof *buffers->code);
+}
+
+static bool decode_codes(struct span bytes, struct store_chunk *chunk, struct buffers *buffers)
+{
+    bool constant = chunk->encoding == STORE_ENCODING_CONSTANT;
+    size_t size = constant ? 0 : store_column_packed_size(chunk->rows, chunk->bits);
+    if (constant != (chunk->bits == 0) || chunk->bits > 32 || !padded(bytes, size)) {
+        return false;
+    }
+    uint32_t add = 0;
+    if (chunk->form == STORE_FORM_CODE) {
+        uint64_t top = ((uint64_t)1 << chunk->bits) - 1;
+        if (chunk->base < 0 || (uint64_t)chunk->base > UINT32_MAX - top ||
+            (chunk->nulls && chunk->base)) {
+            return false;
+        }
+        add = (uint32_t)chunk->base;
+        chunk->base = 0;
+    } else if (chunk->base < -BASE_MAX || chunk->base > BASE_MAX) {
+        return false;
+    }
+    store_column_unpack(bytes.ptr, buffers->code, chunk->rows, chunk->bits, add);
+    pad_codes(buffers, chunk->rows);
+    if (add) {
+        chunk->bits = 64 - (unsigned)__builtin_clzll(add + (((uint64_t)1 << chunk->bits) - 1));
+    }
+    chunk->code = buffers->code;
+    return true;
+}
+
+static bool decode_raw(struct span bytes, struct store_chunk *chunk, struct buffers *buffers)
+{
+    if (chunk->form != STORE_FORM_NUMBER || chunk->bits != 64 || !padded(bytes, chunk->rows * 8)) {
+        return false;
+    }
+    double finite = 0;
+    for (size_t i = 0; i < chunk->rows; i++) {
+        uint64_t raw = get_le64(bytes.ptr + i * 8);
+        memcpy(&buffers->number[i], &raw, sizeof raw);
+        finite += buffers->number[i] * 0; /* NaN as soon as one is not finite */
+    }
+    memset(buffers->number + chunk->rows, 0,
+           (words(chunk->rows) * 64 - chunk->rows) * sizeof *buffers->number);
+    chunk->number = buffers->number;
+    return finite == 0;
+}
+
+static enum err grow_text(struct buffers *buffers, size_t size)
+{
+    if (buffers->text_cap >= size) {
+        return E_OK;
+    }
+    uint8_t *grown = proto_alloc(size, 1);
+    if (!grown) {
+        return E_NO_MEMORY;
+    }
+    if (buffers->text) {
+        crypto_wipe(buffers->text, buffers->text_cap);
+        proto_free(buffers->text);
+    }
+    buffers->text = grown;
+    buffers->text_cap = size;
+    return E_OK;
+}
+
+static enum err decode_text(struct span bytes, struct store_chunk *chunk, struct buffers *buffers)
+{
+    if (chunk->form != STORE_FORM_TEXT || chunk->bits || bytes.len < 8) {
+        return E_CORRUPT;
+    }
+    size_t plain_size = get_be32(bytes.ptr);
+    size_t packed = get_be32(bytes.ptr + 4);
+    if (plain_size > STORE_CHUNK_TEXT_MAX || plain_size < chunk->rows * 4 ||
+        packed > bytes.len - 8 || !padded(bytes, 8 + packed)) {
+        return E_CORRUPT;
+    }
+    enum err err = grow_text(buffers, plain_size);
+    if (err) {
+        return err;
+    }
+    size_t got = ZSTD_decompress(buffers->text, plain_size, bytes.ptr + 8, packed);
+    if (ZSTD_isError(got) || got != plain_size) {
+        return E_CORRUPT;
+    }
+    size_t room = plain_size - chunk->rows * 4;
+    size_t at = 0;
+    for (size_t i = 0; i < chunk->rows; i++) {
+        buffers->text_start[i] = (uint32_t)at;
+        size_t len = get_le32(buffers->text + i * 4);
+        if (len > room - at) {
+            return E_CORRUPT;
+        }
+        at += len;
+    }
+    buffers->text_start[chunk->rows] = (uint32_t)at;
+    chunk->text = (const char *)buffers->text + chunk->rows * 4;
+    chunk->text_start = buffers->text_start;
+    return at == room ? E_OK : E_CORRUPT;
+}
+
+enum err store_column_decode(struct span bytes, enum store_form form, size_t rows,
+                             struct store_chunk *chunk)
+{
+    struct buffers *buffers = chunk_buffers(chunk);
+    if (!buffers) {
+        return E_NO_MEMORY;
+    }
+    if (bytes.len < HEADER || rows == 0 || rows > STORE_CHUNK_ROWS) {
+        return E_CORRUPT;
+    }
+    const uint8_t *p = bytes.ptr;
+    if (p[0] != CHUNK_VERSION || p[1] != (uint8_t)form || p[2] >= STORE_ENCODING_COUNT ||
+        p[4] > STORE_SCALE_MAX || p[5] > FLAG_NULLS || get_be16(p + 6) || get_be32(p + 8) != rows ||
+        get_be32(p + 12) > rows) {
+        return E_CORRUPT;
+    }
+    *chunk = (struct store_chunk){.form = form,
+                                  .encoding = p[2],
+                                  .rows = rows,
+                                  .nulls = get_be32(p + 12),
+                                  .bits = p[3],
+                                  .base = (int64_t)get_be64(p + 16),
+                                  .divisor = powers[p[4]],
+                                  .buffers = buffers};
+    struct span rest = span_of(p + HEADER, bytes.len - HEADER);
+    if ((p[4] && form != STORE_FORM_NUMBER) || !take_nulls(&rest, chunk, buffers, p[5])) {
+        return E_CORRUPT;
+    }
+    switch (chunk->encoding) {
+    case STORE_ENCODING_RAW:
+        return decode_raw(rest, chunk, buffers) ? E_OK : E_CORRUPT;
+    case STORE_ENCODING_TEXT:
+        return decode_text(rest, chunk, buffers);
+    default:
+        return form != STORE_FORM_TEXT && decode_codes(rest, chunk, buffers) ? E_OK : E_CORRUPT;
+    }
+}
+
+double store_column_number(const struct store_chunk *chunk, size_t row)
+{
+    return chunk->number ? chunk->number[row]
+                         : (double)(chunk->base + chunk->code[row]) / chunk->divisor;
+}

@@ -1,0 +1,993 @@
+#include "config.h"
+#include "store/import.h"
+
+#include "crypto/provider.h"
+#include "crypto/random.h"
+#include "proto/body.h"
+#include "store/catalogue.h"
+#include "store/deidentify.h"
+#include "store/parse.h"
+#include "store/partition_file.h"
+#include "store/reader_csv.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DICTIONARY_BYTES ((size_t)3 << 20)
+#define BODY_MAX         ((size_t)2 << 20)
+#define TEXT_START       ((size_t)64 << 10)
+
+/* Texts to codes; open addressing. */
+struct values {
+    const char **texts;
+    uint32_t count;
+    uint32_t cap;
+    uint32_t *slots; /* code + 1 */
+    uint32_t mask;
+    size_t bytes;
+    struct arena arena; /* of texts that were added */
+    bool grows;
+};
+
+/* One published column while its chunk fills. */
+struct column {
+    const struct proto_column *declared;
+    const char *name;
+    size_t field;
+    enum store_form form;
+    bool is_unit;
+    struct store_pseudonym *pseudonyms; /* of a unit or pseudonym column */
+    struct values values;
+    double *numbers;
+    uint32_t *codes;
+    struct buf text;
+    uint32_t *text_start;
+    uint64_t *null;
+    bool any_null;
+    uint32_t *histogram;
+    uint32_t histogram_codes;
+    struct buf zones;
+    /* The row at hand. */
+    bool missing;
+    double number;
+    uint32_t code;
+    struct span cell;
+};
+
+struct import {
+    struct store *store;
+    const struct proto_manifest *manifest;
+    const struct store_import_options *options;
+    struct store_import_report *report;
+    struct store_source *source;
+    struct arena arena;
+    struct proto_schema published;
+    struct buf body; /* the DATASET body */
+    struct column *columns;
+    size_t count;
+    size_t rows; /* in the chunk at hand */
+    uint32_t chunks;
+    uint64_t unit_limit; /* one more than the largest unit number */
+    uint64_t *seen;      /* bitmap of unit numbers */
+    size_t seen_words;
+    const struct crypto_key *dek;
+    bool new_key;
+    struct store_partition_place place;
+    struct store_partition_writer *writer;
+    char path[PATH_MAX];     /* of the finished file */
+    char new_path[PATH_MAX]; /* while it is written */
+    bool file_made;
+    bool stopped; /* too many rejects: only looks for more of them */
+    struct buf encoded;
+};
+
+/* --- texts to codes ------------------------------------------------------------------------ */
+
+static uint32_t find_value(const struct values *values, struct span text)
+{
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+    for (size_t i = 0; i < text.len; i++) {
+        hash = (hash ^ text.ptr[i]) * 1099511628211u;
+    }
+    uint32_t slot = (uint32_t)(hash ^ hash >> 32) & values->mask;
+    while (values->slots[slot] && !span_is(text, values->texts[values->slots[slot] - 1])) {
+        slot = (slot + 1) & values->mask;
+    }
+    return slot;
+}
+
+static enum err index_values(struct values *values, uint32_t slots)
+{
+    uint32_t *fresh = proto_alloc(slots, sizeof *fresh);
+    if (!fresh) {
+        return E_NO_MEMORY;
+    }
+    proto_free(values->slots);
+    values->slots = fresh;
+    values->mask = slots - 1;
+    for (uint32_t i = 0; i < values->count; i++) {
+        values->slots[find_value(values, span_str(values->texts[i]))] = i + 1;
+    }
+    return E_OK;
+}
+
+static enum err open_values(struct values *values, const struct proto_column *column)
+{
+    values->grows = column->values_private;
+    values->cap = values->grows ? 256 : (uint32_t)column->value_count + 1;
+    values->texts = proto_alloc(values->cap, sizeof *values->texts);
+    if (!values->texts) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < column->value_count; i++) {
+        values->texts[values->count++] = column->values[i];
+    }
+    return index_values(values, 4096);
+}
+
+static enum err add_value(struct values *values, struct span text, uint32_t slot)
+{
+    if (values->count >= STORE_IMPORT_VALUES || values->bytes + text.len > DICTIONARY_BYTES) {
+        return E_LIMIT;
+    }
+    if (values->count == values->cap) {
+        const char **grown = proto_realloc(values->texts, values->cap * 2, sizeof *grown);
+        if (!grown) {
+            return E_NO_MEMORY;
+        }
+        values->texts = grown;
+        values->cap *= 2;
+    }
+    const char *copy = arena_strdup(&values->arena, text);
+    if (!copy) {
+        return E_NO_MEMORY;
+    }
+    values->texts[values->count++] = copy;
+    values->slots[slot] = values->count;
+    values->bytes += text.len + 2;
+    return values->count > values->mask / 2 ? index_values(values, (values->mask + 1) * 2) : E_OK;
+}
+
+static void close_values(struct values *values)
+{
+    proto_free(values->texts);
+    proto_free(values->slots);
+    arena_fini(&values->arena);
+}
+
+/* --- cells --------------------------------------------------------------------------------- */
+
+/* NULL, or why the row cannot be taken. Identifiers and private values are only looked at here; they
+ * get their codes when the whole row is good. */
+static const char *parse_category(struct column *column)
+{
+    struct span text = store_parse_trim(column->cell);
+    if (column->values.grows) {
+        column->cell = text;
+        return text.len >= PROTO_SCHEMA_VALUE_SIZE ? "is too long for a category" : NULL;
+    }
+    uint32_t code = column->values.slots[find_value(&column->values, text)];
+    if (!code) {
+        return "is not one of the declared values";
+    }
+    column->code = code - 1;
+    return NULL;
+}
+
+static const char *parse_number(struct column *column)
+{
+    const char *fault;
+    switch (column->declared->type) {
+    case PROTO_COLUMN_INTEGER:
+        fault = store_parse_integer(column->cell, &column->number);
+        break;
+    case PROTO_COLUMN_DATE:
+        fault = store_parse_date(column->cell, &column->number);
+        break;
+    default:
+        fault = store_parse_real(column->cell, &column->number);
+    }
+    if (!fault && column->declared->deidentify == PROTO_DEID_AGE90) {
+        column->number = store_deidentify_age90(column->number);
+    } else if (!fault && column->declared->deidentify == PROTO_DEID_YEAR) {
+        column->number = store_deidentify_year(column->number);
+    }
+    return fault;
+}
+
+static const char *parse_cell(struct column *column, const struct store_field *field)
+{
+    column->cell = span_of(field->text, field->len);
+    column->number = 0;
+    column->code = 0;
+    column->missing = store_parse_missing(column->declared, column->cell);
+    if (column->missing) {
+        return column->is_unit ? "is missing, but it is the privacy unit" : NULL;
+    }
+    if (column->is_unit || column->declared->deidentify == PROTO_DEID_PSEUDONYM) {
+        column->cell = store_parse_trim(column->cell);
+        return column->cell.len ? NULL : "is empty, but it identifies a person";
+    }
+    if (column->form == STORE_FORM_NUMBER) {
+        return parse_number(column);
+    }
+    if (column->declared->type == PROTO_COLUMN_BOOLEAN) {
+        return store_parse_boolean(column->cell, &column->code);
+    }
+    return column->form == STORE_FORM_CODE ? parse_category(column) : NULL;
+}
+
+static enum err see_unit(struct import *import, uint32_t code)
+{
+    size_t word = code / 64;
+    if (word >= import->seen_words) {
+        size_t grown = (word + 1) * 2 < 1024 ? 1024 : (word + 1) * 2;
+        uint64_t *seen = proto_realloc(import->seen, grown, sizeof *seen);
+        if (!seen) {
+            return E_NO_MEMORY;
+        }
+        memset(seen + import->seen_words, 0, (grown - import->seen_words) * sizeof *seen);
+        import->seen = seen;
+        import->seen_words = grown;
+    }
+    uint64_t mask = (uint64_t)1 << code % 64;
+    import->report->units += !(import->seen[word] & mask);
+    import->seen[word] |= mask;
+    if (code >= import->unit_limit) {
+        import->unit_limit = (uint64_t)code + 1;
+    }
+    return E_OK;
+}
+
+/* Codes of identifiers and of private categories. */
+static enum err assign_code(struct import *import, struct column *column)
+{
+    if (column->missing) {
+        return E_OK;
+    }
+    enum err err = E_OK;
+    if (column->pseudonyms) {
+        err = store_pseudonym_get(column->pseudonyms, column->cell, &column->code);
+        if (!err && column->is_unit) {
+            err = see_unit(import, column->code);
+        }
+    } else if (column->values.grows) {
+        uint32_t slot = find_value(&column->values, column->cell);
+        if (column->values.slots[slot]) {
+            column->code = column->values.slots[slot] - 1;
+        } else {
+            column->code = column->values.count;
+            err = add_value(&column->values, column->cell, slot);
+        }
+    }
+    return err;
+}
+
+static enum err append_text(struct import *import, struct column *column)
+{
+    struct span text = column->missing ? SPAN_NONE : column->cell;
+    enum err err = buf_put(&column->text, text);
+    if (!err) {
+        column->text_start[import->rows + 1] = (uint32_t)column->text.len;
+    }
+    return err;
+}
+
+static enum err append_row(struct import *import, uint64_t line, struct err_info *reterr)
+{
+    size_t row = import->rows;
+    for (size_t i = 0; i < import->count; i++) {
+        struct column *column = &import->columns[i];
+        enum err err = assign_code(import, column);
+        if (!err && column->form == STORE_FORM_TEXT) {
+            err = append_text(import, column);
+        }
+        if (err) {
+            return proto_err_set(
+                reterr, err, "line %llu, column %s: %s", (unsigned long long)line, column->name,
+                err == E_LIMIT ? "too many distinct values or too much text" : proto_err_text(err));
+        }
+        if (column->missing) {
+            column->null[row / 64] |= (uint64_t)1 << row % 64;
+            column->any_null = true;
+        }
+        if (column->form == STORE_FORM_NUMBER) {
+            column->numbers[row] = column->number;
+        } else if (column->form == STORE_FORM_CODE) {
+            column->codes[row] = column->code;
+        }
+        if (column->histogram && !column->missing) {
+            column->histogram[column->code]++;
+        }
+    }
+    import->rows++;
+    import->report->rows++;
+    return E_OK;
+}
+
+/* --- chunks -------------------------------------------------------------------------------- */
+
+static enum err flush_zones(struct import *import, struct column *column, uint32_t block,
+                            struct err_info *reterr)
+{
+    enum err err = store_partition_writer_put(import->writer, STORE_PARTITION_ZONE, column->name,
+                                              block, 0, buf_span(&column->zones), reterr);
+    column->zones.len = 0;
+    return err;
+}
+
+static enum err flush_column(struct import *import, struct column *column, struct err_info *reterr)
+{
+    struct store_column_input input = {.form = column->form,
+                                       .rows = import->rows,
+                                       .numbers = column->numbers,
+                                       .codes = column->codes,
+                                       .text = (const char *)column->text.ptr,
+                                       .text_start = column->text_start,
+                                       .null = column->any_null ? column->null : NULL};
+    struct store_zone zone;
+    import->encoded.len = 0;
+    enum err err = store_column_encode(&input, &import->encoded, &zone);
+    err = err ? err
+              : store_zones_put(&zone, column->histogram, column->histogram_codes, &column->zones);
+    if (err) {
+        return proto_err_set(reterr, err, "column %s: %s", column->name,
+                             err == E_LIMIT ? "too much text in 65536 rows" : proto_err_text(err));
+    }
+    err = store_partition_writer_put(import->writer, STORE_PARTITION_CHUNK, column->name,
+                                     import->chunks, (uint32_t)import->rows,
+                                     buf_span(&import->encoded), reterr);
+    if (!err && (import->chunks + 1) % STORE_ZONE_CHUNKS == 0) {
+        err = flush_zones(import, column, import->chunks / STORE_ZONE_CHUNKS, reterr);
+    }
+    memset(column->null, 0, STORE_CHUNK_WORDS * sizeof *column->null);
+    if (column->histogram) {
+        memset(column->histogram, 0, column->histogram_codes * sizeof *column->histogram);
+    }
+    column->any_null = false;
+    column->text.len = 0;
+    return err;
+}
+
+static size_t map_bytes(const struct import *import)
+{
+    uint64_t raw = import->source->bytes_total;
+    if (raw == 0) {
+        return (size_t)64 << 30; /* not a plain file: its size is not known */
+    }
+    /* A field of one byte and its comma may become a double of eight. */
+    return (size_t)(raw * 8 + import->count * ((uint64_t)2 << 20) + ((uint64_t)64 << 20));
+}
+
+static enum err open_writer(struct import *import, struct err_info *reterr)
+{
+    if (import->writer) {
+        return E_OK;
+    }
+    import->file_made = true;
+    return store_partition_writer_open(import->new_path, import->dek, &import->place,
+                                       map_bytes(import), &import->writer, reterr);
+}
+
+static enum err flush_chunk(struct import *import, struct err_info *reterr)
+{
+    if (import->rows == 0 || import->options->dry_run || import->stopped) {
+        import->rows = 0;
+        return E_OK;
+    }
+    enum err err = open_writer(import, reterr);
+    for (size_t i = 0; i < import->count && !err; i++) {
+        err = flush_column(import, &import->columns[i], reterr);
+    }
+    import->chunks++;
+    import->rows = 0;
+    return err;
+}
+
+/* --- rows ---------------------------------------------------------------------------------- */
+
+static void reject(struct import *import, uint64_t line, const char *column, const char *reason)
+{
+    struct store_import_report *report = import->report;
+    if (report->reject_count < STORE_IMPORT_REJECTS) {
+        size_t i = report->reject_count++;
+        report->rejects[i].line = line;
+        snprintf(report->rejects[i].column, sizeof report->rejects[i].column, "%s", column);
+        snprintf(report->rejects[i].reason, sizeof report->rejects[i].reason, "%s", reason);
+    }
+    report->rejected++;
+    import->stopped = report->rejected > import->options->max_rejects;
+}
+
+static bool take_row(struct import *import, const struct store_row *row)
+{
+    if (row->fault) {
+        reject(import, row->line, "", row->fault);
+        return false;
+    }
+    for (size_t i = 0; i < import->count; i++) {
+        struct column *column = &import->columns[i];
+        const char *fault = parse_cell(column, &row->fields[column->field]);
+        if (fault) {
+            reject(import, row->line, column->name, fault);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void tell(const struct import *import)
+{
+    const struct store_import_options *options = import->options;
+    if (options->progress) {
+        options->progress(options->user, import->source->bytes_done, import->source->bytes_total,
+                          import->report->rows);
+    }
+}
+
+static enum err check_cancelled(const struct import *import, struct err_info *reterr)
+{
+    const struct store_import_options *options = import->options;
+    return options->cancelled && options->cancelled(options->user)
+               ? proto_err_set(reterr, E_CANCELLED, "the import was cancelled")
+               : E_OK;
+}
+
+static enum err read_rows(struct import *import, struct err_info *reterr)
+{
+    struct store_row row;
+    for (uint64_t seen = 0;; seen++) {
+        enum err err = import->source->next(import->source, &row, reterr);
+        if (err || row.end) {
+            return err ? err : flush_chunk(import, reterr);
+        }
+        if (take_row(import, &row) && !import->stopped) {
+            if (import->report->rows >= UINT32_MAX) {
+                return proto_err_set(reterr, E_LIMIT, "more than 4294967295 rows");
+            }
+            err = append_row(import, row.line, reterr);
+        }
+        if (!err && import->rows == STORE_CHUNK_ROWS) {
+            err = flush_chunk(import, reterr);
+        }
+        if (!err && seen % STORE_CHUNK_ROWS == 0) {
+            tell(import);
+            err = check_cancelled(import, reterr);
+        }
+        if (err || (import->stopped && import->report->reject_count == STORE_IMPORT_REJECTS)) {
+            return err;
+        }
+    }
+}
+
+static enum err judge_rejects(const struct import *import, struct err_info *reterr)
+{
+    const struct store_import_report *report = import->report;
+    if (report->rejected > import->options->max_rejects) {
+        bool row = !report->rejects[0].column[0];
+        return proto_err_set(
+            reterr, E_INVALID, "line %llu%s%s: %s (%s%llu rows rejected, %llu allowed)",
+            (unsigned long long)report->rejects[0].line, row ? "" : ", column ",
+            report->rejects[0].column, report->rejects[0].reason,
+            report->reject_count == STORE_IMPORT_REJECTS ? "at least " : "",
+            (unsigned long long)report->rejected, (unsigned long long)import->options->max_rejects);
+    }
+    return report->rows ? E_OK : proto_err_set(reterr, E_INVALID, "the data has no rows");
+}
+
+/* --- preparing ----------------------------------------------------------------------------- */
+
+static int find_header(const struct store_source *source, const char *name, bool trimmed)
+{
+    int found = -1;
+    struct span want = trimmed ? store_parse_trim(span_str(name)) : span_str(name);
+    for (size_t i = 0; i < source->header_count; i++) {
+        struct span text = span_of(source->header[i].text, source->header[i].len);
+        if (span_equal(trimmed ? store_parse_trim(text) : text, want)) {
+            if (found >= 0) {
+                return -2;
+            }
+            found = (int)i;
+        }
+    }
+    return found;
+}
+
+static enum err bind_field(struct import *import, struct column *column, struct err_info *reterr)
+{
+    const char *source = column->declared->source[0] ? column->declared->source : column->name;
+    int found = find_header(import->source, source, false);
+    if (found == -1) {
+        found = find_header(import->source, source, true);
+    }
+    if (found < 0) {
+        return proto_err_set(reterr, E_SCHEMA, "line 1: %s column is headed '%s'",
+                             found == -2 ? "more than one" : "no", source);
+    }
+    column->field = (size_t)found;
+    return E_OK;
+}
+
+static bool declared_supported(const struct proto_column *column)
+{
+    return column->deidentify <= PROTO_DEID_YEAR && column->type != PROTO_COLUMN_TOKENS &&
+           column->type != PROTO_COLUMN_TAGS;
+}
+
+static enum err alloc_column(struct column *column)
+{
+    size_t rows = STORE_CHUNK_ROWS;
+    column->null = proto_alloc(STORE_CHUNK_WORDS, sizeof *column->null);
+    column->zones.max = STORE_CHUNK_BYTES_MAX;
+    column->text.max = STORE_CHUNK_TEXT_MAX;
+    bool ok = column->null != NULL;
+    if (column->form == STORE_FORM_NUMBER) {
+        column->numbers = proto_alloc(rows, sizeof *column->numbers);
+        ok = ok && column->numbers;
+    } else if (column->form == STORE_FORM_CODE) {
+        column->codes = proto_alloc(rows, sizeof *column->codes);
+        ok = ok && column->codes;
+    } else {
+        column->text_start = proto_alloc(rows + 1, sizeof *column->text_start);
+        ok = ok && column->text_start && !buf_reserve(&column->text, TEXT_START);
+    }
+    return ok ? E_OK : E_NO_MEMORY;
+}
+
+static enum err open_column(struct import *import, struct column *column, size_t published,
+                            struct err_info *reterr)
+{
+    const struct proto_column *declared = column->declared;
+    column->name = declared->name;
+    column->is_unit =
+        import->published.unit[0] && strcmp(import->published.unit, declared->name) == 0;
+    column->form =
+        store_form_of(&import->published, published, declared->deidentify == PROTO_DEID_PSEUDONYM);
+    if (!declared_supported(declared)) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "column %s: this type or operation",
+                             column->name);
+    }
+    enum err err = alloc_column(column);
+    if (!err && declared->type == PROTO_COLUMN_CATEGORY) {
+        err = open_values(&column->values, declared);
+    }
+    uint32_t codes = declared->type == PROTO_COLUMN_BOOLEAN ? 2 : (uint32_t)declared->value_count;
+    if (!err && column->form == STORE_FORM_CODE && codes && codes <= STORE_HISTOGRAM_MAX) {
+        column->histogram_codes = codes;
+        column->histogram = proto_alloc(codes, sizeof *column->histogram);
+        err = column->histogram ? E_OK : E_NO_MEMORY;
+    }
+    if (err) {
+        return proto_err_set(reterr, err, "column %s: %s", column->name, proto_err_text(err));
+    }
+    return bind_field(import, column, reterr);
+}
+
+static enum err open_columns(struct import *import, struct err_info *reterr)
+{
+    const struct proto_schema *declared = &import->manifest->schema;
+    enum err err = proto_schema_publish(declared, &import->arena, &import->published);
+    import->columns = err ? NULL : proto_alloc(import->published.count, sizeof *import->columns);
+    if (!import->columns) {
+        return proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
+    }
+    for (size_t i = 0; i < declared->count && !err; i++) {
+        if (declared->columns[i].deidentify != PROTO_DEID_DROP) {
+            struct column *column = &import->columns[import->count++];
+            column->declared = &declared->columns[i];
+            err = open_column(import, column, import->count - 1, reterr);
+        }
+    }
+    return err;
+}
+
+static enum err make_body(struct import *import, struct err_info *reterr)
+{
+    struct proto_dataset dataset;
+    proto_schema_hash(&import->published, &crypto_proto_hash, import->place.schema_hash);
+    enum err err =
+        proto_manifest_dataset_body(import->manifest, &import->published, import->place.schema_hash,
+                                    &import->arena, &dataset, reterr);
+    import->body.max = BODY_MAX;
+    return err ? err : proto_dataset_encode(&dataset, &import->body, reterr);
+}
+
+static void key_name(const char *dataset, char to[CRYPTO_KEYRING_NAME])
+{
+    snprintf(to, CRYPTO_KEYRING_NAME, "dataset/%s", dataset);
+}
+
+/* A dataset without a key is new, or was shredded: then old pseudonyms can never be opened again. */
+static enum err open_key(struct import *import, struct err_info *reterr)
+{
+    char name[CRYPTO_KEYRING_NAME];
+    key_name(import->manifest->dataset, name);
+    enum err err = crypto_keyring_get(import->store->keyring, name, &import->dek);
+    if (err != E_NOT_FOUND) {
+        return err ? proto_err_set(reterr, err, "the key of the dataset") : E_OK;
+    }
+    err = store_pseudonym_remove(import->store, import->manifest->dataset, reterr);
+    err = err ? err : crypto_keyring_add(import->store->keyring, name, reterr);
+    if (err) {
+        return err;
+    }
+    import->new_key = true;
+    err = crypto_keyring_get(import->store->keyring, name, &import->dek);
+    return err ? proto_err_set(reterr, err, "the key of the dataset") : E_OK;
+}
+
+static enum err prepare_writing(struct import *import, struct err_info *reterr)
+{
+    enum err err = open_key(import, reterr);
+    err = err ? err : crypto_random(import->place.uuid, sizeof import->place.uuid);
+    memcpy(import->report->partition_uuid, import->place.uuid, 16);
+    if (!err && (!store_partition_path(import->store->home, import->place.uuid, "", import->path,
+                                       sizeof import->path) ||
+                 !store_partition_path(import->store->home, import->place.uuid, ".new",
+                                       import->new_path, sizeof import->new_path))) {
+        return proto_err_set(reterr, E_LIMIT, "the home's path is too long");
+    }
+    for (size_t i = 0; i < import->count && !err; i++) {
+        struct column *column = &import->columns[i];
+        if (column->is_unit || column->declared->deidentify == PROTO_DEID_PSEUDONYM) {
+            err = store_pseudonym_load(import->store, import->manifest->dataset, column->name,
+                                       import->dek, &column->pseudonyms, reterr);
+        }
+    }
+    return err;
+}
+
+/* --- publishing ---------------------------------------------------------------------------- */
+
+static enum err put_dictionary(struct import *import, const struct column *column,
+                               struct err_info *reterr)
+{
+    uint8_t number[4];
+    import->encoded.len = 0;
+    put_be32(number, column->values.count);
+    enum err err = buf_put(&import->encoded, span_of(number, 4));
+    for (uint32_t i = 0; i < column->values.count && !err; i++) {
+        struct span text = span_str(column->values.texts[i]);
+        put_be16(number, (uint16_t)text.len);
+        err = buf_put(&import->encoded, span_of(number, 2));
+        err = err ? err : buf_put(&import->encoded, text);
+    }
+    return err ? proto_err_set(reterr, err, "column %s", column->name)
+               : store_partition_writer_put(import->writer, STORE_PARTITION_DICTIONARY,
+                                            column->name, 0, 0, buf_span(&import->encoded), reterr);
+}
+
+static enum err put_columns(struct import *import, struct err_info *reterr)
+{
+    uint8_t forms[PROTO_SCHEMA_COLUMNS_MAX] = {0};
+    enum err err = E_OK;
+    for (size_t i = 0; i < import->count && !err; i++) {
+        struct column *column = &import->columns[i];
+        forms[i] = (uint8_t)column->form;
+        if (column->values.grows) {
+            err = put_dictionary(import, column, reterr);
+        }
+        if (!err && column->zones.len) {
+            err = flush_zones(import, column, import->chunks / STORE_ZONE_CHUNKS, reterr);
+        }
+    }
+    return err ? err
+               : store_partition_writer_put(import->writer, STORE_PARTITION_DICTIONARY, "", 0, 0,
+                                            span_of(forms, import->count), reterr);
+}
+
+static enum err sync_folder(const struct store *store, struct err_info *reterr)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/partitions", store->home);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum err err = fd < 0 || fsync(fd) ? store_env_errno(errno, path, reterr) : E_OK;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return err;
+}
+
+static enum err finish_file(struct import *import, struct err_info *reterr)
+{
+    struct store_import_report *report = import->report;
+    bool has_unit = import->published.unit[0];
+    uint64_t units = has_unit ? import->unit_limit : report->rows;
+    enum err err = put_columns(import, reterr);
+    err = err ? err
+              : store_partition_writer_finish(import->writer, report->rows, units,
+                                              buf_span(&import->body), report->root,
+                                              &report->bytes_stored, reterr);
+    if (!has_unit) {
+        report->units = report->rows;
+    }
+    return err;
+}
+
+static void unlink_earlier(struct import *import, const uint8_t uuid[16])
+{
+    char path[PATH_MAX];
+    if (store_partition_path(import->store->home, uuid, "", path, sizeof path)) {
+        (void)unlink(path); /* if it stays, the next store_open removes it */
+    }
+}
+
+static enum err put_row(struct import *import, struct err_info *reterr)
+{
+    const struct store_import_report *report = import->report;
+    const struct proto_manifest *manifest = import->manifest;
+    struct arena arena = {0};
+    struct store_dataset earlier;
+    enum err err = store_catalogue_get(import->store, manifest->dataset, &arena, &earlier, NULL);
+    bool replaces = !err;
+    struct store_dataset row = {.rows = report->rows,
+                                .units = report->units,
+                                .bytes_raw = report->bytes_raw,
+                                .bytes_stored = report->bytes_stored,
+                                .size = manifest->size,
+                                .imported_at = import->options->now,
+                                .manifest_yaml = import->options->manifest_yaml,
+                                .schema = buf_span(&import->body)};
+    memcpy(row.name, manifest->dataset, sizeof row.name);
+    memcpy(row.version, manifest->version, sizeof row.version);
+    memcpy(row.partition_uuid, import->place.uuid, 16);
+    memcpy(row.root, report->root, 32);
+    memcpy(row.schema_hash, import->place.schema_hash, 32);
+    err = store_catalogue_put(import->store, &row, reterr);
+    if (!err && replaces) {
+        unlink_earlier(import, earlier.partition_uuid);
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+static enum err publish(struct import *import, struct err_info *reterr)
+{
+    enum err err = finish_file(import, reterr);
+    tell(import);
+    err = err ? err : check_cancelled(import, reterr);
+    for (size_t i = 0; i < import->count && !err; i++) {
+        if (import->columns[i].pseudonyms) {
+            err = store_pseudonym_save(import->store, import->columns[i].pseudonyms, reterr);
+        }
+    }
+    tell(import);
+    if (!err && rename(import->new_path, import->path)) {
+        err = store_env_errno(errno, import->path, reterr);
+    }
+    tell(import);
+    err = err ? err : sync_folder(import->store, reterr);
+    err = err ? err : put_row(import, reterr);
+    tell(import);
+    return err;
+}
+
+/* --- all of it ----------------------------------------------------------------------------- */
+
+/* Names of datasets that are being imported, so that two cannot race for pseudonyms. */
+static struct {
+    pthread_mutex_t lock;
+    struct busy {
+        struct busy *next;
+        const struct store *store;
+        const char *dataset;
+    } * first;
+} running = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool enter(struct busy *self)
+{
+    bool free = true;
+    pthread_mutex_lock(&running.lock);
+    for (struct busy *busy = running.first; busy; busy = busy->next) {
+        free = free && (busy->store != self->store || strcmp(busy->dataset, self->dataset) != 0);
+    }
+    if (free) {
+        self->next = running.first;
+        running.first = self;
+    }
+    pthread_mutex_unlock(&running.lock);
+    return free;
+}
+
+static void leave(struct busy *self)
+{
+    pthread_mutex_lock(&running.lock);
+    struct busy **at = &running.first;
+    while (*at != self) {
+        at = &(*at)->next;
+    }
+    *at = self->next;
+    pthread_mutex_unlock(&running.lock);
+}
+
+static void wipe_buf(struct buf *buf)
+{
+    if (buf->ptr) {
+        crypto_wipe(buf->ptr, buf->cap);
+    }
+    buf_fini(buf);
+}
+
+static void close_column(struct column *column)
+{
+    if (column->numbers) {
+        crypto_wipe(column->numbers, STORE_CHUNK_ROWS * sizeof *column->numbers);
+    }
+    if (column->codes) {
+        crypto_wipe(column->codes, STORE_CHUNK_ROWS * sizeof *column->codes);
+    }
+    proto_free(column->numbers);
+    proto_free(column->codes);
+    proto_free(column->text_start);
+    proto_free(column->null);
+    proto_free(column->histogram);
+    wipe_buf(&column->text);
+    wipe_buf(&column->zones);
+    close_values(&column->values);
+    store_pseudonym_free(column->pseudonyms);
+}
+
+/* What a failed import made goes again: its file, and a key that nothing was published under. */
+static void undo(struct import *import)
+{
+    if (import->file_made) {
+        (void)unlink(import->new_path);
+        (void)unlink(import->path);
+    }
+    if (import->new_key) {
+        char name[CRYPTO_KEYRING_NAME];
+        key_name(import->manifest->dataset, name);
+        enum err ignored = store_pseudonym_remove(import->store, import->manifest->dataset, NULL);
+        ignored = crypto_keyring_shred(import->store->keyring, name, NULL);
+        (void)ignored; /* an unused key does no harm; the next import uses it */
+    }
+}
+
+static void close_import(struct import *import, enum err err)
+{
+    store_partition_writer_close(import->writer);
+    if (err) {
+        undo(import);
+    }
+    for (size_t i = 0; i < import->count; i++) {
+        close_column(&import->columns[i]);
+    }
+    proto_free(import->columns);
+    proto_free(import->seen);
+    wipe_buf(&import->encoded);
+    buf_fini(&import->body);
+    arena_fini(&import->arena);
+    if (import->source) {
+        import->source->free(import->source);
+    }
+}
+
+static enum err run(struct import *import, struct err_info *reterr)
+{
+    const struct store_import_options *options = import->options;
+    if (options->format && strcmp(options->format, "csv") != 0) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "this version reads csv only");
+    }
+    enum err err = store_reader_csv_open(options->data_path, &import->source, reterr);
+    err = err ? err : open_columns(import, reterr);
+    err = err ? err : make_body(import, reterr);
+    if (!err && !options->dry_run) {
+        err = prepare_writing(import, reterr);
+    }
+    err = err ? err : read_rows(import, reterr);
+    if (import->source) {
+        import->report->bytes_raw = import->source->bytes_done;
+    }
+    err = err ? err : judge_rejects(import, reterr);
+    return err || options->dry_run ? err : publish(import, reterr);
+}
+
+enum err store_import_run(struct store *store, const struct proto_manifest *manifest,
+                          const struct store_import_options *options,
+                          struct store_import_report *ret, struct err_info *reterr)
+{
+    memset(ret, 0, sizeof *ret);
+    struct busy self = {.store = store, .dataset = manifest->dataset};
+    if (!enter(&self)) {
+        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported", manifest->dataset);
+    }
+    struct import import = {.store = store,
+                            .manifest = manifest,
+                            .options = options,
+                            .report = ret,
+                            .encoded = {.max = STORE_CHUNK_BYTES_MAX}};
+    enum err err = run(&import, reterr);
+    close_import(&import, err);
+    leave(&self);
+    return err;
+}
+
+/* --- recovery and removal ------------------------------------------------------------------ */
+
+struct wanted {
+    struct buf uuids;
+};
+
+static enum err want(void *user, const struct store_dataset *row)
+{
+    return buf_put(&((struct wanted *)user)->uuids, span_of(row->partition_uuid, 16));
+}
+
+static bool is_wanted(const struct wanted *wanted, const char *name)
+{
+    char hex[33];
+    uint8_t uuid[16];
+    snprintf(hex, sizeof hex, "%.32s", name);
+    if (strlen(name) != 36 || strcmp(name + 32, ".mdb") != 0 || !span_from_hex(hex, uuid, 16)) {
+        return true; /* not ours to remove */
+    }
+    for (size_t at = 0; at < wanted->uuids.len; at += 16) {
+        if (memcmp(wanted->uuids.ptr + at, uuid, 16) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t a = strlen(name);
+    size_t b = strlen(end);
+    return a >= b && strcmp(name + a - b, end) == 0;
+}
+
+enum err store_import_recover(struct store *store, struct err_info *reterr)
+{
+    struct wanted wanted = {.uuids = {.max = (size_t)16 << 20}};
+    enum err err = store_catalogue_each(store, want, &wanted, reterr);
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/partitions", store->home);
+    DIR *folder = err ? NULL : opendir(path);
+    if (!err && !folder && errno != ENOENT) {
+        err = store_env_errno(errno, path, reterr);
+    }
+    const struct dirent *entry;
+    while (folder && (entry = readdir(folder)) != NULL) {
+        if (ends_with(entry->d_name, ".new") || !is_wanted(&wanted, entry->d_name)) {
+            (void)unlinkat(dirfd(folder), entry->d_name, 0);
+        }
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    buf_fini(&wanted.uuids);
+    return err;
+}
+
+enum err store_import_remove(struct store *store, const char *dataset, struct err_info *reterr)
+{
+    struct busy self = {.store = store, .dataset = dataset};
+    struct arena arena = {0};
+    struct store_dataset row;
+    char name[CRYPTO_KEYRING_NAME];
+    char path[PATH_MAX];
+    if (!enter(&self)) {
+        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported", dataset);
+    }
+    enum err err = store_catalogue_get(store, dataset, &arena, &row, reterr);
+    if (!err) {
+        key_name(dataset, name);
+        err = crypto_keyring_shred(store->keyring, name, reterr);
+        err = err == E_NOT_FOUND ? E_OK : err; /* an earlier removal came this far */
+    }
+    err = err ? err : store_pseudonym_remove(store, dataset, reterr);
+    if (!err && store_partition_path(store->home, row.partition_uuid, "", path, sizeof path) &&
+        unlink(path) && errno != ENOENT) {
+        err = store_env_errno(errno, path, reterr);
+    }
+    err = err ? err : store_catalogue_remove(store, dataset, reterr);
+    arena_fini(&arena);
+    leave(&self);
+    return err;
+}

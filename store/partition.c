@@ -1,0 +1,377 @@
+#include "config.h"
+#include "store/partition.h"
+
+#include "proto/body.h"
+#include "proto/manifest.h"
+#include "crypto/provider.h"
+#include "store/catalogue.h"
+#include "store/partition_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define READ_MAX (STORE_CHUNK_BYTES_MAX + 16384)
+
+enum err store_partition_read(const struct store_partition *partition, MDB_txn *txn,
+                              struct crypto_opener *opener, enum store_partition_kind kind,
+                              const char *name, uint32_t number, uint32_t rows, struct buf *to,
+                              struct err_info *reterr)
+{
+    uint8_t name_key[STORE_PARTITION_KEY];
+    uint8_t aad[STORE_PARTITION_AAD];
+    store_partition_key(partition->index, kind, name, number, name_key);
+    size_t aad_len = store_partition_aad(&partition->place, kind, name, number, rows, aad);
+    MDB_val key = {.mv_size = sizeof name_key, .mv_data = name_key};
+    MDB_val value;
+    int rc = mdb_get(txn, partition->dbi, &key, &value);
+    if (rc) {
+        return proto_err_set(reterr, rc == MDB_NOTFOUND ? E_CORRUPT : E_IO,
+                             "dataset %s, file %s: a value is missing", partition->dataset,
+                             partition->file);
+    }
+    struct span sealed = span_of(value.mv_data, value.mv_size);
+    size_t len = 0;
+    enum err err = crypto_chunk_plain_len(sealed, &len);
+    to->len = 0;
+    err = err ? err : buf_reserve(to, len ? len : 1);
+    err = err ? err
+              : crypto_opener_open(opener, span_of(aad, aad_len), sealed, to->ptr, to->cap, &len);
+    if (err) {
+        return proto_err_set(reterr, err, "dataset %s, file %s: a value does not open: %s",
+                             partition->dataset, partition->file, proto_err_text(err));
+    }
+    to->len = len;
+    return E_OK;
+}
+
+size_t store_partition_chunk_rows(const struct store_partition *partition, uint32_t number)
+{
+    uint64_t left = partition->rows - (uint64_t)number * STORE_CHUNK_ROWS;
+    return left < STORE_CHUNK_ROWS ? (size_t)left : STORE_CHUNK_ROWS;
+}
+
+enum store_form store_form_of(const struct proto_schema *schema, size_t column, bool is_pseudonym)
+{
+    const struct proto_column *from = &schema->columns[column];
+    if (is_pseudonym || (schema->unit[0] && strcmp(schema->unit, from->name) == 0)) {
+        return STORE_FORM_CODE;
+    }
+    switch (from->type) {
+    case PROTO_COLUMN_CATEGORY:
+    case PROTO_COLUMN_BOOLEAN:
+        return STORE_FORM_CODE;
+    case PROTO_COLUMN_TEXT:
+    case PROTO_COLUMN_TOKENS:
+    case PROTO_COLUMN_TAGS:
+        return STORE_FORM_TEXT;
+    default:
+        return STORE_FORM_NUMBER;
+    }
+}
+
+/* --- opening ------------------------------------------------------------------------------- */
+
+static enum err damaged(const struct store_partition *partition, enum err err, const char *what,
+                        struct err_info *reterr)
+{
+    return proto_err_set(reterr, err, "dataset %s, file %s: %s", partition->dataset,
+                         partition->file, what);
+}
+
+/* Before LMDB may look at the file. */
+static enum err check_file(struct store_partition *partition, const char *path, uint64_t *ret_bytes,
+                           struct err_info *reterr)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return errno == ENOENT ? damaged(partition, E_NOT_FOUND, "the file is gone", reterr)
+                               : store_env_errno(errno, path, reterr);
+    }
+    uint8_t uuid[16];
+    enum err err = store_partition_trailer_check(fd, partition->index, uuid, ret_bytes);
+    close(fd);
+    if (err) {
+        return damaged(partition, err,
+                       err == E_CORRUPT ? "it was changed or cut short" : proto_err_text(err),
+                       reterr);
+    }
+    if (memcmp(uuid, partition->place.uuid, sizeof uuid) != 0) {
+        return damaged(partition, E_ROLLBACK, "it is the file of another import", reterr);
+    }
+    return E_OK;
+}
+
+static enum err read_schema(struct store_partition *partition, struct span body,
+                            struct err_info *reterr)
+{
+    uint8_t *copy = arena_alloc(&partition->arena, body.len, 1);
+    if (!copy) {
+        return damaged(partition, E_NO_MEMORY, "out of memory", reterr);
+    }
+    memcpy(copy, body.ptr, body.len);
+    struct proto_dataset dataset;
+    enum err err =
+        proto_dataset_decode(span_of(copy, body.len), &partition->arena, &dataset, reterr);
+    err = err ? err : proto_dataset_schema(&dataset, &partition->arena, &partition->schema, reterr);
+    if (err) {
+        return err == E_NO_MEMORY ? err : damaged(partition, E_CORRUPT, "its schema", reterr);
+    }
+    uint8_t hash[32];
+    proto_schema_hash(&partition->schema, &crypto_proto_hash, hash);
+    return memcmp(hash, partition->place.schema_hash, 32) == 0
+               ? E_OK
+               : damaged(partition, E_CORRUPT, "its schema is not the one it names", reterr);
+}
+
+static enum err read_meta(struct store_partition *partition, struct span meta,
+                          struct err_info *reterr)
+{
+    const uint8_t *p = meta.ptr;
+    if (meta.len < STORE_PARTITION_META_SIZE || memcmp(p, "CPM1", 4) != 0 ||
+        get_be32(p + 100) > meta.len - STORE_PARTITION_META_SIZE || get_be64(p + 84) > UINT32_MAX ||
+        get_be64(p + 92) > (uint64_t)UINT32_MAX + 1) {
+        return damaged(partition, E_CORRUPT, "its description", reterr);
+    }
+    if (memcmp(p + 4, partition->place.uuid, 16) != 0 || memcmp(p + 52, partition->root, 32) != 0) {
+        return damaged(partition, E_ROLLBACK, "it is not the one of the catalogue", reterr);
+    }
+    partition->rows = get_be64(p + 84);
+    partition->units = get_be64(p + 92);
+    partition->chunks = (uint32_t)((partition->rows + STORE_CHUNK_ROWS - 1) / STORE_CHUNK_ROWS);
+    return read_schema(partition, span_of(p + STORE_PARTITION_META_SIZE, get_be32(p + 100)),
+                       reterr);
+}
+
+/* The values of a private category: u32 count, (u16 length | bytes) each. */
+static enum err read_dictionary(struct store_partition *partition, size_t column, struct span bytes,
+                                struct err_info *reterr)
+{
+    const uint8_t *p = bytes.ptr;
+    size_t left = bytes.len;
+    if (left < 4 || get_be32(p) > left / 2) {
+        return damaged(partition, E_CORRUPT, "a list of values", reterr);
+    }
+    uint32_t count = get_be32(p);
+    const char **values = arena_alloc(&partition->arena, count, sizeof *values);
+    bool fits = values != NULL;
+    p += 4;
+    left -= 4;
+    for (uint32_t i = 0; i < count && fits; i++) {
+        size_t len = left >= 2 ? get_be16(p) : SIZE_MAX;
+        if (left < 2 || len > left - 2) {
+            return damaged(partition, E_CORRUPT, "a list of values", reterr);
+        }
+        values[i] = arena_strdup(&partition->arena, span_of(p + 2, len));
+        fits = values[i] != NULL;
+        p += 2 + len;
+        left -= 2 + len;
+    }
+    partition->columns[column].values = values;
+    partition->columns[column].value_count = count;
+    return fits ? E_OK : damaged(partition, E_NO_MEMORY, "out of memory", reterr);
+}
+
+static enum err read_columns(struct store_partition *partition, MDB_txn *txn,
+                             struct crypto_opener *opener, struct buf *plain,
+                             struct err_info *reterr)
+{
+    const struct proto_schema *schema = &partition->schema;
+    partition->columns =
+        arena_alloc(&partition->arena, schema->count + 1, sizeof *partition->columns);
+    if (!partition->columns) {
+        return damaged(partition, E_NO_MEMORY, "out of memory", reterr);
+    }
+    enum err err = store_partition_read(partition, txn, opener, STORE_PARTITION_DICTIONARY, "", 0,
+                                        0, plain, reterr);
+    if (!err && plain->len < schema->count) {
+        err = damaged(partition, E_CORRUPT, "its columns", reterr);
+    }
+    for (size_t i = 0; i < schema->count && !err; i++) {
+        struct store_partition_column *column = &partition->columns[i];
+        if (plain->ptr[i] >= STORE_FORM_COUNT) {
+            return damaged(partition, E_CORRUPT, "its columns", reterr);
+        }
+        column->form = plain->ptr[i];
+        column->values = schema->columns[i].values;
+        column->value_count = (uint32_t)schema->columns[i].value_count;
+        if (schema->columns[i].type == PROTO_COLUMN_BOOLEAN) {
+            column->value_count = 2;
+        }
+    }
+    for (size_t i = 0; i < schema->count && !err; i++) {
+        if (schema->columns[i].values_private) {
+            err = store_partition_read(partition, txn, opener, STORE_PARTITION_DICTIONARY,
+                                       schema->columns[i].name, 0, 0, plain, reterr);
+            err = err ? err : read_dictionary(partition, i, buf_span(plain), reterr);
+        }
+    }
+    partition->unit = schema->unit[0] ? proto_schema_find(schema, schema->unit) : -1;
+    if (!err && partition->unit >= 0 &&
+        partition->columns[partition->unit].form != STORE_FORM_CODE) {
+        err = damaged(partition, E_CORRUPT, "its unit column", reterr);
+    }
+    return err;
+}
+
+static enum err read_all(struct store_partition *partition, struct err_info *reterr)
+{
+    MDB_txn *txn = NULL;
+    struct crypto_opener *opener = NULL;
+    struct buf plain = {.max = READ_MAX};
+    uint8_t root[32];
+    int rc = mdb_txn_begin(store_env_mdb(partition->env), NULL, MDB_RDONLY, &txn);
+    rc = rc ? rc : mdb_dbi_open(txn, NULL, 0, &partition->dbi);
+    enum err err = rc ? store_env_error(rc, partition->file, reterr) : E_OK;
+    err = err ? err : crypto_opener_new(partition->dek, store_partition_context(), &opener);
+    err = err ? err
+              : store_partition_read(partition, txn, opener, STORE_PARTITION_META, "", 0, 0, &plain,
+                                     reterr);
+    err = err ? err : read_meta(partition, buf_span(&plain), reterr);
+    if (!err) {
+        err = store_partition_root_of(txn, partition->dbi, partition->index, root, reterr);
+        if (err || memcmp(root, partition->root, sizeof root) != 0) {
+            err =
+                damaged(partition, err ? err : E_CORRUPT, "its values do not fit its root", reterr);
+        }
+    }
+    err = err ? err : read_columns(partition, txn, opener, &plain, reterr);
+    crypto_opener_free(opener);
+    if (txn) {
+        mdb_txn_abort(txn);
+    }
+    if (plain.ptr) {
+        crypto_wipe(plain.ptr, plain.cap);
+    }
+    buf_fini(&plain);
+    return err;
+}
+
+static enum err find_row(struct store *store, struct store_partition *partition,
+                         struct err_info *reterr)
+{
+    struct arena arena = {0};
+    struct store_dataset row;
+    enum err err = store_catalogue_get(store, partition->dataset, &arena, &row, reterr);
+    if (!err) {
+        memcpy(partition->place.uuid, row.partition_uuid, 16);
+        memcpy(partition->place.schema_hash, row.schema_hash, 32);
+        memcpy(partition->root, row.root, 32);
+        store_partition_file_name(row.partition_uuid, partition->file);
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+static enum err find_key(struct store *store, struct store_partition *partition,
+                         struct err_info *reterr)
+{
+    char name[CRYPTO_KEYRING_NAME];
+    snprintf(name, sizeof name, "dataset/%s", partition->dataset);
+    const struct crypto_key *dek = NULL;
+    enum err err = crypto_keyring_get(store->keyring, name, &dek);
+    if (err) {
+        return damaged(partition, err, "its key was shredded", reterr);
+    }
+    partition->dek = crypto_key_new();
+    if (!partition->dek) {
+        return damaged(partition, E_NO_MEMORY, "no room for its key", reterr);
+    }
+    *partition->dek = *dek;
+    err = store_partition_index_key(dek, &partition->index);
+    return err ? damaged(partition, err, "no room for its key", reterr) : E_OK;
+}
+
+static enum err open_file(struct store *store, struct store_partition *partition,
+                          struct err_info *reterr)
+{
+    char path[PATH_MAX];
+    uint64_t bytes = 0;
+    if (!store_partition_path(store->home, partition->place.uuid, "", path, sizeof path)) {
+        return damaged(partition, E_LIMIT, "its path is too long", reterr);
+    }
+    enum err err = check_file(partition, path, &bytes, reterr);
+    err = err ? err
+              : store_env_open(path, STORE_ENV_READONLY | STORE_ENV_IMMUTABLE, bytes,
+                               &partition->env, reterr);
+    return err ? err : read_all(partition, reterr);
+}
+
+enum err store_partition_open(struct store *store, const char *dataset,
+                              struct store_partition **ret, struct err_info *reterr)
+{
+    struct store_partition *partition = proto_alloc(1, sizeof *partition);
+    if (!partition) {
+        return proto_err_set(reterr, E_NO_MEMORY, "opening dataset %s", dataset);
+    }
+    snprintf(partition->dataset, sizeof partition->dataset, "%s", dataset);
+    enum err err = find_row(store, partition, reterr);
+    err = err ? err : find_key(store, partition, reterr);
+    err = err ? err : open_file(store, partition, reterr);
+    if (err) {
+        store_partition_close(partition);
+        return err;
+    }
+    *ret = partition;
+    return E_OK;
+}
+
+void store_partition_close(struct store_partition *partition)
+{
+    if (partition) {
+        store_env_close(partition->env);
+        crypto_key_free(partition->dek);
+        crypto_key_free(partition->index);
+        arena_fini(&partition->arena);
+        proto_free(partition);
+    }
+}
+
+/* --- reading ------------------------------------------------------------------------------- */
+
+const struct proto_schema *store_partition_schema(const struct store_partition *partition)
+{
+    return &partition->schema;
+}
+
+uint64_t store_partition_rows(const struct store_partition *partition)
+{
+    return partition->rows;
+}
+
+uint64_t store_partition_units(const struct store_partition *partition)
+{
+    return partition->units;
+}
+
+static bool has_column(const struct store_partition *partition, int column)
+{
+    return column >= 0 && (size_t)column < partition->schema.count;
+}
+
+enum store_form store_partition_form(const struct store_partition *partition, int column)
+{
+    return has_column(partition, column) ? partition->columns[column].form : STORE_FORM_COUNT;
+}
+
+const char *store_partition_value(const struct store_partition *partition, int column,
+                                  uint32_t code)
+{
+    if (!has_column(partition, column) || !partition->columns[column].values ||
+        code >= partition->columns[column].value_count) {
+        return NULL;
+    }
+    return partition->columns[column].values[code];
+}
+
+uint32_t store_partition_values(const struct store_partition *partition, int column)
+{
+    return has_column(partition, column) ? partition->columns[column].value_count : 0;
+}
+
+const uint8_t *store_partition_root(const struct store_partition *partition)
+{
+    return partition->root;
+}

@@ -1,0 +1,420 @@
+#include "config.h"
+#include "store/reader_csv.h"
+
+#include "crypto/memory.h"
+#include "proto/alloc.h"
+#include "proto/codec.h"
+#include "store/env.h"
+
+#include <csv.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BLOCK     ((size_t)256 << 10)
+#define GROW_STEP 1024
+
+struct reader {
+    struct store_source base;
+    struct csv_parser parser;
+    bool parser_open;
+    int fd; /* -1: reading from borrowed bytes */
+    uint8_t *block;
+    const uint8_t *at; /* what is left of the block or of the borrowed bytes */
+    size_t left;
+    bool last; /* nothing comes after what is left */
+    bool finished;
+    uint64_t line;     /* of the next byte */
+    uint64_t row_line; /* where the current row started */
+    bool after_cr;     /* the last byte was CR: an LF that follows belongs to it */
+    /* The current row. Text moves while it grows, so fields hold offsets until the row ends. */
+    char *text;
+    size_t text_len;
+    size_t text_cap;
+    struct store_field *fields;
+    size_t *starts;
+    size_t count;
+    size_t cap;
+    bool row_done;
+    const char *fault;
+    enum err broken; /* set by callbacks, which cannot return */
+    struct store_field *header;
+    char *header_text;
+};
+
+/* libcsv grows its field buffer through this; a longer field than the limit fails there. */
+static void *grow_field(void *old, size_t size)
+{
+    return size > STORE_CSV_FIELD_MAX + 2 * GROW_STEP ? NULL : proto_realloc(old, size, 1);
+}
+
+static int no_space(unsigned char c)
+{
+    (void)c;
+    return 0;
+}
+
+static enum err open_parser(struct reader *reader)
+{
+    if (csv_init(&reader->parser, CSV_STRICT | CSV_STRICT_FINI) != 0) {
+        return E_NO_MEMORY;
+    }
+    csv_set_realloc_func(&reader->parser, grow_field);
+    csv_set_free_func(&reader->parser, proto_free);
+    csv_set_space_func(&reader->parser, no_space);
+    csv_set_blk_size(&reader->parser, GROW_STEP);
+    reader->parser_open = true;
+    return E_OK;
+}
+
+static enum err grow_row(struct reader *reader, size_t more)
+{
+    size_t need = reader->text_len + more + 1;
+    if (need > STORE_CSV_ROW_MAX || reader->count >= STORE_CSV_COLUMNS_MAX) {
+        return E_LIMIT;
+    }
+    if (need > reader->text_cap) {
+        size_t cap = need * 2 < 4096 ? 4096 : need * 2;
+        char *text = proto_realloc(reader->text, cap, 1);
+        if (!text) {
+            return E_NO_MEMORY;
+        }
+        reader->text = text;
+        reader->text_cap = cap;
+    }
+    if (reader->count == reader->cap) {
+        size_t cap = reader->cap ? reader->cap * 2 : 32;
+        size_t *starts = proto_realloc(reader->starts, cap + 1, sizeof *starts);
+        if (!starts) {
+            return E_NO_MEMORY;
+        }
+        reader->starts = starts;
+        struct store_field *fields = proto_realloc(reader->fields, cap, sizeof *fields);
+        if (!fields) {
+            return E_NO_MEMORY;
+        }
+        reader->fields = fields;
+        reader->cap = cap;
+    }
+    return E_OK;
+}
+
+static void on_field(void *text, size_t len, void *user)
+{
+    struct reader *reader = user;
+    if (reader->broken) {
+        return;
+    }
+    if (len > STORE_CSV_FIELD_MAX) {
+        reader->broken = E_LIMIT;
+        return;
+    }
+    reader->broken = grow_row(reader, len);
+    if (reader->broken) {
+        return;
+    }
+    if (len && memchr(text, 0, len)) {
+        reader->fault = "holds a zero byte";
+    } else if (!proto_utf8_valid(span_of(text, len))) {
+        reader->fault = "is not valid UTF-8";
+    }
+    reader->starts[reader->count++] = reader->text_len;
+    if (len) {
+        memcpy(reader->text + reader->text_len, text, len);
+    }
+    reader->text_len += len;
+    reader->text[reader->text_len++] = '\0';
+}
+
+static void on_row(int terminator, void *user)
+{
+    (void)terminator;
+    ((struct reader *)user)->row_done = true;
+}
+
+/* --- bytes --------------------------------------------------------------------------------- */
+
+static enum err fill(struct reader *reader, struct err_info *reterr)
+{
+    if (reader->left || reader->last) {
+        return E_OK;
+    }
+    ssize_t got;
+    do {
+        got = read(reader->fd, reader->block, BLOCK);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0) {
+        return proto_err_set(reterr, E_IO, "reading the data: %s", strerror(errno));
+    }
+    reader->last = got == 0;
+    reader->at = reader->block;
+    reader->left = (size_t)got;
+    reader->base.bytes_done += (uint64_t)got;
+    return E_OK;
+}
+
+/* The next piece, which ends behind a line end at the latest: so at most one row ends in it, and
+ * lines can be counted beside libcsv, which does not. */
+static size_t piece(const struct reader *reader)
+{
+    const uint8_t *lf = memchr(reader->at, '\n', reader->left);
+    size_t len = lf ? (size_t)(lf - reader->at) + 1 : reader->left;
+    const uint8_t *cr = memchr(reader->at, '\r', len);
+    return cr ? (size_t)(cr - reader->at) + 1 : len;
+}
+
+static void consume(struct reader *reader, size_t len)
+{
+    uint8_t end = reader->at[len - 1];
+    if (end == '\r' || (end == '\n' && !(reader->after_cr && len == 1))) {
+        reader->line++;
+    }
+    reader->after_cr = end == '\r';
+    reader->at += len;
+    reader->left -= len;
+}
+
+static void begin_row(struct reader *reader)
+{
+    reader->text_len = 0;
+    reader->count = 0;
+    reader->row_done = false;
+    reader->fault = NULL;
+}
+
+static enum err line_error(struct reader *reader, enum err err, struct err_info *reterr)
+{
+    if (err == E_LIMIT) {
+        return proto_err_set(reterr, err,
+                             "line %llu: a field or row is too long (an unterminated quote?)",
+                             (unsigned long long)reader->row_line);
+    }
+    return proto_err_set(reterr, err, "line %llu: out of memory",
+                         (unsigned long long)reader->row_line);
+}
+
+/* After a stray quote: the parser starts afresh on the next line. */
+static enum err skip_line(struct reader *reader, struct err_info *reterr)
+{
+    csv_free(&reader->parser);
+    reader->parser_open = false;
+    enum err err = open_parser(reader);
+    for (bool ended = false; !err && !ended;) {
+        err = fill(reader, reterr);
+        if (err || reader->left == 0) {
+            break;
+        }
+        size_t len = piece(reader);
+        ended = reader->at[len - 1] == '\n' || reader->at[len - 1] == '\r';
+        consume(reader, len);
+    }
+    begin_row(reader);
+    reader->fault = "has a quote in the wrong place";
+    reader->row_done = true;
+    return err;
+}
+
+static enum err finish(struct reader *reader, struct err_info *reterr)
+{
+    reader->finished = true;
+    if (csv_fini(&reader->parser, on_field, on_row, reader) != 0) {
+        if (csv_error(&reader->parser) != CSV_EPARSE) {
+            return line_error(reader, E_NO_MEMORY, reterr);
+        }
+        reader->fault = "has an unterminated quote";
+        reader->row_done = true;
+    }
+    return reader->broken ? line_error(reader, reader->broken, reterr) : E_OK;
+}
+
+static enum err feed(struct reader *reader, struct err_info *reterr)
+{
+    size_t len = piece(reader);
+    if (csv_parse(&reader->parser, reader->at, len, on_field, on_row, reader) == len) {
+        consume(reader, len);
+        return reader->broken ? line_error(reader, reader->broken, reterr) : E_OK;
+    }
+    if (csv_error(&reader->parser) == CSV_EPARSE) {
+        return skip_line(reader, reterr);
+    }
+    bool full = csv_get_buffer_size(&reader->parser) > STORE_CSV_FIELD_MAX;
+    return line_error(reader, full ? E_LIMIT : E_NO_MEMORY, reterr);
+}
+
+/* Reads until a row is done or the file ends. */
+static enum err read_row(struct reader *reader, struct err_info *reterr)
+{
+    begin_row(reader);
+    reader->row_line = reader->line;
+    while (!reader->row_done && !reader->finished) {
+        enum err err = fill(reader, reterr);
+        if (!err) {
+            err = reader->left ? feed(reader, reterr) : finish(reader, reterr);
+        }
+        if (err) {
+            return err;
+        }
+        bool blank = !reader->row_done && reader->count == 0 && reader->line != reader->row_line &&
+                     reader->parser.pstate == 0; /* between rows */
+        if (blank) {
+            reader->row_line = reader->line; /* blank lines before the first field */
+        }
+    }
+    for (size_t i = 0; i < reader->count; i++) {
+        size_t end = i + 1 < reader->count ? reader->starts[i + 1] : reader->text_len;
+        reader->fields[i] = (struct store_field){.text = reader->text + reader->starts[i],
+                                                 .len = end - reader->starts[i] - 1};
+    }
+    return E_OK;
+}
+
+static enum err next_row(struct store_source *source, struct store_row *ret,
+                         struct err_info *reterr)
+{
+    struct reader *reader = (struct reader *)source;
+    memset(ret, 0, sizeof *ret);
+    if (!reader->finished) {
+        enum err err = read_row(reader, reterr);
+        if (err) {
+            return err;
+        }
+    } else {
+        reader->row_done = false;
+    }
+    if (!reader->row_done) {
+        ret->end = true;
+        return E_OK;
+    }
+    if (!reader->fault && reader->count != reader->base.header_count) {
+        reader->fault = reader->count < reader->base.header_count
+                            ? "has fewer fields than the header"
+                            : "has more fields than the header";
+    }
+    ret->line = reader->row_line;
+    ret->fault = reader->fault;
+    ret->fields = reader->fields;
+    ret->count = reader->count;
+    return E_OK;
+}
+
+/* --- opening ------------------------------------------------------------------------------- */
+
+static void free_reader(struct store_source *source)
+{
+    struct reader *reader = (struct reader *)source;
+    if (!reader) {
+        return;
+    }
+    if (reader->parser_open) {
+        csv_free(&reader->parser);
+    }
+    if (reader->fd >= 0) {
+        close(reader->fd);
+    }
+    if (reader->block) {
+        crypto_wipe(reader->block, BLOCK);
+    }
+    if (reader->text) {
+        crypto_wipe(reader->text, reader->text_cap);
+    }
+    proto_free(reader->block);
+    proto_free(reader->text);
+    proto_free(reader->fields);
+    proto_free(reader->starts);
+    proto_free(reader->header);
+    proto_free(reader->header_text);
+    proto_free(reader);
+}
+
+/* Keeps the first row apart, since the row buffers are used again. */
+static enum err keep_header(struct reader *reader, struct err_info *reterr)
+{
+    if (!reader->row_done || reader->fault) {
+        return proto_err_set(reterr, E_INVALID, "line %llu: the header line %s",
+                             (unsigned long long)(reader->row_done ? reader->row_line : 1),
+                             reader->fault ? reader->fault : "is missing");
+    }
+    reader->header = proto_alloc(reader->count, sizeof *reader->header);
+    reader->header_text = proto_alloc(reader->text_len, 1);
+    if (!reader->header || !reader->header_text) {
+        return proto_err_set(reterr, E_NO_MEMORY, "reading the header");
+    }
+    memcpy(reader->header_text, reader->text, reader->text_len);
+    for (size_t i = 0; i < reader->count; i++) {
+        reader->header[i] = (struct store_field){.text = reader->header_text + reader->starts[i],
+                                                 .len = reader->fields[i].len};
+    }
+    reader->base.header = reader->header;
+    reader->base.header_count = reader->count;
+    return E_OK;
+}
+
+static enum err skip_mark(struct reader *reader, struct err_info *reterr)
+{
+    enum err err = fill(reader, reterr);
+    if (!err && reader->left >= 3 && memcmp(reader->at, "\xef\xbb\xbf", 3) == 0) {
+        reader->at += 3;
+        reader->left -= 3;
+    }
+    return err;
+}
+
+static enum err start(struct reader *reader, struct store_source **ret, struct err_info *reterr)
+{
+    reader->base.next = next_row;
+    reader->base.free = free_reader;
+    reader->line = 1;
+    enum err err = open_parser(reader);
+    err = err ? err : skip_mark(reader, reterr);
+    err = err ? err : read_row(reader, reterr);
+    err = err ? err : keep_header(reader, reterr);
+    if (err) {
+        free_reader(&reader->base);
+        return err;
+    }
+    *ret = &reader->base;
+    return E_OK;
+}
+
+enum err store_reader_csv_bytes(struct span bytes, struct store_source **ret,
+                                struct err_info *reterr)
+{
+    struct reader *reader = proto_alloc(1, sizeof *reader);
+    if (!reader) {
+        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
+    }
+    reader->fd = -1;
+    reader->at = bytes.ptr;
+    reader->left = bytes.len;
+    reader->last = true;
+    reader->base.bytes_total = bytes.len;
+    reader->base.bytes_done = bytes.len;
+    return start(reader, ret, reterr);
+}
+
+enum err store_reader_csv_open(const char *path, struct store_source **ret, struct err_info *reterr)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0) {
+        return proto_err_set(reterr, errno == ENOENT ? E_NOT_FOUND : E_IO, "%s: %s", path,
+                             strerror(errno));
+    }
+    struct reader *reader = proto_alloc(1, sizeof *reader);
+    uint8_t *block = reader ? proto_alloc(BLOCK, 1) : NULL;
+    if (!block) {
+        proto_free(reader);
+        close(fd);
+        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
+    }
+    reader->fd = fd;
+    reader->block = block;
+    struct stat file;
+    if (fstat(fd, &file) == 0 && S_ISREG(file.st_mode)) {
+        reader->base.bytes_total = (uint64_t)file.st_size;
+    } else if (fstat(fd, &file) == 0 && S_ISDIR(file.st_mode)) {
+        free_reader(&reader->base);
+        return proto_err_set(reterr, E_INVALID, "%s is a folder", path);
+    }
+    return start(reader, ret, reterr);
+}
