@@ -12,3 +12,20 @@ TESTS += %D%/test_operation %D%/test_control
 %C%_test_operation_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
 %C%_test_control_SOURCES = %D%/test_control.c
 %C%_test_control_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
+
+# Codec, records, licences and the decision.
+check_PROGRAMS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy
+TESTS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy
+%C%_test_codec_SOURCES = %D%/test_codec.c
+%C%_test_codec_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS)
+%C%_test_record_SOURCES = %D%/test_record.c tests/lib/fake_hash.h tests/lib/seed.h
+%C%_test_record_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS)
+%C%_test_spdx_SOURCES = %D%/test_spdx.c tests/lib/fake_hash.h
+%C%_test_spdx_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS)
+%C%_test_policy_SOURCES = %D%/test_policy.c tests/lib/fake_hash.h tests/lib/seed.h
+%C%_test_policy_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
+
+check_PROGRAMS += %D%/test_sql
+TESTS += %D%/test_sql
+%C%_test_sql_SOURCES = %D%/test_sql.c tests/lib/seed.h
+%C%_test_sql_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm

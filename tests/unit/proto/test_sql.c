@@ -1,0 +1,511 @@
+/* Queries: what is accepted and refused, where and why; equal questions have equal bytes; and
+ * random conditions select the same rows by SQL's three-valued logic as written and by the bound
+ * tree without it. */
+#include "config.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/licence.h"
+#include "proto/sql.h"
+#include "tests/lib/seed.h"
+
+static const char *sexes[] = {"F", "M"};
+static const char *codes[] = {"0", "1", "it's"};
+static struct proto_column columns[] = {
+    {.name = "patient", .type = PROTO_COLUMN_TEXT},
+    {.name = "age", .type = PROTO_COLUMN_INTEGER, .has_bounds = true, .max = 90},
+    {.name = "sex", .type = PROTO_COLUMN_CATEGORY, .values = sexes, .value_count = 2},
+    {.name = "creatinine", .type = PROTO_COLUMN_REAL, .has_bounds = true, .max = 15},
+    {.name = "mgus", .type = PROTO_COLUMN_BOOLEAN},
+    {.name = "seen", .type = PROTO_COLUMN_DATE},
+    {.name = "code", .type = PROTO_COLUMN_CATEGORY, .values = codes, .value_count = 3},
+    {.name = "chapter", .type = PROTO_COLUMN_CATEGORY, .values_private = true},
+    {.name = "kappa", .type = PROTO_COLUMN_REAL},
+    {.name = "free light", .type = PROTO_COLUMN_REAL, .has_bounds = true, .max = 9},
+};
+static const struct proto_schema schema = {columns, 10, "patient", 4};
+
+static enum err run(const char *sql, struct proto_query *query, struct err_info *info)
+{
+    memset(query, 0, sizeof *query);
+    memset(info, 0, sizeof *info);
+    enum err err = proto_sql_parse(sql, query, info);
+    return err ? err : proto_query_bind(query, &schema, info);
+}
+
+static char *canonical(const char *sql)
+{
+    struct proto_query query;
+    struct err_info info;
+    struct buf buf = {.max = 1 << 20};
+    if (run(sql, &query, &info)) {
+        fail_msg("%s: %s", sql, info.text);
+    }
+    assert_int_equal(proto_query_canonical(&query, &buf), E_OK);
+    assert_int_equal(buf_put(&buf, span_of("", 1)), E_OK);
+    proto_query_fini(&query);
+    return (char *)buf.ptr;
+}
+
+#define W "SELECT COUNT(*) FROM d WHERE "
+
+/* Accepted, and the canonical form. */
+static const struct {
+    const char *sql;
+    const char *canonical;
+} accepted[] = {
+    {"SELECT COUNT(*) FROM chain-study", "SELECT COUNT(*) FROM chain-study"},
+    {"select count ( * ) from 2024.visits_x-1 ;", "SELECT COUNT(*) FROM 2024.visits_x-1"},
+    {"SELECT COUNT(*) FROM \"d\"", "SELECT COUNT(*) FROM d"},
+    {"SELECT COUNT(DISTINCT patient) FROM d", "SELECT COUNT(DISTINCT \"patient\") FROM d"},
+    {"SELECT COUNT(age) AS n, SUM(age), AVG(mgus) FROM d",
+     "SELECT COUNT(\"age\"), SUM(\"age\"), AVG(\"mgus\") FROM d"},
+    {"SELECT sex, COUNT(*), AVG(creatinine) FROM d WHERE age BETWEEN 50 AND 80 GROUP BY sex",
+     "SELECT \"sex\", COUNT(*), AVG(\"creatinine\") FROM d WHERE \"age\" <= 80 AND \"age\" >= 50 "
+     "GROUP BY \"sex\""},
+    {"SELECT COUNT(*), sex, mgus FROM d GROUP BY sex, mgus",
+     "SELECT COUNT(*), \"sex\", \"mgus\" FROM d GROUP BY \"sex\", \"mgus\""},
+    {"SELECT SUM(\"free light\") FROM d", "SELECT SUM(\"free light\") FROM d"},
+    {"SELECT COUNT(chapter) FROM d WHERE chapter IS NOT NULL",
+     "SELECT COUNT(\"chapter\") FROM d WHERE \"chapter\" IS NOT NULL"},
+    {W "age < 50", W "\"age\" <= 49"},
+    {W "50 > age", W "\"age\" <= 49"},
+    {W "age > 49.5", W "\"age\" >= 50"},
+    {W "age = 1.5", W "FALSE"},
+    {W "age <> 1.5", W "\"age\" IS NOT NULL"},
+    {W "age = '7'", W "\"age\" = 7"},
+    {W "creatinine < -1.50e1", W "\"creatinine\" < -15"},
+    {W "creatinine != .1", W "\"creatinine\" <> 0.1"},
+    {W "age IN (3, 1, 2, 3)", W "\"age\" IN (1, 2, 3)"},
+    {W "age IN (3, NULL)", W "\"age\" = 3"},
+    {W "age NOT IN (3, NULL)", W "FALSE"},
+    {W "age = NULL", W "FALSE"},
+    {W "NOT age = NULL", W "FALSE"},
+    {W "NOT age BETWEEN NULL AND 5", W "\"age\" >= 6"},
+    {W "sex = 'X'", W "FALSE"},
+    {W "sex <> 'X'", W "\"sex\" IS NOT NULL"},
+    {W "sex <> 'F'", W "\"sex\" = 'M'"},
+    {W "sex IN ('F', 'M')", W "\"sex\" IS NOT NULL"},
+    {W "code = 1", W "\"code\" = '1'"},
+    {W "code IN (1, 0)", W "\"code\" <> 'it''s'"},
+    {W "code = 'it''s'", W "\"code\" = 'it''s'"},
+    {W "mgus", W "\"mgus\" = TRUE"},
+    {W "NOT mgus", W "\"mgus\" = FALSE"},
+    {W "mgus = 1", W "\"mgus\" = TRUE"},
+    {W "mgus <> 'true'", W "\"mgus\" = FALSE"},
+    {W "seen < '2020-03-01'", W "\"seen\" <= '2020-02-29'"},
+    {W "seen >= DATE '2020-03-01'", W "\"seen\" >= '2020-03-01'"},
+    {W "seen < '0001-01-01'", W "FALSE"},
+    {W "1 = 1", "SELECT COUNT(*) FROM d"},
+    {W "'a' < 'b' AND age = 1", W "\"age\" = 1"},
+    {W "TRUE OR age = 1", "SELECT COUNT(*) FROM d"},
+    {W "FALSE AND age = 1", W "FALSE"},
+    {W "age IS NULL OR NOT (age IS NULL)", W "\"age\" IS NOT NULL OR \"age\" IS NULL"},
+    {W "NOT (age = 1 AND (sex = 'F' OR mgus))",
+     W "\"age\" <> 1 OR (\"mgus\" = FALSE AND \"sex\" = 'M')"},
+    {W "NOT NOT age = 1", W "\"age\" = 1"},
+};
+
+static void test_accepted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof accepted / sizeof *accepted; i++) {
+        char *text = canonical(accepted[i].sql);
+        assert_string_equal(text, accepted[i].canonical);
+        char *again = canonical(text);
+        assert_string_equal(again, text);
+        proto_free(text);
+        proto_free(again);
+    }
+}
+
+/* Refused: the code, and what the text must say. */
+static const struct {
+    const char *sql;
+    enum err err;
+    const char *says;
+} refused[] = {
+    {"", E_QUERY, "at character 1: expected SELECT; found the end"},
+    {"SELEC COUNT(*) FROM d", E_QUERY, "at character 1: expected SELECT; found 'SELEC'"},
+    {"SELECT COUNT(*)", E_QUERY, "at character 16: expected"},
+    {"SELECT COUNT(*) FROM", E_QUERY, "at character 21: expected a dataset's name; found the end"},
+    {"SELECT COUNT(*) FROM Chain", E_QUERY, "at character 22: a dataset is named"},
+    {"SELECT COUNT(*) FROM d WHERE", E_QUERY, "at character 29: expected"},
+    {W "age", E_QUERY, "at character 30: 'age' is integer, not a condition"},
+    {W "age = ", E_QUERY, "found the end"},
+    {W "(age = 1", E_QUERY, "found the end"},
+    {W "age = 1)", E_QUERY, "at character 37"},
+    {W "age == 1", E_QUERY, "at character 35"},
+    {W "age = 1 AND", E_QUERY, "found the end"},
+    {W "age = 12abc", E_QUERY, "a letter follows the number"},
+    {W "age = 1e999", E_QUERY, "too large"},
+    {W "age = 1e17", E_QUERY, "too large"},
+    {W "sex = 'F", E_QUERY, "never closed"},
+    {W "sex = \"F\"", E_UNSUPPORTED, "compares a column with values only"},
+    {W "age = creatinine", E_UNSUPPORTED, "at character 36"},
+    {W "age = 'x'", E_QUERY, "holds numbers"},
+    {W "age = TRUE", E_QUERY, "holds numbers"},
+    {W "sex < 'M'", E_QUERY, "has no order"},
+    {W "mgus > 0", E_QUERY, "has no order"},
+    {W "mgus = 2", E_QUERY, "true and false"},
+    {W "seen = 5", E_QUERY, "YYYY-MM-DD"},
+    {W "seen = '2021-02-29'", E_QUERY, "YYYY-MM-DD"},
+    {W "seen = DATE 'x'", E_QUERY, "YYYY-MM-DD"},
+    {W "seen = TIME '2020-01-01'", E_QUERY, "only DATE"},
+    {W "5", E_QUERY, "no condition"},
+    {W "1 = 'a'", E_QUERY, "cannot be compared"},
+    {W "5 IN (1)", E_QUERY, "a column must stand"},
+    {W "age IN ()", E_QUERY, "expected"},
+    {W "creatinin = 1", E_QUERY,
+     "at character 30: there is no column 'creatinin'; did you mean 'creatinine'?"},
+    {W "FALSE AND agee = 1", E_QUERY, "did you mean 'age'?"},
+    {W "zzzzzz = 1", E_QUERY, "there is no column 'zzzzzz'"},
+    {W "patient = 'p1'", E_UNSUPPORTED, "privacy unit"},
+    {W "chapter = 'A'", E_UNSUPPORTED, "private"},
+    {"SELECT patient, COUNT(*) FROM d GROUP BY patient", E_UNSUPPORTED, "privacy unit"},
+    {"SELECT COUNT(patient) FROM d", E_UNSUPPORTED, "COUNT(DISTINCT patient)"},
+    {"SELECT COUNT(DISTINCT sex) FROM d", E_UNSUPPORTED, "privacy unit only"},
+    {"SELECT sex FROM d GROUP BY sex", E_QUERY, "needs an aggregate"},
+    {"SELECT sex, COUNT(*) FROM d", E_QUERY,
+     "at character 8: a column in SELECT must be in GROUP BY"},
+    {"SELECT * FROM d", E_QUERY, "at character 8: expected a name; found '*'"},
+    {"SELECT COUNT(*) FROM d GROUP BY age", E_UNSUPPORTED, "categories and booleans"},
+    {"SELECT COUNT(*) FROM d GROUP BY chapter", E_UNSUPPORTED, "private"},
+    {"SELECT COUNT(*) FROM d GROUP BY sex, sex", E_QUERY, "grouped twice"},
+    {"SELECT SUM(kappa) FROM d", E_UNSUPPORTED, "declared bounds"},
+    {"SELECT SUM(sex) FROM d", E_QUERY, "needs numbers"},
+    {"SELECT SUM(*) FROM d", E_QUERY, "only COUNT"},
+    {"SELECT SUM(age, age) FROM d", E_QUERY, "write SUM(column)"},
+    {"SELECT SUM(DISTINCT age) FROM d", E_QUERY, "only COUNT"},
+    {"SELECT AVGG(age) FROM d", E_QUERY, "did you mean AVG"},
+    {"SELECT VAR(age) FROM d", E_UNSUPPORTED, "at character 8: this version cannot compute VAR"},
+    {"SELECT STDDEV(age) FROM d", E_UNSUPPORTED, "STDDEV"},
+    {"SELECT MIN(age) FROM d", E_UNSUPPORTED, "MIN"},
+    {"SELECT MAX(age) FROM d", E_UNSUPPORTED, "MAX"},
+    {"SELECT MEDIAN(age) FROM d", E_UNSUPPORTED, "MEDIAN"},
+    {"SELECT QUANTILE(age, 0.5) FROM d", E_UNSUPPORTED, "QUANTILE"},
+    {"SELECT QUANTILE(age) FROM d", E_QUERY, "write QUANTILE(column, q)"},
+    {"SELECT HISTOGRAM(age, 10) FROM d", E_UNSUPPORTED, "HISTOGRAM"},
+    {"SELECT CORR(age, kappa) FROM d", E_UNSUPPORTED, "CORR"},
+    {"SELECT LINREG(age, kappa, creatinine, mgus) FROM d", E_UNSUPPORTED, "LINREG"},
+    {"SELECT SURVIVAL(age, mgus, 10) FROM d", E_UNSUPPORTED, "SURVIVAL"},
+    {"SELECT COUNT(*) AS a, COUNT(*) AS a FROM d", E_QUERY, "stands there twice"},
+    {"SELECT COUNT(*) FROM d; DROP TABLE d", E_QUERY, "at character 25: expected the end"},
+    {"SELECT COUNT(*) FROM d -- x", E_QUERY, "no place"},
+    {"SELECT \xff FROM d", E_QUERY, "UTF-8"},
+};
+
+static void test_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        struct proto_query query;
+        struct err_info info;
+        enum err err = run(refused[i].sql, &query, &info);
+        proto_query_fini(&query);
+        if (err != refused[i].err || !strstr(info.text, refused[i].says) ||
+            strncmp(info.text, "at character ", 13) != 0) {
+            fail_msg("%s: %s, %s", refused[i].sql, proto_err_name(err), info.text);
+        }
+    }
+}
+
+static const char *const equal[][2] = {
+    {W "age = 1 AND sex = 'F'", W "sex = 'F' AND 1 = age"},
+    {W "age BETWEEN 1 AND 5", W "NOT (age > 5 OR age < 1)"},
+    {W "age IN (1, 2)", W "age IN (2, 1, 2)"},
+    {W "(age = 1 OR mgus) OR sex = 'F'", W "sex = 'F' OR (mgus OR age = 1)"},
+    {W "age = 1 AND age = 1", W "age = 1"},
+    {W "age < 50", W "age <= 49"},
+    {W "NOT (sex = 'F')", W "sex <> 'F'"},
+    {"SELECT COUNT(*) AS n FROM d", "SELECT COUNT(*) FROM d"},
+};
+
+static void test_equal(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof equal / sizeof *equal; i++) {
+        char *a = canonical(equal[i][0]);
+        char *b = canonical(equal[i][1]);
+        assert_string_equal(a, b);
+        proto_free(a);
+        proto_free(b);
+    }
+    char *a = canonical(W "age = 1 AND (mgus OR sex = 'F')");
+    char *b = canonical(W "(age = 1 AND mgus) OR sex = 'F'");
+    assert_string_not_equal(a, b);
+    proto_free(a);
+    proto_free(b);
+}
+
+static void test_bound_shape(void **state)
+{
+    (void)state;
+    struct proto_query query;
+    struct err_info info;
+    assert_int_equal(
+        run("SELECT sex, COUNT(*), COUNT(*), AVG(age) FROM d GROUP BY code, sex", &query, &info),
+        E_OK);
+    assert_int_equal(query.cells, 6);
+    assert_int_equal(query.items[0].group, 1);
+    assert_string_equal(query.items[1].label, "count");
+    assert_string_equal(query.items[2].label, "count_2");
+    assert_string_equal(query.items[3].label, "avg_age");
+    assert_true(query.items[3].max == 90);
+    assert_int_equal(query.actions,
+                     PROTO_ACTION_BIT(PROTO_ACTION_COUNT) | PROTO_ACTION_BIT(PROTO_ACTION_MEAN));
+    assert_string_equal(proto_query_cell_value(&query, 3, 0), "1");
+    assert_string_equal(proto_query_cell_value(&query, 3, 1), "M");
+    proto_query_fini(&query);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    struct proto_query query;
+    struct err_info info;
+    static char sql[200000];
+    strcpy(sql, W);
+    for (int i = 0; i < 400; i++) {
+        strcat(sql, "(");
+    }
+    assert_int_equal(run(sql, &query, &info), E_LIMIT);
+    proto_query_fini(&query);
+    strcpy(sql, W);
+    for (int i = 0; i < 70; i++) {
+        strcat(sql, "NOT ");
+    }
+    strcat(sql, "mgus");
+    assert_int_equal(run(sql, &query, &info), E_LIMIT);
+    proto_query_fini(&query);
+    strcpy(sql, W "age = 0");
+    for (int i = 1; i < 600; i++) {
+        sprintf(sql + strlen(sql), " OR age = %d", i);
+    }
+    assert_int_equal(run(sql, &query, &info), E_LIMIT); /* 1199 nodes */
+    proto_query_fini(&query);
+    strcpy(sql, W "age = 0");
+    for (int i = 1; i < 500; i++) {
+        sprintf(sql + strlen(sql), " OR age = %d", i);
+    }
+    assert_int_equal(run(sql, &query, &info), E_OK);
+    assert_true(query.where->depth <= 10);
+    proto_query_fini(&query);
+    memset(sql, ' ', sizeof sql - 1);
+    assert_int_equal(run(sql, &query, &info), E_LIMIT);
+    proto_query_fini(&query);
+}
+
+/* ---- random conditions ---------------------------------------------------------------------- */
+
+static struct seed random_seed;
+
+static unsigned pick(unsigned n)
+{
+    return (unsigned)seed_below(&random_seed, n);
+}
+
+/* Writes a random condition and returns its truth for a row by three-valued logic: 0 false, 1 true,
+ * 2 unknown. */
+struct row {
+    bool null[10];
+    double value[10];
+};
+
+static int not3(int a)
+{
+    return a == 2 ? 2 : !a;
+}
+
+#define ROWS 12
+
+static void leaf(char *to, const struct row *rows, int *truth)
+{
+    static const char *const ops[] = {"=", "<>", "<", "<=", ">", ">="};
+    unsigned op = pick(6);
+    int value = (int)pick(6);
+    unsigned kind = pick(4);
+    if (kind == 0) {
+        sprintf(to, "age %s %d", ops[op], value);
+    } else if (kind == 1) {
+        op %= 2;
+        sprintf(to, "sex %s '%s'", ops[op], value == 0 ? "F" : value == 1 ? "M" : "X");
+    } else if (kind == 2) {
+        strcpy(to, "mgus IS NULL");
+    } else {
+        sprintf(to, "creatinine %s IN (%d, %d.5, NULL)", pick(2) ? "NOT" : "", value, value);
+    }
+    bool negated = strstr(to, "NOT IN") != NULL;
+    for (int r = 0; r < ROWS; r++) {
+        unsigned column = kind == 0 ? 1 : kind == 1 ? 2 : kind == 2 ? 4 : 3;
+        double x = rows[r].value[column];
+        if (kind == 2) {
+            truth[r] = rows[r].null[4];
+        } else if (rows[r].null[column]) {
+            truth[r] = 2;
+        } else if (kind == 3) {
+            truth[r] = x == value || x == value + 0.5 ? 1 : 2;
+            truth[r] = negated ? not3(truth[r]) : truth[r];
+        } else {
+            double y = value;
+            truth[r] = op == 0   ? x == y
+                       : op == 1 ? x != y
+                       : op == 2 ? x < y
+                       : op == 3 ? x <= y
+                       : op == 4 ? x > y
+                                 : x >= y;
+        }
+    }
+}
+
+static void condition(char *to, const struct row *rows, int *truth, unsigned depth)
+{
+    unsigned kind = depth ? pick(4) : 0;
+    if (kind == 0) {
+        leaf(to, rows, truth);
+        return;
+    }
+    static char scratch[8][2][8192];
+    int other[ROWS];
+    char *a = scratch[depth][0];
+    char *b = scratch[depth][1];
+    condition(a, rows, truth, depth - 1);
+    if (kind == 1) {
+        sprintf(to, "NOT (%s)", a);
+        for (int r = 0; r < ROWS; r++) {
+            truth[r] = not3(truth[r]);
+        }
+        return;
+    }
+    condition(b, rows, other, depth - 1);
+    sprintf(to, "(%s) %s (%s)", a, kind == 2 ? "AND" : "OR", b);
+    for (int r = 0; r < ROWS; r++) {
+        int dominant = kind == 2 ? 0 : 1;
+        truth[r] = truth[r] == dominant || other[r] == dominant ? dominant
+                   : truth[r] == 2 || other[r] == 2             ? 2
+                                                                : !dominant;
+    }
+}
+
+static bool holds(const struct proto_predicate *node, const struct row *row)
+{
+    if (!node) {
+        return true;
+    }
+    if (node->op == PROTO_OP_AND) {
+        return holds(node->left, row) && holds(node->right, row);
+    }
+    if (node->op == PROTO_OP_OR) {
+        return holds(node->left, row) || holds(node->right, row);
+    }
+    if (node->op == PROTO_OP_FALSE) {
+        return false;
+    }
+    bool null = row->null[node->column];
+    double x = row->value[node->column];
+    if (null || node->op == PROTO_OP_IS_NULL) {
+        return null && node->op == PROTO_OP_IS_NULL;
+    }
+    bool found = false;
+    for (size_t i = 0; i < node->count; i++) {
+        found |= node->codes ? x == node->codes[i] : x == node->numbers[i];
+    }
+    switch (node->op) {
+    case PROTO_OP_IS_NOT_NULL:
+        return true;
+    case PROTO_OP_EQ:
+    case PROTO_OP_IN:
+        return found;
+    case PROTO_OP_NE:
+    case PROTO_OP_NOT_IN:
+        return !found;
+    case PROTO_OP_LT:
+        return x < node->numbers[0];
+    case PROTO_OP_LE:
+        return x <= node->numbers[0];
+    case PROTO_OP_GT:
+        return x > node->numbers[0];
+    case PROTO_OP_GE:
+        return x >= node->numbers[0];
+    default:
+        fail_msg("operator %d in a bound tree", (int)node->op);
+        return false;
+    }
+}
+
+static void test_random(void **state)
+{
+    (void)state;
+    random_seed = seed_of(seed_number(20261123));
+    for (int round = 0; round < 2000; round++) {
+        struct row rows[ROWS];
+        for (int r = 0; r < ROWS; r++) {
+            for (int c = 0; c < 10; c++) {
+                rows[r].null[c] = pick(4) == 0;
+                rows[r].value[c] = columns[c].type == PROTO_COLUMN_CATEGORY ||
+                                           columns[c].type == PROTO_COLUMN_BOOLEAN
+                                       ? pick(2)
+                                   : columns[c].type == PROTO_COLUMN_REAL ? pick(12) * 0.5
+                                                                          : pick(6);
+            }
+        }
+        static char text[16384];
+        static char sql[16384 + 64];
+        int truth[ROWS];
+        do {
+            condition(text, rows, truth, 4);
+            snprintf(sql, sizeof sql, W "%s", text);
+        } while (strlen(sql) > 8000);
+        char *first = canonical(sql);
+        char *second = canonical(first);
+        assert_string_equal(first, second);
+        struct proto_query query;
+        struct err_info info;
+        assert_int_equal(run(first, &query, &info), E_OK);
+        for (int r = 0; r < ROWS; r++) {
+            if (holds(query.where, &rows[r]) != (truth[r] == 1)) {
+                fail_msg("row %d: %s as %s", r, sql, first);
+            }
+        }
+        proto_query_fini(&query);
+        proto_free(first);
+        proto_free(second);
+    }
+}
+
+/* Every allocation may fail, and then the query says so and leaks nothing. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    for (uint64_t n = 1; n < 200; n++) {
+        struct proto_query query;
+        struct err_info info;
+        proto_alloc_fail_at(n);
+        enum err err = run(W "age IN (1, 2) AND NOT (sex = 'F' OR mgus)", &query, &info);
+        proto_alloc_fail_at(0);
+        proto_query_fini(&query);
+        if (!err) {
+            return;
+        }
+        assert_int_equal(err, E_NO_MEMORY);
+    }
+    fail();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_accepted),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_equal),     cmocka_unit_test(test_bound_shape),
+        cmocka_unit_test(test_limits),    cmocka_unit_test(test_random),
+        cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
