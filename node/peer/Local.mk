@@ -1,2 +1,15 @@
 noinst_LIBRARIES += %D%/libpeer.a
-%C%_libpeer_a_SOURCES =
+%C%_libpeer_a_SOURCES = \
+	%D%/call.c \
+	%D%/directory.c %D%/directory.h \
+	%D%/frame.c %D%/frame.h \
+	%D%/gossip.c \
+	%D%/hello.c \
+	%D%/internal.h \
+	%D%/link.c \
+	%D%/peer.c %D%/peer.h \
+	%D%/pipe.c \
+	%D%/pool.c \
+	%D%/server.c \
+	%D%/tls_engine.c %D%/tls_engine.h
+PEER_LIBS = %D%/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS)

@@ -27,7 +27,7 @@
 struct peer_token {
     char federation[33];
     uint8_t federation_id[16];
-    char address[128];   /* of the enrolment listener: "tls+tcp://HOST:PORT" */
+    char address[128];    /* of the enrolment listener: "tls+tcp://HOST:PORT" */
     uint8_t root_pin[32]; /* SHA-256 of the root's SPKI */
     char name[33];
     char org[65];
@@ -40,12 +40,14 @@ struct peer_token {
 
 /* Reads a token's text; the signature is not checked (the joining side has nothing to check it against but the pin).
  * Errors: E_INVALID, E_LIMIT. */
-MUST_CHECK enum err peer_token_decode(const char *text, size_t len, struct peer_token *ret, struct err_info *reterr);
+MUST_CHECK enum err peer_token_decode(const char *text, size_t len, struct peer_token *ret,
+                                      struct err_info *reterr);
 /* Also: signed by this root. Errors: E_AUTH. */
 MUST_CHECK enum err peer_token_verify(const char *text, size_t len, const uint8_t root_point[65],
                                       struct peer_token *ret, struct err_info *reterr);
-MUST_CHECK enum err peer_token_encode(const struct peer_token *token, const struct crypto_identity *root, char *text,
-                                      size_t cap, struct err_info *reterr);
+MUST_CHECK enum err peer_token_encode(const struct peer_token *token,
+                                      const struct crypto_identity *root, char *text, size_t cap,
+                                      struct err_info *reterr);
 
 /* What a new node needs to have on disk. Free with peer_enrol_result_fini. */
 struct peer_enrol_result {
@@ -54,17 +56,19 @@ struct peer_enrol_result {
     struct buf root;        /* DER */
     struct buf certificate; /* DER */
     struct buf charter;     /* a signed record: HOME/identity/charter */
-    struct buf records;     /* more signed records, each after its length (u32, big-endian): put them in the store */
+    struct buf
+        records; /* more signed records, each after its length (u32, big-endian): put them in the store */
 };
 void peer_enrol_result_fini(struct peer_enrol_result *result);
 /* Next record of `records` from *offset on; false at the end. */
-bool peer_enrol_result_next(const struct peer_enrol_result *result, size_t *offset, struct span *ret);
+bool peer_enrol_result_next(const struct peer_enrol_result *result, size_t *offset,
+                            struct span *ret);
 
 struct peer_enrol_found_options {
     const char *federation;
     const char *name, *org, *org_type, *country;
-    const char *listen;             /* published in ADDRESS; "none" is allowed */
-    const char *role;               /* "node" when NULL */
+    const char *listen;                 /* published in ADDRESS; "none" is allowed */
+    const char *role;                   /* "node" when NULL */
     const struct crypto_identity *root; /* made by the caller; the holder may invite */
     const struct crypto_identity *identity;
     const struct crypto_identity *tls_key;
@@ -73,8 +77,8 @@ struct peer_enrol_found_options {
 /* A federation of one: root certificate (10 years), charter with the founder as council (threshold 1), its MEMBER and
  * ADDRESS records and certificate. federation_id = SHA-256(SPKI of the root)[0:16].
  * Errors: E_INVALID a name; those of crypto. */
-MUST_CHECK enum err peer_enrol_found(const struct peer_enrol_found_options *options, struct peer_enrol_result *ret,
-                                     struct err_info *reterr);
+MUST_CHECK enum err peer_enrol_found(const struct peer_enrol_found_options *options,
+                                     struct peer_enrol_result *ret, struct err_info *reterr);
 
 struct peer_enrol_join_options {
     const char *token; /* text, blanks at the ends are allowed */
@@ -84,13 +88,15 @@ struct peer_enrol_join_options {
     const struct crypto_identity *identity;
     const struct crypto_identity *tls_key;
     uint64_t deadline_ms;
-    void (*waiting)(void *user, const char *fingerprint); /* called once when a person must admit this key; may be NULL */
+    void (*waiting)(
+        void *user,
+        const char *fingerprint); /* called once when a person must admit this key; may be NULL */
     void *user;
 };
 /* Errors: E_INVALID the token or a name; E_REFUSED by the inviter (text says why); E_AUTH the other side is not this
  * federation's; E_APPROVAL not admitted within the deadline; E_UNREACHABLE; E_TIMEOUT. */
-MUST_CHECK enum err peer_enrol_join(const struct peer_enrol_join_options *options, struct peer_enrol_result *ret,
-                                    struct err_info *reterr);
+MUST_CHECK enum err peer_enrol_join(const struct peer_enrol_join_options *options,
+                                    struct peer_enrol_result *ret, struct err_info *reterr);
 
 struct peer_enrol;
 struct peer_enrol_options {
@@ -102,8 +108,8 @@ struct peer_enrol_options {
 };
 /* Opens again the invitations that the store still knows. Loop thread.
  * Errors: E_ROLE this node is not in the charter's council; E_APPROVAL the charter wants more than one signature. */
-MUST_CHECK enum err peer_enrol_new(struct peer *peer, const struct peer_enrol_options *options, struct peer_enrol **ret,
-                                   struct err_info *reterr);
+MUST_CHECK enum err peer_enrol_new(struct peer *peer, const struct peer_enrol_options *options,
+                                   struct peer_enrol **ret, struct err_info *reterr);
 /* Closes the listener. Call before peer_stop. NULL is allowed. */
 void peer_enrol_free(struct peer_enrol *enrol);
 
@@ -111,15 +117,16 @@ struct peer_enrol_invitation {
     const char *name, *org, *role; /* role: "node" when NULL */
     int64_t valid_s;               /* 0: 24 h */
     const char *key_fingerprint;   /* 64 hexadecimal digits, or NULL: pending until admitted */
-    const char *address;           /* HOST[:PORT] to put in the token; NULL: the listen address, port + 1 */
+    const char *address; /* HOST[:PORT] to put in the token; NULL: the listen address, port + 1 */
 };
 /* Errors: E_EXISTS the name is taken; E_INVALID; E_LIMIT too many outstanding; E_IO the listener cannot be opened. */
-MUST_CHECK enum err peer_enrol_invite(struct peer_enrol *enrol, const struct peer_enrol_invitation *invitation,
-                                      char *text, size_t cap, struct err_info *reterr);
+MUST_CHECK enum err peer_enrol_invite(struct peer_enrol *enrol,
+                                      const struct peer_enrol_invitation *invitation, char *text,
+                                      size_t cap, struct err_info *reterr);
 /* NAME waits with this key fingerprint (64 hexadecimal digits): let it in.
  * Errors: E_NOT_FOUND nobody waits under that name; E_AUTH another key waits. */
-MUST_CHECK enum err peer_enrol_admit(struct peer_enrol *enrol, const char *name, const char *key_fingerprint,
-                                     struct err_info *reterr);
+MUST_CHECK enum err peer_enrol_admit(struct peer_enrol *enrol, const char *name,
+                                     const char *key_fingerprint, struct err_info *reterr);
 
 struct peer_enrol_pending {
     char name[33];

@@ -32,7 +32,7 @@ struct peer;
 struct peer_request;
 
 #define PEER_MESSAGE_MAX ((size_t)1 << 20) /* body bytes of one request or reply */
-#define PEER_CONTEXTS    64                /* requests in the hands of this node at one time, all peers together */
+#define PEER_CONTEXTS    64 /* requests in the hands of this node at one time, all peers together */
 #define PEER_MEMBERS_MAX 1024
 #define PEER_CALLS_MAX   1024 /* of one peer_call_many */
 
@@ -60,14 +60,14 @@ enum peer_log {
 
 /* Zero means the default that stands behind each field. */
 struct peer_limits {
-    uint32_t rate_per_s;       /* requests per second and peer: 50 */
-    uint32_t burst;            /* 200 */
-    uint32_t open_requests;    /* of one peer, in our hands at one time: 8 */
-    uint32_t handler_threads;  /* 4 */
-    uint32_t redial_min_ms;    /* 500 */
-    uint32_t redial_max_ms;    /* 60000 */
-    uint32_t gossip_ping_ms;   /* 0: 5 s while records change, 10 s, then 30 s; else always this */
-    uint32_t issuer_per_min;   /* new record versions of one issuer: 60, burst ten times that */
+    uint32_t rate_per_s;      /* requests per second and peer: 50 */
+    uint32_t burst;           /* 200 */
+    uint32_t open_requests;   /* of one peer, in our hands at one time: 8 */
+    uint32_t handler_threads; /* 4 */
+    uint32_t redial_min_ms;   /* 500 */
+    uint32_t redial_max_ms;   /* 60000 */
+    uint32_t gossip_ping_ms;  /* 0: 5 s while records change, 10 s, then 30 s; else always this */
+    uint32_t issuer_per_min;  /* new record versions of one issuer: 60, burst ten times that */
 };
 
 struct peer_options {
@@ -82,7 +82,8 @@ struct peer_options {
     uint8_t node_id[16];
     const char *listen;       /* "tls+tcp://HOST:PORT" or "none" */
     const char *charter_path; /* HOME/identity/charter: the record that this node trusts first */
-    uint16_t reverse_port_from, reverse_port_to; /* for listeners that reverse links need; 0, 0: ephemeral */
+    uint16_t reverse_port_from,
+        reverse_port_to; /* for listeners that reverse links need; 0, 0: ephemeral */
     struct peer_limits limits;
     void (*log)(void *user, enum peer_log level, const char *text); /* any thread; may be NULL */
     void *log_user;
@@ -91,7 +92,8 @@ struct peer_options {
 /* Everything but loop, store, identities and log_user is copied. Loads the charter and the stored records.
  * Errors: E_NOT_FOUND no charter file; E_AUTH, E_CORRUPT it is not a charter of this federation; E_INVALID an option;
  * E_IO NNG failed; E_NO_MEMORY. */
-MUST_CHECK enum err peer_new(const struct peer_options *options, struct peer **ret, struct err_info *reterr);
+MUST_CHECK enum err peer_new(const struct peer_options *options, struct peer **ret,
+                             struct err_info *reterr);
 /* Opens the listener and starts to dial. Errors: E_IO the address cannot be bound. */
 MUST_CHECK enum err peer_start(struct peer *peer, struct err_info *reterr);
 /* Takes no new requests, waits up to drain_ms for handlers to finish, then cancels what is left and closes everything.
@@ -104,14 +106,16 @@ void peer_free(struct peer *peer);
 /* The port that the listener got, 0 when there is none; useful after listening on port 0. */
 uint16_t peer_port(const struct peer *peer);
 /* Takes a renewed certificate (same TLS key or a new one) into use for new connections. */
-MUST_CHECK enum err peer_renew(struct peer *peer, const struct crypto_identity *tls_key, struct span certificate,
-                               struct err_info *reterr);
+MUST_CHECK enum err peer_renew(struct peer *peer, const struct crypto_identity *tls_key,
+                               struct span certificate, struct err_info *reterr);
 
 /* --- incoming requests ------------------------------------------------------------------------------------------ */
 
-const uint8_t *peer_request_from(const struct peer_request *request); /* 16 bytes: authenticated sender */
-struct span peer_request_body(const struct peer_request *request);    /* borrowed until peer_reply */
-uint64_t peer_request_deadline_ms(const struct peer_request *request); /* what is left of the caller's deadline */
+const uint8_t *
+peer_request_from(const struct peer_request *request); /* 16 bytes: authenticated sender */
+struct span peer_request_body(const struct peer_request *request); /* borrowed until peer_reply */
+uint64_t peer_request_deadline_ms(
+    const struct peer_request *request); /* what is left of the caller's deadline */
 /* 32 bytes that both ends of this connection share and nobody else; zeros for a call to oneself. */
 const uint8_t *peer_request_exporter(const struct peer_request *request);
 
@@ -120,7 +124,8 @@ const uint8_t *peer_request_exporter(const struct peer_request *request);
 /* Must end with exactly one peer_reply, from any thread, also later. */
 typedef void peer_handler(struct peer_request *request, void *user);
 /* Before peer_start. TYPE is at least 32 and below PEER_MSG_COUNT. */
-void peer_handle(struct peer *peer, uint32_t type, unsigned flags, peer_handler *handler, void *user);
+void peer_handle(struct peer *peer, uint32_t type, unsigned flags, peer_handler *handler,
+                 void *user);
 /* Consumes REQUEST; BODY is copied. A body above PEER_MESSAGE_MAX is sent as E_LIMIT without body. */
 void peer_reply(struct peer_request *request, enum err status, struct span body);
 
@@ -141,8 +146,8 @@ struct peer_call {
  * and may be NULL. A call to oneself runs the handler in this process. Calls are sent again only when the other side
  * said that it had not looked at them (its limits), so a handler sees a call at most once.
  * Errors: E_LIMIT too many calls; E_NO_MEMORY; E_OK otherwise, also when calls failed. */
-MUST_CHECK enum err peer_call_many(struct peer *peer, struct peer_call *calls, size_t count, uint64_t deadline_ms,
-                                   bool (*cancelled)(void *user), void *user);
+MUST_CHECK enum err peer_call_many(struct peer *peer, struct peer_call *calls, size_t count,
+                                   uint64_t deadline_ms, bool (*cancelled)(void *user), void *user);
 
 /* --- members ---------------------------------------------------------------------------------------------------- */
 
@@ -165,8 +170,8 @@ struct peer_member {
     uint8_t point[65];
     uint8_t tls_spki[32];
     enum peer_state state;
-    int64_t last_seen; /* unix seconds; 0 never */
-    bool root_equal;   /* its set of records equals ours, by its last ping */
+    int64_t last_seen;   /* unix seconds; 0 never */
+    bool root_equal;     /* its set of records equals ours, by its last ping */
     uint64_t root_known; /* records it has, by its last ping */
     int64_t not_before;
     int64_t expires;           /* of the membership */
@@ -187,17 +192,22 @@ uint64_t peer_root(struct peer *peer, uint8_t ret_root[16]);
 /* Signs a record of this node under the key proto_record_key(key_name), with the next sequence number; stores it
  * durably before it returns; then pushes it to all links. flags: PROTO_RECORD_FINAL revokes. expires: unix seconds, 0 none.
  * Errors: E_LIMIT the body; E_REFUSED an earlier version was final; those of the store. */
-MUST_CHECK enum err peer_publish(struct peer *peer, uint64_t kind, const char *key_name, struct span body,
-                                 uint64_t flags, int64_t expires, uint8_t ret_id[16], struct err_info *reterr);
-/* The same with a key that is not the hash of a name (a MEMBER's key is the member's id). */
-MUST_CHECK enum err peer_publish_key(struct peer *peer, uint64_t kind, const uint8_t key[16], struct span body,
-                                     uint64_t flags, int64_t expires, uint8_t ret_id[16], struct err_info *reterr);
-/* Revokes a member: a final MEMBER record, signed by this node as council member. Links to it end at once, here and
+MUST_CHECK enum err peer_publish(struct peer *peer, uint64_t kind, const char *key_name,
+                                 struct span body, uint64_t flags, int64_t expires,
+                                 uint8_t ret_id[16], struct err_info *reterr);
+/* The same with a key that is not the hash of a name (a REVOKE has the expelled node's id as its key). */
+MUST_CHECK enum err peer_publish_key(struct peer *peer, uint64_t kind, const uint8_t key[16],
+                                     struct span body, uint64_t flags, int64_t expires,
+                                     uint8_t ret_id[16], struct err_info *reterr);
+/* Expels a member: a final REVOKE record over all that it issues, signed by this node as council member. Links to it end at once, here and
  * wherever the record arrives. Errors: E_ROLE this node is not in the council; E_APPROVAL the charter wants more than
  * one signature; E_NOT_FOUND. */
-MUST_CHECK enum err peer_revoke(struct peer *peer, const uint8_t id[16], uint8_t ret_id[16], struct err_info *reterr);
-/* Called on the loop after a record was stored, own ones too. One subscriber. */
-void peer_on_record(struct peer *peer, void (*on_record)(void *user, struct span record, bool forked), void *user);
+MUST_CHECK enum err peer_revoke(struct peer *peer, const uint8_t id[16], const char *reason,
+                                uint8_t ret_id[16], struct err_info *reterr);
+/* Called on the loop after a record was stored, own ones too. One subscriber. Records of expelled members still arrive,
+ * since all nodes keep the same set: whoever acts on a record looks at its issuer first (peer_member_by_id). */
+void peer_on_record(struct peer *peer,
+                    void (*on_record)(void *user, struct span record, bool forked), void *user);
 
 struct peer_counters {
     uint64_t requests_in, requests_out, bytes_in, bytes_out;

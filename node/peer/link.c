@@ -1,0 +1,851 @@
+/* Links: our REQ socket to one member, how it gets connected, and the calls on it.
+ *
+ *   DOWN --retry_ms--> DIALLING --pipe--> GREETING --HELLO answered--> UP --pipe gone--> DOWN (and a retry is planned)
+ *
+ * Dialling is ours: nng_dialer_start blocks in a pool thread and tells how it went; NNG's own redial (whose back-off is
+ * wrong by sign half the time in 1.5.2) is kept out by closing the dialer as soon as its pipe is gone. The pause between
+ * tries is random below a limit that doubles, from 100 ms over redial_min to redial_max. */
+#include "config.h"
+#include "node/peer/internal.h"
+
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define HELLO_SLOT LINK_SLOTS
+
+static void slot_run(struct peer *peer, struct peer_event *event);
+static void link_pump(struct link *link);
+
+static uint64_t retry_pause(struct peer *peer, unsigned failures)
+{
+    uint64_t most = failures > 16 ? UINT64_MAX : (uint64_t)100 << failures;
+    if (failures > 3 && most < peer->limits.redial_min_ms) {
+        most = peer->limits.redial_min_ms;
+    }
+    if (most > peer->limits.redial_max_ms) {
+        most = peer->limits.redial_max_ms;
+    }
+    return 20 + peer_random_below(most);
+}
+
+static void plan_retry(struct link *link, uint64_t now_ms)
+{
+    link->retry_ms = now_ms + retry_pause(link->peer, link->failures);
+    if (link->retry_ms < link->banned_until_ms) {
+        link->retry_ms = link->banned_until_ms;
+    }
+    peer_tick_at(link->peer, link->retry_ms);
+}
+
+static void show(struct link *link, enum peer_state state, int64_t certificate_until)
+{
+    peer_directory_seen(link->peer->directory, link->index, state,
+                        state == PEER_UP ? (int64_t)time(NULL) : 0, certificate_until);
+}
+
+/* --- pipes ------------------------------------------------------------------------------------------------------ */
+
+struct pipe_event {
+    struct peer_event event;
+    struct link *link;
+    struct pipe_entry entry;
+    bool up;
+};
+
+static void greeted(struct call *call, enum err status, struct span reply)
+{
+    struct link *link = call->user;
+    struct peer *peer = link->peer;
+    if (link->state != LINK_GREETING || link->pipe != link->hello_pipe) {
+        return; /* that connection is gone already */
+    }
+    if (!status) {
+        status = hello_check(peer, link->id, link->exporter, true, reply);
+    }
+    if (status) {
+        peer_say(peer, PEER_LOG_WARN, "%s did not greet as it must: %s", link->hex,
+                 proto_err_text(status));
+        peer_count(peer, &peer->counters.hello_failed, 1);
+        nng_pipe pipe = NNG_PIPE_INITIALIZER;
+        pipe.id = link->pipe;
+        nng_pipe_close(pipe);
+        return;
+    }
+    pipe_greeted(peer, link->pipe);
+    link->state = LINK_UP;
+    link->failures = 0;
+    show(link, PEER_UP, 0);
+    gossip_link(link, true);
+    if (peer->dials_only) {
+        link_reverse_wanted(link);
+    }
+    link_pump(link);
+}
+
+static void slot_send(struct slot *slot, struct call *call);
+
+/* When the slot is busy, the HELLO of an older connection ends first, and slot_run comes here again. */
+static void greet(struct link *link)
+{
+    struct peer *peer = link->peer;
+    uint64_t now = peer_now_ms();
+    if (link->state != LINK_GREETING || link->hello_pipe == link->pipe ||
+        link->slots[HELLO_SLOT].busy || peer->stopping) {
+        return;
+    }
+    link->hello_pipe = link->pipe;
+    hello_make(peer, link->id, link->exporter, false, link->hello_body);
+    link->hello = (struct call){.peer = peer,
+                                .type = PEER_MSG_HELLO,
+                                .body = span_of(link->hello_body, HELLO_SIZE),
+                                .deadline_ms = now + HELLO_LIMIT_MS,
+                                .started_ms = now,
+                                .slot = -1,
+                                .link = link,
+                                .finish = greeted,
+                                .user = link};
+    slot_send(&link->slots[HELLO_SLOT], &link->hello);
+}
+
+static void pipe_up(struct link *link, const struct pipe_entry *entry)
+{
+    if (link->state == LINK_UP) {
+        gossip_link(link,
+                    false); /* a second connection took over before the first was seen to end */
+    }
+    link->pipe = entry->id;
+    link->state = LINK_GREETING;
+    memcpy(link->exporter, entry->exporter, 32);
+    show(link, PEER_CONNECTING, entry->certificate_until);
+    greet(link);
+}
+
+static void pipe_down(struct link *link, uint32_t id)
+{
+    if (link->pipe != id) {
+        return;
+    }
+    bool was_up = link->state == LINK_UP;
+    link->pipe = 0;
+    link->state = LINK_DOWN;
+    link->dials[0].restart = true;
+    show(link, PEER_DOWN, 0);
+    if (was_up) {
+        gossip_link(link, false);
+    } else {
+        link->failures++;
+    }
+    if (!link->revoked && !link->peer->stopping) {
+        plan_retry(link, peer_now_ms());
+    }
+}
+
+static void pipe_run(struct peer *peer, struct peer_event *event)
+{
+    struct pipe_event *e = (struct pipe_event *)event;
+    (void)peer;
+    if (e->up) {
+        pipe_up(e->link, &e->entry);
+    } else {
+        pipe_down(e->link, e->entry.id);
+    }
+    proto_free(e);
+}
+
+/* Runs on NNG's threads with the socket locked: nothing but the pipe's own properties may be touched. */
+static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
+{
+    struct link *link = arg;
+    struct peer *peer = link->peer;
+    struct peer_tls_identity who;
+    struct pipe_entry entry;
+    if (ev == NNG_PIPE_EV_ADD_PRE) {
+        if (!peer_tls_identity(pipe, &who) || who.enrolling ||
+            memcmp(who.certificate.node_id, link->id, 16) != 0 ||
+            !peer_directory_admits(peer->directory, &who.certificate, (int64_t)time(NULL)) ||
+            !pipe_add(peer, pipe, &who, false)) {
+            peer_count(peer, &peer->counters.unauthorised, 1);
+            nng_pipe_close(pipe);
+        }
+        return;
+    }
+    bool up = ev == NNG_PIPE_EV_ADD_POST;
+    uint32_t id = (uint32_t)nng_pipe_id(pipe);
+    struct pipe_event *e = NULL;
+    if (up ? pipe_get(peer, id, &entry) : pipe_remove(peer, id, &entry)) {
+        e = proto_alloc(1, sizeof *e);
+    }
+    if (e) {
+        *e = (struct pipe_event){.event.run = pipe_run, .link = link, .entry = entry, .up = up};
+        peer_post(peer, &e->event);
+    }
+}
+
+/* --- the link itself --------------------------------------------------------------------------------------------- */
+
+static bool link_open(struct link *link)
+{
+    if (link->opened) {
+        return true;
+    }
+    if (nng_req0_open(&link->socket)) {
+        return false;
+    }
+    nng_socket_set_size(link->socket, NNG_OPT_RECVMAXSZ, PEER_FRAME_MAX);
+    nng_socket_set_ms(link->socket, NNG_OPT_RECONNMINT, 60000);
+    nng_socket_set_ms(link->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
+    nng_pipe_notify(link->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, link);
+    nng_pipe_notify(link->socket, NNG_PIPE_EV_ADD_POST, on_pipe, link);
+    nng_pipe_notify(link->socket, NNG_PIPE_EV_REM_POST, on_pipe, link);
+    link->opened = true;
+    return true;
+}
+
+struct link *link_get(struct peer *peer, size_t index)
+{
+    struct peer_member member;
+    if (index >= PEER_MEMBERS_MAX || !peer_directory_get(peer->directory, index, &member) ||
+        memcmp(member.id, peer->node_id, 16) == 0) {
+        return NULL;
+    }
+    if (peer->links[index]) {
+        return peer->links[index];
+    }
+    struct link *link = proto_alloc(1, sizeof *link);
+    if (!link) {
+        return NULL;
+    }
+    link->peer = peer;
+    link->index = index;
+    link->revoked = member.state == PEER_REVOKED;
+    memcpy(link->id, member.id, 16);
+    span_to_hex(span_of(member.id, 16), link->hex);
+    link->queue_tail = &link->queue;
+    for (size_t i = 0; i <= LINK_SLOTS; i++) {
+        link->slots[i].link = link;
+        link->slots[i].event.run = slot_run;
+    }
+    for (int i = 0; i < 2; i++) {
+        link->dials[i].link = link;
+        link->dials[i].reverse = i == 1;
+    }
+    link->outbox.max = OUTBOX_MAX;
+    link->sending.max = OUTBOX_MAX;
+    peer->links[index] = link;
+    return link;
+}
+
+void link_member_changed(struct peer *peer, const struct peer_directory_change *change)
+{
+    if (change->member < 0 || !peer->started || peer->stopping) {
+        return;
+    }
+    struct peer_member member;
+    struct link *link = link_get(peer, (size_t)change->member);
+    if (!link || !peer_directory_get(peer->directory, link->index, &member)) {
+        return;
+    }
+    if (change->revoked || change->tls_key) {
+        link->revoked = member.state == PEER_REVOKED;
+        pipe_close_all(peer, link->id, 0);
+        if (link->revoked) {
+            peer_say(peer, PEER_LOG_WARN, "%s (%s) was expelled", member.name, link->hex);
+            link_fail_calls(link, E_REFUSED);
+            link->retry_ms = 0;
+            return;
+        }
+    }
+    if (link->revoked || !member.address[0] || strcmp(member.address, "none") == 0) {
+        return;
+    }
+    if (change->address) {
+        link->dials[0].restart = true;
+        link->failures = 0;
+    }
+    if (link->state == LINK_DOWN && (change->added || change->address || !link->retry_ms)) {
+        plan_retry(link, peer_now_ms());
+    }
+}
+
+void link_ban(struct link *link, uint64_t ms)
+{
+    link->banned_until_ms = peer_now_ms() + ms;
+    pipe_close_all(link->peer, link->id, 0);
+}
+
+/* --- dialling --------------------------------------------------------------------------------------------------- */
+
+static void dial_done(struct peer *peer, struct peer_event *event)
+{
+    struct dial *dial = (struct dial *)event;
+    struct link *link = dial->link;
+    uint64_t now = peer_now_ms();
+    dial->running = false;
+    if (peer->stopping) {
+        return;
+    }
+    if (dial->result == 0) {
+        if (dial->reverse) {
+            link->reverse_failures = 0;
+        }
+        return; /* the pipe's own event moves the state on */
+    }
+    if (dial->reverse) {
+        link->reverse_failures++;
+        link->reverse_retry_ms = now + retry_pause(peer, link->reverse_failures);
+        peer_tick_at(peer, link->reverse_retry_ms);
+        return;
+    }
+    if (link->failures < 4 || link->failures % 16 == 0) {
+        peer_say(peer, PEER_LOG_DEBUG, "dialling %s: %s", dial->url, nng_strerror(dial->result));
+    }
+    if (link->state == LINK_DIALLING) {
+        link->state = LINK_DOWN;
+        link->failures++;
+        show(link, PEER_DOWN, 0);
+        plan_retry(link, now);
+    }
+}
+
+static int dialer_make(struct dial *dial)
+{
+    struct peer *peer = dial->link->peer;
+    nng_tls_config *config = NULL;
+    nng_dialer dialer;
+    nng_socket socket = dial->reverse ? peer->rep : dial->link->socket;
+    int rv = nng_dialer_create(&dialer, socket, dial->url);
+    if (rv) {
+        return rv;
+    }
+    if (peer_tls(peer, false, dial->link->hex, &config)) {
+        nng_dialer_close(dialer);
+        return NNG_ECRYPTO;
+    }
+    rv = nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, config);
+    nng_tls_config_free(config);
+    nng_dialer_set_ms(dialer, NNG_OPT_RECONNMINT, 60000);
+    if (rv) {
+        nng_dialer_close(dialer);
+        return rv;
+    }
+    pthread_mutex_lock(&peer->lock);
+    bool closed = peer->closed;
+    if (!closed) {
+        dial->dialer = dialer;
+        dial->has_dialer = true;
+    }
+    pthread_mutex_unlock(&peer->lock);
+    if (closed) {
+        nng_dialer_close(dialer);
+    }
+    return closed ? NNG_ECLOSED : 0;
+}
+
+static bool dialer_take(struct dial *dial, nng_dialer *ret)
+{
+    struct peer *peer = dial->link->peer;
+    pthread_mutex_lock(&peer->lock);
+    bool had = dial->has_dialer;
+    dial->has_dialer = false;
+    *ret = dial->dialer;
+    pthread_mutex_unlock(&peer->lock);
+    return had;
+}
+
+static void dial_run(struct pool_job *job)
+{
+    struct dial *dial = (struct dial *)((char *)job - offsetof(struct dial, job));
+    nng_dialer old;
+    if (dial->restart && dialer_take(dial, &old)) {
+        nng_dialer_close(old);
+    }
+    dial->restart = false;
+    dial->result = dial->has_dialer ? 0 : dialer_make(dial);
+    if (dial->result == 0) {
+        dial->result = nng_dialer_start(dial->dialer, 0);
+    }
+    if (dial->result == NNG_ECLOSED || dial->result == NNG_ECANCELED ||
+        dial->result == NNG_ESTATE) {
+        dial->restart = true;
+    }
+    peer_post(dial->link->peer, &dial->event);
+}
+
+static void dial_start(struct dial *dial, const char *url)
+{
+    if (dial->running) {
+        return;
+    }
+    dial->running = true;
+    dial->since_ms = peer_now_ms();
+    if (strcmp(dial->url, url) != 0) {
+        dial->restart = true;
+        snprintf(dial->url, sizeof dial->url, "%s", url);
+    }
+    dial->event.run = dial_done;
+    dial->job.run = dial_run;
+    pool_put(&dial->link->peer->dialers, &dial->job);
+    peer_tick_at(dial->link->peer, dial->since_ms + DIAL_LIMIT_MS);
+}
+
+static void dial_limit(struct dial *dial, uint64_t now_ms, uint64_t *next_ms)
+{
+    nng_dialer dialer;
+    if (!dial->running) {
+        return;
+    }
+    uint64_t until = dial->since_ms + DIAL_LIMIT_MS;
+    if (now_ms >= until) {
+        if (dialer_take(dial, &dialer)) {
+            nng_dialer_close(dialer); /* wakes the thread that waits in nng_dialer_start */
+        }
+        dial->since_ms = now_ms;
+        until = now_ms + DIAL_LIMIT_MS;
+    }
+    if (until < *next_ms) {
+        *next_ms = until;
+    }
+}
+
+/* --- reverse links: we only dial out, so our REP socket dials the member's REQ listener ----------------------------- */
+
+static void reverse_answered(struct call *call, enum err status, struct span reply)
+{
+    struct link *link = call->user;
+    struct peer_member member;
+    char host[128], url[192];
+    uint16_t port;
+    link->reverse_asking = false;
+    if (link->peer->stopping || link->reverse_pipe) {
+        return;
+    }
+    if (status || reply.len != 2 || get_be16(reply.ptr) == 0 ||
+        !peer_directory_get(link->peer->directory, link->index, &member) ||
+        !peer_url_split(member.address, host, &port)) {
+        link->reverse_failures++;
+        link->reverse_retry_ms = peer_now_ms() + retry_pause(link->peer, link->reverse_failures);
+        peer_tick_at(link->peer, link->reverse_retry_ms);
+        return;
+    }
+    snprintf(url, sizeof url, "tls+tcp://%s:%u", host, (unsigned)get_be16(reply.ptr));
+    dial_start(&link->dials[1], url);
+}
+
+void link_reverse_wanted(struct link *link)
+{
+    uint64_t now = peer_now_ms();
+    link->reverse_retry_ms = 0;
+    if (link->state != LINK_UP || link->reverse_pipe || link->reverse_asking ||
+        link->dials[1].running || link->revoked) {
+        return;
+    }
+    link->reverse_asking = true;
+    link->reverse_call = (struct call){.peer = link->peer,
+                                       .type = PEER_MSG_REVERSE,
+                                       .deadline_ms = now + HELLO_LIMIT_MS,
+                                       .started_ms = now,
+                                       .slot = -1,
+                                       .finish = reverse_answered,
+                                       .user = link};
+    link_call(link, &link->reverse_call);
+}
+
+void link_reverse_down(struct link *link, uint32_t pipe)
+{
+    if (link->reverse_pipe == pipe) {
+        link->reverse_pipe = 0;
+        link->dials[1].restart = true;
+        link->reverse_retry_ms = peer_now_ms() + retry_pause(link->peer, link->reverse_failures);
+        peer_tick_at(link->peer, link->reverse_retry_ms);
+    }
+}
+
+/* Ports are tried from reverse_from on; 0 lets the system choose. */
+uint16_t link_listen(struct link *link)
+{
+    struct peer *peer = link->peer;
+    char host[128], url[192];
+    uint16_t own_port;
+    if (link->has_listener) {
+        return link->listener_port;
+    }
+    if (!peer_url_split(peer->listen, host, &own_port) || !link_open(link)) {
+        return 0;
+    }
+    for (unsigned port = peer->reverse_from; port <= peer->reverse_to; port++) {
+        nng_listener listener;
+        nng_tls_config *config = NULL;
+        snprintf(url, sizeof url, "tls+tcp://%s:%u", host, port);
+        if (nng_listener_create(&listener, link->socket, url)) {
+            return 0;
+        }
+        int rv = peer_tls(peer, true, link->hex, &config) ? NNG_ECRYPTO : 0;
+        if (!rv) {
+            rv = nng_listener_set_ptr(listener, NNG_OPT_TLS_CONFIG, config);
+            nng_tls_config_free(config);
+        }
+        nng_sockaddr address;
+        if (!rv && !nng_listener_start(listener, 0) &&
+            !nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &address)) {
+            uint16_t bound =
+                address.s_family == NNG_AF_INET6 ? address.s_in6.sa_port : address.s_in.sa_port;
+            link->listener_port = get_be16((const uint8_t *)&bound);
+            link->has_listener = true;
+            return link->listener_port;
+        }
+        nng_listener_close(listener);
+    }
+    return 0;
+}
+
+/* --- calls ------------------------------------------------------------------------------------------------------ */
+
+static void call_done(struct call *call, enum err status, struct span reply)
+{
+    if (!call->done) {
+        call->done = true;
+        call->finish(call, status, reply);
+    }
+}
+
+static void queue_put(struct link *link, struct call *call)
+{
+    call->next = NULL;
+    call->slot = -1;
+    *link->queue_tail = call;
+    link->queue_tail = &call->next;
+    link->queued++;
+}
+
+static void queue_remove(struct link *link, struct call *call)
+{
+    for (struct call **at = &link->queue; *at; at = &(*at)->next) {
+        if (*at == call) {
+            *at = call->next;
+            if (!*at) {
+                link->queue_tail = at;
+            }
+            link->queued--;
+            return;
+        }
+    }
+}
+
+void link_call(struct link *link, struct call *call)
+{
+    call->link = link;
+    call->slot = -1;
+    if (link->revoked) {
+        call_done(call, E_REFUSED, SPAN_NONE);
+    } else if (link->queued >= LINK_QUEUE_MAX) {
+        call_done(call, E_LIMIT, SPAN_NONE);
+    } else {
+        queue_put(link, call);
+        peer_tick_at(link->peer, call->deadline_ms);
+        link_pump(link);
+    }
+}
+
+/* The slot goes on until its aio ends, which the call's own deadline bounds; nobody waits for it any more. */
+void link_give_up(struct call *call, enum err status)
+{
+    if (call->done) {
+        return;
+    }
+    if (call->slot >= 0) {
+        call->link->slots[call->slot].call = NULL;
+    } else {
+        queue_remove(call->link, call);
+    }
+    call_done(call, status, SPAN_NONE);
+}
+
+void link_fail_calls(struct link *link, enum err status)
+{
+    while (link->queue) {
+        link_give_up(link->queue, status);
+    }
+    for (size_t i = 0; i <= LINK_SLOTS; i++) {
+        struct call *call = link->slots[i].call;
+        if (call) {
+            link->slots[i].call = NULL;
+            call_done(call, status, SPAN_NONE);
+        }
+    }
+}
+
+static enum err status_of(int rv)
+{
+    switch (rv) {
+    case NNG_ETIMEDOUT:
+        return E_TIMEOUT;
+    case NNG_ECANCELED:
+        return E_CANCELLED;
+    case NNG_ENOMEM:
+        return E_NO_MEMORY;
+    default:
+        return E_UNREACHABLE;
+    }
+}
+
+static void slot_callback(void *arg)
+{
+    struct slot *slot = arg;
+    peer_post(slot->link->peer, &slot->event);
+}
+
+static bool slot_make(struct slot *slot)
+{
+    if (slot->made) {
+        return true;
+    }
+    if (nng_ctx_open(&slot->ctx, slot->link->socket)) {
+        return false;
+    }
+    if (nng_aio_alloc(&slot->aio, slot_callback, slot)) {
+        nng_ctx_close(slot->ctx);
+        return false;
+    }
+    slot->made = true;
+    return true;
+}
+
+static nng_msg *message_of(const struct call *call, uint64_t now_ms)
+{
+    nng_msg *msg = NULL;
+    uint8_t head[PEER_FRAME_REQUEST_HEAD];
+    uint64_t left = call->deadline_ms > now_ms ? call->deadline_ms - now_ms : 0;
+    struct peer_frame_request frame = {
+        .type = call->type, .deadline_ms = left > UINT32_MAX ? UINT32_MAX : (uint32_t)left};
+    size_t head_len = peer_frame_encode_request(&frame, head);
+    if (nng_msg_alloc(&msg, 0)) {
+        return NULL;
+    }
+    if (nng_msg_append(msg, head, head_len) ||
+        (call->body.len && nng_msg_append(msg, call->body.ptr, call->body.len))) {
+        nng_msg_free(msg);
+        return NULL;
+    }
+    return msg;
+}
+
+static void slot_send(struct slot *slot, struct call *call)
+{
+    struct peer *peer = slot->link->peer;
+    uint64_t now = peer_now_ms();
+    if (call->deadline_ms <= now) {
+        call_done(call, E_TIMEOUT, SPAN_NONE);
+        return;
+    }
+    nng_msg *msg = slot_make(slot) ? message_of(call, now) : NULL;
+    if (!msg) {
+        call_done(call, E_NO_MEMORY, SPAN_NONE);
+        return;
+    }
+    slot->call = call;
+    slot->busy = true;
+    slot->receiving = false;
+    call->slot = (int)(slot - slot->link->slots);
+    peer_count(peer, &peer->counters.requests_out, 1);
+    peer_count(peer, &peer->counters.bytes_out, nng_msg_len(msg));
+    nng_aio_set_msg(slot->aio, msg);
+    nng_aio_set_timeout(slot->aio, (nng_duration)(call->deadline_ms - now));
+    nng_ctx_send(slot->ctx, slot->aio);
+}
+
+/* The other side's limits stood in the way and no handler has seen the call: it may go out again, a little later. */
+static bool call_again(struct link *link, struct call *call, uint64_t now_ms)
+{
+    uint64_t pause = 20 + peer_random_below((uint64_t)20 << (call->busy < 6 ? call->busy : 6));
+    if (now_ms + pause >= call->deadline_ms || link->peer->stopping) {
+        return false;
+    }
+    call->busy++;
+    call->again_ms = now_ms + pause;
+    queue_put(link, call);
+    peer_tick_at(link->peer, call->again_ms);
+    return true;
+}
+
+static void slot_answered(struct slot *slot, nng_msg *msg)
+{
+    struct link *link = slot->link;
+    struct call *call = slot->call;
+    struct peer_frame_reply reply;
+    slot->call = NULL;
+    struct span bytes = span_of(nng_msg_body(msg), nng_msg_len(msg));
+    peer_count(link->peer, &link->peer->counters.bytes_in, bytes.len);
+    enum err err = peer_frame_decode_reply(bytes, &reply);
+    if (err) {
+        peer_count(link->peer, &link->peer->counters.malformed, 1);
+    }
+    if (!call) {
+        return;
+    }
+    if (err) {
+        call_done(call, E_INVALID, SPAN_NONE);
+    } else if (!(reply.flags & PEER_FRAME_UNSEEN) || reply.status != E_BUSY ||
+               !call_again(link, call, peer_now_ms())) {
+        call_done(call, reply.status, reply.body);
+    }
+}
+
+static void slot_failed(struct slot *slot, int rv)
+{
+    struct call *call = slot->call;
+    slot->call = NULL;
+    if (call) {
+        call_done(call, status_of(rv), SPAN_NONE);
+    }
+}
+
+static void slot_run(struct peer *peer, struct peer_event *event)
+{
+    struct slot *slot = (struct slot *)event;
+    struct link *link = slot->link;
+    int rv = nng_aio_result(slot->aio);
+    if (!slot->receiving) {
+        nng_msg *unsent = rv ? nng_aio_get_msg(slot->aio) : NULL;
+        if (unsent) {
+            nng_aio_set_msg(slot->aio, NULL);
+            nng_msg_free(unsent);
+        }
+        if (!rv && !peer->stopping) {
+            uint64_t now = peer_now_ms();
+            uint64_t until = slot->call ? slot->call->deadline_ms : now + 1;
+            slot->receiving = true;
+            nng_aio_set_timeout(slot->aio, until > now ? (nng_duration)(until - now) : 1);
+            nng_ctx_recv(slot->ctx, slot->aio);
+            return;
+        }
+        slot_failed(slot, rv ? rv : NNG_ECANCELED);
+    } else if (rv) {
+        slot_failed(slot, rv);
+    } else {
+        nng_msg *msg = nng_aio_get_msg(slot->aio);
+        nng_aio_set_msg(slot->aio, NULL);
+        slot_answered(slot, msg);
+        nng_msg_free(msg);
+    }
+    slot->busy = false;
+    if (slot == &link->slots[HELLO_SLOT]) {
+        greet(link);
+        return;
+    }
+    link_pump(link);
+}
+
+static void link_pump(struct link *link)
+{
+    uint64_t now = peer_now_ms();
+    if (link->state != LINK_UP || link->peer->stopping) {
+        return;
+    }
+    for (size_t i = 0; i < LINK_SLOTS; i++) {
+        struct call *call = link->queue;
+        while (call && call->again_ms > now) {
+            call = call->next;
+        }
+        if (!call) {
+            return;
+        }
+        if (!link->slots[i].busy) {
+            queue_remove(link, call);
+            slot_send(&link->slots[i], call);
+        }
+    }
+}
+
+/* --- time ------------------------------------------------------------------------------------------------------- */
+
+static void sweep_queue(struct link *link, uint64_t now_ms, uint64_t *next_ms)
+{
+    struct call *call = link->queue;
+    while (call) {
+        struct call *next = call->next;
+        if (call->deadline_ms <= now_ms) {
+            link_give_up(call, link->state == LINK_UP ? E_TIMEOUT : E_UNREACHABLE);
+        } else {
+            uint64_t at = call->again_ms > now_ms ? call->again_ms : call->deadline_ms;
+            *next_ms = at < *next_ms ? at : *next_ms;
+        }
+        call = next;
+    }
+}
+
+static void link_redial(struct link *link, uint64_t now_ms)
+{
+    struct peer_member member;
+    if (link->retry_ms == 0 || link->retry_ms > now_ms || link->state != LINK_DOWN ||
+        link->revoked || link->dials[0].running) {
+        return;
+    }
+    link->retry_ms = 0;
+    if (peer_directory_get(link->peer->directory, link->index, &member) && member.address[0] &&
+        strcmp(member.address, "none") != 0 && link_open(link)) {
+        link->state = LINK_DIALLING;
+        show(link, PEER_CONNECTING, 0);
+        dial_start(&link->dials[0], member.address);
+    }
+}
+
+void link_tick(struct peer *peer, uint64_t now_ms, uint64_t *next_ms)
+{
+    for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
+        struct link *link = peer->links[i];
+        if (!link) {
+            continue;
+        }
+        sweep_queue(link, now_ms, next_ms);
+        link_redial(link, now_ms);
+        dial_limit(&link->dials[0], now_ms, next_ms);
+        dial_limit(&link->dials[1], now_ms, next_ms);
+        if (link->retry_ms && link->state == LINK_DOWN && !link->revoked &&
+            !link->dials[0].running && link->retry_ms < *next_ms) {
+            *next_ms = link->retry_ms;
+        }
+        if (link->reverse_retry_ms && link->reverse_retry_ms <= now_ms) {
+            link_reverse_wanted(link);
+        } else if (link->reverse_retry_ms && link->reverse_retry_ms < *next_ms) {
+            *next_ms = link->reverse_retry_ms;
+        }
+        link_pump(link);
+    }
+}
+
+/* --- the end ---------------------------------------------------------------------------------------------------- */
+
+void link_stop(struct link *link)
+{
+    for (size_t i = 0; i <= LINK_SLOTS; i++) {
+        if (link->slots[i].made) {
+            nng_aio_stop(link->slots[i].aio);
+        }
+    }
+    if (link->opened) {
+        nng_close(link->socket);
+    }
+}
+
+void link_free(struct link *link)
+{
+    if (!link) {
+        return;
+    }
+    for (size_t i = 0; i <= LINK_SLOTS; i++) {
+        struct slot *slot = &link->slots[i];
+        if (slot->made) {
+            nng_msg *left = nng_aio_get_msg(slot->aio);
+            if (left && nng_aio_result(slot->aio) && !slot->receiving && slot->busy) {
+                nng_msg_free(left);
+            }
+            nng_aio_free(slot->aio);
+        }
+    }
+    buf_fini(&link->outbox);
+    buf_fini(&link->sending);
+    proto_free(link);
+}

@@ -1,0 +1,96 @@
+/* Which member stands behind a pipe. Filled inside pipe_notify, so nothing here touches a socket under its lock. */
+#include "config.h"
+#include "node/peer/internal.h"
+
+bool pipe_add(struct peer *peer, nng_pipe pipe, const struct peer_tls_identity *who, bool rep)
+{
+    size_t same = 0, at = PIPES_MAX;
+    pthread_mutex_lock(&peer->pipes_lock);
+    for (size_t i = 0; i < peer->pipes_used; i++) {
+        const struct pipe_entry *entry = &peer->pipes[i];
+        if (!entry->id) {
+            at = i < at ? i : at;
+        } else if (memcmp(entry->node, who->certificate.node_id, 16) == 0 && entry->rep == rep) {
+            same++;
+        }
+    }
+    if (at == PIPES_MAX && peer->pipes_used < PIPES_MAX) {
+        at = peer->pipes_used++;
+    }
+    bool ok = at < PIPES_MAX && same < PIPES_PER_NODE;
+    if (ok) {
+        struct pipe_entry *entry = &peer->pipes[at];
+        *entry = (struct pipe_entry){.id = (uint32_t)nng_pipe_id(pipe), .rep = rep};
+        entry->outgoing = rep && nng_dialer_id(nng_pipe_dialer(pipe)) > 0;
+        entry->number = ++peer->pipe_number;
+        entry->certificate_until = who->certificate.not_after;
+        memcpy(entry->node, who->certificate.node_id, 16);
+        memcpy(entry->exporter, who->exporter, 32);
+    }
+    pthread_mutex_unlock(&peer->pipes_lock);
+    return ok;
+}
+
+static struct pipe_entry *find(struct peer *peer, uint32_t id)
+{
+    for (size_t i = 0; i < peer->pipes_used && id; i++) {
+        if (peer->pipes[i].id == id) {
+            return &peer->pipes[i];
+        }
+    }
+    return NULL;
+}
+
+bool pipe_get(struct peer *peer, uint32_t id, struct pipe_entry *ret)
+{
+    pthread_mutex_lock(&peer->pipes_lock);
+    const struct pipe_entry *entry = find(peer, id);
+    if (entry) {
+        *ret = *entry;
+    }
+    pthread_mutex_unlock(&peer->pipes_lock);
+    return entry != NULL;
+}
+
+bool pipe_remove(struct peer *peer, uint32_t id, struct pipe_entry *ret)
+{
+    pthread_mutex_lock(&peer->pipes_lock);
+    struct pipe_entry *entry = find(peer, id);
+    if (entry) {
+        *ret = *entry;
+        entry->id = 0;
+    }
+    pthread_mutex_unlock(&peer->pipes_lock);
+    return entry != NULL;
+}
+
+void pipe_greeted(struct peer *peer, uint32_t id)
+{
+    pthread_mutex_lock(&peer->pipes_lock);
+    struct pipe_entry *entry = find(peer, id);
+    if (entry) {
+        entry->greeted = true;
+    }
+    pthread_mutex_unlock(&peer->pipes_lock);
+}
+
+void pipe_close_all(struct peer *peer, const uint8_t node[16], uint32_t than)
+{
+    uint32_t ids[PIPES_PER_NODE * 2 + 2];
+    size_t count = 0;
+    pthread_mutex_lock(&peer->pipes_lock);
+    const struct pipe_entry *limit = find(peer, than);
+    for (size_t i = 0; i < peer->pipes_used && count < sizeof ids / sizeof *ids; i++) {
+        const struct pipe_entry *entry = &peer->pipes[i];
+        if (entry->id && memcmp(entry->node, node, 16) == 0 &&
+            (than == 0 || (limit && entry->rep && entry->number < limit->number))) {
+            ids[count++] = entry->id;
+        }
+    }
+    pthread_mutex_unlock(&peer->pipes_lock);
+    for (size_t i = 0; i < count; i++) {
+        nng_pipe pipe = NNG_PIPE_INITIALIZER;
+        pipe.id = ids[i];
+        nng_pipe_close(pipe);
+    }
+}

@@ -1,0 +1,426 @@
+/* Requests of others: one REP socket, PEER_CONTEXTS contexts, the table of handlers, and the limits in front of it. */
+#include "config.h"
+#include "node/peer/internal.h"
+
+#include <nng/protocol/reqrep0/rep.h>
+#include <time.h>
+
+static void request_received(struct peer *peer, struct peer_event *event);
+static void request_sent(struct peer *peer, struct peer_event *event);
+
+/* --- pipes of the REP socket --------------------------------------------------------------------------------------- */
+
+struct pipe_event {
+    struct peer_event event;
+    struct pipe_entry entry;
+    bool up;
+};
+
+static void pipe_run(struct peer *peer, struct peer_event *event)
+{
+    struct pipe_event *e = (struct pipe_event *)event;
+    int at = peer_directory_find(peer->directory, e->entry.node);
+    struct link *link = at < 0 ? NULL : peer->links[at];
+    if (link && e->entry.outgoing) {
+        if (e->up) {
+            link->reverse_pipe = e->entry.id;
+        } else {
+            link_reverse_down(link, e->entry.id);
+        }
+    }
+    proto_free(e);
+}
+
+/* NNG's threads, socket locked: see link.c. */
+static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
+{
+    struct peer *peer = arg;
+    struct peer_tls_identity who;
+    struct pipe_entry entry;
+    if (ev == NNG_PIPE_EV_ADD_PRE) {
+        if (!peer_tls_identity(pipe, &who) || who.enrolling ||
+            !peer_directory_admits(peer->directory, &who.certificate, (int64_t)time(NULL)) ||
+            !pipe_add(peer, pipe, &who, true)) {
+            peer_count(peer, &peer->counters.unauthorised, 1);
+            nng_pipe_close(pipe);
+        }
+        return;
+    }
+    bool up = ev == NNG_PIPE_EV_ADD_POST;
+    uint32_t id = (uint32_t)nng_pipe_id(pipe);
+    bool known = up ? pipe_get(peer, id, &entry) : pipe_remove(peer, id, &entry);
+    struct pipe_event *e = known && entry.outgoing ? proto_alloc(1, sizeof *e) : NULL;
+    if (e) {
+        *e = (struct pipe_event){.event.run = pipe_run, .entry = entry, .up = up};
+        peer_post(peer, &e->event);
+    }
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------- */
+
+static void request_callback(void *arg)
+{
+    struct peer_request *request = arg;
+    peer_post(request->peer, &request->event);
+}
+
+static void request_wait(struct peer_request *request)
+{
+    if (request->peer->stopping) {
+        return;
+    }
+    request->event.run = request_received;
+    request->replied = request->counted = false;
+    request->msg = NULL;
+    nng_ctx_recv(request->ctx, request->aio);
+}
+
+/* Not looked at by any handler: UNSEEN tells that it may be sent again. */
+static void refuse(struct peer_request *request, enum err status, unsigned flags);
+
+static bool rate_allows(struct peer *peer, struct link *link, uint64_t now_ms)
+{
+    uint64_t most = (uint64_t)peer->limits.burst * 1000;
+    uint64_t passed = link->tokens_ms ? now_ms - link->tokens_ms : 3600000;
+    link->tokens_milli += passed > 600000 ? most : passed * peer->limits.rate_per_s;
+    if (link->tokens_milli > most) {
+        link->tokens_milli = most;
+    }
+    link->tokens_ms = now_ms;
+    if (link->tokens_milli < 1000) {
+        return false;
+    }
+    link->tokens_milli -= 1000;
+    return true;
+}
+
+static void on_hello(struct peer_request *request, const struct pipe_entry *pipe)
+{
+    struct peer *peer = request->peer;
+    uint8_t answer[HELLO_SIZE];
+    enum err err = hello_check(peer, request->from, request->exporter, false, request->frame.body);
+    if (err) {
+        peer_count(peer, &peer->counters.hello_failed, 1);
+        refuse(request, err, 0);
+        return;
+    }
+    pipe_greeted(peer, pipe->id);
+    pipe_close_all(peer, request->from, pipe->id); /* the newest connection stands */
+    hello_make(peer, request->from, request->exporter, true, answer);
+    peer_reply(request, E_OK, span_of(answer, sizeof answer));
+}
+
+static void on_reverse(struct peer_request *request)
+{
+    struct link *link = link_get(request->peer, request->link);
+    uint8_t answer[2];
+    put_be16(answer, link ? link_listen(link) : 0);
+    peer_reply(request, E_OK, span_of(answer, 2));
+}
+
+static void handler_run(struct pool_job *job)
+{
+    struct peer_request *request =
+        (struct peer_request *)((char *)job - offsetof(struct peer_request, job));
+    const struct handler *handler = &request->peer->table[request->frame.type];
+    handler->run(request, handler->user);
+}
+
+void server_dispatch(struct peer_request *request)
+{
+    struct peer *peer = request->peer;
+    const struct handler *handler =
+        request->frame.type < PEER_MSG_COUNT ? &peer->table[request->frame.type] : NULL;
+    if (!handler || !handler->run) {
+        refuse(request, E_UNSUPPORTED, 0);
+    } else if (handler->flags & PEER_ON_LOOP) {
+        handler->run(request, handler->user);
+    } else {
+        request->job.run = handler_run;
+        pool_put(&peer->handlers, &request->job);
+    }
+}
+
+static void request_route(struct peer_request *request, const struct pipe_entry *pipe)
+{
+    struct peer *peer = request->peer;
+    struct link *link = link_get(peer, request->link);
+    if (!link || link->revoked || link->banned_until_ms > peer_now_ms()) {
+        refuse(request, E_REFUSED, 0);
+    } else if (request->frame.type == PEER_MSG_HELLO) {
+        on_hello(request, pipe);
+    } else if (!pipe->greeted) {
+        peer_count(peer, &peer->counters.unauthorised, 1);
+        refuse(request, E_AUTH, 0);
+    } else if (peer->stopping || !rate_allows(peer, link, peer_now_ms()) ||
+               link->open_requests >= peer->limits.open_requests) {
+        peer_count(peer, &peer->counters.over_limit, 1);
+        refuse(request, E_BUSY, PEER_FRAME_UNSEEN);
+    } else {
+        link->open_requests++;
+        peer->open_requests++;
+        request->counted = true;
+        if (request->frame.type == PEER_MSG_GOSSIP) {
+            gossip_request(request);
+        } else if (request->frame.type == PEER_MSG_REVERSE) {
+            on_reverse(request);
+        } else {
+            server_dispatch(request);
+        }
+    }
+}
+
+static void drop_message(struct peer_request *request)
+{
+    if (request->msg) {
+        nng_msg_free(request->msg);
+        request->msg = NULL;
+    }
+}
+
+static void request_received(struct peer *peer, struct peer_event *event)
+{
+    struct peer_request *request = (struct peer_request *)event;
+    int rv = nng_aio_result(request->aio);
+    if (rv) {
+        if (rv != NNG_ECLOSED && rv != NNG_ECANCELED) {
+            request_wait(request);
+        }
+        return;
+    }
+    struct pipe_entry pipe;
+    request->msg = nng_aio_get_msg(request->aio);
+    nng_aio_set_msg(request->aio, NULL);
+    struct span bytes = span_of(nng_msg_body(request->msg), nng_msg_len(request->msg));
+    peer_count(peer, &peer->counters.requests_in, 1);
+    peer_count(peer, &peer->counters.bytes_in, bytes.len);
+    int at = -1;
+    if (pipe_get(peer, (uint32_t)nng_pipe_id(nng_msg_get_pipe(request->msg)), &pipe)) {
+        at = peer_directory_find(peer->directory, pipe.node);
+    }
+    enum err err = at < 0 ? E_AUTH : peer_frame_decode_request(bytes, &request->frame);
+    if (err) {
+        peer_count(peer, err == E_AUTH ? &peer->counters.unauthorised : &peer->counters.malformed,
+                   1);
+        refuse(request, err, 0);
+        return;
+    }
+    request->link = (size_t)at;
+    request->deadline_at_ms = peer_now_ms() + request->frame.deadline_ms;
+    memcpy(request->from, pipe.node, 16);
+    memcpy(request->exporter, pipe.exporter, 32);
+    request_route(request, &pipe);
+}
+
+static void request_sent(struct peer *peer, struct peer_event *event)
+{
+    struct peer_request *request = (struct peer_request *)event;
+    if (nng_aio_result(request->aio)) {
+        nng_msg *unsent = nng_aio_get_msg(request->aio);
+        if (unsent) {
+            nng_msg_free(unsent);
+        }
+        nng_aio_set_msg(request->aio, NULL);
+    }
+    if (request->counted) {
+        peer->links[request->link]->open_requests--;
+        peer->open_requests--;
+    }
+    request_wait(request);
+}
+
+/* --- replies ------------------------------------------------------------------------------------------------------ */
+
+static nng_msg *reply_message(enum err status, unsigned flags, struct span body)
+{
+    uint8_t head[PEER_FRAME_REPLY_HEAD];
+    struct peer_frame_reply reply = {.status = status, .flags = flags};
+    size_t head_len = peer_frame_encode_reply(&reply, head);
+    nng_msg *msg = NULL;
+    if (nng_msg_alloc(&msg, 0)) {
+        return NULL;
+    }
+    if (nng_msg_append(msg, head, head_len) ||
+        (body.len && nng_msg_append(msg, body.ptr, body.len))) {
+        nng_msg_free(msg);
+        return NULL;
+    }
+    return msg;
+}
+
+static void local_replied(struct peer *peer, struct peer_event *event)
+{
+    struct peer_request *request = (struct peer_request *)event;
+    struct call *call = request->local;
+    peer->open_requests--;
+    if (call && !call->done) {
+        call->done = true;
+        call->finish(call, request->local_status, buf_span(&request->local_reply));
+    }
+    buf_fini(&request->local_reply);
+    proto_free(request);
+}
+
+static void reply_with(struct peer_request *request, enum err status, unsigned flags,
+                       struct span body)
+{
+    struct peer *peer = request->peer;
+    if (body.len > PEER_MESSAGE_MAX) {
+        status = E_LIMIT;
+        body = SPAN_NONE;
+    }
+    if (!request->aio) {
+        request->local_status = status;
+        request->local_reply.max = PEER_MESSAGE_MAX;
+        if (buf_put(&request->local_reply, body)) {
+            request->local_status = E_NO_MEMORY;
+        }
+        request->event.run = local_replied;
+        peer_post(peer, &request->event);
+        return;
+    }
+    nng_msg *msg = reply_message(status, flags, body);
+    drop_message(request);
+    pthread_mutex_lock(&peer->lock);
+    bool closed = peer->closed || !msg;
+    if (msg) {
+        peer->counters.bytes_out += nng_msg_len(msg);
+    }
+    pthread_mutex_unlock(&peer->lock);
+    request->event.run = request_sent;
+    request->replied = true;
+    if (closed) {
+        if (msg) {
+            nng_msg_free(msg);
+        }
+        return;
+    }
+    nng_aio_set_msg(request->aio, msg);
+    nng_aio_set_timeout(request->aio, 10000);
+    nng_ctx_send(request->ctx, request->aio);
+}
+
+static void refuse(struct peer_request *request, enum err status, unsigned flags)
+{
+    reply_with(request, status, flags, SPAN_NONE);
+}
+
+void peer_reply(struct peer_request *request, enum err status, struct span body)
+{
+    reply_with(request, status, 0, body);
+}
+
+const uint8_t *peer_request_from(const struct peer_request *request)
+{
+    return request->from;
+}
+
+struct span peer_request_body(const struct peer_request *request)
+{
+    return request->frame.body;
+}
+
+uint64_t peer_request_deadline_ms(const struct peer_request *request)
+{
+    uint64_t now = peer_now_ms();
+    return request->deadline_at_ms > now ? request->deadline_at_ms - now : 0;
+}
+
+const uint8_t *peer_request_exporter(const struct peer_request *request)
+{
+    return request->exporter;
+}
+
+void peer_handle(struct peer *peer, uint32_t type, unsigned flags, peer_handler *handler,
+                 void *user)
+{
+    if (type >= 32 && type < PEER_MSG_COUNT) {
+        peer->table[type] = (struct handler){handler, flags, user};
+    }
+}
+
+/* A call to ourselves takes the same handlers; its body is the caller's, who waits. */
+enum err server_local(struct peer *peer, struct call *call)
+{
+    struct peer_request *request = proto_alloc(1, sizeof *request);
+    if (!request) {
+        return E_NO_MEMORY;
+    }
+    request->peer = peer;
+    request->local = call;
+    memcpy(request->from, peer->node_id, 16);
+    request->deadline_at_ms = call->deadline_ms;
+    request->frame = (struct peer_frame_request){.type = call->type, .body = call->body};
+    peer->open_requests++;
+    server_dispatch(request);
+    return E_OK;
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------- */
+
+static enum err server_listen(struct peer *peer, struct err_info *reterr)
+{
+    nng_tls_config *config = NULL;
+    int rv = nng_listener_create(&peer->listener, peer->rep, peer->listen);
+    if (rv) {
+        return proto_err_set(reterr, E_INVALID, "cannot listen on %s: %s", peer->listen,
+                             nng_strerror(rv));
+    }
+    enum err err = peer_tls(peer, true, NULL, &config);
+    if (err) {
+        nng_listener_close(peer->listener);
+        return err;
+    }
+    rv = nng_listener_set_ptr(peer->listener, NNG_OPT_TLS_CONFIG, config);
+    nng_tls_config_free(config);
+    rv = rv ? rv : nng_listener_start(peer->listener, 0);
+    if (rv) {
+        nng_listener_close(peer->listener);
+        return proto_err_set(reterr, E_IO, "cannot listen on %s: %s", peer->listen,
+                             nng_strerror(rv));
+    }
+    peer->has_listener = true;
+    nng_sockaddr address;
+    if (!nng_listener_get_addr(peer->listener, NNG_OPT_LOCADDR, &address)) {
+        uint16_t port =
+            address.s_family == NNG_AF_INET6 ? address.s_in6.sa_port : address.s_in.sa_port;
+        peer->port = get_be16((const uint8_t *)&port);
+    }
+    return E_OK;
+}
+
+enum err server_start(struct peer *peer, struct err_info *reterr)
+{
+    nng_socket_set_size(peer->rep, NNG_OPT_RECVMAXSZ, PEER_FRAME_MAX);
+    nng_socket_set_ms(peer->rep, NNG_OPT_RECONNMINT, 60000);
+    nng_pipe_notify(peer->rep, NNG_PIPE_EV_ADD_PRE, on_pipe, peer);
+    nng_pipe_notify(peer->rep, NNG_PIPE_EV_ADD_POST, on_pipe, peer);
+    nng_pipe_notify(peer->rep, NNG_PIPE_EV_REM_POST, on_pipe, peer);
+    for (size_t i = 0; i < PEER_CONTEXTS; i++) {
+        struct peer_request *request = &peer->requests[i];
+        request->peer = peer;
+        if (nng_ctx_open(&request->ctx, peer->rep) ||
+            nng_aio_alloc(&request->aio, request_callback, request)) {
+            return proto_err_set(reterr, E_NO_MEMORY, "no request contexts");
+        }
+        request->made = true;
+    }
+    enum err err = peer->dials_only ? E_OK : server_listen(peer, reterr);
+    for (size_t i = 0; !err && i < PEER_CONTEXTS; i++) {
+        request_wait(&peer->requests[i]);
+    }
+    return err;
+}
+
+void server_stop(struct peer *peer)
+{
+    for (size_t i = 0; i < PEER_CONTEXTS; i++) {
+        if (peer->requests[i].aio) {
+            nng_aio_stop(peer->requests[i].aio);
+        }
+    }
+    if (peer->rep_open) {
+        nng_close(peer->rep);
+        peer->rep_open = false;
+    }
+}
