@@ -1,1 +1,75 @@
-# fuzz
+# One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
+# become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
+FUZZ_TARGETS = certificate chunk control keyring manifest sql
+EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql
+
+check_PROGRAMS += %D%/replay_certificate
+TESTS += %D%/replay_certificate
+%C%_replay_certificate_SOURCES = %D%/fuzz_certificate.c %D%/replay.c
+%C%_replay_certificate_LDADD = $(CRYPTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_chunk
+TESTS += %D%/replay_chunk
+%C%_replay_chunk_SOURCES = %D%/fuzz_chunk.c %D%/replay.c
+%C%_replay_chunk_LDADD = $(CRYPTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_control
+TESTS += %D%/replay_control
+%C%_replay_control_SOURCES = %D%/fuzz_control.c %D%/replay.c
+%C%_replay_control_LDADD = $(PROTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_keyring
+TESTS += %D%/replay_keyring
+%C%_replay_keyring_SOURCES = %D%/fuzz_keyring.c %D%/replay.c
+%C%_replay_keyring_LDADD = $(CRYPTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_manifest
+TESTS += %D%/replay_manifest
+%C%_replay_manifest_SOURCES = %D%/fuzz_manifest.c %D%/replay.c
+%C%_replay_manifest_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_sql
+TESTS += %D%/replay_sql
+%C%_replay_sql_SOURCES = %D%/fuzz_sql.c %D%/replay.c
+%C%_replay_sql_LDADD = $(PROTO_LIBS) -lm
+
+if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_certificate
+%C%_fuzz_certificate_SOURCES = %D%/fuzz_certificate.c
+%C%_fuzz_certificate_LDADD = $(CRYPTO_LIBS) -lm
+%C%_fuzz_certificate_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_chunk
+%C%_fuzz_chunk_SOURCES = %D%/fuzz_chunk.c
+%C%_fuzz_chunk_LDADD = $(CRYPTO_LIBS) -lm
+%C%_fuzz_chunk_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_control
+%C%_fuzz_control_SOURCES = %D%/fuzz_control.c
+%C%_fuzz_control_LDADD = $(PROTO_LIBS) -lm
+%C%_fuzz_control_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_keyring
+%C%_fuzz_keyring_SOURCES = %D%/fuzz_keyring.c
+%C%_fuzz_keyring_LDADD = $(CRYPTO_LIBS) -lm
+%C%_fuzz_keyring_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_manifest
+%C%_fuzz_manifest_SOURCES = %D%/fuzz_manifest.c
+%C%_fuzz_manifest_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm
+%C%_fuzz_manifest_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_sql
+%C%_fuzz_sql_SOURCES = %D%/fuzz_sql.c
+%C%_fuzz_sql_LDADD = $(PROTO_LIBS) -lm
+%C%_fuzz_sql_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+endif
+
+SECONDS = 60
+TARGET = $(FUZZ_TARGETS)
+.PHONY: fuzz
+fuzz:
+	mkdir -p fuzz-build
+	test -f fuzz-build/Makefile || (cd fuzz-build && $(abs_top_srcdir)/configure -q CC=clang CFLAGS="-O1 -g" --enable-fuzzers --with-sanitizer)
+	$(MAKE) -s -C fuzz-build $(patsubst %,tests/fuzz/fuzz_%,$(TARGET))
+	set -e; for target in $(TARGET); do \
+		mkdir -p fuzz-build/corpus/$$target; \
+		echo "fuzz $$target for $(SECONDS) s"; \
+		fuzz-build/tests/fuzz/fuzz_$$target -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 -verbosity=0 \
+			fuzz-build/corpus/$$target $(abs_top_srcdir)/tests/fuzz/corpus/$$target; \
+	done
