@@ -41,7 +41,8 @@ struct config_row {
     enum config_type type;
     bool required;
     size_t offset;
-    size_t present; /* offset of a bool that is set when the key is there; 0: none */
+    size_t present; /* offset of a bool that is set when the key is there; 0: none, so it may not be
+                     * the structure's first member */
     size_t count_offset;
     double min;
     double max;

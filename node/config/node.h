@@ -44,8 +44,8 @@ enum config_log_level {
 };
 
 struct config_person {
+    uint64_t uid; /* one of uid and user is given */
     bool has_uid;
-    uint64_t uid;     /* one of uid and user is given */
     const char *user; /* a Unix user name, or NULL */
     const char *id;
     unsigned roles; /* bits of enum config_role */

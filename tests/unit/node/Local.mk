@@ -1,1 +1,16 @@
 # unit/node
+
+check_PROGRAMS += %D%/test_noise
+TESTS += %D%/test_noise
+%C%_test_noise_SOURCES = %D%/test_noise.c tests/lib/numbers.h
+%C%_test_noise_LDADD = node/privacy/libprivacy.a $(CRYPTO_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_mechanism
+TESTS += %D%/test_mechanism
+%C%_test_mechanism_SOURCES = %D%/test_mechanism.c tests/lib/numbers.h
+%C%_test_mechanism_LDADD = node/privacy/libprivacy.a $(CRYPTO_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_config
+TESTS += %D%/test_config
+%C%_test_config_SOURCES = %D%/test_config.c tests/lib/fake_hash.h
+%C%_test_config_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) $(CMOCKA_LIBS) -lm
