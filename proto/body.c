@@ -59,7 +59,7 @@ static const struct proto_field column_fields[] = {
     PROTO_FIELD_PRESENT(struct proto_dataset_column, min, has_bounds, PROTO_F64, 0, 0),
     /* Both or neither: a lone bound would not re-encode to itself, so the codec refuses it. */
     PROTO_FIELD_PRESENT(struct proto_dataset_column, max, has_bounds, PROTO_F64, 0, 0),
-    PROTO_FIELD_LIST(struct proto_dataset_column, values, &proto_text_message, 0, 256),
+    PROTO_FIELD_LIST(struct proto_dataset_column, values, &proto_text_message, 0, 1024),
     PROTO_FIELD_OPTIONAL(struct proto_dataset_column, ucum, PROTO_STR, 1, 31),
     PROTO_FIELD_OPTIONAL(struct proto_dataset_column, code, PROTO_STR, 1, 63),
     PROTO_FIELD(struct proto_dataset_column, public_values, PROTO_BOOL, 0, 0),
@@ -76,7 +76,7 @@ static const struct proto_field dataset_fields[] = {
     PROTO_FIELD(struct proto_dataset, max_rows_per_unit, PROTO_U64, 1, INT32_MAX),
     PROTO_FIELD(struct proto_dataset, size, PROTO_U64, 1, SAFE),
     PROTO_FIELD(struct proto_dataset, schema_hash, PROTO_BIN, 32, 32),
-    PROTO_FIELD_LIST(struct proto_dataset, columns, &column_message, 1, 256),
+    PROTO_FIELD_LIST(struct proto_dataset, columns, &column_message, 1, 512),
 };
 
 static const struct proto_field participant_fields[] = {
