@@ -13,4 +13,4 @@ TESTS += %D%/test_mechanism
 check_PROGRAMS += %D%/test_config
 TESTS += %D%/test_config
 %C%_test_config_SOURCES = %D%/test_config.c tests/lib/fake_hash.h
-%C%_test_config_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_config_LDADD = node/config/libconfig.a $(PROTO_LIBS) $(YAML_LIBS) $(CMOCKA_LIBS) -lm
