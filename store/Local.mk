@@ -1,3 +1,28 @@
 noinst_LIBRARIES += %D%/libstore.a
-%C%_libstore_a_SOURCES = 
+%C%_libstore_a_SOURCES = \
+	%D%/audit.c %D%/audit.h %D%/audit_chain.h \
+	%D%/audit_verify.c \
+	%D%/blob.c %D%/blob.h \
+	%D%/catalogue.c %D%/catalogue.h \
+	%D%/egress.c %D%/egress.h \
+	%D%/env.c %D%/env.h \
+	%D%/file.c %D%/file.h \
+	%D%/job.c %D%/job.h \
+	%D%/ledger.c %D%/ledger.h \
+	%D%/ledger_row.c %D%/ledger_row.h \
+	%D%/records.c %D%/records.h \
+	%D%/store.c %D%/store.h \
+	%D%/table.c %D%/table.h \
+	%D%/witness.c %D%/witness.h
+%C%_libstore_a_SOURCES += \
+	%D%/column.c %D%/column.h \
+	%D%/deidentify.c %D%/deidentify.h \
+	%D%/import.c %D%/import.h \
+	%D%/kernel.h \
+	%D%/parse.c %D%/parse.h \
+	%D%/partition.c %D%/partition.h \
+	%D%/partition_file.c %D%/partition_file.h \
+	%D%/reader_csv.c %D%/reader_csv.h \
+	%D%/scan.c %D%/scan.h \
+	%D%/source.h
 EXTRA_DIST += %D%/README.md

@@ -7,6 +7,7 @@
 #include "store/egress.h"
 #include "store/env.h"
 #include "store/file.h"
+#include "store/import.h"
 #include "store/ledger.h"
 #include "store/table.h"
 
@@ -182,9 +183,6 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     char *path = NULL;
     enum err err = check_home(home, &fresh, keyring, reterr);
     if (!err) {
-        err = sweep_home(home, reterr);
-    }
-    if (!err) {
         err = open_keys(&store, fresh, reterr);
     }
     if (!err &&
@@ -195,10 +193,13 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     if (!err) {
         err = store_env_open(path, STORE_ENV_CREATE, STORE_MAP_BYTES, &store.env, reterr);
     }
+    /* Only now that no other daemon can be at work here: it might be writing what is swept. */
+    err = err ? err : sweep_home(home, reterr);
     err = err ? err : open_tables(&store, reterr);
     err = err ? err : check_ids(&store, reterr);
     err = err ? err : store_audit_check_chain(&store, reterr);
     err = err ? err : store_ledger_check(&store, reterr);
+    err = err ? err : store_import_recover(&store, reterr);
     proto_free(path);
     if (err) {
         proto_err_frame(reterr, "opening the store of %s", home);

@@ -1,2 +1,3 @@
 noinst_LIBRARIES += %D%/libmodel.a
-%C%_libmodel_a_SOURCES =
+%C%_libmodel_a_SOURCES = \
+	%D%/logistic.c %D%/logistic.h

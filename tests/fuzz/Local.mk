@@ -1,7 +1,7 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = certificate chunk control keyring manifest sql
-EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql
+FUZZ_TARGETS = certificate chunk control keyring manifest sql csv column
+EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/csv %D%/corpus/column
 
 check_PROGRAMS += %D%/replay_certificate
 TESTS += %D%/replay_certificate
@@ -33,7 +33,25 @@ TESTS += %D%/replay_sql
 %C%_replay_sql_SOURCES = %D%/fuzz_sql.c %D%/replay.c
 %C%_replay_sql_LDADD = $(PROTO_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_csv
+TESTS += %D%/replay_csv
+%C%_replay_csv_SOURCES = %D%/fuzz_csv.c %D%/replay.c
+%C%_replay_csv_LDADD = $(STORE_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_column
+TESTS += %D%/replay_column
+%C%_replay_column_SOURCES = %D%/fuzz_column.c %D%/replay.c
+%C%_replay_column_LDADD = $(STORE_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_csv
+%C%_fuzz_csv_SOURCES = %D%/fuzz_csv.c
+%C%_fuzz_csv_LDADD = $(STORE_LIBS) -lm
+%C%_fuzz_csv_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_column
+%C%_fuzz_column_SOURCES = %D%/fuzz_column.c
+%C%_fuzz_column_LDADD = $(STORE_LIBS) -lm
+%C%_fuzz_column_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_certificate
 %C%_fuzz_certificate_SOURCES = %D%/fuzz_certificate.c
 %C%_fuzz_certificate_LDADD = $(CRYPTO_LIBS) -lm

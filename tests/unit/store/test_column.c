@@ -1,0 +1,203 @@
+/* Round trips of each encoding on random data, and damaged bytes. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "store/column.h"
+#include "tests/lib/seed.h"
+
+static struct seed seed;
+
+static double random_number(unsigned kind)
+{
+    switch (kind) {
+    case 0:
+        return 7;
+    case 1:
+        return (double)seed_below(&seed, 111);
+    case 2:
+        return (double)seed_below(&seed, 100000) / 100 - 300;
+    case 3:
+        return ((double)seed_next(&seed) - 9e18) / 3;
+    case 4:
+        return (double)(int64_t)(seed_next(&seed) >> 12) - (double)((uint64_t)1 << 51);
+    default:
+        return (double)seed_below(&seed, UINT32_MAX) + 1e6;
+    }
+}
+
+static void fill_nulls(uint64_t *null, size_t rows, unsigned percent)
+{
+    memset(null, 0, STORE_CHUNK_WORDS * 8);
+    for (size_t i = 0; i < rows; i++) {
+        if (seed_below(&seed, 100) < percent) {
+            null[i / 64] |= (uint64_t)1 << i % 64;
+        }
+    }
+}
+
+static void numbers_come_back(void **state)
+{
+    (void)state;
+    static double values[STORE_CHUNK_ROWS];
+    static uint64_t null[STORE_CHUNK_WORDS];
+    struct store_chunk chunk = {0};
+    unsigned seen[STORE_ENCODING_COUNT] = {0};
+    for (unsigned round = 0; round < 60; round++) {
+        size_t rows = 1 + seed_below(&seed, round % 10 ? 700 : STORE_CHUNK_ROWS);
+        static const unsigned percents[] = {0, 20, 100};
+        unsigned percent = percents[round / 6 % 3];
+        fill_nulls(null, rows, percent);
+        size_t nulls = 0;
+        for (size_t i = 0; i < rows; i++) {
+            values[i] = random_number(round % 6);
+            nulls += null[i / 64] >> i % 64 & 1;
+        }
+        struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
+        struct store_zone zone;
+        struct store_column_input input = {.form = STORE_FORM_NUMBER,
+                                           .rows = rows,
+                                           .numbers = values,
+                                           .null = percent ? null : NULL};
+        assert_int_equal(store_column_encode(&input, &out, &zone), E_OK);
+        assert_int_equal(store_column_decode(buf_span(&out), STORE_FORM_NUMBER, rows, &chunk),
+                         E_OK);
+        seen[chunk.encoding]++;
+        assert_int_equal(zone.nulls, nulls);
+        double min = INFINITY, max = -INFINITY;
+        for (size_t i = 0; i < rows; i++) {
+            bool missing = null[i / 64] >> i % 64 & 1;
+            assert_int_equal(missing, chunk.null && (chunk.null[i / 64] >> i % 64 & 1));
+            if (!missing) {
+                assert_true(store_column_number(&chunk, i) == values[i]);
+                min = fmin(min, values[i]);
+                max = fmax(max, values[i]);
+            }
+        }
+        if (nulls < rows) {
+            assert_true(zone.min == min && zone.max == max);
+        }
+        /* Another number of rows or another form is refused. */
+        assert_int_equal(store_column_decode(buf_span(&out), STORE_FORM_NUMBER, rows + 1, &chunk),
+                         E_CORRUPT);
+        assert_int_equal(store_column_decode(buf_span(&out), STORE_FORM_CODE, rows, &chunk),
+                         E_CORRUPT);
+        buf_fini(&out);
+    }
+    assert_true(seen[STORE_ENCODING_CONSTANT] && seen[STORE_ENCODING_PACKED] &&
+                seen[STORE_ENCODING_RAW]);
+    store_chunk_fini(&chunk);
+}
+
+static void codes_of_every_width_come_back(void **state)
+{
+    (void)state;
+    static uint32_t codes[3001];
+    static uint64_t null[STORE_CHUNK_WORDS];
+    struct store_chunk chunk = {0};
+    for (unsigned bits = 0; bits <= 32; bits++) {
+        for (unsigned with_nulls = 0; with_nulls < 2; with_nulls++) {
+            size_t rows = 1 + seed_below(&seed, 3000);
+            uint32_t base = (uint32_t)seed_below(&seed, 3) * 1000;
+            uint64_t top = ((uint64_t)1 << bits) - 1;
+            fill_nulls(null, rows, with_nulls ? 30 : 0);
+            for (size_t i = 0; i < rows; i++) {
+                uint64_t code = (seed_next(&seed) & top) + base;
+                codes[i] = code > UINT32_MAX ? UINT32_MAX : (uint32_t)code;
+            }
+            struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
+            struct store_zone zone;
+            struct store_column_input input = {.form = STORE_FORM_CODE,
+                                               .rows = rows,
+                                               .codes = codes,
+                                               .null = with_nulls ? null : NULL};
+            assert_int_equal(store_column_encode(&input, &out, &zone), E_OK);
+            assert_int_equal(store_column_decode(buf_span(&out), STORE_FORM_CODE, rows, &chunk),
+                             E_OK);
+            assert_int_equal(chunk.base, 0);
+            for (size_t i = 0; i < rows; i++) {
+                bool missing = null[i / 64] >> i % 64 & 1;
+                assert_int_equal(chunk.code[i], missing ? 0 : codes[i]);
+                assert_true((uint64_t)chunk.code[i] < (uint64_t)1 << chunk.bits ||
+                            chunk.code[i] == 0 || chunk.encoding == STORE_ENCODING_CONSTANT);
+            }
+            buf_fini(&out);
+        }
+    }
+    store_chunk_fini(&chunk);
+}
+
+static void text_comes_back(void **state)
+{
+    (void)state;
+    static uint32_t start[501];
+    static char text[500 * 40];
+    struct store_chunk chunk = {0};
+    for (unsigned round = 0; round < 10; round++) {
+        size_t rows = 1 + seed_below(&seed, 500);
+        start[0] = 0;
+        for (size_t i = 0; i < rows; i++) {
+            start[i + 1] = start[i] + (uint32_t)seed_below(&seed, 40);
+        }
+        for (size_t i = 0; i < start[rows]; i++) {
+            text[i] = (char)('a' + seed_below(&seed, 26));
+        }
+        struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
+        struct store_zone zone;
+        struct store_column_input input = {
+            .form = STORE_FORM_TEXT, .rows = rows, .text = text, .text_start = start};
+        assert_int_equal(store_column_encode(&input, &out, &zone), E_OK);
+        assert_int_equal(store_column_decode(buf_span(&out), STORE_FORM_TEXT, rows, &chunk), E_OK);
+        assert_memory_equal(chunk.text_start, start, (rows + 1) * sizeof *start);
+        assert_memory_equal(chunk.text, text, start[rows]);
+        buf_fini(&out);
+    }
+    store_chunk_fini(&chunk);
+}
+
+/* Sanitizers look on: whatever the bytes, nothing outside is touched. */
+static void damaged_bytes_are_harmless(void **state)
+{
+    (void)state;
+    static double values[300];
+    struct store_chunk chunk = {0};
+    unsigned refused = 0;
+    for (unsigned round = 0; round < 2000; round++) {
+        for (size_t i = 0; i < 300; i++) {
+            values[i] = random_number(round % 6);
+        }
+        struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
+        struct store_zone zone;
+        struct store_column_input input = {
+            .form = STORE_FORM_NUMBER, .rows = 300, .numbers = values};
+        assert_int_equal(store_column_encode(&input, &out, &zone), E_OK);
+        out.ptr[seed_below(&seed, round % 2 ? 24 : out.len)] ^=
+            (uint8_t)(1 + seed_below(&seed, 255));
+        uint8_t *exact = malloc(out.len);
+        assert_non_null(exact);
+        memcpy(exact, out.ptr, out.len);
+        refused += store_column_decode(span_of(exact, out.len - seed_below(&seed, 2)),
+                                       STORE_FORM_NUMBER, 300, &chunk) != E_OK;
+        free(exact);
+        buf_fini(&out);
+    }
+    assert_true(refused > 100);
+    store_chunk_fini(&chunk);
+}
+
+int main(void)
+{
+    seed = seed_of(seed_number(11));
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_come_back),
+        cmocka_unit_test(codes_of_every_width_come_back),
+        cmocka_unit_test(text_comes_back),
+        cmocka_unit_test(damaged_bytes_are_harmless),
+    };
+    return cmocka_run_group_tests_name("column", tests, NULL, NULL);
+}

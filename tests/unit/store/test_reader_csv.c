@@ -1,0 +1,184 @@
+/* The corners of CSV: quotes, line ends, marks, and what makes a row unusable. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "store/parse.h"
+#include "store/reader_csv.h"
+
+static struct store_source *open_text(const char *text)
+{
+    struct store_source *source = NULL;
+    struct err_info info = {0};
+    assert_int_equal(store_reader_csv_bytes(span_str(text), &source, &info), E_OK);
+    return source;
+}
+
+static struct store_row next(struct store_source *source)
+{
+    struct store_row row;
+    struct err_info info = {0};
+    assert_int_equal(source->next(source, &row, &info), E_OK);
+    return row;
+}
+
+static void expect(struct store_source *source, uint64_t line, const char *a, const char *b)
+{
+    struct store_row row = next(source);
+    assert_false(row.end);
+    assert_null(row.fault);
+    assert_int_equal(row.line, line);
+    assert_int_equal(row.count, 2);
+    assert_string_equal(row.fields[0].text, a);
+    assert_string_equal(row.fields[1].text, b);
+    assert_int_equal(row.fields[1].len, strlen(b));
+}
+
+static void expect_fault(struct store_source *source, uint64_t line, const char *word)
+{
+    struct store_row row = next(source);
+    assert_int_equal(row.line, line);
+    assert_non_null(row.fault);
+    assert_non_null(strstr(row.fault, word));
+}
+
+static void plain_quotes_and_line_ends(void **state)
+{
+    (void)state;
+    struct store_source *source =
+        open_text("\xef\xbb\xbf"
+                  "a,creatinine \r\n1,2\r\n\r\n\"x, \"\"y\"\"\",\"two\nlines\"\n"
+                  " 3 ,\n4,last");
+    assert_int_equal(source->header_count, 2);
+    assert_string_equal(source->header[0].text, "a");
+    assert_string_equal(source->header[1].text, "creatinine ");
+    expect(source, 2, "1", "2");
+    expect(source, 4, "x, \"y\"", "two\nlines");
+    expect(source, 6, " 3 ", "");
+    expect(source, 7, "4", "last");
+    assert_true(next(source).end);
+    assert_true(next(source).end);
+    source->free(source);
+}
+
+static void old_line_ends(void **state)
+{
+    (void)state;
+    struct store_source *source = open_text("a,b\r1,2\r3,4\r");
+    expect(source, 2, "1", "2");
+    expect(source, 3, "3", "4");
+    assert_true(next(source).end);
+    source->free(source);
+}
+
+static void unusable_rows_are_named_by_line(void **state)
+{
+    (void)state;
+    struct store_source *source =
+        open_text("a,b\n1\n1,2,3\n\"q\"x,2\n5,6\nbad\"quote,1\n\xff,1\n7,8\n\"open,1\n9,9\n");
+    expect_fault(source, 2, "fewer");
+    expect_fault(source, 3, "more");
+    expect_fault(source, 4, "quote");
+    expect(source, 5, "5", "6");
+    expect_fault(source, 6, "quote");
+    expect_fault(source, 7, "UTF-8");
+    expect(source, 8, "7", "8");
+    expect_fault(source, 9, "unterminated");
+    assert_true(next(source).end);
+    source->free(source);
+}
+
+static void zero_bytes_are_refused(void **state)
+{
+    (void)state;
+    static const char bytes[] = "a,b\n1\0,2\n3,4\n";
+    struct store_source *source = NULL;
+    assert_int_equal(store_reader_csv_bytes(span_of(bytes, sizeof bytes - 1), &source, NULL), E_OK);
+    expect_fault(source, 2, "zero byte");
+    expect(source, 3, "3", "4");
+    source->free(source);
+}
+
+static void long_fields_end_the_reading(void **state)
+{
+    (void)state;
+    size_t len = STORE_CSV_FIELD_MAX + 5000;
+    char *text = malloc(len + 16);
+    assert_non_null(text);
+    memcpy(text, "a,b\n\"", 5);
+    memset(text + 5, 'x', len);
+    text[5 + len] = 0;
+    struct store_source *source = open_text(text);
+    struct store_row row;
+    struct err_info info = {0};
+    assert_int_equal(source->next(source, &row, &info), E_LIMIT);
+    assert_non_null(strstr(info.text, "line 2"));
+    source->free(source);
+    free(text);
+}
+
+static void no_header_no_source(void **state)
+{
+    (void)state;
+    struct store_source *source = NULL;
+    struct err_info info = {0};
+    assert_int_equal(store_reader_csv_bytes(span_str(""), &source, &info), E_INVALID);
+    assert_int_equal(store_reader_csv_bytes(span_str("\"a"), &source, &info), E_INVALID);
+    assert_int_equal(store_reader_csv_open("/nonexistent/x.csv", &source, &info), E_NOT_FOUND);
+}
+
+static void numbers_parse(void **state)
+{
+    (void)state;
+    double x;
+    assert_null(store_parse_integer(span_str(" -17 "), &x));
+    assert_true(x == -17);
+    assert_null(store_parse_integer(span_str("9007199254740992"), &x));
+    assert_non_null(store_parse_integer(span_str("9007199254740993"), &x));
+    assert_non_null(store_parse_integer(span_str("12.0"), &x));
+    assert_non_null(store_parse_integer(span_str("-"), &x));
+    assert_non_null(store_parse_integer(span_str(""), &x));
+    static const char *const reals[] = {"0.1",
+                                        "-0.683",
+                                        "1e-3",
+                                        "123456789.123456789",
+                                        "5.",
+                                        ".5",
+                                        "+2E+2",
+                                        "0.30000000000000004",
+                                        "999999999999999"};
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
+        assert_null(store_parse_real(span_str(reals[i]), &x));
+        assert_true(x == strtod(reals[i], NULL));
+    }
+    static const char *const bad[] = {"nan", "inf",   "0x1p3", "1e", ".",
+                                      "1 2", "1e999", "--1",   "1,2"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_non_null(store_parse_real(span_str(bad[i]), &x));
+    }
+    uint32_t code;
+    assert_null(store_parse_boolean(span_str("Yes"), &code));
+    assert_int_equal(code, 1);
+    assert_non_null(store_parse_boolean(span_str("2"), &code));
+    assert_null(store_parse_date(span_str("1970-01-02"), &x));
+    assert_true(x == 1);
+    assert_non_null(store_parse_date(span_str("2026-02-30"), &x));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plain_quotes_and_line_ends),
+        cmocka_unit_test(old_line_ends),
+        cmocka_unit_test(unusable_rows_are_named_by_line),
+        cmocka_unit_test(zero_bytes_are_refused),
+        cmocka_unit_test(long_fields_end_the_reading),
+        cmocka_unit_test(no_header_no_source),
+        cmocka_unit_test(numbers_parse),
+    };
+    return cmocka_run_group_tests_name("reader_csv", tests, NULL, NULL);
+}
