@@ -4,8 +4,9 @@ include tests/unit/proto/Local.mk
 include tests/unit/crypto/Local.mk
 include tests/unit/store/Local.mk
 include tests/unit/node/Local.mk
+endif
 include tests/sim/Local.mk
 include tests/fuzz/Local.mk
-endif
 include tests/proc/Local.mk
 include tests/bench/Local.mk
+EXTRA_DIST += tests/run

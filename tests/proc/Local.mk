@@ -1,1 +1,10 @@
-# proc
+# Real daemons through the command. Each script prints TAP; CONCORDAT_PROC=no leaves them out (sanitizer runs).
+PROC_TESTS = %D%/chaos.py %D%/federation.py %D%/mesh.py %D%/planted.py %D%/training.py
+TESTS += $(PROC_TESTS)
+EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/plaintext.c
+
+.PHONY: chaos
+# kill -9 at random moments, at least 200 of them.
+chaos: all
+	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) KILLS=$(if $(KILLS),$(KILLS),200) MINUTES=$(if $(MINUTES),$(MINUTES),0) \
+		python3 $(srcdir)/tests/proc/chaos.py
