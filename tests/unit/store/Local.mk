@@ -8,3 +8,4 @@ TESTS += %D%/test_column %D%/test_reader_csv %D%/test_partition
 %C%_test_reader_csv_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)
 %C%_test_partition_SOURCES = %D%/test_partition.c
 %C%_test_partition_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS) -lm
+EXTRA_DIST += tests/vectors/data
