@@ -2,14 +2,18 @@ noinst_LIBRARIES += %D%/libpeer.a
 %C%_libpeer_a_SOURCES = \
 	%D%/call.c \
 	%D%/directory.c %D%/directory.h \
+	%D%/enrol.c %D%/enrol.h %D%/enrol_internal.h \
+	%D%/enrol_server.c \
 	%D%/frame.c %D%/frame.h \
 	%D%/gossip.c \
 	%D%/hello.c \
 	%D%/internal.h \
+	%D%/join.c \
 	%D%/link.c \
 	%D%/peer.c %D%/peer.h \
 	%D%/pipe.c \
 	%D%/pool.c \
 	%D%/server.c \
-	%D%/tls_engine.c %D%/tls_engine.h
+	%D%/tls_engine.c %D%/tls_engine.h \
+	%D%/token.c
 PEER_LIBS = %D%/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS)

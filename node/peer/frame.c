@@ -1,8 +1,8 @@
 #include "config.h"
 #include "node/peer/frame.h"
 
-#define FRAME_VERSION  1
-#define BODY_MAX ((size_t)1 << 20)
+#define FRAME_VERSION 1
+#define BODY_MAX      ((size_t)1 << 20)
 
 enum err peer_frame_decode_request(struct span bytes, struct peer_frame_request *ret)
 {

@@ -205,6 +205,7 @@ struct peer {
     void (*log)(void *user, enum peer_log level, const char *text);
     void *log_user;
     struct buf root, certificate;
+    struct buf charter; /* the record of the charter file */
     struct peer_directory *directory;
     struct crypto_channel_profile
         *profiles[8]; /* the newest last; older ones live on in their connections */

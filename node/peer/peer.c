@@ -170,7 +170,9 @@ static enum err charter_load(struct peer *peer, const char *path, struct err_inf
     }
     size_t len = fread(bytes, 1, sizeof bytes, file);
     fclose(file);
+    peer->charter.max = CHARTER_FILE_MAX;
     enum err err = peer_directory_charter(peer->directory, span_of(bytes, len), reterr);
+    err = err ? err : buf_put(&peer->charter, span_of(bytes, len));
     if (err) {
         proto_err_frame(reterr, "reading %s", path);
     }
@@ -459,6 +461,7 @@ void peer_free(struct peer *peer)
     }
     peer_directory_free(peer->directory);
     buf_fini(&peer->root);
+    buf_fini(&peer->charter);
     buf_fini(&peer->certificate);
     pthread_mutex_destroy(&peer->lock);
     pthread_mutex_destroy(&peer->pipes_lock);
