@@ -1,13 +1,19 @@
-/* The encodings of one column's chunk: up to STORE_CHUNK_ROWS values as bytes and back. Pure: no file, no key.
+/* The encodings of one column's chunk: up to STORE_CHUNK_ROWS values as bytes and back. Pure: no
+ * file, no key.
  *
- *     struct store_column_input input = {.form = STORE_FORM_NUMBER, .rows = n, .numbers = values, .null = bitmap};
+ *     struct store_column_input input = {.form = STORE_FORM_NUMBER, .rows = n, .numbers = values,
+ *     .null = bitmap};
  *     err = store_column_encode(&input, &bytes, &zone);
- *     err = store_column_decode(span, STORE_FORM_NUMBER, n, &chunk);       chunk.buffers are reused by the next call
+ *     err = store_column_decode(span, STORE_FORM_NUMBER, n, &chunk);       chunk.buffers are reused
+ *     by the next call
  *     x = store_column_number(&chunk, row);
  *
- * Encodings: constant (base alone); packed: value = (base + code) / 10^scale, codes of 0 to 32 bits, least significant bit first;
- * raw: IEEE 754 doubles; text: zstd of lengths and bytes. Integers, dates and decimals share packed: a real becomes a scaled
- * integer when every value of the chunk survives the way there and back exactly (the idea of ALP, Afroozeh and Boncz 2023).
+ * Encodings: constant (base alone); packed: value = (base + code) / 10^scale, codes of 0 to 32
+ * bits, least significant bit first;
+ * raw: IEEE 754 doubles; text: zstd of lengths and bytes. Integers, dates and decimals share
+ * packed: a real becomes a scaled
+ * integer when every value of the chunk survives the way there and back exactly (the idea of ALP,
+ * Afroozeh and Boncz 2023).
  * A missing value is a set bit in the null bitmap and a 0 code.
  * Threads: any; a store_chunk belongs to one. Bytes: doc/format.md. */
 #ifndef CONCORDAT_STORE_COLUMN_H
@@ -17,11 +23,12 @@
 #include "proto/err.h"
 #include "proto/span.h"
 
-#define STORE_CHUNK_ROWS      65536
-#define STORE_CHUNK_WORDS     (STORE_CHUNK_ROWS / 64)
-#define STORE_CHUNK_TEXT_MAX  ((size_t)16 << 20) /* unpacked text of one chunk */
-#define STORE_CHUNK_BYTES_MAX (((size_t)4 << 20) - 8192) /* encoded: room for padding below the sealer's limit */
-#define STORE_SCALE_MAX       6
+#define STORE_CHUNK_ROWS     65536
+#define STORE_CHUNK_WORDS    (STORE_CHUNK_ROWS / 64)
+#define STORE_CHUNK_TEXT_MAX ((size_t)16 << 20) /* unpacked text of one chunk */
+#define STORE_CHUNK_BYTES_MAX                                                                      \
+    (((size_t)4 << 20) - 8192) /* encoded: room for padding below the sealer's limit */
+#define STORE_SCALE_MAX 6
 
 enum store_form {
     STORE_FORM_NUMBER, /* integer, real, date */
@@ -48,7 +55,8 @@ struct store_column_input {
     const uint64_t *null;       /* bitmap, NULL: no missing value */
 };
 
-/* What is known of a chunk without reading it. Of codes: min and max are codes; of text and all-missing chunks 0. */
+/* What is known of a chunk without reading it. Of codes: min and max are codes; of text and
+ * all-missing chunks 0. */
 struct store_zone {
     uint32_t rows;
     uint32_t nulls;
@@ -76,17 +84,22 @@ struct store_chunk {
 };
 
 /* Appends to OUT. Errors: E_LIMIT too much text; E_NO_MEMORY. */
-MUST_CHECK enum err store_column_encode(const struct store_column_input *input, struct buf *out, struct store_zone *ret);
-/* BYTES may end with padding. CHUNK is zero at first and reused then; what it shows is valid until the next decode. Codes and numbers
+MUST_CHECK enum err store_column_encode(const struct store_column_input *input, struct buf *out,
+                                        struct store_zone *ret);
+/* BYTES may end with padding. CHUNK is zero at first and reused then; what it shows is valid until
+ * the next decode. Codes and numbers
  * have rows rounded up to 64 elements, aligned to 64 bytes, zeros behind the last row.
  * Errors: E_CORRUPT the bytes are not a chunk of that form and number of rows; E_NO_MEMORY. */
-MUST_CHECK enum err store_column_decode(struct span bytes, enum store_form form, size_t rows, struct store_chunk *chunk);
+MUST_CHECK enum err store_column_decode(struct span bytes, enum store_form form, size_t rows,
+                                        struct store_chunk *chunk);
 /* The value at ROW, also of a code; meaningless where it is missing. */
 double store_column_number(const struct store_chunk *chunk, size_t row);
 void store_chunk_fini(struct store_chunk *chunk);
 
-/* COUNT codes of BITS (0 to 32) bits from BYTES, which has 8 readable bytes behind the last; ADD is added to each. */
-void store_column_unpack(const uint8_t *bytes, uint32_t *to, size_t count, unsigned bits, uint32_t add);
+/* COUNT codes of BITS (0 to 32) bits from BYTES, which has 8 readable bytes behind the last; ADD is
+ * added to each. */
+void store_column_unpack(const uint8_t *bytes, uint32_t *to, size_t count, unsigned bits,
+                         uint32_t add);
 /* Bytes that hold COUNT codes, with 8 spare ones. */
 size_t store_column_packed_size(size_t count, unsigned bits);
 

@@ -1,14 +1,19 @@
-/* De-identification while importing: age90 and year on values, and the pseudonym table, which gives each identifier a dense
- * number that later imports of the same dataset keep. No identifier is stored anywhere, only HMAC-SHA256[0:16] of it under a
- * key derived from the dataset's, in sealed blocks of node.mdb's table "pseudonym". The number says nothing about the
- * identifier (it is the order of first appearance) and never leaves the node. Shredding the dataset's key forgets the table.
+/* De-identification while importing: age90 and year on values, and the pseudonym table, which gives
+ * each identifier a dense
+ * number that later imports of the same dataset keep. No identifier is stored anywhere, only
+ * HMAC-SHA256[0:16] of it under a
+ * key derived from the dataset's, in sealed blocks of node.mdb's table "pseudonym". The number says
+ * nothing about the
+ * identifier (it is the order of first appearance) and never leaves the node. Shredding the
+ * dataset's key forgets the table.
  *
  *     err = store_pseudonym_load(store, "flchain", "patient", dek, &table, reterr);
  *     err = store_pseudonym_get(table, span_str("P-0017"), &number);       adds it when it is new
  *     err = store_pseudonym_save(store, table, reterr);                    durable on return
  *     store_pseudonym_free(table);
  *
- * Threads: a table belongs to one thread; one import of a dataset at a time. Limits: STORE_PSEUDONYM_MAX identifiers, 24 to 40
+ * Threads: a table belongs to one thread; one import of a dataset at a time. Limits:
+ * STORE_PSEUDONYM_MAX identifiers, 24 to 40
  * bytes of memory each while importing. */
 #ifndef CONCORDAT_STORE_DEIDENTIFY_H
 #define CONCORDAT_STORE_DEIDENTIFY_H
@@ -23,15 +28,18 @@ double store_deidentify_age90(double age);
 double store_deidentify_year(double days);
 
 struct store_pseudonym;
-MUST_CHECK enum err store_pseudonym_load(struct store *store, const char *dataset, const char *column,
-                                         const struct crypto_key *dek, struct store_pseudonym **ret,
-                                         struct err_info *reterr);
+MUST_CHECK enum err store_pseudonym_load(struct store *store, const char *dataset,
+                                         const char *column, const struct crypto_key *dek,
+                                         struct store_pseudonym **ret, struct err_info *reterr);
 /* Errors: E_LIMIT, E_NO_MEMORY. */
-MUST_CHECK enum err store_pseudonym_get(struct store_pseudonym *table, struct span identifier, uint32_t *ret);
+MUST_CHECK enum err store_pseudonym_get(struct store_pseudonym *table, struct span identifier,
+                                        uint32_t *ret);
 uint32_t store_pseudonym_count(const struct store_pseudonym *table);
-MUST_CHECK enum err store_pseudonym_save(struct store *store, struct store_pseudonym *table, struct err_info *reterr);
+MUST_CHECK enum err store_pseudonym_save(struct store *store, struct store_pseudonym *table,
+                                         struct err_info *reterr);
 void store_pseudonym_free(struct store_pseudonym *table);
 /* Removes every table of the dataset. */
-MUST_CHECK enum err store_pseudonym_remove(struct store *store, const char *dataset, struct err_info *reterr);
+MUST_CHECK enum err store_pseudonym_remove(struct store *store, const char *dataset,
+                                           struct err_info *reterr);
 
 #endif

@@ -299,8 +299,8 @@ static enum err open_file(struct store *store, struct store_partition *partition
     return err ? err : read_all(partition, reterr);
 }
 
-enum err store_partition_open(struct store *store, const char *dataset,
-                              struct store_partition **ret, struct err_info *reterr)
+static enum err open_once(struct store *store, const char *dataset, bool *ret_again,
+                          struct store_partition **ret, struct err_info *reterr)
 {
     struct store_partition *partition = proto_alloc(1, sizeof *partition);
     if (!partition) {
@@ -308,14 +308,29 @@ enum err store_partition_open(struct store *store, const char *dataset,
     }
     snprintf(partition->dataset, sizeof partition->dataset, "%s", dataset);
     enum err err = find_row(store, partition, reterr);
+    bool known = !err;
     err = err ? err : find_key(store, partition, reterr);
     err = err ? err : open_file(store, partition, reterr);
     if (err) {
         store_partition_close(partition);
+        *ret_again = known && err == E_NOT_FOUND;
         return err;
     }
     *ret = partition;
     return E_OK;
+}
+
+enum err store_partition_open(struct store *store, const char *dataset,
+                              struct store_partition **ret, struct err_info *reterr)
+{
+    bool again = true;
+    enum err err = E_NOT_FOUND;
+    /* A new import may replace the file between the look into the catalogue and its opening. */
+    for (unsigned tries = 0; again && tries < 3; tries++) {
+        again = false;
+        err = open_once(store, dataset, &again, ret, reterr);
+    }
+    return err;
 }
 
 void store_partition_close(struct store_partition *partition)

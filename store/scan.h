@@ -6,11 +6,15 @@
  *     int columns[] = {proto_schema_find(schema, "cost")};
  *     err = store_scan(partition, columns, 1, query.where, cancelled, add, &sum, reterr);
  *
- * WHERE is a bound tree (proto/query.h: no NOT, so a comparison with a missing value is just not true). A chunk whose zone map
- * says that no row can pass is not read; of the others the cheapest column is read first, and the rest only while rows remain.
- * Constants are translated into the chunk's codes, so that filters compare integers. Batches without a selected row are not
+ * WHERE is a bound tree (proto/query.h: no NOT, so a comparison with a missing value is just not
+ * true). A chunk whose zone map
+ * says that no row can pass is not read; of the others the cheapest column is read first, and the
+ * rest only while rows remain.
+ * Constants are translated into the chunk's codes, so that filters compare integers. Batches
+ * without a selected row are not
  * reported. Values are as stored: not clamped to the declared bounds.
- * Threads: any, one call each. Limits: STORE_SCAN_COLUMNS columns out; predicates of depth STORE_SCAN_DEPTH.
+ * Threads: any, one call each. Limits: STORE_SCAN_COLUMNS columns out; predicates of depth
+ * STORE_SCAN_DEPTH.
  * Memory: about 0.6 MB a column; everything decoded is wiped at the end. */
 #ifndef CONCORDAT_STORE_SCAN_H
 #define CONCORDAT_STORE_SCAN_H
@@ -22,8 +26,10 @@
 #define STORE_SCAN_DEPTH   128
 
 /* One column of a batch. Exactly one of code, number, text_start is set.
- * code: value = (base + code) / divisor; of a category, boolean or pseudonym base is 0 and divisor 1, so it is the code itself.
- * code and number are aligned to 64 bytes and padded with zeros to a multiple of 64 rows. At a missing value they are 0. */
+ * code: value = (base + code) / divisor; of a category, boolean or pseudonym base is 0 and divisor
+ * 1, so it is the code itself.
+ * code and number are aligned to 64 bytes and padded with zeros to a multiple of 64 rows. At a
+ * missing value they are 0. */
 struct store_batch_column {
     const uint32_t *code;
     int64_t base;
@@ -41,7 +47,8 @@ struct store_batch {
     const uint64_t *selected; /* bit r: row r passes WHERE; zeros behind the last row; never NULL */
     size_t selected_count;    /* at least 1; == rows: all */
     const struct store_batch_column *columns; /* in the order of the COLUMNS argument */
-    const uint32_t *unit; /* privacy unit of each row, below store_partition_units; the row number when there is no unit column */
+    const uint32_t *
+        unit; /* privacy unit of each row, below store_partition_units; the row number when there is no unit column */
 };
 
 /* What a scan did, for tests and metrics. */
@@ -54,24 +61,29 @@ struct store_scan_stats {
 
 typedef enum err store_scan_fn(void *user, const struct store_batch *batch);
 
-/* WHERE may be NULL. COLUMNS are numbers of the published schema; with WITH_UNIT false batch->unit is NULL and the unit column
+/* WHERE may be NULL. COLUMNS are numbers of the published schema; with WITH_UNIT false batch->unit
+ * is NULL and the unit column
  * is not read. CANCELLED may be NULL; both callbacks get USER. STATS may be NULL.
- * Errors: E_CANCELLED; what ON_BATCH returned; E_INVALID a column or predicate is not bound to this schema; E_AUTH, E_CORRUPT
+ * Errors: E_CANCELLED; what ON_BATCH returned; E_INVALID a column or predicate is not bound to this
+ * schema; E_AUTH, E_CORRUPT
  * (the text names the dataset's file); E_NO_MEMORY, E_IO. */
-MUST_CHECK enum err store_scan_with(struct store_partition *partition, const int *columns, size_t count,
-                                    const struct proto_predicate *where, bool with_unit, bool (*cancelled)(void *user),
-                                    store_scan_fn *on_batch, void *user, struct store_scan_stats *stats,
-                                    struct err_info *reterr);
+MUST_CHECK enum err store_scan_with(struct store_partition *partition, const int *columns,
+                                    size_t count, const struct proto_predicate *where,
+                                    bool with_unit, bool (*cancelled)(void *user),
+                                    store_scan_fn *on_batch, void *user,
+                                    struct store_scan_stats *stats, struct err_info *reterr);
 /* The same with the unit of each row and without statistics. */
 MUST_CHECK enum err store_scan(struct store_partition *partition, const int *columns, size_t count,
-                               const struct proto_predicate *where, bool (*cancelled)(void *user), store_scan_fn *on_batch,
-                               void *user, struct err_info *reterr);
+                               const struct proto_predicate *where, bool (*cancelled)(void *user),
+                               store_scan_fn *on_batch, void *user, struct err_info *reterr);
 
-/* The value of ROW in the batch's column INDEX; a code's number of a category. Meaningless where it is missing or text. */
+/* The value of ROW in the batch's column INDEX; a code's number of a category. Meaningless where it
+ * is missing or text. */
 static inline double store_batch_number(const struct store_batch *batch, size_t index, size_t row)
 {
     const struct store_batch_column *column = &batch->columns[index];
-    return column->number ? column->number[row] : (double)(column->base + column->code[row]) / column->divisor;
+    return column->number ? column->number[row]
+                          : (double)(column->base + column->code[row]) / column->divisor;
 }
 
 static inline bool store_batch_missing(const struct store_batch *batch, size_t index, size_t row)

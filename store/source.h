@@ -1,4 +1,5 @@
-/* Where rows come from: a pull interface over a file format. A source gives text fields and where they stood; types, missing
+/* Where rows come from: a pull interface over a file format. A source gives text fields and where
+ * they stood; types, missing
  * markers and de-identification are the importer's.
  *
  *     while (!(err = source->next(source, &row, reterr)) && !row.end) {
@@ -20,9 +21,9 @@ struct store_field {
 };
 
 struct store_row {
-    bool end;                         /* no more rows; nothing else is set */
-    uint64_t line;                    /* in the file, from 1, where the row starts */
-    const char *fault;                /* NULL, or why this row cannot be used (never its contents) */
+    bool end;          /* no more rows; nothing else is set */
+    uint64_t line;     /* in the file, from 1, where the row starts */
+    const char *fault; /* NULL, or why this row cannot be used (never its contents) */
     const struct store_field *fields; /* in the order of the header; valid until the next call */
     size_t count;
 };
