@@ -1,7 +1,7 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = certificate chunk control keyring manifest sql csv column
-EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/csv %D%/corpus/column
+FUZZ_TARGETS = codec licence record certificate chunk control keyring manifest sql csv column
+EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column
 
 check_PROGRAMS += %D%/replay_certificate
 TESTS += %D%/replay_certificate
@@ -33,6 +33,21 @@ TESTS += %D%/replay_sql
 %C%_replay_sql_SOURCES = %D%/fuzz_sql.c %D%/replay.c
 %C%_replay_sql_LDADD = $(PROTO_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_codec
+TESTS += %D%/replay_codec
+%C%_replay_codec_SOURCES = %D%/fuzz_codec.c %D%/replay.c
+%C%_replay_codec_LDADD = $(PROTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_licence
+TESTS += %D%/replay_licence
+%C%_replay_licence_SOURCES = %D%/fuzz_licence.c %D%/replay.c
+%C%_replay_licence_LDADD = $(PROTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_record
+TESTS += %D%/replay_record
+%C%_replay_record_SOURCES = %D%/fuzz_record.c %D%/replay.c tests/lib/fake_hash.h
+%C%_replay_record_LDADD = $(PROTO_LIBS) -lm
+
 check_PROGRAMS += %D%/replay_csv
 TESTS += %D%/replay_csv
 %C%_replay_csv_SOURCES = %D%/fuzz_csv.c %D%/replay.c
@@ -52,6 +67,18 @@ noinst_PROGRAMS += %D%/fuzz_column
 %C%_fuzz_column_SOURCES = %D%/fuzz_column.c
 %C%_fuzz_column_LDADD = $(STORE_LIBS) -lm
 %C%_fuzz_column_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_codec
+%C%_fuzz_codec_SOURCES = %D%/fuzz_codec.c
+%C%_fuzz_codec_LDADD = $(PROTO_LIBS) -lm
+%C%_fuzz_codec_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_licence
+%C%_fuzz_licence_SOURCES = %D%/fuzz_licence.c
+%C%_fuzz_licence_LDADD = $(PROTO_LIBS) -lm
+%C%_fuzz_licence_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_record
+%C%_fuzz_record_SOURCES = %D%/fuzz_record.c tests/lib/fake_hash.h
+%C%_fuzz_record_LDADD = $(PROTO_LIBS) -lm
+%C%_fuzz_record_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_certificate
 %C%_fuzz_certificate_SOURCES = %D%/fuzz_certificate.c
 %C%_fuzz_certificate_LDADD = $(CRYPTO_LIBS) -lm

@@ -1,0 +1,48 @@
+/* Licence bodies, and the decision on whatever decodes: it must end, and find room for every clause. */
+#include "config.h"
+
+#include <stdlib.h>
+
+#include "proto/policy.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct proto_decision decision;
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct arena arena = {0};
+    struct proto_licence licence;
+    struct proto_spdx spdx;
+    struct err_info info = {0};
+    if (proto_spdx_eval(span_of(data, size), &spdx, &info) && !info.text[0]) {
+        abort();
+    }
+    if (!proto_licence_decode(span_of(data, size), &arena, &licence, NULL)) {
+        struct buf out = {.max = 16384};
+        if (size <= PROTO_RECORD_BODY_MAX && (proto_licence_encode(&licence, &out, NULL) ||
+                                              !span_equal(buf_span(&out), span_of(data, size)))) {
+            abort();
+        }
+        buf_fini(&out);
+        struct proto_record record = {
+            .envelope = {.kind = PROTO_RECORD_LICENCE, .expires = licence.expires}};
+        const char *places[] = {"DE"};
+        struct proto_request request = {.country = "DE",
+                                        .permission = PROTO_DUO_GRU,
+                                        .site_countries = places,
+                                        .site_country_count = 1,
+                                        .sites = 1,
+                                        .rounds = 1,
+                                        .epsilon = 0.1,
+                                        .now = (int64_t)licence.not_before,
+                                        .actions = data[size / 2] & PROTO_ACTION_ALL};
+        proto_policy_decide(&request, &record, &licence, false, NULL, &decision);
+        if (decision.clause_count >= PROTO_POLICY_CLAUSES ||
+            (decision.verdict == PROTO_DENY) != (decision.grant < 0)) {
+            abort();
+        }
+    }
+    arena_fini(&arena);
+    return 0;
+}
