@@ -1,4 +1,5 @@
 /* Import and scan rates of the encounter table (generator of `make bench`). Usage: scan_bench FILE.csv */
+#include "config.h"
 #include "tests/unit/store/dataset.h"
 
 #include <inttypes.h>

@@ -1,4 +1,6 @@
 /* Import, scan and the ways in which a partition may be damaged. */
+#include "config.h"
+
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
