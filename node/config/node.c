@@ -41,32 +41,16 @@ static const struct config_row person_rows[] = {
 };
 
 static const struct config_row limit_rows[] = {
-    {.name = "scan_threads", .type = CONFIG_U64, .offset = NODE(limits.scan_threads), .max = 256},
     {.name = "query_timeout_ms",
      .type = CONFIG_U64,
      .offset = NODE(limits.query_timeout_ms),
      .min = 100,
      .max = 3600000},
-    {.name = "requests_per_minute",
+    {.name = "requests_per_second",
      .type = CONFIG_U64,
-     .offset = NODE(limits.requests_per_minute),
-     .min = 1,
-     .max = 1000000},
-    {.name = "connections",
-     .type = CONFIG_U64,
-     .offset = NODE(limits.connections),
-     .min = 1,
+     .offset = NODE(limits.requests_per_second),
+     .min = 5,
      .max = 10000},
-    {.name = "message_bytes",
-     .type = CONFIG_U64,
-     .offset = NODE(limits.message_bytes),
-     .min = 65536,
-     .max = 67108864},
-    {.name = "map_bytes",
-     .type = CONFIG_U64,
-     .offset = NODE(limits.map_bytes),
-     .min = 1048576,
-     .max = 1099511627776.0},
     CONFIG_ROWS_END,
 };
 
@@ -107,7 +91,7 @@ static const struct config_row node_rows[] = {
     {.name = "release_tick_ms",
      .type = CONFIG_U64,
      .offset = NODE(release_tick_ms),
-     .min = 1,
+     .min = 100,
      .max = 60000},
     {.name = "log_level", .type = CONFIG_ENUM, .offset = NODE(log_level), .names = level_names},
     {.name = "limits", .type = CONFIG_MAP, .rows = limit_rows},
@@ -117,13 +101,9 @@ static const struct config_row node_rows[] = {
 void config_node_defaults(struct config_node *node)
 {
     *node = (struct config_node){.unlock = "keyfile:keyfile",
-                                 .release_tick_ms = 50,
+                                 .release_tick_ms = 100,
                                  .log_level = CONFIG_LOG_INFO,
-                                 .limits = {.query_timeout_ms = 30000,
-                                            .requests_per_minute = 600,
-                                            .connections = 128,
-                                            .message_bytes = 4194304,
-                                            .map_bytes = UINT64_C(1) << 30}};
+                                 .limits = {.query_timeout_ms = 30000, .requests_per_second = 50}};
 }
 
 const char *config_role_name(enum config_role role)
@@ -338,12 +318,8 @@ static enum err put_limits(struct buf *to, const struct config_limits *limits)
 {
     return buf_printf(
         to,
-        "limits:\n  scan_threads: %llu\n  query_timeout_ms: %llu\n  requests_per_minute: %llu\n  "
-        "connections: %llu\n"
-        "  message_bytes: %llu\n  map_bytes: %llu\n",
-        (unsigned long long)limits->scan_threads, (unsigned long long)limits->query_timeout_ms,
-        (unsigned long long)limits->requests_per_minute, (unsigned long long)limits->connections,
-        (unsigned long long)limits->message_bytes, (unsigned long long)limits->map_bytes);
+        "limits:\n  query_timeout_ms: %llu\n  requests_per_second: %llu\n",
+        (unsigned long long)limits->query_timeout_ms, (unsigned long long)limits->requests_per_second);
 }
 
 enum err config_node_format(const struct config_node *node, struct buf *ret)

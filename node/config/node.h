@@ -13,10 +13,9 @@
  * refuse seeds: ["tls+tcp://127.0.0.1:7102"] people:
  *       - {user: root, id: operator, roles: [operator, analyst]}
  *       - {uid: 1000, id: ada, roles: [analyst]}
- *     release_tick_ms: 50
+ *     release_tick_ms: 100
  *     log_level: info
- *     limits: {scan_threads: 0, query_timeout_ms: 30000, requests_per_minute: 600, connections:
- * 128}
+ *     limits: {query_timeout_ms: 30000, requests_per_second: 50}
  *
  * The home is not part of it: paths are relative to the directory that holds the file.
  * Threads: read-only once read. Memory: lists and strings belong to the structure's arena. */
@@ -57,12 +56,8 @@ struct config_seeds {
 };
 
 struct config_limits {
-    uint64_t scan_threads; /* 0: one a core */
     uint64_t query_timeout_ms;
-    uint64_t requests_per_minute; /* of one peer */
-    uint64_t connections;
-    uint64_t message_bytes;
-    uint64_t map_bytes; /* of node.mdb */
+    uint64_t requests_per_second; /* of one peer; bursts of four times as many pass */
 };
 
 struct config_node {

@@ -130,8 +130,8 @@ static void adopt(struct node *node)
     snprintf(query->name, sizeof query->name, "%s", node->config.node);
     query->commercial_known = node->config.has_commercial;
     query->commercial = node->config.commercial;
-    query->release_tick_ms = node->config.release_tick_ms < 100 ? 100 : node->config.release_tick_ms;
-    query->timeout_ms = node->config.limits.query_timeout_ms ? node->config.limits.query_timeout_ms : 30000;
+    query->release_tick_ms = node->config.release_tick_ms;
+    query->timeout_ms = node->config.limits.query_timeout_ms;
     static const enum daemon_level levels[] = {DAEMON_ERROR, DAEMON_WARN, DAEMON_INFO, DAEMON_DEBUG};
     daemon_log_level(levels[node->config.log_level & 3]);
     daemon_log_node(node->config.node);
@@ -252,7 +252,9 @@ static enum err make_peer(struct node *node, struct buf *certificate, struct buf
         .federation = node->federation,
         .listen = node->config.listen,
         .charter_path = charter,
-        .limits = {.handler_threads = 8},
+        .limits = {.handler_threads = 8,
+                   .rate_per_s = (uint32_t)node->config.limits.requests_per_second,
+                   .burst = (uint32_t)node->config.limits.requests_per_second * 4},
         .log = peer_event,
         .log_user = node,
     };
@@ -264,6 +266,24 @@ static enum err make_peer(struct node *node, struct buf *certificate, struct buf
         err = peer_enrol_new(node->peer, &enrol, &node->enrol, reterr);
     }
     return err;
+}
+
+static void on_record(void *user, struct span record, bool forked)
+{
+    struct node *node = user;
+    struct proto_record decoded;
+    if (proto_record_decode(record, &crypto_proto_hash, &decoded, NULL)) {
+        return;
+    }
+    if (decoded.envelope.kind == PROTO_RECORD_LICENCE && memcmp(decoded.envelope.issuer.ptr, node->query.node_id, 16) == 0) {
+        node->query.licence_changes++;
+    }
+    if (forked) {
+        char issuer[33];
+        span_to_hex(decoded.envelope.issuer, issuer);
+        daemon_log(DAEMON_ERROR, "equivocation", "%s signed two versions of one %s record", issuer,
+                   proto_record_kind_name(decoded.envelope.kind));
+    }
 }
 
 enum err daemon_connect(struct node *node, struct err_info *reterr)
@@ -293,6 +313,7 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     peer_handle(node->peer, PEER_MSG_TRAIN_STOP, 0, train_site_stop, node->train);
     peer_handle(node->peer, PEER_MSG_BLOB_GET, 0, train_blob_get, node->train);
     peer_handle(node->peer, PEER_MSG_HEAD, 0, daemon_head_handle, node);
+    peer_on_record(node->peer, on_record, node);
     return peer_start(node->peer, reterr);
 }
 

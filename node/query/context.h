@@ -1,5 +1,5 @@
 /* What the query and training services of one node share: handles made by the daemon, borrowed until it stops.
- * Threads: the pointed-to objects are thread-safe or say otherwise; the structure is read-only after start. */
+ * Threads: the pointed-to objects are thread-safe or say otherwise; the structure is read-only after start, but for the counter. */
 #ifndef CONCORDAT_NODE_QUERY_CONTEXT_H
 #define CONCORDAT_NODE_QUERY_CONTEXT_H
 
@@ -7,6 +7,8 @@
 #include "node/peer/peer.h"
 #include "node/privacy/noise.h"
 #include "store/store.h"
+
+#include <stdatomic.h>
 
 struct query_context {
     struct store *store;
@@ -25,6 +27,8 @@ struct query_context {
     /* An event for the operator's log; no record, key or query constant may stand in it. */
     void (*log)(void *user, int level, const char *event, const char *detail);
     void *user;
+    /* Counts versions of our own licences; running work looks at it and decides anew when it moved. */
+    _Atomic uint64_t licence_changes;
 };
 
 #endif

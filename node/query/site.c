@@ -35,6 +35,8 @@ struct job {
     struct query_answer answer;
     char detail[512];
     enum proto_reason reason;
+    uint64_t licence_changes; /* as counted before the decision */
+    bool withdrawn;           /* a newer licence no longer permits it */
     bool stored; /* answer_bytes holds what leaves */
     struct buf answer_bytes;
 };
@@ -170,7 +172,8 @@ static void where_columns(const struct proto_predicate *node, const struct proto
     }
 }
 
-static enum err decide(struct job *job)
+/* Fills decision of ADMISSION for this request. */
+static enum err decide_with(struct job *job, struct query_admission *admission)
 {
     const char *diseases[STRINGS_MAX];
     const char *accepted[STRINGS_MAX];
@@ -213,9 +216,28 @@ static enum err decide(struct job *job)
         .secure = job->request.secure,
         .now = query_now(),
     };
-    query_admission_decide(job->context, &job->admission, &job->requester, &wish);
+    query_admission_decide(job->context, admission, &job->requester, &wish);
+    return E_OK;
+}
+
+static enum err decide(struct job *job)
+{
+    job->licence_changes = job->context->licence_changes;
+    enum err err = decide_with(job, &job->admission);
     const struct proto_decision *decision = &job->admission.decision;
-    return decision->verdict == PROTO_PERMIT ? E_OK : refuse(job, decision->reason, NULL);
+    return err || decision->verdict == PROTO_PERMIT ? err : refuse(job, decision->reason, NULL);
+}
+
+static bool still_permitted(struct job *job)
+{
+    struct query_admission *now = proto_alloc(1, sizeof *now);
+    bool permitted = now && query_admission_load(job->context, job->dataset, now, NULL) == E_OK &&
+                     decide_with(job, now) == E_OK && now->decision.verdict == PROTO_PERMIT;
+    if (now) {
+        query_admission_fini(now);
+    }
+    proto_free(now);
+    return permitted;
 }
 
 static enum err clauses_out(struct job *job)
@@ -409,10 +431,16 @@ static enum err values_out(struct job *job, const int64_t *noisy)
     return coordinates_out(job);
 }
 
-static bool always(void *user)
+/* Asked at every chunk: a licence that changed while the scan runs is decided again, so that a withdrawal stops it at once. */
+static bool must_stop(void *user)
 {
-    const struct job *job = user;
-    return job->context->refusing && job->context->refusing(job->context->user);
+    struct job *job = user;
+    uint64_t changes = job->context->licence_changes;
+    if (changes != job->licence_changes && !job->withdrawn) {
+        job->licence_changes = changes;
+        job->withdrawn = !still_permitted(job);
+    }
+    return job->withdrawn || (job->context->refusing && job->context->refusing(job->context->user));
 }
 
 static enum err compute(struct job *job, struct err_info *reterr)
@@ -422,11 +450,14 @@ static enum err compute(struct job *job, struct err_info *reterr)
     int64_t *noisy = proto_alloc(total, sizeof *noisy);
     enum err err = sums && noisy ? E_OK : E_NO_MEMORY;
     if (!err) {
-        err = query_execute(job->context->store, job->dataset, &job->query, &job->layout, always, job, sums, reterr);
+        err = query_execute(job->context->store, job->dataset, &job->query, &job->layout, must_stop, job, sums, reterr);
     }
     if (!err) {
         err = privacy_mechanism_release_pooled(job->context->noise, job->layout.coordinates, job->layout.count, sums,
                                                job->query.cells, noisy, reterr);
+    }
+    if ((!err || err == E_CANCELLED) && must_stop(job) && job->withdrawn) {
+        err = refuse(job, PROTO_REASON_REVOKED, "the licence changed while the question was being answered");
     }
     if (!err) {
         err = values_out(job, noisy);
