@@ -14,3 +14,8 @@ check_PROGRAMS += %D%/test_config
 TESTS += %D%/test_config
 %C%_test_config_SOURCES = %D%/test_config.c tests/lib/fake_hash.h
 %C%_test_config_LDADD = node/config/libconfig.a $(PROTO_LIBS) $(YAML_LIBS) $(CMOCKA_LIBS) -lm
+
+check_PROGRAMS += %D%/test_logistic
+TESTS += %D%/test_logistic
+%C%_test_logistic_SOURCES = %D%/test_logistic.c tests/lib/newton.c tests/lib/newton.h tests/lib/numbers.h
+%C%_test_logistic_LDADD = node/model/libmodel.a node/privacy/libprivacy.a $(CRYPTO_LIBS) $(CMOCKA_LIBS) -lm -lpthread
