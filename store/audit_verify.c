@@ -35,6 +35,7 @@ struct evidence {
     uint8_t ledger_root[32];
     bool bad_key; /* an entry stands under a number that is not its turn */
     uint64_t bad_key_at;
+    bool cut; /* an export that announces more entries than it holds */
 };
 
 static enum err spans_add(struct spans *spans, struct span item)
@@ -64,7 +65,7 @@ static enum err bad(struct store_audit_report *report, enum err err, struct err_
                     const char *reason)
 {
     report->ok = false;
-    snprintf(report->reason, sizeof report->reason, "%s", reason);
+    snprintf(report->reason, sizeof report->reason, "%.159s", reason);
     return proto_err_set(reterr, err, "audit: %s", reason);
 }
 
@@ -144,6 +145,9 @@ static enum err check_links(const struct evidence *evidence, struct link *links,
         return bad(report, E_CORRUPT, reterr,
                    "there are entries that the signed head does not cover");
     }
+    if (evidence->cut) {
+        return bad(report, E_CORRUPT, reterr, "the export announces more entries than it holds");
+    }
     return E_OK;
 }
 
@@ -167,27 +171,6 @@ static enum err check_chain(const struct evidence *evidence, struct store_audit_
 
 /* --- whose head it is ------------------------------------------------------------------------------ */
 
-/* The newest charter of this federation among the records. */
-static bool find_charter(struct evidence *evidence, struct proto_charter *ret)
-{
-    bool found = false;
-    for (size_t i = 0; i < evidence->records.count; i++) {
-        struct proto_record record;
-        struct proto_charter charter;
-        if (proto_record_decode(evidence->records.items[i], &crypto_proto_hash, &record, NULL) ||
-            record.envelope.kind != PROTO_RECORD_CHARTER ||
-            proto_charter_decode(record.envelope.body, &evidence->arena, &charter, NULL) ||
-            !span_equal(charter.federation_id, span_of(evidence->federation_id, 16))) {
-            continue;
-        }
-        if (!found || charter.epoch > ret->epoch) {
-            *ret = charter;
-            found = true;
-        }
-    }
-    return found;
-}
-
 static const uint8_t *seat_point(const struct proto_charter *charter, struct span node_id)
 {
     const struct proto_council_seat *seats = charter->council.items;
@@ -197,6 +180,35 @@ static const uint8_t *seat_point(const struct proto_charter *charter, struct spa
         }
     }
     return NULL;
+}
+
+static bool record_signed(const struct evidence *evidence, const struct proto_record *record,
+                          const uint8_t *point)
+{
+    return point && !crypto_envelope_verify(point, PROTO_RECORD_DOMAIN, evidence->federation_id,
+                                            record->envelope_bytes, record->signature);
+}
+
+/* The newest charter of this federation among the records, signed by one of its own seats. */
+static bool find_charter(struct evidence *evidence, struct proto_charter *ret)
+{
+    bool found = false;
+    for (size_t i = 0; i < evidence->records.count; i++) {
+        struct proto_record record;
+        struct proto_charter charter;
+        if (proto_record_decode(evidence->records.items[i], &crypto_proto_hash, &record, NULL) ||
+            record.envelope.kind != PROTO_RECORD_CHARTER ||
+            proto_charter_decode(record.envelope.body, &evidence->arena, &charter, NULL) ||
+            !span_equal(charter.federation_id, span_of(evidence->federation_id, 16)) ||
+            !record_signed(evidence, &record, seat_point(&charter, record.envelope.issuer))) {
+            continue;
+        }
+        if (!found || charter.epoch > ret->epoch) {
+            *ret = charter;
+            found = true;
+        }
+    }
+    return found;
 }
 
 /* How many different seats of the council signed this member's body. */
@@ -223,6 +235,17 @@ static uint64_t council_signatures(const struct evidence *evidence,
     return valid;
 }
 
+/* The record's own signature: by a seat of the council, or by the member itself. */
+static bool issuer_fits(const struct evidence *evidence, const struct proto_charter *charter,
+                        const struct proto_record *record, const struct proto_member *member)
+{
+    const uint8_t *point = seat_point(charter, record->envelope.issuer);
+    if (!point && span_equal(record->envelope.issuer, member->node_id)) {
+        point = member->identity_point.ptr;
+    }
+    return record_signed(evidence, record, point);
+}
+
 /* The admitted MEMBER records of NODE_ID, one after the other from *AT. */
 static bool next_member(struct evidence *evidence, const struct proto_charter *charter,
                         const uint8_t node_id[16], size_t *at, struct proto_member *ret)
@@ -234,6 +257,7 @@ static bool next_member(struct evidence *evidence, const struct proto_charter *c
             record.envelope.kind == PROTO_RECORD_MEMBER &&
             !proto_member_decode(record.envelope.body, &evidence->arena, ret, NULL) &&
             span_equal(ret->node_id, span_of(node_id, 16)) && ret->identity_point.len == 65 &&
+            issuer_fits(evidence, charter, &record, ret) &&
             council_signatures(evidence, charter, ret) >= charter->threshold &&
             charter->threshold > 0) {
             return true;
@@ -639,6 +663,7 @@ static enum err parse_export(struct span bytes, struct evidence *evidence, struc
     if (!err && !cursor.broken && cursor.left.len > 0) {
         err = proto_err_set(reterr, E_CORRUPT, "the export holds bytes after its end");
     }
+    evidence->cut = cursor.broken;
     return err; /* a cut among the entries shows as a tail that the signed head misses */
 }
 

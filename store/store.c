@@ -8,6 +8,7 @@
 #include "store/env.h"
 #include "store/file.h"
 #include "store/import.h"
+#include "store/import.h"
 #include "store/ledger.h"
 #include "store/table.h"
 
@@ -199,6 +200,7 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     err = err ? err : check_ids(&store, reterr);
     err = err ? err : store_audit_check_chain(&store, reterr);
     err = err ? err : store_ledger_check(&store, reterr);
+    err = err ? err : store_import_recover(&store, reterr);
     err = err ? err : store_import_recover(&store, reterr);
     proto_free(path);
     if (err) {

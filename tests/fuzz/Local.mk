@@ -1,7 +1,7 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = codec licence record certificate chunk control keyring manifest sql csv column
-EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column
+FUZZ_TARGETS = codec licence record certificate chunk control keyring manifest sql csv column audit_export
+EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export
 
 check_PROGRAMS += %D%/replay_certificate
 TESTS += %D%/replay_certificate
@@ -58,7 +58,16 @@ TESTS += %D%/replay_column
 %C%_replay_column_SOURCES = %D%/fuzz_column.c %D%/replay.c
 %C%_replay_column_LDADD = $(STORE_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_audit_export
+TESTS += %D%/replay_audit_export
+%C%_replay_audit_export_SOURCES = %D%/fuzz_audit_export.c %D%/replay.c
+%C%_replay_audit_export_LDADD = $(STORE_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_audit_export
+%C%_fuzz_audit_export_SOURCES = %D%/fuzz_audit_export.c
+%C%_fuzz_audit_export_LDADD = $(STORE_LIBS) -lm
+%C%_fuzz_audit_export_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_csv
 %C%_fuzz_csv_SOURCES = %D%/fuzz_csv.c
 %C%_fuzz_csv_LDADD = $(STORE_LIBS) -lm

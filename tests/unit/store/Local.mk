@@ -1,4 +1,17 @@
 # unit/store
+EXTRA_DIST += %D%/home.h
+check_PROGRAMS += %D%/test_ledger
+TESTS += %D%/test_ledger
+%C%_test_ledger_SOURCES = %D%/test_ledger.c
+%C%_test_ledger_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += %D%/test_audit
+TESTS += %D%/test_audit
+%C%_test_audit_SOURCES = %D%/test_audit.c
+%C%_test_audit_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += %D%/test_records
+TESTS += %D%/test_records
+%C%_test_records_SOURCES = %D%/test_records.c
+%C%_test_records_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)
 EXTRA_DIST += %D%/dataset.h
 check_PROGRAMS += %D%/test_column %D%/test_reader_csv %D%/test_partition
 TESTS += %D%/test_column %D%/test_reader_csv %D%/test_partition

@@ -1,0 +1,406 @@
+#include "config.h"
+#include "home.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+static struct home home;
+
+static int setup(void **state)
+{
+    (void)state;
+    home_make(&home);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    home_remove(&home);
+    return 0;
+}
+
+static struct store_account account(const char *dataset)
+{
+    struct store_account account;
+    assert_int_equal(store_ledger_get(&home.store, dataset, &account, NULL), E_OK);
+    return account;
+}
+
+static uint64_t head_seq(void)
+{
+    struct store_audit_head head;
+    return store_audit_head(&home.store, &head) ? 0 : head.seq;
+}
+
+static void reopen(void)
+{
+    store_close(&home.store);
+    home_try_open(&home, E_OK);
+}
+
+static enum err reserve(uint8_t id, const char *dataset, uint64_t nano)
+{
+    struct store_charge charge = home_charge(id, dataset, nano);
+    return store_ledger_reserve(&home.store, &charge, NULL, NULL);
+}
+
+static void test_arithmetic(void **state)
+{
+    (void)state;
+    home_dataset(&home, "d", 100);
+    struct store_account after;
+    struct store_charge charge = home_charge(1, "d", 60);
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, &after, NULL), E_OK);
+    assert_int_equal(after.spent_nano, 60);
+    assert_int_equal(after.left_nano, 40);
+    assert_int_equal(reserve(1, "d", 1), E_EXISTS);
+    assert_int_equal(reserve(2, "d", 41), E_BUDGET_EXHAUSTED);
+    assert_int_equal(reserve(2, "other", 1), E_NOT_FOUND);
+    assert_int_equal(reserve(2, "d", 0), E_INVALID);
+    assert_int_equal(reserve(2, "d", UINT64_MAX), E_INVALID);
+    assert_int_equal(reserve(2, "d", STORE_NANO_MAX), E_INVALID); /* 60 + INT64_MAX overflows */
+    assert_int_equal(reserve(2, "d", 40), E_OK);
+    assert_int_equal(reserve(3, "d", 1), E_BUDGET_EXHAUSTED);
+    assert_int_equal(account("d").spent_nano, 100);
+    assert_int_equal(account(NULL).spent_nano, 100);
+    struct store_charge train = home_charge(4, "d", 1);
+    train.kind = STORE_CHARGE_TRAIN;
+    train.nano = UINT64_C(1) << 40;
+    train.steps = UINT64_C(1) << 40;
+    assert_int_equal(store_ledger_reserve(&home.store, &train, NULL, NULL), E_INVALID);
+    /* Raising adds only the difference. */
+    assert_int_equal(store_ledger_account(&home.store, "d", 110, 1000000, 4.5, NOW, NULL), E_OK);
+    assert_int_equal(account("d").left_nano, 10);
+    assert_int_equal(store_ledger_account(&home.store, "d", 50, 1000000, 4.5, NOW, NULL), E_OK);
+    assert_int_equal(account("d").left_nano, 0);
+    assert_int_equal(account("d").spent_nano, 100);
+    reopen();
+    assert_int_equal(account("d").spent_nano, 100);
+}
+
+static void test_refusal_changes_nothing(void **state)
+{
+    (void)state;
+    struct buf before;
+    struct buf after;
+    home_dataset(&home, "d", 100);
+    assert_int_equal(reserve(1, "d", 99), E_OK);
+    home_file(home.mdb, &before);
+    assert_int_equal(reserve(2, "d", 2), E_BUDGET_EXHAUSTED);
+    assert_int_equal(reserve(1, "d", 1), E_EXISTS);
+    struct store_charge probe = home_charge(3, "d", 1);
+    assert_int_equal(store_ledger_probe(&home.store, &probe, NULL, NULL), E_OK);
+    home_file(home.mdb, &after);
+    assert_int_equal(before.len, after.len);
+    assert_memory_equal(before.ptr, after.ptr, before.len);
+    buf_fini(&before);
+    buf_fini(&after);
+}
+
+static void test_caps(void **state)
+{
+    (void)state;
+    home_dataset(&home, "d", 100);
+    home_dataset(&home, "small", 10);
+    struct store_charge charge = home_charge(1, "d", 50);
+    charge.caps.institution_nano = 50;
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_OK);
+    charge.id[0] = 2;
+    charge.nano = 1;
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_BUDGET_EXHAUSTED);
+    charge.institution = "hospital-c";
+    charge.caps.person_nano = 50;
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_BUDGET_EXHAUSTED);
+    charge.person = "bob";
+    charge.caps.project_nano = 50;
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_BUDGET_EXHAUSTED);
+    charge.project = "lung";
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_OK);
+    /* The domain binds all datasets: 51 of 100 are gone, whatever "small" was promised. */
+    assert_int_equal(reserve(3, "d", 45), E_OK);
+    assert_int_equal(reserve(4, "small", 5), E_BUDGET_EXHAUSTED);
+    assert_int_equal(reserve(4, "small", 4), E_OK);
+    assert_int_equal(account("small").left_nano, 0);
+    assert_int_equal(account("small").spent_nano, 4);
+    reopen();
+}
+
+static void test_release_and_replay(void **state)
+{
+    (void)state;
+    static const uint8_t key[32] = {7};
+    struct span answer = span_str("planted-answer-in-clear");
+    struct buf got = {.max = 1024};
+    uint8_t id[16];
+    home_dataset(&home, "d", 100);
+    assert_int_equal(store_ledger_answer(&home.store, key, &got, NULL, NULL), E_NOT_FOUND);
+    assert_int_equal(reserve(1, "d", 10), E_OK);
+    assert_int_equal(reserve(2, "d", 10), E_OK);
+    assert_int_equal(
+        store_ledger_release(&home.store, (uint8_t[16]){9}, answer, key, BODY, NOW, NULL),
+        E_NOT_FOUND);
+    assert_int_equal(
+        store_ledger_release(&home.store, (uint8_t[16]){1}, answer, key, BODY, NOW, NULL), E_OK);
+    assert_int_equal(
+        store_ledger_release(&home.store, (uint8_t[16]){1}, answer, key, BODY, NOW, NULL),
+        E_INVALID);
+    assert_int_equal(
+        store_ledger_release(&home.store, (uint8_t[16]){2}, span_str("x"), key, BODY, NOW, NULL),
+        E_EXISTS);
+    reopen();
+    assert_int_equal(store_ledger_answer(&home.store, key, &got, id, NULL), E_OK);
+    assert_true(span_equal(buf_span(&got), answer));
+    assert_int_equal(id[0], 1);
+    struct store_charge replay = home_charge(3, "d", 5);
+    assert_int_equal(store_ledger_replayed(&home.store, &replay, NULL), E_OK);
+    assert_int_equal(account("d").spent_nano, 20);
+    /* Shredding makes the answer unreadable, a new key for the same name does not bring it back, spent stays. */
+    assert_int_equal(crypto_keyring_shred(home.keyring, "dataset/d", NULL), E_OK);
+    assert_int_equal(store_ledger_answer(&home.store, key, &got, NULL, NULL), E_NOT_FOUND);
+    assert_int_equal(reserve(4, "d", 1), E_OK);
+    assert_int_equal(
+        store_ledger_release(&home.store, (uint8_t[16]){4}, answer, key, BODY, NOW, NULL),
+        E_NOT_FOUND);
+    assert_int_equal(crypto_keyring_add(home.keyring, "dataset/d", NULL), E_OK);
+    assert_int_equal(store_ledger_answer(&home.store, key, &got, NULL, NULL), E_NOT_FOUND);
+    assert_int_equal(
+        store_ledger_release(&home.store, (uint8_t[16]){4}, answer, key, BODY, NOW, NULL), E_OK);
+    assert_int_equal(account("d").spent_nano, 21);
+    buf_fini(&got);
+}
+
+static enum err count_states(void *user, const struct store_ledger_row *row)
+{
+    int *states = user;
+    states[row->state]++;
+    assert_string_equal(row->person, "ada-planted-person");
+    return E_OK;
+}
+
+static void test_training(void **state)
+{
+    (void)state;
+    int states[5] = {0};
+    uint64_t started = 0;
+    home_dataset(&home, "d", 1000);
+    struct store_charge train = home_charge(1, "d", 10);
+    train.kind = STORE_CHARGE_TRAIN;
+    train.steps = 100;
+    train.nano_domain = 9;
+    assert_int_equal(store_ledger_reserve(&home.store, &train, NULL, NULL), E_OK);
+    assert_int_equal(account("d").spent_nano, 1000);
+    assert_int_equal(account(NULL).spent_nano, 900);
+    assert_int_equal(store_ledger_steps_start(&home.store, train.id, 101, NOW, NULL), E_INVALID);
+    assert_int_equal(store_ledger_steps_start(&home.store, train.id, 30, NOW, NULL), E_OK);
+    uint64_t seq = head_seq();
+    assert_int_equal(store_ledger_steps_start(&home.store, train.id, 20, NOW, NULL), E_OK);
+    assert_int_equal(head_seq(), seq);
+    reopen();
+    assert_int_equal(store_ledger_finish(&home.store, train.id, BODY, NOW, &started, NULL), E_OK);
+    assert_int_equal(started, 30);
+    assert_int_equal(account("d").spent_nano, 300);
+    assert_int_equal(account("d").train_nano, 300);
+    assert_int_equal(account(NULL).spent_nano, 270);
+    assert_int_equal(store_ledger_finish(&home.store, train.id, BODY, NOW, NULL, NULL), E_EXISTS);
+    assert_int_equal(store_ledger_steps_start(&home.store, train.id, 40, NOW, NULL), E_INVALID);
+    assert_int_equal(reserve(2, "d", 5), E_OK);
+    assert_int_equal(store_ledger_finish(&home.store, (uint8_t[16]){2}, BODY, NOW, NULL, NULL),
+                     E_INVALID);
+    assert_int_equal(store_ledger_account(&home.store, "d", 2000, 1000000, 3.5, NOW, NULL),
+                     E_INVALID);
+    assert_int_equal(store_ledger_account(&home.store, "d", 2000, 1000000, 4.5, NOW, NULL), E_OK);
+    reopen();
+    assert_int_equal(store_ledger_each(&home.store, 0, count_states, states, NULL), E_OK);
+    assert_int_equal(states[STORE_CHARGE_FINISHED], 1);
+    assert_int_equal(states[STORE_CHARGE_RESERVED], 1);
+}
+
+/* A child reserves and dies by SIGKILL before it can release any of POINT charges. */
+static void crash_child(int point)
+{
+    struct home child;
+    struct err_info info = {0};
+    if (!home_child(&home, &child)) {
+        _exit(3);
+    }
+    for (int i = 0; i < point; i++) {
+        struct store_charge charge = home_charge((uint8_t)(10 + i), "d", 10);
+        if (store_ledger_reserve(&child.store, &charge, NULL, &info)) {
+            _exit(4);
+        }
+    }
+    kill(getpid(), SIGKILL);
+}
+
+static void test_crash_between_reserve_and_release(void **state)
+{
+    (void)state;
+    home_dataset(&home, "d", 1000);
+    store_close(&home.store);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        crash_child(3);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    home_try_open(&home, E_OK);
+    assert_int_equal(account("d").spent_nano, 30);
+    assert_int_equal(reserve(10, "d", 1), E_EXISTS);
+    assert_int_equal(reserve(13, "d", 971), E_BUDGET_EXHAUSTED);
+}
+
+struct racer {
+    pthread_t thread;
+    uint8_t id;
+    enum err err;
+};
+
+static void *race(void *arg)
+{
+    struct racer *racer = arg;
+    struct store_charge charge = home_charge(racer->id, "d", 60);
+    racer->err = store_ledger_reserve(&home.store, &charge, NULL, NULL);
+    return NULL;
+}
+
+static void test_last_budget_has_one_winner(void **state)
+{
+    (void)state;
+    enum {
+        RACERS = 8
+    };
+    struct racer racers[RACERS] = {0};
+    int won = 0;
+    home_dataset(&home, "d", 100);
+    for (int i = 0; i < RACERS; i++) {
+        racers[i].id = (uint8_t)(i + 1);
+        assert_int_equal(pthread_create(&racers[i].thread, NULL, race, &racers[i]), 0);
+    }
+    for (int i = 0; i < RACERS; i++) {
+        pthread_join(racers[i].thread, NULL);
+        won += racers[i].err == E_OK;
+        assert_true(racers[i].err == E_OK || racers[i].err == E_BUDGET_EXHAUSTED);
+    }
+    assert_int_equal(won, 1);
+    assert_int_equal(account("d").spent_nano, 60);
+    reopen();
+}
+
+static void test_nothing_in_clear(void **state)
+{
+    (void)state;
+    static const uint8_t key[32] = {3};
+    struct buf file;
+    home_dataset(&home, "planted-dataset", 100);
+    struct store_charge charge = home_charge(1, "planted-dataset", 10);
+    charge.audit_body = span_str("{\"q\":\"planted-question\"}");
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_OK);
+    assert_int_equal(store_ledger_release(&home.store, charge.id, span_str("planted-answer"), key,
+                                          span_str("planted-body"), NOW, NULL),
+                     E_OK);
+    home_file(home.mdb, &file);
+    assert_null(memmem(file.ptr, file.len, "planted", 7));
+    assert_non_null(
+        memmem(file.ptr, file.len, "query.release", 13)); /* the search does find what is there */
+    buf_fini(&file);
+}
+
+static void test_disk_full(void **state)
+{
+    (void)state;
+    home_dataset(&home, "d", 100);
+    assert_int_equal(reserve(1, "d", 10), E_OK);
+    uint64_t seq = head_seq();
+    struct stat st;
+    assert_int_equal(stat(home.mdb, &st), 0);
+    struct rlimit old;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    struct rlimit tight = {(rlim_t)st.st_size, old.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    uint8_t *big = calloc(1, 1 << 20);
+    struct err_info info = {0};
+    enum err err = store_ledger_release(&home.store, (uint8_t[16]){1}, span_of(big, 1 << 20),
+                                        (uint8_t[32]){1}, BODY, NOW, &info);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    free(big);
+    assert_true(err == E_DISK_FULL || err == E_IO);
+    assert_true(strlen(info.text) > 0);
+    struct buf none = {.max = 64};
+    assert_int_equal(store_ledger_answer(&home.store, (uint8_t[32]){1}, &none, NULL, NULL),
+                     E_NOT_FOUND);
+    assert_int_equal(head_seq(), seq);
+    assert_int_equal(account("d").spent_nano, 10);
+    reopen();
+    assert_int_equal(store_ledger_release(&home.store, (uint8_t[16]){1}, BODY, (uint8_t[32]){1},
+                                          BODY, NOW, NULL),
+                     E_OK);
+}
+
+/* An older node.mdb with the newer head put in by hand, and a value flipped in place. */
+static void test_tampering_is_refused(void **state)
+{
+    (void)state;
+    struct buf file;
+    home_dataset(&home, "d", 100);
+    assert_int_equal(reserve(1, "d", 10), E_OK);
+    store_close(&home.store);
+    home_file(home.mdb, &file);
+    int seen = 0;
+    for (size_t at = 0; at + 64 < file.len;
+         at++) { /* every sealed value and copy of one: flip a byte of its cipher */
+        if (memcmp(file.ptr + at, "CCK1", 4) == 0) {
+            file.ptr[at + 33] ^= 1;
+            seen++;
+        }
+    }
+    assert_true(seen > 3);
+    home_write(home.mdb, buf_span(&file));
+    home_try_open(&home, E_CORRUPT);
+    buf_fini(&file);
+    unlink(home.mdb);
+    home_try_open(&home, E_ROLLBACK);
+}
+
+static void test_format(void **state)
+{
+    (void)state;
+    char path[96];
+    store_close(&home.store);
+    snprintf(path, sizeof path, "%s/format", home.dir);
+    assert_int_equal(store_file_write(path, span_str("2\n"), NULL), E_OK);
+    home_try_open(&home, E_CORRUPT);
+    assert_int_equal(store_file_write(path, span_str("one\n"), NULL), E_OK);
+    home_try_open(&home, E_CORRUPT);
+    assert_int_equal(unlink(path), 0);
+    home_try_open(&home, E_CORRUPT);
+    assert_int_equal(store_file_write(path, span_str("1\n"), NULL), E_OK);
+    char stale[96];
+    snprintf(stale, sizeof stale, "%s/partitions/ab.mdb.new", home.dir);
+    assert_int_equal(store_file_write(stale, span_str("half"), NULL), E_OK);
+    home_try_open(&home, E_OK);
+    assert_false(store_file_exists(stale));
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_arithmetic),
+        T(test_refusal_changes_nothing),
+        T(test_caps),
+        T(test_release_and_replay),
+        T(test_training),
+        T(test_crash_between_reserve_and_release),
+        T(test_last_budget_has_one_winner),
+        T(test_nothing_in_clear),
+        T(test_disk_full),
+        T(test_tampering_is_refused),
+        T(test_format),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
