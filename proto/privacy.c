@@ -356,6 +356,38 @@ enum err proto_privacy_sgd_calibrate(double epsilon, double delta, double rate, 
     return E_OK;
 }
 
+static bool steps_fit(uint64_t nano, double rate, double sigma, uint64_t steps, double order)
+{
+    return steps == 0 || proto_privacy_sgd_step_nano(rate, sigma, order) <= nano / steps;
+}
+
+enum err proto_privacy_sgd_fit(uint64_t nano, double rate, uint64_t steps, double order,
+                               double *ret_sigma)
+{
+    if (!rdp_valid(rate, 1, order)) {
+        return E_INVALID;
+    }
+    double lo = PROTO_PRIVACY_SIGMA_MIN;
+    double hi = lo;
+    while (!steps_fit(nano, rate, hi, steps, order)) {
+        if (hi >= PROTO_PRIVACY_SIGMA_MAX) {
+            return E_LIMIT;
+        }
+        lo = hi;
+        hi = fmin(hi * 4, PROTO_PRIVACY_SIGMA_MAX);
+    }
+    while (hi - lo > 1e-7 * hi) {
+        double mid = sqrt(lo * hi);
+        if (steps_fit(nano, rate, mid, steps, order)) {
+            hi = mid;
+        } else {
+            lo = mid;
+        }
+    }
+    *ret_sigma = hi;
+    return E_OK;
+}
+
 /* --- normal distribution and the analytic Gaussian ---------------------------------------------- */
 
 double proto_privacy_normal_cdf(double z)

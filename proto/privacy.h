@@ -76,6 +76,12 @@ double proto_privacy_sgd_epsilon(double rate, double sigma, uint64_t steps, doub
 MUST_CHECK enum err proto_privacy_sgd_calibrate(double epsilon, double delta, double rate,
                                                 uint64_t steps, double extra_rho,
                                                 double *ret_sigma);
+/* The least SIGMA (within 1e-6) for which STEPS steps cost a budget of order a* at most NANO. The order that suits a
+ * job is not that of the budget, so a job that takes most of a budget can cost more than its epsilon suggests: its
+ * sigma must satisfy both, the larger of the two results.
+ * Errors: E_INVALID arguments outside the limits; E_LIMIT no sigma is enough. */
+MUST_CHECK enum err proto_privacy_sgd_fit(uint64_t nano, double rate, uint64_t steps, double order,
+                                          double *ret_sigma);
 /* R at one order to epsilon: R + ln(1-1/a) - ln(delta a)/(a-1), never below 0. */
 double proto_privacy_rdp_epsilon(double rdp, double order, double delta);
 

@@ -186,6 +186,27 @@ static void extra_releases_are_counted(void **state)
     assert_true(proto_privacy_sgd_epsilon(0.2, with, 500, 0, 1e-6) <= 1000);
 }
 
+static void steps_fit_a_budget(void **state)
+{
+    (void)state;
+    static const double epsilons[] = {0.5, 4, 8, 1000};
+    for (size_t i = 0; i < sizeof epsilons / sizeof *epsilons; i++) {
+        uint64_t nano = proto_privacy_rho_floor_nano(epsilons[i], 1e-6);
+        double order = proto_privacy_order(epsilons[i], 1e-6);
+        double sigma = 0;
+        assert_int_equal(proto_privacy_sgd_fit(nano, 0.1, 500, order, &sigma), E_OK);
+        uint64_t cost = 500 * proto_privacy_sgd_step_nano(0.1, sigma, order);
+        assert_true(cost <= nano);
+        assert_true((double)cost >= (double)nano * 0.9999);
+        /* Spending a budget to the end at its own order keeps its promise. */
+        assert_true(proto_privacy_rdp_epsilon((double)cost / 1e9 * order, order, 1e-6) <=
+                    epsilons[i] * (1 + 1e-8));
+    }
+    double sigma;
+    assert_int_equal(proto_privacy_sgd_fit(99, 0.1, 100, 4, &sigma), E_LIMIT);
+    assert_int_equal(proto_privacy_sgd_fit(99, 2, 100, 4, &sigma), E_INVALID);
+}
+
 static void nonsense_buys_nothing(void **state)
 {
     (void)state;
@@ -224,8 +245,8 @@ int main(void)
         cmocka_unit_test(analytic_gaussian_matches),  cmocka_unit_test(zcdp_matches),
         cmocka_unit_test(order_attains_its_budget),   cmocka_unit_test(subsampled_gaussian_matches),
         cmocka_unit_test(sgd_epsilon_matches),        cmocka_unit_test(sgd_calibration_matches),
-        cmocka_unit_test(extra_releases_are_counted), cmocka_unit_test(nonsense_buys_nothing),
-        cmocka_unit_test(normal_quantile_inverts),
+        cmocka_unit_test(extra_releases_are_counted), cmocka_unit_test(steps_fit_a_budget),
+        cmocka_unit_test(nonsense_buys_nothing),      cmocka_unit_test(normal_quantile_inverts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
