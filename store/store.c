@@ -201,7 +201,6 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     err = err ? err : store_audit_check_chain(&store, reterr);
     err = err ? err : store_ledger_check(&store, reterr);
     err = err ? err : store_import_recover(&store, reterr);
-    err = err ? err : store_import_recover(&store, reterr);
     proto_free(path);
     if (err) {
         proto_err_frame(reterr, "opening the store of %s", home);
