@@ -150,6 +150,9 @@ static void conn_close(nng_tls_engine_conn *conn)
 
 static int conn_handshake(nng_tls_engine_conn *conn)
 {
+    if (conn->ready) {
+        return 0;
+    }
     switch (crypto_channel_handshake(conn->channel)) {
     case E_OK:
         conn->ready = true;
@@ -177,14 +180,17 @@ static int moved_result(enum err err)
     }
 }
 
+/* NNG may want to move data before it has asked for the handshake: then that comes first. */
 static int conn_recv(nng_tls_engine_conn *conn, uint8_t *bytes, size_t *len)
 {
-    return moved_result(crypto_channel_read(conn->channel, bytes, len));
+    int rv = conn_handshake(conn);
+    return rv ? rv : moved_result(crypto_channel_read(conn->channel, bytes, len));
 }
 
 static int conn_send(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t *len)
 {
-    return moved_result(crypto_channel_write(conn->channel, bytes, len));
+    int rv = conn_handshake(conn);
+    return rv ? rv : moved_result(crypto_channel_write(conn->channel, bytes, len));
 }
 
 /* Called by NNG on the thread that asked the pipe, see peer_tls_identity. */
