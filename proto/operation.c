@@ -444,7 +444,7 @@ const struct proto_operation proto_operations[] = {
         "Privacy loss of T steps of the subsampled Gaussian mechanism (Renyi accounting). With\n"
         "--epsilon in place of --sigma it finds the noise multiplier. Sensitivity is 1; `pld`\n"
         "is null until accounting by privacy-loss distributions exists.",
-        "{\"sigma\",\"rate\",\"steps\",\"delta\",\"rdp\":{\"epsilon\",\"order\"},\"pld\":null,"
+        "{\"sigma\",\"rate\",\"steps\",\"delta\",\"rdp\":{\"epsilon\"},\"pld\":null,"
         "\"epsilon\"}"),
     ROW(TOOL_LICENCE_DECIDE, "tool licence-decide", LOCAL, 0, false, licence_decide_arguments,
         "decide a request under a licence, both given as JSON",

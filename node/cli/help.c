@@ -1,0 +1,383 @@
+/* help, man and completion: the table of operations, printed in four ways. */
+#include "config.h"
+#include "node/cli/cli.h"
+
+#include <stdio.h>
+
+static const char globals[] =
+    "  --home DIR   the node's home (else $CONCORDAT_HOME, else " CLI_HOME_DEFAULT ")\n"
+    "  --json       one JSON document on standard output\n"
+    "  --help       explain the command\n";
+
+static const char *const exits[] = {"done",
+                                    "internal fault",
+                                    "usage",
+                                    "not found",
+                                    "refused by licence, role or approval",
+                                    "privacy budget exhausted",
+                                    "too few peers or peers unreachable",
+                                    "bad input data or file",
+                                    "integrity or authentication failure",
+                                    "temporarily busy, or no daemon"};
+#define EXITS (sizeof exits / sizeof *exits)
+
+static bool is_option(const struct proto_argument *argument)
+{
+    return argument->name[0] == '-';
+}
+
+/* "concordat query SQL [--project NAME] ..." */
+static void print_usage(const struct proto_operation *op, FILE *to)
+{
+    fprintf(to, "concordat %s", op->path);
+    for (const struct proto_argument *a = op->arguments; a->name; a++) {
+        fputs(a->required ? " " : " [", to);
+        fputs(a->name, to);
+        if (is_option(a) && a->value_name) {
+            fprintf(to, " %s", a->value_name);
+        }
+        fprintf(to, "%s%s", a->required ? "" : "]", a->repeated ? "..." : "");
+    }
+}
+
+static void print_operation(const struct proto_operation *op, FILE *to)
+{
+    fputs("usage: ", to);
+    print_usage(op, to);
+    fprintf(to, "\n\n%s\n", op->help);
+    if (op->arguments->name) {
+        fputc('\n', to);
+    }
+    for (const struct proto_argument *a = op->arguments; a->name; a++) {
+        char left[80];
+        snprintf(left, sizeof left, "%s%s%s", a->name, is_option(a) && a->value_name ? " " : "",
+                 is_option(a) && a->value_name ? a->value_name : "");
+        fprintf(to, "  %-22s %s%s\n", left, a->help,
+                is_option(a) && a->required ? " (required)" : "");
+    }
+    fprintf(to, "\nalso:\n%s", globals);
+    if (op->answer) {
+        fprintf(to, "\nanswer with --json:\n%s\n", op->answer);
+    }
+}
+
+static bool in_group(const char *path, const char *group)
+{
+    size_t len = strlen(group);
+    return strncmp(path, group, len) == 0 && path[len] == ' ';
+}
+
+/* GROUP NULL: all. Returns how many. */
+static size_t print_list(const char *group, FILE *to)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < proto_operation_count; i++) {
+        if (!group || in_group(proto_operations[i].path, group)) {
+            fprintf(to, "  %-20s %s\n", proto_operations[i].path, proto_operations[i].summary);
+            count++;
+        }
+    }
+    return count;
+}
+
+static void print_all(FILE *to)
+{
+    fputs("usage: concordat COMMAND [ARGUMENTS]\n\n"
+          "Ask and train over data that stays where it is, under signed licences.\n\n",
+          to);
+    print_list(NULL, to);
+    fprintf(to, "\nevery command takes:\n%s", globals);
+    fputs("\nA first hour: sandbox create, sandbox start, dataset import, query, train run.\n"
+          "`concordat help COMMAND` explains one.\n\nexit codes:",
+          to);
+    for (size_t i = 0; i < EXITS; i++) {
+        fprintf(to, "%s %zu %s", i ? "," : "", i, exits[i]);
+    }
+    fputc('\n', to);
+}
+
+void cli_help_print(const struct cli_call *call)
+{
+    if (call->operation && call->help) {
+        print_operation(call->operation, stdout);
+    } else if (call->group) {
+        print_list(call->group, stdout);
+    } else {
+        print_all(stdout);
+    }
+}
+
+enum err cli_help(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
+{
+    (void)ret_exit;
+    (void)ret;
+    char path[128] = "";
+    for (size_t i = 0; i < call->value_count; i++) {
+        size_t used = strlen(path);
+        snprintf(path + used, sizeof path - used, "%s%s", used ? " " : "", call->values[i].value);
+    }
+    if (!*path) {
+        print_all(stdout);
+        return E_OK;
+    }
+    const struct proto_operation *op = proto_operation_by_path(span_str(path));
+    if (op) {
+        print_operation(op, stdout);
+        return E_OK;
+    }
+    if (print_list(path, stdout) > 0) {
+        return E_OK;
+    }
+    const char *near = proto_operation_suggest(path);
+    return near ? proto_err_set(reterr, E_USAGE, "there is no command '%s'; did you mean '%s'?",
+                                path, near)
+                : proto_err_set(reterr, E_USAGE,
+                                "there is no command '%s'; `concordat help` lists them", path);
+}
+
+/* --- manual pages ---------------------------------------------------------------------------------- */
+
+/* roff takes '.', ''' at the start of a line, '\' and '-' for its own. */
+static void put_roff(const char *text)
+{
+    bool start = true;
+    for (; *text; text++) {
+        if (start && (*text == '.' || *text == '\'')) {
+            fputs("\\&", stdout);
+        }
+        if (*text == '\\') {
+            fputs("\\e", stdout);
+        } else if (*text == '-') {
+            fputs("\\-", stdout);
+        } else {
+            fputc(*text, stdout);
+        }
+        start = *text == '\n';
+    }
+}
+
+static void man_arguments(const struct proto_operation *op)
+{
+    for (const struct proto_argument *a = op->arguments; a->name; a++) {
+        fputs(".RS\n.TP\n.B ", stdout);
+        put_roff(a->name);
+        if (is_option(a) && a->value_name) {
+            fputs(" \\fI", stdout);
+            put_roff(a->value_name);
+            fputs("\\fR", stdout);
+        }
+        fputc('\n', stdout);
+        put_roff(a->help);
+        fputs("\n.RE\n", stdout);
+    }
+}
+
+static void man_command(void)
+{
+    printf(".TH CONCORDAT 1 \"\" \"concordat %s\" \"User Commands\"\n", PACKAGE_VERSION);
+    fputs(".SH NAME\nconcordat \\- ask and train over data that stays where it is\n"
+          ".SH SYNOPSIS\n.B concordat\n.I COMMAND\n[\\fIARGUMENTS\\fR]\n"
+          ".SH DESCRIPTION\n"
+          "The command of a Concordat node: it speaks to the daemon\n.BR concordatd (8)\n"
+          "over the control socket in the node's home and shows the answers.\n"
+          ".SH OPTIONS\nEvery command takes these.\n"
+          ".TP\n.BI \\-\\-home \" DIR\"\nthe node's home; else CONCORDAT_HOME, else "
+          "" CLI_HOME_DEFAULT ".\n"
+          ".TP\n.B \\-\\-json\none JSON document on standard output, nothing else there.\n"
+          ".TP\n.B \\-\\-help\nexplain the command.\n.TP\n.B \\-\\-version\nprint the version.\n"
+          ".SH COMMANDS\n",
+          stdout);
+    for (size_t i = 0; i < proto_operation_count; i++) {
+        const struct proto_operation *op = &proto_operations[i];
+        printf(".SS ");
+        put_roff(op->path);
+        fputs("\n.nf\n", stdout);
+        fputs("\\fBconcordat ", stdout);
+        put_roff(op->path);
+        fputs("\\fR", stdout);
+        for (const struct proto_argument *a = op->arguments; a->name; a++) {
+            fputs(a->required ? " " : " [", stdout);
+            put_roff(a->name);
+            if (is_option(a) && a->value_name) {
+                fputs(" \\fI", stdout);
+                put_roff(a->value_name);
+                fputs("\\fR", stdout);
+            }
+            fputs(a->required ? "" : "]", stdout);
+        }
+        fputs("\n.fi\n.PP\n", stdout);
+        put_roff(op->help);
+        fputc('\n', stdout);
+        man_arguments(op);
+        if (op->answer) {
+            fputs(".PP\nThe answer with \\-\\-json:\n.PP\n.nf\n", stdout);
+            put_roff(op->answer);
+            fputs("\n.fi\n", stdout);
+        }
+    }
+    fputs(".SH EXIT STATUS\n", stdout);
+    for (size_t i = 0; i < EXITS; i++) {
+        printf(".TP\n.B %zu\n%s\n", i, exits[i]);
+    }
+    fputs(".SH ENVIRONMENT\n.TP\n.B CONCORDAT_HOME\nthe home when \\-\\-home is not given.\n"
+          ".TP\n.B CONCORDAT_PASSPHRASE\nthe passphrase of homes that are unlocked by one.\n"
+          ".SH SEE ALSO\n.BR concordatd (8)\n",
+          stdout);
+}
+
+static void man_daemon(void)
+{
+    printf(".TH CONCORDATD 8 \"\" \"concordat %s\" \"System Administration\"\n", PACKAGE_VERSION);
+    fputs(
+        ".SH NAME\nconcordatd \\- the daemon of a Concordat node\n"
+        ".SH SYNOPSIS\n.B concordatd\n\\-\\-home \\fIDIR\\fR [\\-\\-foreground]\n"
+        ".SH DESCRIPTION\n"
+        "Keeps a node's sealed data, links to the other members of its federation over mutual\n"
+        "TLS, decides about every question and round by the signed licences, and answers the\n"
+        "command\n.BR concordat (1)\non the control socket. It stays in the foreground, writes\n"
+        "its log as JSON lines to standard error, and tells systemd when it is ready.\n"
+        ".SH OPTIONS\n.TP\n.BI \\-\\-home \" DIR\"\nthe node's home, made by\n.B concordat init.\n"
+        ".TP\n.B \\-\\-foreground\naccepted for clarity; there is no other way to run.\n"
+        ".SH SIGNALS\n.TP\n.B SIGTERM\ntakes no new work, finishes what is under way, ends.\n"
+        ".TP\n.B SIGHUP\nreads node.yaml again.\n"
+        ".SH FILES\n.TP\n.I node.yaml\nthe configuration.\n"
+        ".TP\n.I identity/\nkeys, sealed; certificate, root and charter.\n"
+        ".TP\n.I keyring\nthe wrapped keys of everything that is sealed.\n"
+        ".TP\n.I node.mdb\ncatalogue, records, ledger and audit chain.\n"
+        ".TP\n.I partitions/, models/\nthe sealed rows, and the models by their hash.\n"
+        ".TP\n.I control.sock\nthe control socket.\n"
+        ".SH ENVIRONMENT\n.TP\n.B CONCORDAT_PASSPHRASE\nthe passphrase, where node.yaml says\n"
+        ".BR \"unlock: passphrase\" .\n"
+        ".SH SEE ALSO\n.BR concordat (1)\n",
+        stdout);
+}
+
+enum err cli_man(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
+{
+    (void)ret;
+    (void)ret_exit;
+    const char *page = cli_text(call, "PAGE");
+    if (!page || strcmp(page, "concordat") == 0) {
+        man_command();
+    } else if (strcmp(page, "concordatd") == 0) {
+        man_daemon();
+    } else {
+        return proto_err_set(reterr, E_NOT_FOUND, "the pages are concordat and concordatd");
+    }
+    return E_OK;
+}
+
+/* --- completion ------------------------------------------------------------------------------------ */
+
+static void put_words(const struct proto_operation *op)
+{
+    for (const struct proto_argument *a = op->arguments; a->name; a++) {
+        if (is_option(a)) {
+            printf("%s ", a->name);
+        }
+    }
+    fputs("--home --json --help", stdout);
+}
+
+/* The next words after PREFIX ("" or "dataset"), each once. */
+static void put_next_words(const char *prefix)
+{
+    size_t len = strlen(prefix);
+    char last[32] = "";
+    for (size_t i = 0; i < proto_operation_count; i++) {
+        const char *path = proto_operations[i].path;
+        if (len > 0 && !in_group(path, prefix)) {
+            continue;
+        }
+        const char *word = path + len + (len > 0);
+        char text[32];
+        snprintf(text, sizeof text, "%.*s", (int)strcspn(word, " "), word);
+        if (strcmp(text, last) != 0) { /* equal first words stand together in the table */
+            printf("%s ", text);
+        }
+        memcpy(last, text, sizeof last);
+    }
+}
+
+static void put_groups(void)
+{
+    char last[32] = "";
+    for (size_t i = 0; i < proto_operation_count; i++) {
+        const char *path = proto_operations[i].path;
+        size_t len = strcspn(path, " ");
+        char text[32];
+        snprintf(text, sizeof text, "%.*s", (int)len, path);
+        if (path[len] && strcmp(text, last) != 0) {
+            printf("        '%s') words=\"", text);
+            put_next_words(text);
+            fputs("\" ;;\n", stdout);
+            memcpy(last, text, sizeof last);
+        }
+    }
+}
+
+static void put_completion(void)
+{
+    fputs("_concordat() {\n"
+          "    local cur=\"${COMP_WORDS[COMP_CWORD]}\" path=\"\" word i words=\"\" skip=\"\"\n"
+          "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+          "        word=\"${COMP_WORDS[i]}\"\n"
+          "        if [ -n \"$skip\" ]; then skip=\"\"; continue; fi\n"
+          "        case \"$word\" in\n"
+          "        --home) skip=1 ;;\n"
+          "        -*) ;;\n"
+          "        *) path=\"${path:+$path }$word\" ;;\n"
+          "        esac\n"
+          "    done\n"
+          "    COMPREPLY=()\n"
+          "    if [ \"${cur#-}\" != \"$cur\" ]; then\n"
+          "        while [ -n \"$path\" ]; do\n"
+          "            case \"$path\" in\n",
+          stdout);
+    for (size_t i = 0; i < proto_operation_count; i++) {
+        printf("            '%s') words=\"", proto_operations[i].path);
+        put_words(&proto_operations[i]);
+        fputs("\"; break ;;\n", stdout);
+    }
+    fputs("            esac\n"
+          "            [ \"${path% *}\" = \"$path\" ] && break\n"
+          "            path=\"${path% *}\"\n"
+          "        done\n"
+          "        words=\"${words:---home --json --help --version}\"\n"
+          "    else\n"
+          "        case \"$path\" in\n"
+          "        '') words=\"",
+          stdout);
+    put_next_words("");
+    fputs("\" ;;\n", stdout);
+    put_groups();
+    fputs("        esac\n"
+          "    fi\n"
+          "    if [ -n \"$words\" ]; then\n"
+          "        COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+          "    fi\n"
+          "    [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"$cur\"))\n"
+          "}\n",
+          stdout);
+}
+
+enum err cli_completion(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
+{
+    (void)ret;
+    (void)ret_exit;
+    const char *shell = cli_text(call, "SHELL");
+    bool zsh = strcmp(shell, "zsh") == 0;
+    if (!zsh && strcmp(shell, "bash") != 0) {
+        return proto_err_set(reterr, E_USAGE, "SHELL is bash or zsh");
+    }
+    if (zsh) {
+        fputs("#compdef concordat\nautoload -U +X bashcompinit && bashcompinit\n", stdout);
+    }
+    put_completion();
+    fputs("complete -o filenames -F _concordat concordat\n", stdout);
+    if (zsh) {
+        /* As an autoloaded file, this runs when completion is asked for the first time. */
+        fputs("_bash_complete -o filenames -F _concordat\n", stdout);
+    }
+    return E_OK;
+}

@@ -1,0 +1,21 @@
+/* The nodes of a sandbox directory. Threads: one. */
+#ifndef CONCORDAT_NODE_CLI_SANDBOX_H
+#define CONCORDAT_NODE_CLI_SANDBOX_H
+
+#include "node/cli/cli.h"
+#include "node/config/home.h"
+
+#define SANDBOX_NODES_MAX 64
+
+struct sandbox {
+    const char *dir; /* borrowed */
+    char names[SANDBOX_NODES_MAX][33];
+    size_t count;
+};
+
+/* Errors: E_NOT_FOUND DIR is not a sandbox. */
+MUST_CHECK enum err sandbox_open(const char *dir, struct sandbox *ret, struct err_info *reterr);
+MUST_CHECK enum err sandbox_home(const struct sandbox *box, size_t i, char to[HOME_PATH_MAX],
+                                 struct err_info *reterr);
+
+#endif

@@ -1,0 +1,393 @@
+/* audit verify, tool accountant, tool licence-decide: what needs neither daemon nor keys. */
+#include "config.h"
+#include "node/cli/cli.h"
+
+#include "crypto/provider.h"
+#include "node/config/home.h"
+#include "node/config/yaml.h"
+#include "proto/policy.h"
+#include "proto/privacy.h"
+#include "proto/time.h"
+#include "store/audit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* --- audit verify --------------------------------------------------------------------------------- */
+
+static json_t *report_view(const struct store_audit_report *report)
+{
+    json_t *witnesses = json_array();
+    for (size_t i = 0; i < report->witness_count; i++) {
+        json_array_append_new(witnesses, json_string(report->witnesses[i]));
+    }
+    return json_pack("{s:I, s:b, s:s, s:o, s:o, s:s, s:s, s:s, s:s}", "entries",
+                     (json_int_t)report->entries, "ok", report->ok, "head", report->head,
+                     "witnessed_by", witnesses, "first_bad",
+                     report->first_bad ? json_integer((json_int_t)report->first_bad) : json_null(),
+                     "node_id", report->node_id, "federation_id", report->federation_id,
+                     "fingerprint", report->identity, "reason", report->reason);
+}
+
+enum err cli_audit_verify(struct cli_call *call, json_t **ret, int *ret_exit,
+                          struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    const char *file = cli_text(call, "--file");
+    struct store_audit_report *report = proto_alloc(1, sizeof *report);
+    enum err err = report ? crypto_init(reterr) : E_NO_MEMORY;
+    if (!err && !file) {
+        if (!config_home_path(call->home, "node.mdb", path)) {
+            err = proto_err_set(reterr, E_INVALID, "the home's path is too long");
+        }
+        file = path;
+    }
+    if (!err) {
+        err = store_audit_verify(file, NULL, report, reterr);
+        bool broken = err && proto_err_kind(err) == ERR_KIND_INTEGRITY;
+        if (!err || broken) {
+            *ret = report_view(report);
+            *ret_exit = proto_err_exit(err);
+            err = E_OK;
+        }
+    }
+    proto_free(report);
+    return err;
+}
+
+/* --- tool accountant ------------------------------------------------------------------------------ */
+
+enum err cli_tool_accountant(struct cli_call *call, json_t **ret, int *ret_exit,
+                             struct err_info *reterr)
+{
+    (void)ret_exit;
+    double rate = cli_number(call, "--rate", 0);
+    double steps = cli_number(call, "--steps", 0);
+    double delta = cli_number(call, "--delta", 0);
+    double sigma = cli_number(call, "--sigma", 0);
+    bool calibrate = cli_text(call, "--epsilon") != NULL;
+    if (calibrate == (cli_text(call, "--sigma") != NULL)) {
+        return proto_err_set(reterr, E_USAGE, "give one of --sigma and --epsilon");
+    }
+    if (rate > 1 || steps < 1 || steps != floor(steps) || steps > 1e12 || delta <= 0 ||
+        delta >= 1) {
+        return proto_err_set(reterr, E_USAGE,
+                             "--rate lies in 0 to 1, --steps is a whole number from "
+                             "1, --delta lies between 0 and 1");
+    }
+    enum err err = calibrate ? proto_privacy_sgd_calibrate(cli_number(call, "--epsilon", 0), delta,
+                                                           rate, (uint64_t)steps, 0, &sigma)
+                             : E_OK;
+    if (err) {
+        return proto_err_set(reterr, E_INVALID, "no noise multiplier reaches that epsilon");
+    }
+    double epsilon = proto_privacy_sgd_epsilon(rate, sigma, (uint64_t)steps, 0, delta);
+    if (!isfinite(epsilon)) {
+        return proto_err_set(reterr, E_INVALID, "--sigma is outside %g to %g",
+                             PROTO_PRIVACY_SIGMA_MIN, PROTO_PRIVACY_SIGMA_MAX);
+    }
+    *ret = json_pack("{s:f, s:f, s:I, s:f, s:{s:f}, s:n, s:f}", "sigma", sigma, "rate", rate,
+                     "steps", (json_int_t)steps, "delta", delta, "rdp", "epsilon", epsilon, "pld",
+                     "epsilon", epsilon);
+    return E_OK;
+}
+
+/* --- tool licence-decide -------------------------------------------------------------------------- */
+
+static enum err load_json(const char *path, json_t **ret, struct err_info *reterr)
+{
+    json_error_t at;
+    bool standard = strcmp(path, "-") == 0;
+    *ret = standard ? json_loadf(stdin, 0, &at) : json_load_file(path, 0, &at);
+    if (!*ret || !json_is_object(*ret)) {
+        json_decref(*ret);
+        *ret = NULL;
+        return proto_err_set(reterr, E_INVALID, "%s:%d:%d: %s", path, at.line, at.column,
+                             *at.text ? at.text : "not a JSON object");
+    }
+    return E_OK;
+}
+
+/* A column of each name that a grant lists, and one more: the licence alone names no schema. */
+static json_t *columns_for(const json_t *licence)
+{
+    json_t *columns = json_array();
+    json_t *seen = json_object();
+    const json_t *grants = json_object_get(licence, "grants");
+    json_object_set_new(seen, "value", json_true());
+    for (size_t g = 0; g < json_array_size(grants); g++) {
+        const json_t *names = json_object_get(json_array_get(grants, g), "columns");
+        for (size_t c = 0; c < json_array_size(names); c++) {
+            const char *name = json_string_value(json_array_get(names, c));
+            if (name) {
+                json_object_set_new(seen, name, json_true());
+            }
+        }
+    }
+    const char *name;
+    json_t *value;
+    json_object_foreach(seen, name, value)
+    {
+        json_array_append_new(columns, json_pack("{s:s, s:s, s:i, s:i}", "name", name, "type",
+                                                 "integer", "min", 0, "max", 1));
+    }
+    json_decref(seen);
+    return columns;
+}
+
+/* JSON is YAML: the licence goes into a manifest and through the one reader and checker of licences. */
+static enum err read_licence(json_t *licence, struct proto_manifest *manifest, struct arena *arena,
+                             struct proto_licence *ret, struct err_info *reterr)
+{
+    static const uint8_t no_hash[32];
+    json_t *document =
+        json_pack("{s:s, s:s, s:s, s:o, s:O}", "dataset", "dataset", "version", "1", "title",
+                  "dataset", "columns", columns_for(licence), "licence", licence);
+    char *text = document ? json_dumps(document, JSON_ENSURE_ASCII) : NULL;
+    enum err err =
+        text ? config_yaml_manifest_bytes(span_str(text), "record", manifest, reterr) : E_NO_MEMORY;
+    if (!err) {
+        /* At second 1, so that an expired licence is judged, not refused here. */
+        err = proto_manifest_licence_body(manifest, no_hash, 1, arena, ret, reterr);
+    }
+    free(text);
+    json_decref(document);
+    return err;
+}
+
+struct request_reader {
+    const json_t *json;
+    struct arena *arena;
+    enum err err;
+    struct err_info *reterr;
+};
+
+static void bad(struct request_reader *r, const char *key, const char *want)
+{
+    if (!r->err) {
+        r->err = proto_err_set(r->reterr, E_INVALID, "request.%s: must be %s", key, want);
+    }
+}
+
+static const char *get_text(struct request_reader *r, const char *key)
+{
+    const json_t *value = json_object_get(r->json, key);
+    if (value && !json_is_null(value) && !json_is_string(value)) {
+        bad(r, key, "a text");
+    }
+    return json_string_value(value);
+}
+
+static bool get_bool(struct request_reader *r, const char *key, bool *ret_known)
+{
+    const json_t *value = json_object_get(r->json, key);
+    if (value && !json_is_null(value) && !json_is_boolean(value)) {
+        bad(r, key, "true or false");
+    }
+    *ret_known = json_is_boolean(value);
+    return json_is_true(value);
+}
+
+static double get_number(struct request_reader *r, const char *key)
+{
+    const json_t *value = json_object_get(r->json, key);
+    if (value && !json_is_null(value) && (!json_is_number(value) || json_number_value(value) < 0)) {
+        bad(r, key, "a number, at least 0");
+    }
+    return json_is_number(value) ? json_number_value(value) : 0;
+}
+
+static int64_t get_time(struct request_reader *r, const char *key, int64_t fallback)
+{
+    const json_t *value = json_object_get(r->json, key);
+    int64_t time = fallback;
+    if (json_is_integer(value)) {
+        return json_integer_value(value);
+    }
+    if (value && !json_is_null(value) &&
+        (!json_is_string(value) || !proto_time_parse(json_string_value(value), &time))) {
+        bad(r, key, "a time (RFC 3339)");
+    }
+    return time;
+}
+
+static const char *const *get_list(struct request_reader *r, const char *key, size_t *ret_count)
+{
+    const json_t *value = json_object_get(r->json, key);
+    size_t count = json_array_size(value);
+    const char **list = arena_alloc(r->arena, count + 1, sizeof *list);
+    *ret_count = list ? count : 0;
+    if ((value && !json_is_array(value)) || !list) {
+        bad(r, key, "a list of texts");
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        list[i] = json_string_value(json_array_get(value, i));
+        if (!list[i]) {
+            bad(r, key, "a list of texts");
+            list[i] = "";
+        }
+    }
+    return list;
+}
+
+static void get_actions(struct request_reader *r, struct proto_request *request)
+{
+    size_t count;
+    const char *const *actions = get_list(r, "actions", &count);
+    for (size_t i = 0; i < count; i++) {
+        enum proto_action action;
+        if (proto_action_by_name(actions[i], &action)) {
+            request->actions |= PROTO_ACTION_BIT(action);
+        } else {
+            bad(r, "actions", "known actions");
+        }
+    }
+}
+
+static void get_research(struct request_reader *r, struct proto_request *request)
+{
+    size_t count;
+    const char *const *types = get_list(r, "research", &count);
+    request->research_known = json_object_get(r->json, "research") != NULL;
+    for (size_t i = 0; i < count; i++) {
+        enum proto_research type;
+        if (proto_research_by_name(span_str(types[i]), &type)) {
+            request->research |= PROTO_RESEARCH_BIT(type);
+        } else {
+            bad(r, "research", "known research types");
+        }
+    }
+}
+
+static void check_keys(struct request_reader *r)
+{
+    static const char *const known[] = {
+        "node",           "institution", "org_type",   "commercial", "country",    "person",
+        "project",        "purpose",     "diseases",   "research",   "ethics_ref", "ethics_expires",
+        "accepted",       "actions",     "columns",    "epsilon",    "delta",      "sites",
+        "site_countries", "secure",      "nonprivate", "now",        "rounds"};
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)r->json, key, value)
+    {
+        bool found = false;
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+            found = found || strcmp(key, known[i]) == 0;
+        }
+        if (!found && !r->err) {
+            r->err = proto_err_set(r->reterr, E_INVALID, "request.%s: no such key", key);
+        }
+    }
+}
+
+static enum err read_request(const json_t *json, struct arena *arena, struct proto_request *ret,
+                             struct err_info *reterr)
+{
+    struct request_reader r = {json, arena, E_OK, reterr};
+    struct proto_request q = {0};
+    bool known;
+    check_keys(&r);
+    q.requester_node = get_text(&r, "node");
+    q.institution = get_text(&r, "institution");
+    q.org_type = get_text(&r, "org_type");
+    q.commercial = get_bool(&r, "commercial", &q.commercial_known);
+    q.country = get_text(&r, "country");
+    q.person = get_text(&r, "person");
+    q.project = get_text(&r, "project");
+    q.diseases = get_list(&r, "diseases", &q.disease_count);
+    get_research(&r, &q);
+    q.ethics_ref = get_text(&r, "ethics_ref");
+    q.ethics_expires = get_time(&r, "ethics_expires", 0);
+    q.accepted = get_list(&r, "accepted", &q.accepted_count);
+    get_actions(&r, &q);
+    q.columns = get_list(&r, "columns", &q.column_count);
+    q.epsilon = get_number(&r, "epsilon");
+    q.delta = get_number(&r, "delta");
+    q.sites = json_object_get(json, "sites") ? (uint64_t)get_number(&r, "sites") : 1;
+    q.site_countries = get_list(&r, "site_countries", &q.site_country_count);
+    q.secure = get_bool(&r, "secure", &known);
+    q.nonprivate = get_bool(&r, "nonprivate", &known);
+    q.now = get_time(&r, "now", (int64_t)time(NULL));
+    q.rounds = (uint64_t)get_number(&r, "rounds");
+    const char *purpose = get_text(&r, "purpose");
+    if (!r.err && purpose) {
+        r.err = proto_duo_parse(purpose, &q.permission, reterr);
+    }
+    *ret = q;
+    return r.err;
+}
+
+static json_t *decision_view(const struct proto_decision *d)
+{
+    static const char *const verdicts[] = {"permit", "hold", "deny"};
+    static const char *const results[] = {"pass", "fail", "needed"};
+    json_t *clauses = json_array();
+    json_t *duties = json_array();
+    for (size_t i = 0; i < d->clause_count; i++) {
+        const struct proto_clause *c = &d->clauses[i];
+        json_array_append_new(clauses,
+                              json_pack("{s:s, s:s, s:s, s:s, s:i}", "clause", c->clause,
+                                        "expected", c->expected, "result", results[c->result],
+                                        "reason", proto_reason_name(c->reason), "grant", c->grant));
+    }
+    for (size_t i = 0; i < d->duty_count; i++) {
+        json_array_append_new(duties, json_pack("{s:s%, s:s%}", "id", d->duties[i].id.ptr,
+                                                d->duties[i].id.len, "when", d->duties[i].when.ptr,
+                                                d->duties[i].when.len));
+    }
+    uint64_t rho = d->charged ? proto_privacy_rho_ceil_nano((double)d->epsilon_u / 1e6,
+                                                            (double)d->delta_e12 / 1e12)
+                              : 0;
+    return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:I, s:f, s:f}", "verdict",
+                     verdicts[d->verdict], "reason", proto_reason_name(d->reason), "text",
+                     proto_reason_text(d->reason), "grant", d->grant, "clauses", clauses,
+                     "obligations", duties, "min_cohort", (json_int_t)d->min_cohort, "epsilon",
+                     (double)d->epsilon_u / 1e6, "charge_rho", (double)rho / 1e9);
+}
+
+/* FILE is the licence itself, or {"licence": {...}, "revoked": true, "forked": true}. */
+static enum err decide(json_t *file, const json_t *asked, json_t **ret, struct err_info *reterr)
+{
+    json_t *inner = json_object_get(file, "licence");
+    struct proto_manifest manifest = {0};
+    struct proto_licence licence = {0};
+    struct proto_request request;
+    struct arena arena = {0};
+    bool revoked = inner && json_is_true(json_object_get(file, "revoked"));
+    struct proto_record record = {.envelope = {.version = 1,
+                                               .kind = PROTO_RECORD_LICENCE,
+                                               .flags = revoked ? PROTO_RECORD_FINAL : 0}};
+    struct proto_decision *decision = proto_alloc(1, sizeof *decision);
+    enum err err = decision
+                       ? read_licence(inner ? inner : file, &manifest, &arena, &licence, reterr)
+                       : E_NO_MEMORY;
+    if (!err) {
+        err = read_request(asked, &arena, &request, reterr);
+    }
+    if (!err) {
+        record.envelope.expires = licence.expires;
+        proto_policy_decide(&request, &record, &licence,
+                            inner && json_is_true(json_object_get(file, "forked")), NULL, decision);
+        *ret = decision_view(decision);
+    }
+    arena_fini(&arena);
+    proto_manifest_fini(&manifest);
+    proto_free(decision);
+    return err;
+}
+
+enum err cli_tool_licence_decide(struct cli_call *call, json_t **ret, int *ret_exit,
+                                 struct err_info *reterr)
+{
+    (void)ret_exit;
+    json_t *file = NULL;
+    json_t *asked = NULL;
+    enum err err = load_json(cli_text(call, "--record"), &file, reterr);
+    err = err ? err : load_json(cli_text(call, "--request"), &asked, reterr);
+    err = err ? err : decide(file, asked, ret, reterr);
+    json_decref(file);
+    json_decref(asked);
+    return err;
+}
