@@ -38,7 +38,9 @@ static enum err fill(struct config_node *config, const struct cli_call *call,
             return proto_err_set(reterr, E_USAGE, "%s is too long", texts[i].option);
         }
     }
-    snprintf(config->advertise, sizeof config->advertise, "%s", config->listen);
+    if (strcmp(config->listen, "none") != 0) {
+        snprintf(config->advertise, sizeof config->advertise, "%s", config->listen);
+    }
     return E_OK;
 }
 

@@ -263,7 +263,7 @@ static void print_budgets(const json_t *budgets, bool datasets, FILE *to)
     }
     for (size_t i = 0; i < json_array_size(budgets); i++) {
         const json_t *budget = json_array_get(budgets, i);
-        fputs(i ? ", " : "left: ", to);
+        fputs(i ? ", " : "epsilon left: ", to);
         put(to, text_of(budget, "node"));
         fprintf(to, " %.4g of %.4g", number_of(budget, "epsilon_left"),
                 number_of(budget, "epsilon_total"));

@@ -3,6 +3,10 @@ PROC_TESTS = %D%/chaos.py %D%/federation.py %D%/mesh.py %D%/planted.py %D%/train
 TESTS += $(PROC_TESTS)
 EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/plaintext.c
 
+# The command alone, without any daemon.
+TESTS += %D%/cli_usage.sh
+EXTRA_DIST += %D%/cli_usage.sh
+
 .PHONY: chaos
 # kill -9 at random moments, at least 200 of them.
 chaos: all

@@ -19,3 +19,9 @@ check_PROGRAMS += %D%/test_logistic
 TESTS += %D%/test_logistic
 %C%_test_logistic_SOURCES = %D%/test_logistic.c tests/lib/newton.c tests/lib/newton.h tests/lib/numbers.h
 %C%_test_logistic_LDADD = node/model/libmodel.a node/privacy/libprivacy.a $(CRYPTO_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_cli_table
+TESTS += %D%/test_cli_table
+%C%_test_cli_table_SOURCES = %D%/test_cli_table.c
+%C%_test_cli_table_LDADD = node/cli/libcli.a $(PROTO_LIBS) $(JANSSON_LIBS) $(CMOCKA_LIBS) -lm
+EXTRA_DIST += tests/vectors/cli
