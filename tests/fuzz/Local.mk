@@ -1,7 +1,7 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = codec licence record certificate chunk control keyring manifest sql csv column audit_export
-EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export
+FUZZ_TARGETS = audit_export certificate chunk codec column control csv frame gossip keyring licence manifest record sql token
+EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export %D%/corpus/frame %D%/corpus/gossip %D%/corpus/token
 
 check_PROGRAMS += %D%/replay_certificate
 TESTS += %D%/replay_certificate
@@ -63,7 +63,34 @@ TESTS += %D%/replay_audit_export
 %C%_replay_audit_export_SOURCES = %D%/fuzz_audit_export.c %D%/replay.c
 %C%_replay_audit_export_LDADD = $(STORE_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_frame
+TESTS += %D%/replay_frame
+%C%_replay_frame_SOURCES = %D%/fuzz_frame.c %D%/replay.c
+%C%_replay_frame_LDADD = node/peer/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/replay_gossip
+TESTS += %D%/replay_gossip
+%C%_replay_gossip_SOURCES = %D%/fuzz_gossip.c %D%/replay.c
+%C%_replay_gossip_LDADD = $(PROTO_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/replay_token
+TESTS += %D%/replay_token
+%C%_replay_token_SOURCES = %D%/fuzz_token.c %D%/replay.c
+%C%_replay_token_LDADD = node/peer/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) -lm -lpthread
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_frame
+%C%_fuzz_frame_SOURCES = %D%/fuzz_frame.c
+%C%_fuzz_frame_LDADD = node/peer/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) -lm -lpthread
+%C%_fuzz_frame_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_gossip
+%C%_fuzz_gossip_SOURCES = %D%/fuzz_gossip.c
+%C%_fuzz_gossip_LDADD = $(PROTO_LIBS) -lm -lpthread
+%C%_fuzz_gossip_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_token
+%C%_fuzz_token_SOURCES = %D%/fuzz_token.c
+%C%_fuzz_token_LDADD = node/peer/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) -lm -lpthread
+%C%_fuzz_token_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_audit_export
 %C%_fuzz_audit_export_SOURCES = %D%/fuzz_audit_export.c
 %C%_fuzz_audit_export_LDADD = $(STORE_LIBS) -lm

@@ -20,6 +20,11 @@ TESTS += %D%/test_logistic
 %C%_test_logistic_SOURCES = %D%/test_logistic.c tests/lib/newton.c tests/lib/newton.h tests/lib/numbers.h
 %C%_test_logistic_LDADD = node/model/libmodel.a node/privacy/libprivacy.a $(CRYPTO_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 
+check_PROGRAMS += %D%/test_peer
+TESTS += %D%/test_peer
+%C%_test_peer_SOURCES = %D%/test_peer.c
+%C%_test_peer_LDADD = node/peer/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
 check_PROGRAMS += %D%/test_cli_table
 TESTS += %D%/test_cli_table
 %C%_test_cli_table_SOURCES = %D%/test_cli_table.c
