@@ -4,8 +4,8 @@ TESTS += $(PROC_TESTS)
 EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/plaintext.c
 
 # The command alone, without any daemon.
-TESTS += %D%/cli_usage.sh
-EXTRA_DIST += %D%/cli_usage.sh
+TESTS += %D%/cli_usage.sh %D%/cli_client.py
+EXTRA_DIST += %D%/cli_usage.sh %D%/cli_client.py
 
 .PHONY: chaos
 # kill -9 at random moments, at least 200 of them.
