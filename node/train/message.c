@@ -1,6 +1,7 @@
 #include "config.h"
 #include "node/train/message.h"
 
+#include "crypto/provider.h"
 #include "store/audit.h"
 
 #include <math.h>
@@ -18,13 +19,14 @@ static const struct proto_field plan_fields[] = {
     PROTO_FIELD(struct train_plan, epochs, PROTO_U64, 1, 1000),
     PROTO_FIELD(struct train_plan, batch, PROTO_U64, 1, 10000000),
     PROTO_FIELD(struct train_plan, learning_rate, PROTO_F64, 0, 0),
-    PROTO_FIELD(struct train_plan, weight_decay, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, momentum, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, clip, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, epsilon, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, delta_e12, PROTO_U64, 1, 999999999999),
     PROTO_FIELD(struct train_plan, eval_split, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, eval_every, PROTO_U64, 0, 10000),
     PROTO_FIELD(struct train_plan, eval_share, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, bins, PROTO_U64, 0, TRAIN_BINS_MAX),
     PROTO_FIELD(struct train_plan, permission, PROTO_U64, 0, 9999999),
     PROTO_FIELD_LIST(struct train_plan, diseases, &proto_text_message, 0, 32),
     PROTO_FIELD_LIST(struct train_plan, obligations, &proto_text_message, 0, 32),
@@ -62,6 +64,8 @@ static const struct proto_field admit_fields[] = {
     PROTO_FIELD(struct train_admit, spent_nano, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct train_admit, account_delta_e12, PROTO_U64, 0, 999999999999),
     PROTO_FIELD(struct train_admit, licence_id, PROTO_BIN, 16, 16),
+    PROTO_FIELD(struct train_admit, release, PROTO_U64, 0, 2),
+    PROTO_FIELD_LIST(struct train_admit, duties, &proto_text_message, 0, 64),
     PROTO_FIELD(struct train_admit, head, PROTO_BIN, STORE_AUDIT_HEAD_SIZE, STORE_AUDIT_HEAD_SIZE),
 };
 const struct proto_message train_admit_message = PROTO_MESSAGE("admission", struct train_admit, admit_fields);
@@ -71,7 +75,7 @@ static const struct proto_field round_fields[] = {
     PROTO_FIELD(struct train_round, to, PROTO_BIN, 16, 16),
     PROTO_FIELD(struct train_round, job_id, PROTO_BIN, 16, 16),
     PROTO_FIELD(struct train_round, plan_hash, PROTO_BIN, 32, 32),
-    PROTO_FIELD(struct train_round, round, PROTO_U64, 0, 10000),
+    PROTO_FIELD(struct train_round, round, PROTO_U64, 1, 10001),
     PROTO_FIELD(struct train_round, term, PROTO_U64, 1, INT64_MAX),
     PROTO_FIELD(struct train_round, evaluate, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct train_round, weights, PROTO_BIN, 8, TRAIN_WEIGHTS_MAX * 8),
@@ -84,7 +88,7 @@ static const struct proto_field evaluation_fields[] = {
     PROTO_FIELD(struct train_evaluation, count, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_evaluation, loss, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_evaluation, correct, PROTO_F64, 0, 0),
-    PROTO_FIELD(struct train_evaluation, histograms, PROTO_BIN, 0, 2048),
+    PROTO_FIELD(struct train_evaluation, histograms, PROTO_BIN, 0, 2 * TRAIN_BINS_MAX * 8),
 };
 static const struct proto_message evaluation_message =
     PROTO_MESSAGE("evaluation", struct train_evaluation, evaluation_fields);
@@ -93,7 +97,7 @@ static const struct proto_field update_fields[] = {
     PROTO_FIELD(struct train_update, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
     PROTO_FIELD(struct train_update, job_id, PROTO_BIN, 16, 16),
     PROTO_FIELD(struct train_update, plan_hash, PROTO_BIN, 32, 32),
-    PROTO_FIELD(struct train_update, round, PROTO_U64, 0, 10000),
+    PROTO_FIELD(struct train_update, round, PROTO_U64, 1, 10001),
     PROTO_FIELD(struct train_update, updated, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct train_update, error, PROTO_STR, 1, 64),
     PROTO_FIELD(struct train_update, reason, PROTO_STR, 0, 64),
@@ -104,6 +108,25 @@ static const struct proto_field update_fields[] = {
     PROTO_FIELD(struct train_update, head, PROTO_BIN, STORE_AUDIT_HEAD_SIZE, STORE_AUDIT_HEAD_SIZE),
 };
 const struct proto_message train_update_message = PROTO_MESSAGE("update", struct train_update, update_fields);
+
+static const struct proto_field blob_request_fields[] = {
+    PROTO_FIELD(struct train_blob_request, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
+    PROTO_FIELD(struct train_blob_request, hash, PROTO_BIN, 32, 32),
+    PROTO_FIELD(struct train_blob_request, offset, PROTO_U64, 0, TRAIN_BLOB_MAX),
+};
+const struct proto_message train_blob_request_message = PROTO_MESSAGE("blob request", struct train_blob_request, blob_request_fields);
+
+static const struct proto_field blob_reply_fields[] = {
+    PROTO_FIELD(struct train_blob_reply, total, PROTO_U64, 0, TRAIN_BLOB_MAX),
+    PROTO_FIELD(struct train_blob_reply, bytes, PROTO_BIN, 0, TRAIN_BLOB_CHUNK),
+};
+const struct proto_message train_blob_reply_message = PROTO_MESSAGE("blob", struct train_blob_reply, blob_reply_fields);
+
+void train_plan_hash(struct span plan, uint8_t ret[32])
+{
+    const struct span parts[] = {span_of(TRAIN_PLAN_DOMAIN, sizeof TRAIN_PLAN_DOMAIN), plan};
+    crypto_sha256(parts, 2, ret);
+}
 
 enum err train_pack_doubles(const double *from, size_t count, struct arena *arena, struct span *ret)
 {

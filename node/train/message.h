@@ -11,7 +11,10 @@
 
 #define TRAIN_VERSION      1
 #define TRAIN_FEATURES_MAX 256
-#define TRAIN_WEIGHTS_MAX  65536 /* numbers of a tabular model */
+#define TRAIN_WEIGHTS_MAX  4097 /* numbers of a tabular model: MODEL_FEATURES_MAX and the intercept */
+#define TRAIN_BINS_MAX     64
+#define TRAIN_BLOB_CHUNK   ((size_t)512 << 10)
+#define TRAIN_BLOB_MAX     ((size_t)64 << 20)
 
 #define TRAIN_PLAN_DOMAIN   "concordat1-train-plan"
 #define TRAIN_ADMIT_DOMAIN  "concordat1-train-admit"
@@ -32,13 +35,14 @@ struct train_plan {
     uint64_t epochs;
     uint64_t batch;
     double learning_rate;
-    double weight_decay;
+    double momentum;
     double clip;
     double epsilon;
     uint64_t delta_e12;
     double eval_split;
     uint64_t eval_every;
     double eval_share;
+    uint64_t bins; /* of the score histograms at the end, from which the AUC comes; 0: none */
     uint64_t permission;
     struct proto_list diseases;    /* struct proto_text */
     struct proto_list obligations; /* struct proto_text */
@@ -77,6 +81,8 @@ struct train_admit {
     uint64_t spent_nano;
     uint64_t account_delta_e12;
     struct span licence_id; /* 16: the record that permits it */
+    uint64_t release;         /* enum proto_release of a model from it */
+    struct proto_list duties; /* struct proto_text: ids of the obligations that the model carries */
     struct span head;       /* signed audit head */
 };
 extern const struct proto_message train_admit_message;
@@ -86,21 +92,21 @@ struct train_round {
     struct span to;
     struct span job_id;
     struct span plan_hash;
-    uint64_t round; /* from 0: only evaluation; training from 1 */
+    uint64_t round; /* 1 to rounds: train from WEIGHTS, which are the result of round - 1; rounds + 1: only evaluate, the end */
     uint64_t term;  /* how often the coordinator has taken the job up */
-    bool evaluate;
+    bool evaluate;       /* release figures of WEIGHTS as well */
     struct span weights; /* 8 bytes each: big-endian IEEE double */
     int64_t time;
 };
 extern const struct proto_message train_round_message;
 
-/* Noisy, weighted sums over the site's held-out rows; one charge was made for them. */
+/* Noisy sums over the site's held-out rows, centred as node/train/evaluate.h says; one charge was made for them. */
 struct train_evaluation {
     bool present;
     double count;
-    double loss;    /* sum of losses clipped to [0, MODEL_LOSS_CLIP] */
+    double loss;
     double correct;
-    struct span histograms; /* 2 * MODEL_BINS big-endian doubles: scores of target 0, then of target 1 */
+    struct span histograms; /* 2 * bins big-endian doubles at the end of a job: scores of target 0, then of target 1; else empty */
 };
 
 struct train_update {
@@ -118,6 +124,22 @@ struct train_update {
     struct span head;
 };
 extern const struct proto_message train_update_message;
+
+/* One piece of a model's weights document. The link says who asks; the hash proves what comes. */
+struct train_blob_request {
+    uint64_t version;
+    struct span hash; /* 32 */
+    uint64_t offset;
+};
+extern const struct proto_message train_blob_request_message;
+struct train_blob_reply {
+    uint64_t total;
+    struct span bytes;
+};
+extern const struct proto_message train_blob_reply_message;
+
+/* SHA-256 over a domain and the encoded plan. */
+void train_plan_hash(struct span plan, uint8_t ret[32]);
 
 /* Doubles to bytes and back; non-finite ones are refused on the way in. */
 MUST_CHECK enum err train_pack_doubles(const double *from, size_t count, struct arena *arena, struct span *ret);

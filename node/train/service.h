@@ -3,7 +3,7 @@
  *     err = train_service_new(&context, &service, reterr);     at start; jobs that were running are now `waiting`
  *     peer_handle(peer, PEER_MSG_TRAIN_PLAN, 0, train_site_plan, service);  ... ROUND, STOP alike
  *     err = train_start(service, &job, yaml, person, job_id, reterr);       a thread of its own drives the rounds
- *     train_service_stop(service);                              running jobs stop at the next round; they can be resumed
+ *     train_service_stop(service);                              running jobs leave off; they can be resumed
  *
  * A job's state (plan, round, term, weights, history) is durable after each round, before the next is asked for; a killed
  * coordinator loses no finished round. Threads: any. Limits: TRAIN_JOBS_MAX running at a time. */
@@ -11,6 +11,7 @@
 #define CONCORDAT_NODE_TRAIN_SERVICE_H
 
 #include "node/query/context.h"
+#include "node/query/message.h"
 #include "proto/job.h"
 
 #define TRAIN_JOBS_MAX 16
@@ -28,9 +29,11 @@ struct train_site_view {
     char state[16]; /* "admitted", "refused", "unreachable", "absent" */
     char reason[64];
     char detail[256];
-    double sigma;
+    double sigma, rate;
     uint64_t size, steps, cost_nano, cap_nano, spent_nano, account_delta_e12;
     double epsilon;
+    const struct query_clause *clauses; /* of train_explain */
+    size_t clause_count;
 };
 
 struct train_absent {
@@ -41,7 +44,8 @@ struct train_absent {
 struct train_round_view {
     uint64_t round;
     bool evaluated;
-    double eval_loss, accuracy, auc; /* noisy, released */
+    double eval_loss, accuracy, auc; /* noisy, released; NAN: not known */
+    double eval_loss_margin, accuracy_margin; /* 95 %, of the noise alone */
     double epsilon;                  /* spent so far, of the site that spent most */
     uint64_t bytes_up, bytes_down;
     double seconds; /* rounded up to the round tick */
@@ -73,12 +77,17 @@ struct train_view {
 
 struct train_service;
 MUST_CHECK enum err train_service_new(struct query_context *context, struct train_service **ret, struct err_info *reterr);
-/* Asks running jobs to stop and waits for their threads. */
+/* Takes nothing new and tells running jobs and rounds to leave off; returns at once and may be called again. */
 void train_service_stop(struct train_service *service);
+/* How many threads are still at work; 0 some time after train_service_stop, while the peer goes on. */
+size_t train_service_busy(struct train_service *service);
+/* Waits for the threads; they end soon once the peer was stopped or train_service_busy is 0. */
 void train_service_free(struct train_service *service);
 
-/* JOB is checked. YAML is kept with the job. Errors: E_NOT_FOUND no such dataset; E_SCHEMA, E_QUERY a column; E_UNSUPPORTED;
- * E_LIMIT too many jobs; E_IO. */
+/* JOB is checked. YAML is kept with the job. Returns when the sites have answered the plan; rounds go on in the background.
+ * RET_ID is set once there is a job, also when it failed at once because too few sites admitted it: the error is then the one
+ * that decides (query_worst), and train_show tells why each site said no.
+ * Errors: E_NOT_FOUND no such dataset; E_SCHEMA a column; E_UNSUPPORTED; E_LIMIT too many jobs; E_IO; those of sites. */
 MUST_CHECK enum err train_start(struct train_service *service, const struct proto_job *job, struct span yaml, const char *person,
                                 uint8_t ret_id[16], struct err_info *reterr);
 /* Asks every site what it would say; nothing is reserved. VIEW is freed by the caller with train_view_fini. */
@@ -88,12 +97,14 @@ MUST_CHECK enum err train_explain(struct train_service *service, const struct pr
 MUST_CHECK enum err train_find(struct train_service *service, const char *id, uint8_t ret_id[16], struct err_info *reterr);
 MUST_CHECK enum err train_show(struct train_service *service, const uint8_t id[16], struct train_view *ret, struct err_info *reterr);
 void train_view_fini(struct train_view *view);
-/* Every job of this node, newest first; stops at the first error. */
+/* Waits at most MS for anything to change in any job. */
+void train_wait(struct train_service *service, uint64_t ms);
+/* Every job that this node coordinates, then those that it takes part in, each newest first; stops at the first error. */
 typedef enum err train_fn(void *user, const struct train_view *view);
 MUST_CHECK enum err train_each(struct train_service *service, train_fn *each, void *user, struct err_info *reterr);
 /* Errors: E_NOT_FOUND; E_INVALID it has ended. */
 MUST_CHECK enum err train_stop(struct train_service *service, const uint8_t id[16], struct err_info *reterr);
-/* Errors: E_NOT_FOUND; E_INVALID it is running or done. */
+/* Errors: E_NOT_FOUND; E_INVALID it is running, done, or was stopped (its steps were given back); E_LIMIT. */
 MUST_CHECK enum err train_resume(struct train_service *service, const uint8_t id[16], struct err_info *reterr);
 
 /* Handlers of PEER_MSG_TRAIN_PLAN, _ROUND, _STOP and of PEER_MSG_BLOB_GET (a model's weights, for members that its licence names). */

@@ -1,0 +1,1061 @@
+/* The coordinator's side of a job: offer the plan, drive the rounds, average, keep each result before the next is asked for. */
+#include "config.h"
+#include "node/train/internal.h"
+
+#include "crypto/random.h"
+#include "node/query/ask.h"
+#include "node/query/site.h"
+#include "proto/duo.h"
+#include "proto/policy.h"
+#include "store/egress.h"
+#include "store/job.h"
+#include "store/witness.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <time.h>
+
+#define OFFER_TIMEOUT_MS 25000
+#define GONE_MS          8000  /* how long a lost site is waited for within a round */
+#define BUSY_MS          20000 /* how long a site that says BUSY is asked again */
+#define PAUSE_MS         500
+#define ROUND_RETRIES    2
+#define DELTA_UNIT       1e12
+
+/* --- asking several sites at once -------------------------------------------------------------------------------------- */
+
+/* Each call has a thread: a site that went away must not hold the others up until the deadline. */
+struct asked {
+    struct train_service *service;
+    size_t site; /* index into the job's sites */
+    struct peer_call call;
+    struct buf request;
+    uint64_t deadline_ms;
+    bool (*cancelled)(void *user);
+    void *user;
+    uint64_t looked_ms;
+    uint64_t gone_ms; /* since when its link is down; 0: it is up */
+    uint64_t busy_ms;
+    bool returned; /* it went and came back: what was sent may be lost */
+    bool given_up;
+    bool joinable;
+    pthread_t thread;
+};
+
+static bool asked_cancelled(void *user)
+{
+    struct asked *asked = user;
+    struct peer_member member;
+    uint64_t now = query_now_ms();
+    if (asked->cancelled && asked->cancelled(asked->user)) {
+        asked->given_up = true;
+        return true;
+    }
+    if (now - asked->looked_ms < PAUSE_MS) {
+        return false;
+    }
+    asked->looked_ms = now;
+    bool known = peer_member_by_id(asked->service->context->peer, asked->call.to, &member);
+    if (known && (member.state == PEER_UP || member.state == PEER_SELF)) {
+        asked->returned = asked->gone_ms != 0;
+        asked->gone_ms = 0;
+        return asked->returned;
+    }
+    asked->gone_ms = asked->gone_ms ? asked->gone_ms : now;
+    if (!known || member.state == PEER_REVOKED || now - asked->gone_ms > GONE_MS) {
+        asked->given_up = true;
+    }
+    return asked->given_up;
+}
+
+static void pause_ms(uint64_t ms)
+{
+    struct timespec pause = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+    while (nanosleep(&pause, &pause) != 0) {
+    }
+}
+
+static bool ask_again(struct asked *asked)
+{
+    uint64_t now = query_now_ms();
+    enum err status = asked->call.status;
+    if (asked->given_up || now + PAUSE_MS >= asked->deadline_ms) {
+        return false;
+    }
+    if (status == E_CANCELLED && asked->returned) {
+        return true;
+    }
+    if (status == E_BUSY) {
+        asked->busy_ms = asked->busy_ms ? asked->busy_ms : now;
+        return now - asked->busy_ms < BUSY_MS;
+    }
+    return false;
+}
+
+static void *ask_one(void *user)
+{
+    struct asked *asked = user;
+    for (;;) {
+        uint64_t now = query_now_ms();
+        uint64_t left = asked->deadline_ms > now ? asked->deadline_ms - now : 1;
+        asked->returned = false;
+        enum err err = peer_call_many(asked->service->context->peer, &asked->call, 1, left, asked_cancelled, asked);
+        asked->call.status = err ? err : asked->call.status;
+        if (!ask_again(asked)) {
+            break;
+        }
+        buf_fini(&asked->call.reply);
+        pause_ms(PAUSE_MS);
+    }
+    if (asked->call.status == E_CANCELLED) {
+        asked->call.status = E_UNREACHABLE;
+    }
+    return NULL;
+}
+
+static void ask_all(struct asked *asked, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        asked[i].joinable = pthread_create(&asked[i].thread, NULL, ask_one, &asked[i]) == 0;
+        if (!asked[i].joinable) {
+            asked[i].call.status = E_NO_MEMORY;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (asked[i].joinable) {
+            pthread_join(asked[i].thread, NULL);
+        }
+    }
+}
+
+static void asked_fini(struct asked *asked, size_t count)
+{
+    for (size_t i = 0; asked && i < count; i++) {
+        buf_fini(&asked[i].call.reply);
+        buf_fini(&asked[i].request);
+    }
+    proto_free(asked);
+}
+
+static void asked_init(struct asked *asked, struct train_service *service, const struct train_site *site, size_t index, uint32_t type,
+                       uint64_t timeout_ms, bool (*cancelled)(void *), void *user)
+{
+    *asked = (struct asked){
+        .service = service,
+        .site = index,
+        .deadline_ms = query_now_ms() + timeout_ms,
+        .cancelled = cancelled,
+        .user = user,
+    };
+    asked->request.max = PEER_MESSAGE_MAX;
+    asked->call.type = type;
+    memcpy(asked->call.to, site->id, 16);
+}
+
+void train_keep_witness(struct query_context *context, const struct peer_member *member, struct span head)
+{
+    struct store_audit_head decoded;
+    struct err_info info = {0};
+    if (memcmp(member->id, context->node_id, 16) == 0 || store_audit_head_decode(head, &decoded)) {
+        return;
+    }
+    enum err err = store_witness_put(context->store, &decoded, member->point, &info);
+    if (err && err != E_EXISTS) {
+        context->log(context->user, err == E_FORKED ? PEER_LOG_ALARM : PEER_LOG_WARN, "witness", info.text);
+    }
+}
+
+/* --- the plan ---------------------------------------------------------------------------------------------------------- */
+
+static bool site_wanted(const struct proto_job *job, const struct peer_member *member)
+{
+    for (size_t i = 0; i < job->sites.count; i++) {
+        char id[33];
+        span_to_hex(span_of(member->id, 16), id);
+        if (strcmp(job->sites.items[i], member->name) == 0 || strcmp(job->sites.items[i], id) == 0) {
+            return true;
+        }
+    }
+    return job->sites.count == 0;
+}
+
+static enum err choose_sites(struct train_service *service, const struct proto_job *job, struct query_publisher *publishers, size_t *count,
+                             struct err_info *reterr)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < job->sites.count; i++) {
+        struct peer_member member;
+        if (!peer_member_by_name(service->context->peer, job->sites.items[i], &member)) {
+            return proto_err_set(reterr, E_NOT_FOUND, "no member is called %s; `concordat peers` lists them", job->sites.items[i]);
+        }
+    }
+    for (size_t i = 0; i < *count; i++) {
+        if (site_wanted(job, &publishers[i].member)) {
+            publishers[kept++] = publishers[i];
+        }
+    }
+    *count = kept;
+    if (kept > TRAIN_SITES_MAX) {
+        return proto_err_set(reterr, E_LIMIT, "a job has at most %d sites; name them under participation.sites", TRAIN_SITES_MAX);
+    }
+    return kept ? E_OK : proto_err_set(reterr, E_NOT_FOUND, "none of the named sites publishes the dataset");
+}
+
+/* What the format can say and this version cannot honour is refused, never dropped. */
+static enum err check_supported(const struct proto_job *job, struct err_info *reterr)
+{
+    if (!job->has_privacy) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "privacy: this version trains only with noise; state epsilon and delta");
+    }
+    if (job->weight_decay != 0 || job->warmup != 0) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "local: this version has no weight_decay and no warmup for tabular jobs");
+    }
+    return E_OK;
+}
+
+static struct proto_list text_list(struct arena *arena, const char *const *texts, size_t count)
+{
+    struct proto_text *items = arena_alloc(arena, count, sizeof *items);
+    for (size_t i = 0; items && i < count; i++) {
+        items[i].text = span_str(texts[i]);
+    }
+    return (struct proto_list){items, items ? count : 0};
+}
+
+static void name_site(struct train_site *site, const struct query_publisher *publisher, bool same)
+{
+    memcpy(site->id, publisher->member.id, 16);
+    snprintf(site->node, sizeof site->node, "%s", publisher->member.name);
+    snprintf(site->org, sizeof site->org, "%s", publisher->member.org);
+    site->size = publisher->dataset.size;
+    snprintf(site->state, sizeof site->state, "%s", same ? "offered" : "refused");
+    if (!same) {
+        site->error = E_SCHEMA;
+        snprintf(site->reason, sizeof site->reason, "%s", proto_reason_name(PROTO_REASON_SCHEMA));
+        snprintf(site->detail, sizeof site->detail, "the site's schema of the dataset differs");
+    }
+}
+
+static struct proto_list fill_sites(struct train_job_state *state, const struct query_publisher *publishers, size_t count, size_t model,
+                                    double *ret_units)
+{
+    struct query_node_ref *refs = arena_alloc(&state->arena, count, sizeof *refs);
+    size_t same = 0;
+    *ret_units = 0;
+    for (size_t i = 0; refs && i < count; i++) {
+        bool fits = memcmp(publishers[i].schema_hash, publishers[model].schema_hash, 32) == 0;
+        name_site(&state->sites[i], &publishers[i], fits);
+        if (fits) {
+            refs[same++].node = span_of(state->sites[i].id, 16);
+            *ret_units += (double)publishers[i].dataset.size;
+        }
+    }
+    state->site_count = count;
+    return (struct proto_list){refs, same};
+}
+
+static enum err encode_plan(struct train_service *service, const struct proto_job *job, struct train_job_state *state,
+                            const struct query_publisher *publishers, size_t count, struct err_info *reterr)
+{
+    size_t model = query_publishers_schema(service->context, publishers, count);
+    uint64_t permission = 0;
+    double units;
+    enum err err = job->purpose[0] ? proto_duo_parse(job->purpose, &permission, reterr) : E_OK;
+    if (err) {
+        return err;
+    }
+    struct proto_list sites = fill_sites(state, publishers, count, model, &units);
+    uint64_t every = job->eval_split > 0 ? job->eval_every : 0;
+    state->max_rows_per_unit = publishers[model].schema.max_rows_per_unit;
+    struct train_plan plan = {
+        .version = TRAIN_VERSION,
+        .job_id = span_of(state->id, 16),
+        .job = span_str(state->name),
+        .dataset = span_str(state->dataset),
+        .schema_hash = span_of(publishers[model].schema_hash, 32),
+        .features = text_list(&state->arena, (const char *const *)job->features.items, job->features.count),
+        .target = span_str(job->target),
+        .midpoint = job->missing == PROTO_MISSING_MIDPOINT,
+        .rounds = job->rounds,
+        .epochs = job->epochs,
+        .batch = job->batch,
+        .learning_rate = job->learning_rate,
+        .momentum = MODEL_MOMENTUM,
+        .clip = job->clip,
+        .epsilon = job->epsilon,
+        .delta_e12 = (uint64_t)llround(job->delta * DELTA_UNIT),
+        .eval_split = every ? job->eval_split : 0,
+        .eval_every = every,
+        .eval_share = every ? job->eval_share : 0,
+        .permission = permission,
+        .diseases = text_list(&state->arena, (const char *const *)job->diseases.items, job->diseases.count),
+        .person = span_str(state->person),
+        .project = span_str(job->project[0] ? job->project : state->person),
+        .commercial = service->context->commercial,
+        .sites = sites,
+        .time = query_now(),
+    };
+    if (every) {
+        plan.bins = train_bins_choose(plan.epsilon, job->delta, plan.eval_share, plan.eval_split, units, sites.count,
+                                      (uint32_t)state->max_rows_per_unit);
+    }
+    struct buf bytes = {.max = 262144};
+    err = proto_codec_encode(&train_plan_message, &plan, &bytes, reterr);
+    uint8_t *copy = err ? NULL : arena_alloc(&state->arena, bytes.len, 1);
+    if (copy) {
+        memcpy(copy, bytes.ptr, bytes.len);
+        state->plan = span_of(copy, bytes.len);
+        train_plan_hash(state->plan, state->plan_hash);
+    } else if (!err) {
+        err = E_NO_MEMORY;
+    }
+    buf_fini(&bytes);
+    return err;
+}
+
+static enum err make_weights(const struct proto_job *job, struct train_job_state *state, const struct proto_schema *schema,
+                             struct err_info *reterr)
+{
+    struct train_encoding *encoding = proto_alloc(1, sizeof *encoding);
+    enum err err = encoding ? train_encoding_plan(schema, (const char *const *)job->features.items, job->features.count, job->target, encoding, reterr)
+                            : E_NO_MEMORY;
+    if (!err) {
+        state->weight_count = encoding->width + 1;
+        state->weights = arena_alloc(&state->arena, state->weight_count, sizeof *state->weights);
+        state->velocity = arena_alloc(&state->arena, state->weight_count, sizeof *state->velocity);
+        err = state->weights && state->velocity ? E_OK : E_NO_MEMORY;
+    }
+    proto_free(encoding);
+    return err;
+}
+
+enum err train_coordinator_prepare(struct train_service *service, const struct proto_job *job, const char *person,
+                                   struct train_job_state *state, struct err_info *reterr)
+{
+    struct arena arena = {0};
+    struct query_publisher *publishers;
+    size_t count;
+    enum err err = check_supported(job, reterr);
+    if (!err) {
+        err = crypto_random(state->id, sizeof state->id);
+    }
+    snprintf(state->name, sizeof state->name, "%s", job->name);
+    snprintf(state->dataset, sizeof state->dataset, "%s", job->dataset);
+    snprintf(state->task, sizeof state->task, "%s", proto_task_name(job->task));
+    snprintf(state->coordinator, sizeof state->coordinator, "%.32s", service->context->name);
+    snprintf(state->person, sizeof state->person, "%s", person);
+    state->state = TRAIN_RUNNING;
+    state->min_sites = job->min_sites ? job->min_sites : 1;
+    state->round_timeout_ms = job->round_timeout_ms ? job->round_timeout_ms : 600000;
+    state->early_stop = job->early_stop;
+    state->server_momentum = job->server_momentum;
+    state->epsilon = job->epsilon;
+    state->delta = job->delta;
+    state->rounds = job->rounds;
+    state->started = query_now();
+    if (!err) {
+        err = query_publishers(service->context, job->dataset, &arena, &publishers, &count, reterr);
+    }
+    if (!err) {
+        err = choose_sites(service, job, publishers, &count, reterr);
+    }
+    if (!err) {
+        err = make_weights(job, state, &publishers[query_publishers_schema(service->context, publishers, count)].schema, reterr);
+    }
+    if (!err) {
+        err = encode_plan(service, job, state, publishers, count, reterr);
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+/* --- offers ------------------------------------------------------------------------------------------------------------ */
+
+static enum err seal_offer(struct train_service *service, const struct train_job_state *state, const struct train_site *site, bool explain,
+                           bool stop, struct buf *out, struct err_info *reterr)
+{
+    struct train_offer offer = {
+        .to = span_of(site->id, 16),
+        .explain = explain,
+        .stop = stop,
+        .time = query_now(),
+        .plan = state->plan,
+    };
+    return query_message_seal(&train_offer_message, &offer, TRAIN_PLAN_DOMAIN, service->context->identity, service->context->federation_id,
+                              out, reterr);
+}
+
+static void site_lost(struct train_site *site, enum err err, const char *detail)
+{
+    snprintf(site->state, sizeof site->state, "unreachable");
+    site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
+    snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
+    snprintf(site->detail, sizeof site->detail, "%.250s", detail && detail[0] ? detail : proto_err_text(err));
+}
+
+static void keep_clauses(struct train_job_state *state, struct train_site *site, const struct train_admit *admit)
+{
+    const struct query_clause *from = admit->clauses.items;
+    struct query_clause *to = arena_alloc(&state->arena, admit->clauses.count, sizeof *to);
+    for (size_t i = 0; to && i < admit->clauses.count; i++) {
+        const struct span texts[] = {from[i].clause, from[i].expected, from[i].reason};
+        struct span *into[] = {&to[i].clause, &to[i].expected, &to[i].reason};
+        for (size_t j = 0; j < 3; j++) {
+            *into[j] = span_str(arena_strdup(&state->arena, texts[j]));
+        }
+        to[i].result = from[i].result;
+    }
+    site->clauses = to;
+    site->clause_count = to ? admit->clauses.count : 0;
+}
+
+static void keep_duties(struct train_site *site, const struct proto_list *duties)
+{
+    const struct proto_text *items = duties->items;
+    size_t at = 0;
+    site->duties[0] = '\0';
+    for (size_t i = 0; i < duties->count && at + items[i].text.len + 2 < sizeof site->duties; i++) {
+        at += (size_t)snprintf(site->duties + at, sizeof site->duties - at, "%s%.*s", at ? " " : "", (int)items[i].text.len,
+                               (const char *)items[i].text.ptr);
+    }
+}
+
+/* The noise that the site says it calibrated must be what our own arithmetic gives for the size that it declared. */
+static enum err check_cost(const struct train_job_state *state, struct train_site *site, const struct train_admit *admit)
+{
+    struct arena arena = {0};
+    struct train_plan plan;
+    enum err err = proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, NULL);
+    if (!err) {
+        struct train_terms terms = train_plan_terms(&plan, admit->size);
+        err = train_cost_plan(&terms, 2, &site->cost, NULL);
+    }
+    arena_fini(&arena);
+    if (!err && (admit->steps != site->cost.steps || fabs(admit->sigma - site->cost.sigma) > 1e-9 * site->cost.sigma)) {
+        err = E_INVALID;
+    }
+    return err;
+}
+
+static void read_admit(struct train_service *service, struct train_job_state *state, struct asked *asked, bool explain)
+{
+    struct train_site *site = &state->sites[asked->site];
+    struct query_context *context = service->context;
+    struct arena arena = {0};
+    struct peer_member member = {0};
+    struct train_admit admit;
+    struct err_info info = {0};
+    enum err err = asked->call.status;
+    if (!err && !peer_member_by_id(context->peer, site->id, &member)) {
+        err = E_NOT_FOUND;
+    }
+    if (!err) {
+        err = query_message_open(&train_admit_message, buf_span(&asked->call.reply), TRAIN_ADMIT_DOMAIN, member.point, context->federation_id,
+                                 &arena, &admit, &info);
+    }
+    if (!err && (memcmp(admit.job_id.ptr, state->id, 16) != 0 || memcmp(admit.plan_hash.ptr, state->plan_hash, 32) != 0)) {
+        err = E_AUTH;
+    }
+    if (err) {
+        site_lost(site, err, info.text);
+        arena_fini(&arena);
+        return;
+    }
+    train_keep_witness(context, &member, admit.head);
+    char error[65];
+    site->error = span_to_cstr(admit.error, error, sizeof error) ? proto_err_by_name(error) : E_REFUSED;
+    (void)span_to_cstr(admit.reason, site->reason, sizeof site->reason);
+    snprintf(site->detail, sizeof site->detail, "%.*s", (int)(admit.detail.len < 250 ? admit.detail.len : 250), (const char *)admit.detail.ptr);
+    site->cap_nano = admit.cap_nano;
+    site->spent_nano = admit.spent_nano;
+    site->account_delta_e12 = admit.account_delta_e12;
+    site->cost_nano = admit.cost_nano;
+    if (explain) {
+        keep_clauses(state, site, &admit);
+    }
+    if (admit.admitted && check_cost(state, site, &admit)) {
+        site_lost(site, E_INVALID, "the site's own calibration differs from the plan's");
+    } else if (admit.admitted) {
+        site->admitted = true;
+        site->error = E_OK;
+        site->size = admit.size;
+        site->release = admit.release;
+        memcpy(site->licence_id, admit.licence_id.ptr, 16);
+        keep_duties(site, &admit.duties);
+        snprintf(site->state, sizeof site->state, "admitted");
+    } else {
+        site->error = site->error ? site->error : E_REFUSED;
+        snprintf(site->state, sizeof site->state, "refused");
+    }
+    arena_fini(&arena);
+}
+
+enum err train_coordinator_offer(struct train_service *service, struct train_job_state *state, bool explain, bool (*cancelled)(void *),
+                                 void *user, struct err_info *reterr)
+{
+    struct asked *asked = proto_alloc(state->site_count, sizeof *asked);
+    size_t count = 0;
+    enum err err = asked ? E_OK : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < state->site_count; i++) {
+        struct train_site *site = &state->sites[i];
+        if (site->admitted || site->error == E_SCHEMA) {
+            continue;
+        }
+        asked_init(&asked[count], service, site, i, PEER_MSG_TRAIN_PLAN, OFFER_TIMEOUT_MS, cancelled, user);
+        err = seal_offer(service, state, site, explain, false, &asked[count].request, reterr);
+        asked[count].call.body = buf_span(&asked[count].request);
+        store_egress_count(service->context->store, site->node, "train", asked[count].request.len);
+        count++;
+    }
+    if (!err) {
+        ask_all(asked, count);
+        pthread_mutex_lock(&service->lock);
+        for (size_t i = 0; i < count; i++) {
+            read_admit(service, state, &asked[i], explain);
+        }
+        pthread_mutex_unlock(&service->lock);
+    }
+    asked_fini(asked, count);
+    return err;
+}
+
+/* Distinct institutions among the sites whose bit is set. */
+static size_t institutions(const struct train_job_state *state, uint64_t sites)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < state->site_count; i++) {
+        bool seen = !(sites >> i & 1);
+        for (size_t j = 0; j < i && !seen; j++) {
+            seen = (sites >> j & 1) && strcmp(state->sites[j].org, state->sites[i].org) == 0;
+        }
+        count += !seen;
+    }
+    return count;
+}
+
+static uint64_t admitted_bits(const struct train_job_state *state)
+{
+    uint64_t bits = 0;
+    for (size_t i = 0; i < state->site_count; i++) {
+        bits |= (uint64_t)state->sites[i].admitted << i;
+    }
+    return bits;
+}
+
+size_t train_coordinator_admitted(const struct train_job_state *state)
+{
+    return institutions(state, admitted_bits(state));
+}
+
+enum err train_coordinator_worst(const struct train_job_state *state, struct err_info *reterr)
+{
+    enum err worst = E_OK;
+    const struct train_site *cause = NULL;
+    for (size_t i = 0; i < state->site_count; i++) {
+        enum err err = query_worst(worst, state->sites[i].error);
+        cause = err != worst ? &state->sites[i] : cause;
+        worst = err;
+    }
+    worst = worst ? worst : E_UNREACHABLE;
+    return proto_err_set(reterr, worst, "%zu institutions take part, %llu wanted%s%s%s%s%s%s%s", train_coordinator_admitted(state),
+                         (unsigned long long)state->min_sites, cause ? "; " : "", cause ? cause->node : "", cause ? ": " : "",
+                         cause ? cause->detail : "", cause ? " (" : "", cause ? cause->reason : "", cause ? ")" : "");
+}
+
+/* --- rounds ------------------------------------------------------------------------------------------------------------ */
+
+static bool job_cancelled(void *user)
+{
+    const struct train_job *job = user;
+    return job->stop || job->service->stopping;
+}
+
+static enum err save(struct train_job *job, struct err_info *reterr)
+{
+    struct buf out = {.max = STORE_JOB_MAX};
+    enum err err = train_job_state_encode(&job->state, &out, reterr);
+    if (!err) {
+        err = store_job_put(job->service->context->store, job->state.id, buf_span(&out), reterr);
+    }
+    buf_fini(&out);
+    return err;
+}
+
+/* What one asking of all sites gave. */
+struct outcome {
+    struct asked *asked;
+    size_t asked_count;
+    uint64_t updated;   /* bits of sites */
+    uint64_t evaluated; /* bits of sites */
+    uint64_t answered;
+    double *average; /* weights, weighted by declared size */
+    double size;
+    double sums[TRAIN_SUMS];
+    double counts[TRAIN_SITES_MAX];
+    double histograms[2 * TRAIN_BINS_MAX];
+    uint64_t histogram_sites;
+    uint64_t bytes_up, bytes_down;
+    struct train_row_absent absent[TRAIN_SITES_MAX];
+    size_t absent_count;
+    uint64_t started_ms;
+};
+
+static void outcome_fini(struct outcome *outcome)
+{
+    asked_fini(outcome->asked, outcome->asked_count);
+    proto_free(outcome->average);
+    *outcome = (struct outcome){0};
+}
+
+static void absent(struct outcome *outcome, size_t site, const char *reason)
+{
+    struct train_row_absent *to = &outcome->absent[outcome->absent_count++];
+    to->site = site;
+    snprintf(to->reason, sizeof to->reason, "%.23s", reason);
+}
+
+static enum err add_weights(const struct train_job_state *state, const struct train_site *site, struct span bytes, struct outcome *outcome)
+{
+    double *weights = proto_alloc(state->weight_count, sizeof *weights);
+    enum err err = weights ? train_unpack_doubles(bytes, weights, state->weight_count) : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < state->weight_count; i++) {
+        outcome->average[i] += (double)site->size * weights[i];
+    }
+    if (!err) {
+        outcome->size += (double)site->size;
+    }
+    proto_free(weights);
+    return err;
+}
+
+static void add_evaluation(const struct train_plan *plan, size_t site, const struct train_evaluation *evaluation, struct outcome *outcome)
+{
+    double bins[2 * TRAIN_BINS_MAX];
+    if (evaluation->present) {
+        outcome->evaluated |= UINT64_C(1) << site;
+        outcome->counts[site] = evaluation->count;
+        outcome->sums[TRAIN_SUM_LOSS] += evaluation->loss;
+        outcome->sums[TRAIN_SUM_CORRECT] += evaluation->correct;
+    }
+    if (plan->bins && evaluation->histograms.len && train_unpack_doubles(evaluation->histograms, bins, 2 * plan->bins) == E_OK) {
+        outcome->histogram_sites++;
+        for (size_t i = 0; i < 2 * plan->bins; i++) {
+            outcome->histograms[i] += bins[i];
+        }
+    }
+}
+
+static void read_update(struct train_job *job, const struct train_plan *plan, uint64_t number, struct asked *asked, struct outcome *outcome)
+{
+    struct query_context *context = job->service->context;
+    struct train_site *site = &job->state.sites[asked->site];
+    struct arena arena = {0};
+    struct peer_member member = {0};
+    struct train_update update;
+    enum err err = asked->call.status;
+    if (!err && !peer_member_by_id(context->peer, site->id, &member)) {
+        err = E_NOT_FOUND;
+    }
+    if (!err) {
+        err = query_message_open(&train_update_message, buf_span(&asked->call.reply), TRAIN_UPDATE_DOMAIN, member.point,
+                                 context->federation_id, &arena, &update, NULL);
+    }
+    if (!err && (memcmp(update.job_id.ptr, job->state.id, 16) != 0 || update.round != number ||
+                 memcmp(update.plan_hash.ptr, job->state.plan_hash, 32) != 0)) {
+        err = E_AUTH;
+    }
+    outcome->bytes_up += asked->call.reply.len;
+    if (!err) {
+        train_keep_witness(context, &member, update.head);
+        outcome->answered |= UINT64_C(1) << asked->site;
+        site->steps_started = update.steps_started > site->steps_started ? update.steps_started : site->steps_started;
+    }
+    if (!err && !span_is(update.error, "OK")) {
+        char reason[24] = "REFUSED";
+        (void)span_to_cstr(update.reason, reason, sizeof reason);
+        snprintf(site->reason, sizeof site->reason, "%s", reason);
+        snprintf(site->detail, sizeof site->detail, "%.*s", (int)(update.detail.len < 250 ? update.detail.len : 250),
+                 (const char *)update.detail.ptr);
+        char name[65];
+        site->error = span_to_cstr(update.error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
+        snprintf(site->state, sizeof site->state, "refused");
+        absent(outcome, asked->site, reason);
+        arena_fini(&arena);
+        return;
+    }
+    if (!err && update.updated) {
+        err = add_weights(&job->state, site, update.weights, outcome);
+        outcome->updated |= err ? 0 : UINT64_C(1) << asked->site;
+    }
+    if (err) {
+        absent(outcome, asked->site, proto_err_name(err == E_AUTH || err == E_INVALID ? E_INVALID : err));
+        snprintf(site->state, sizeof site->state, "absent");
+        snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
+        site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
+    } else {
+        add_evaluation(plan, asked->site, &update.evaluation, outcome);
+        snprintf(site->state, sizeof site->state, "admitted");
+        site->reason[0] = site->detail[0] = '\0';
+        site->error = E_OK;
+    }
+    arena_fini(&arena);
+}
+
+static enum err seal_round(struct train_job *job, const struct train_site *site, uint64_t number, bool evaluate, struct span weights,
+                           struct buf *out, struct err_info *reterr)
+{
+    struct train_round round = {
+        .version = TRAIN_VERSION,
+        .to = span_of(site->id, 16),
+        .job_id = span_of(job->state.id, 16),
+        .plan_hash = span_of(job->state.plan_hash, 32),
+        .round = number,
+        .term = job->state.term,
+        .evaluate = evaluate,
+        .weights = weights,
+        .time = query_now(),
+    };
+    return query_message_seal(&train_round_message, &round, TRAIN_ROUND_DOMAIN, job->service->context->identity,
+                              job->service->context->federation_id, out, reterr);
+}
+
+/* Sends the weights to every site that admitted the plan and reads what comes back until the deadline. */
+static enum err ask_round(struct train_job *job, const struct train_plan *plan, uint64_t number, bool evaluate, struct outcome *outcome,
+                          struct err_info *reterr)
+{
+    struct train_job_state *state = &job->state;
+    struct arena arena = {0};
+    struct span weights;
+    *outcome = (struct outcome){.started_ms = query_now_ms()};
+    outcome->asked = proto_alloc(state->site_count, sizeof *outcome->asked);
+    outcome->average = proto_alloc(state->weight_count, sizeof *outcome->average);
+    enum err err = outcome->asked && outcome->average ? train_pack_doubles(state->weights, state->weight_count, &arena, &weights) : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < state->site_count; i++) {
+        if (!state->sites[i].admitted) {
+            continue;
+        }
+        struct asked *asked = &outcome->asked[outcome->asked_count++];
+        asked_init(asked, job->service, &state->sites[i], i, PEER_MSG_TRAIN_ROUND, state->round_timeout_ms, job_cancelled, job);
+        err = seal_round(job, &state->sites[i], number, evaluate, weights, &asked->request, reterr);
+        asked->call.body = buf_span(&asked->request);
+        outcome->bytes_down += asked->request.len;
+        store_egress_count(job->service->context->store, state->sites[i].node, "weights", asked->request.len);
+    }
+    arena_fini(&arena);
+    if (err) {
+        return err;
+    }
+    ask_all(outcome->asked, outcome->asked_count);
+    pthread_mutex_lock(&job->service->lock);
+    for (size_t i = 0; i < outcome->asked_count; i++) {
+        read_update(job, plan, number, &outcome->asked[i], outcome);
+    }
+    pthread_mutex_unlock(&job->service->lock);
+    return job_cancelled(job) ? E_CANCELLED : E_OK;
+}
+
+static double spent(const struct train_job_state *state, struct train_site *site)
+{
+    site->epsilon = train_cost_epsilon(&site->cost, site->steps_started, site->evaluations, site->histograms > 0, state->delta);
+    return site->epsilon;
+}
+
+static double spent_most(struct train_job_state *state)
+{
+    double most = 0;
+    for (size_t i = 0; i < state->site_count; i++) {
+        if (state->sites[i].admitted) {
+            most = fmax(most, spent(state, &state->sites[i]));
+        }
+    }
+    return most;
+}
+
+/* Whoever was asked for figures is counted as having spent them, whether its answer arrived or not. */
+static void count_evaluation(struct train_job_state *state, const struct outcome *outcome, bool sums, bool histogram)
+{
+    for (size_t i = 0; i < outcome->asked_count; i++) {
+        struct train_site *site = &state->sites[outcome->asked[i].site];
+        site->evaluations += sums && site->evaluations < site->cost.evaluations;
+        site->histograms += histogram && site->histograms == 0 && site->cost.hist_nano;
+    }
+}
+
+static void read_figures(struct train_job_state *state, const struct train_plan *plan, const struct outcome *outcome,
+                         struct train_round_row *row)
+{
+    struct privacy_coordinate coordinates[TRAIN_SUMS];
+    double count = 0;
+    double count_variance = 0;
+    double variances[TRAIN_SUMS] = {0};
+    uint64_t sums_nano = 0;
+    uint64_t hist_nano = 0;
+    for (size_t i = 0; i < state->site_count; i++) {
+        struct train_site *site = &state->sites[i];
+        sums_nano = site->admitted ? site->cost.sums_nano : sums_nano; /* the same at every site */
+        hist_nano = site->admitted ? site->cost.hist_nano : hist_nano;
+    }
+    if (outcome->evaluated && train_sums_plan(sums_nano, (uint32_t)state->max_rows_per_unit, coordinates) == E_OK) {
+        for (size_t i = 0; i < state->site_count; i++) {
+            struct train_site *site = &state->sites[i];
+            if (!(outcome->evaluated >> i & 1)) {
+                continue;
+            }
+            site->counts++;
+            site->count_sum += outcome->counts[i];
+            count += site->count_sum / (double)site->counts;
+            double sigma = privacy_mechanism_sigma(&coordinates[TRAIN_SUM_COUNT]);
+            count_variance += sigma * sigma / (double)site->counts;
+            for (size_t j = 0; j < TRAIN_SUMS; j++) {
+                double each = privacy_mechanism_sigma(&coordinates[j]);
+                variances[j] += each * each;
+            }
+        }
+        struct train_metrics metrics = train_metrics_read(count, count_variance, outcome->sums, variances);
+        row->evaluated = true;
+        row->loss = metrics.loss;
+        row->loss_margin = metrics.loss_margin;
+        row->accuracy = metrics.accuracy;
+        row->accuracy_margin = metrics.accuracy_margin;
+    }
+    struct privacy_coordinate bin;
+    if (outcome->histogram_sites && train_histogram_plan(hist_nano, (uint32_t)state->max_rows_per_unit, &bin) == E_OK) {
+        double sigma = privacy_mechanism_sigma(&bin);
+        row->auc = train_metrics_auc(outcome->histograms, plan->bins, sigma * sigma * (double)outcome->histogram_sites);
+    }
+}
+
+/* Evaluations are of the weights that were sent: the result of the round before. */
+static void note_figures(struct train_job_state *state, const struct train_plan *plan, const struct outcome *outcome)
+{
+    struct train_round_row *row = state->history_count ? &state->history[state->history_count - 1] : NULL;
+    if (!row || (!outcome->evaluated && !outcome->histogram_sites)) {
+        return;
+    }
+    read_figures(state, plan, outcome, row);
+    if (!isfinite(row->loss)) {
+        return;
+    }
+    if (state->best_loss == 0 || row->loss < state->best_loss) {
+        state->best_loss = row->loss > 0 ? row->loss : 1e-12;
+        state->stale = 0;
+    } else {
+        state->stale++;
+    }
+}
+
+static double seconds_of(const struct train_job *job, const struct outcome *outcome)
+{
+    uint64_t tick = job->service->context->release_tick_ms ? job->service->context->release_tick_ms : 1;
+    uint64_t ms = query_now_ms() - outcome->started_ms;
+    return (double)((ms + tick - 1) / tick * tick) / 1000;
+}
+
+static enum err note_round(struct train_job *job, const struct train_plan *plan, uint64_t number, const struct outcome *outcome)
+{
+    struct train_job_state *state = &job->state;
+    struct train_round_row *row;
+    note_figures(state, plan, outcome);
+    enum err err = train_job_state_row(state, &row);
+    if (err) {
+        return err;
+    }
+    /* FedAvg; with server momentum the step towards the average is remembered. */
+    for (size_t i = 0; i < state->weight_count; i++) {
+        double step = outcome->average[i] / outcome->size - state->weights[i];
+        state->velocity[i] = state->server_momentum * state->velocity[i] + step;
+        state->weights[i] += state->velocity[i];
+    }
+    row->round = number;
+    row->participants = outcome->updated;
+    row->bytes_up = outcome->bytes_up;
+    row->bytes_down = outcome->bytes_down;
+    row->seconds = seconds_of(job, outcome);
+    memcpy(row->absent, outcome->absent, sizeof row->absent);
+    row->absent_count = outcome->absent_count;
+    for (size_t i = 0; i < state->site_count; i++) {
+        state->sites[i].rounds += outcome->updated >> i & 1;
+    }
+    row->epsilon = spent_most(state);
+    state->round = number;
+    return E_OK;
+}
+
+/* E_TIMEOUT: too few took part, also after asking again. */
+static enum err train_round(struct train_job *job, const struct train_plan *plan, struct err_info *reterr)
+{
+    struct train_job_state *state = &job->state;
+    struct outcome outcome;
+    uint64_t number = state->round + 1;
+    bool evaluate = train_plan_evaluates(state->rounds, plan->eval_every, state->round);
+    enum err err = E_TIMEOUT;
+    for (int attempt = 0; err == E_TIMEOUT && attempt <= ROUND_RETRIES; attempt++) {
+        err = ask_round(job, plan, number, evaluate, &outcome, reterr);
+        if (!err && (outcome.size <= 0 || institutions(state, outcome.updated) < state->min_sites)) {
+            err = proto_err_set(reterr, E_TIMEOUT, "round %llu: %zu institutions took part, %llu wanted", (unsigned long long)number,
+                                institutions(state, outcome.updated), (unsigned long long)state->min_sites);
+        }
+        if (!err) {
+            pthread_mutex_lock(&job->service->lock);
+            count_evaluation(state, &outcome, evaluate, false);
+            err = note_round(job, plan, number, &outcome);
+            pthread_mutex_unlock(&job->service->lock);
+        }
+        outcome_fini(&outcome);
+        if (err == E_TIMEOUT && attempt < ROUND_RETRIES) {
+            pause_ms(2 * PAUSE_MS);
+        }
+    }
+    return err;
+}
+
+/* The figures of the finished model. Too few answers leave them unknown; the model stands without. */
+static enum err last_evaluation(struct train_job *job, const struct train_plan *plan, struct err_info *reterr)
+{
+    struct train_job_state *state = &job->state;
+    struct outcome outcome = {0};
+    enum err err = plan->eval_every ? ask_round(job, plan, plan->rounds + 1, true, &outcome, reterr) : E_OK;
+    if (!err) {
+        pthread_mutex_lock(&job->service->lock);
+        if (plan->eval_every) {
+            count_evaluation(state, &outcome, true, true);
+            note_figures(state, plan, &outcome);
+            struct train_round_row *row = &state->history[state->history_count - 1];
+            row->bytes_up += outcome.bytes_up;
+            row->bytes_down += outcome.bytes_down;
+            row->seconds += seconds_of(job, &outcome);
+            row->epsilon = spent_most(state);
+        }
+        state->finished = true;
+        pthread_mutex_unlock(&job->service->lock);
+    }
+    outcome_fini(&outcome);
+    return err;
+}
+
+/* --- the life of a job ------------------------------------------------------------------------------------------------- */
+
+/* Every site gives back what it did not start. One that is away keeps it reserved; it is told once. */
+static void tell_end(struct train_job *job)
+{
+    struct train_job_state *state = &job->state;
+    struct asked *asked = proto_alloc(state->site_count, sizeof *asked);
+    size_t count = 0;
+    for (size_t i = 0; asked && i < state->site_count; i++) {
+        if (!state->sites[i].admitted) {
+            continue;
+        }
+        asked_init(&asked[count], job->service, &state->sites[i], i, PEER_MSG_TRAIN_STOP, OFFER_TIMEOUT_MS, NULL, NULL);
+        if (seal_offer(job->service, state, &state->sites[i], false, true, &asked[count].request, NULL) == E_OK) {
+            asked[count].call.body = buf_span(&asked[count].request);
+            count++;
+        } else {
+            buf_fini(&asked[count].request);
+        }
+    }
+    if (asked) {
+        ask_all(asked, count);
+    }
+    asked_fini(asked, count);
+}
+
+static void set_state(struct train_job *job, enum train_state to, enum err err, const char *text)
+{
+    pthread_mutex_lock(&job->service->lock);
+    job->state.state = to;
+    job->state.error = err;
+    snprintf(job->state.error_text, sizeof job->state.error_text, "%.500s", text ? text : "");
+    job->planned = true;
+    pthread_cond_broadcast(&job->service->changed);
+    pthread_mutex_unlock(&job->service->lock);
+}
+
+static enum err negotiate(struct train_job *job, struct err_info *reterr)
+{
+    struct train_job_state *state = &job->state;
+    enum err err = train_coordinator_offer(job->service, state, false, job_cancelled, job, reterr);
+    if (!err && job_cancelled(job)) {
+        return E_CANCELLED;
+    }
+    if (!err && train_coordinator_admitted(state) < state->min_sites) {
+        return train_coordinator_worst(state, reterr);
+    }
+    if (!err) {
+        pthread_mutex_lock(&job->service->lock);
+        state->planned = true;
+        pthread_mutex_unlock(&job->service->lock);
+        err = save(job, reterr);
+    }
+    return err;
+}
+
+static enum err drive(struct train_job *job, struct err_info *reterr)
+{
+    struct train_job_state *state = &job->state;
+    struct arena arena = {0};
+    struct train_plan plan;
+    state->term++;
+    enum err err = save(job, reterr);
+    if (!err) {
+        err = negotiate(job, reterr);
+    }
+    if (!err) {
+        err = proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, reterr);
+    }
+    if (!err) {
+        pthread_mutex_lock(&job->service->lock);
+        job->planned = true;
+        pthread_cond_broadcast(&job->service->changed);
+        pthread_mutex_unlock(&job->service->lock);
+    }
+    while (!err && !state->finished) {
+        bool enough = state->round >= state->rounds || (state->early_stop && state->stale >= state->early_stop && state->round > 0);
+        err = job_cancelled(job) ? E_CANCELLED : (enough ? last_evaluation(job, &plan, reterr) : train_round(job, &plan, reterr));
+        if (!err) {
+            err = save(job, reterr); /* before the next round is asked for */
+        }
+        pthread_mutex_lock(&job->service->lock);
+        pthread_cond_broadcast(&job->service->changed);
+        pthread_mutex_unlock(&job->service->lock);
+    }
+    if (!err && !state->model[0]) {
+        err = train_model_publish(job->service, state, reterr);
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+static void conclude(struct train_job *job, enum err err, const struct err_info *info)
+{
+    struct query_context *context = job->service->context;
+    struct err_info second = {0};
+    const char *text = info->text[0] ? info->text : proto_err_text(err);
+    enum train_state to = TRAIN_DONE;
+    if (err) {
+        bool interrupted = job->service->stopping || err == E_TIMEOUT || err == E_BUSY;
+        to = job->stop ? TRAIN_STOPPED : (interrupted && job->state.planned ? TRAIN_WAITING : TRAIN_FAILED);
+        if (job->service->stopping && !job->stop) {
+            to = TRAIN_WAITING;
+        }
+    }
+    if (to != TRAIN_WAITING) {
+        tell_end(job);
+    }
+    set_state(job, to, to == TRAIN_STOPPED ? E_OK : err, to == TRAIN_STOPPED || !err ? "" : text);
+    if (save(job, &second)) {
+        context->log(context->user, PEER_LOG_WARN, "train.save", second.text);
+    }
+}
+
+void *train_coordinator_run(void *user)
+{
+    struct train_job *job = user;
+    struct err_info info = {0};
+    enum err err = drive(job, &info);
+    conclude(job, err, &info);
+    pthread_mutex_lock(&job->service->lock);
+    job->running = false;
+    pthread_cond_broadcast(&job->service->changed);
+    pthread_mutex_unlock(&job->service->lock);
+    return NULL;
+}

@@ -1,0 +1,497 @@
+/* A finished job's model: the weights document, its MODEL record, and fetching weights from whoever holds them. */
+#include "config.h"
+#include "node/train/internal.h"
+
+#include "crypto/provider.h"
+#include "node/query/site.h"
+#include "proto/policy.h"
+#include "proto/spdx.h"
+#include "store/blob.h"
+#include "store/egress.h"
+#include "store/records.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define FETCH_TIMEOUT_MS 30000
+#define DUTIES_MAX       64
+
+/* --- the document ------------------------------------------------------------------------------------------------------ */
+
+static enum err put_string(struct buf *out, struct span text)
+{
+    enum err err = buf_put(out, span_str("\""));
+    for (size_t i = 0; !err && i < text.len; i++) {
+        unsigned char c = text.ptr[i];
+        if (c == '"' || c == '\\') {
+            err = buf_printf(out, "\\%c", c);
+        } else if (c < 0x20) {
+            err = buf_printf(out, "\\u%04x", c);
+        } else {
+            err = buf_put(out, span_of(&text.ptr[i], 1));
+        }
+    }
+    return err ? err : buf_put(out, span_str("\""));
+}
+
+/* PREFIX, then TEXT as a JSON string. */
+static enum err put_member(struct buf *out, const char *prefix, struct span text)
+{
+    enum err err = buf_put(out, span_str(prefix));
+    return err ? err : put_string(out, text);
+}
+
+static enum err put_values(struct buf *out, const struct proto_column *column)
+{
+    enum err err = buf_put(out, span_str(",\"values\":["));
+    for (size_t i = 0; !err && i < column->value_count; i++) {
+        err = put_member(out, i ? "," : "", span_str(column->values[i]));
+    }
+    return err ? err : buf_put(out, span_str("]"));
+}
+
+static enum err put_feature(struct buf *out, const struct train_column *column, const struct proto_schema *schema)
+{
+    static const char *const encodings[] = {"standardised", "zero-one", "one-hot"};
+    const struct proto_column *declared = &schema->columns[column->column];
+    enum err err = put_member(out, "{\"name\":", span_str(declared->name));
+    if (!err) {
+        err = buf_printf(out, ",\"encoding\":\"%s\",\"at\":%zu,\"width\":%zu", encodings[column->kind], column->at, column->width);
+    }
+    if (!err && column->kind == TRAIN_KIND_NUMBER) {
+        err = buf_printf(out, ",\"min\":%.17g,\"max\":%.17g", column->low, column->high);
+    }
+    if (!err && column->kind == TRAIN_KIND_CATEGORY) {
+        err = put_values(out, declared); /* the first has no weight of its own */
+    }
+    return err ? err : buf_put(out, span_str("}"));
+}
+
+static enum err put_target(struct buf *out, const struct proto_schema *schema, int target)
+{
+    const struct proto_column *column = &schema->columns[target];
+    enum err err = put_member(out, "],\"target\":{\"name\":", span_str(column->name));
+    if (!err) {
+        err = put_member(out, ",\"positive\":",
+                         span_str(column->type == PROTO_COLUMN_CATEGORY ? column->values[1] : (column->type == PROTO_COLUMN_BOOLEAN ? "true" : "1")));
+    }
+    return err ? err : buf_put(out, span_str("}"));
+}
+
+static enum err put_document(const struct train_job_state *state, const struct train_plan *plan, const struct train_encoding *encoding,
+                             const struct proto_schema *schema, struct buf *out)
+{
+    enum err err = buf_printf(out, "{\"format\":\"concordat-linear-1\",\"task\":\"%s\",\"link\":\"logit\",\"missing\":\"%s\"", state->task,
+                              plan->midpoint ? "midpoint" : "drop");
+    if (!err) {
+        err = buf_put(out, span_str(",\"features\":["));
+    }
+    for (size_t i = 0; !err && i < encoding->count; i++) {
+        err = i ? buf_put(out, span_str(",")) : E_OK;
+        err = err ? err : put_feature(out, &encoding->columns[i], schema);
+    }
+    if (!err) {
+        err = put_target(out, schema, encoding->target);
+    }
+    if (!err) {
+        err = buf_put(out, span_str(",\"weights\":["));
+    }
+    for (size_t i = 0; !err && i < encoding->width; i++) {
+        err = buf_printf(out, "%s%.17g", i ? "," : "", state->weights[i]);
+    }
+    return err ? err : buf_printf(out, "],\"intercept\":%.17g}\n", state->weights[encoding->width]);
+}
+
+/* The published schema that the plan was typed by: some site of the job publishes it. */
+static enum err find_schema(struct train_service *service, const struct train_job_state *state, const struct train_plan *plan,
+                            struct arena *arena, struct proto_schema *ret, struct err_info *reterr)
+{
+    uint8_t key[16];
+    proto_record_key(&crypto_proto_hash, state->dataset, key);
+    for (size_t i = 0; i < state->site_count; i++) {
+        struct span bytes;
+        struct proto_record record;
+        struct proto_dataset dataset;
+        uint8_t hash[32];
+        if (store_records_get(service->context->store, state->sites[i].id, key, PROTO_RECORD_DATASET, arena, &bytes, NULL) ||
+            proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) ||
+            proto_dataset_decode(record.envelope.body, arena, &dataset, NULL) || proto_dataset_schema(&dataset, arena, ret, NULL)) {
+            continue;
+        }
+        proto_schema_hash(ret, &crypto_proto_hash, hash);
+        if (memcmp(hash, plan->schema_hash.ptr, 32) == 0) {
+            return E_OK;
+        }
+    }
+    return proto_err_set(reterr, E_SCHEMA, "no site publishes the job's schema any more");
+}
+
+static enum err make_document(struct train_service *service, const struct train_job_state *state, const struct train_plan *plan,
+                              struct arena *arena, struct proto_schema *schema, struct buf *out, struct err_info *reterr)
+{
+    const struct proto_text *texts = plan->features.items;
+    const char **features = arena_alloc(arena, plan->features.count, sizeof *features);
+    struct train_encoding *encoding = arena_alloc(arena, 1, sizeof *encoding);
+    const char *target = arena_strdup(arena, plan->target);
+    enum err err = features && encoding && target ? find_schema(service, state, plan, arena, schema, reterr) : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < plan->features.count; i++) {
+        features[i] = arena_strdup(arena, texts[i].text);
+        err = features[i] ? E_OK : E_NO_MEMORY;
+    }
+    if (!err) {
+        err = train_encoding_plan(schema, features, plan->features.count, target, encoding, reterr);
+    }
+    if (!err && encoding->width + 1 != state->weight_count) {
+        err = proto_err_set(reterr, E_SCHEMA, "the weights do not fit the published schema");
+    }
+    return err ? err : put_document(state, plan, encoding, schema, out);
+}
+
+/* --- the record -------------------------------------------------------------------------------------------------------- */
+
+struct lineage {
+    struct proto_model_licence licences[TRAIN_SITES_MAX];
+    size_t licence_count;
+    struct proto_model_participant participants[TRAIN_SITES_MAX];
+    size_t participant_count;
+    struct proto_text duties[DUTIES_MAX];
+    size_t duty_count;
+    char spdx[PROTO_SPDX_MAX + 1];
+    struct proto_spdx joined;
+    uint64_t release;
+    double epsilon;
+};
+
+static enum err add_duty(struct lineage *lineage, struct arena *arena, struct span id)
+{
+    for (size_t i = 0; i < lineage->duty_count; i++) {
+        if (span_equal(lineage->duties[i].text, id)) {
+            return E_OK;
+        }
+    }
+    if (lineage->duty_count == DUTIES_MAX) {
+        return E_LIMIT;
+    }
+    const char *copy = arena_strdup(arena, id);
+    lineage->duties[lineage->duty_count++].text = span_str(copy);
+    return copy ? E_OK : E_NO_MEMORY;
+}
+
+static enum err add_duties(struct lineage *lineage, struct arena *arena, const char *duties)
+{
+    enum err err = E_OK;
+    while (!err && *duties) {
+        size_t len = strcspn(duties, " ");
+        err = len ? add_duty(lineage, arena, span_of(duties, len)) : E_OK;
+        duties += len + (duties[len] == ' ');
+    }
+    return err;
+}
+
+/* Each different expression once, joined by AND; what does not fit in the record says so and stays in the federation. */
+static void add_spdx(struct lineage *lineage, struct span expression, const char **seen, size_t *seen_count, struct arena *arena)
+{
+    struct proto_spdx spdx;
+    char *text = arena_strdup(arena, expression);
+    for (size_t i = 0; text && i < *seen_count; i++) {
+        if (strcmp(seen[i], text) == 0) {
+            return;
+        }
+    }
+    if (!text || proto_spdx_eval(expression, &spdx, NULL)) {
+        lineage->joined.release = PROTO_RELEASE_FEDERATION;
+        return;
+    }
+    proto_spdx_join(&lineage->joined, &spdx);
+    size_t at = strlen(lineage->spdx);
+    bool bare = strchr(text, ' ') == NULL;
+    int written = snprintf(lineage->spdx + at, sizeof lineage->spdx - at, "%s%s%s%s", at ? " AND " : "", bare ? "" : "(", text, bare ? "" : ")");
+    if (written < 0 || (size_t)written >= sizeof lineage->spdx - at) {
+        snprintf(lineage->spdx, sizeof lineage->spdx, "LicenseRef-concordat-see-lineage");
+        lineage->joined.release = PROTO_RELEASE_FEDERATION;
+    }
+    seen[(*seen_count)++] = text;
+}
+
+static enum err add_site(struct train_service *service, const struct train_site *site, struct lineage *lineage, const char **seen,
+                         size_t *seen_count, struct arena *arena)
+{
+    struct span bytes;
+    struct proto_record record;
+    struct proto_licence *licence = arena_alloc(arena, 1, sizeof *licence);
+    if (!licence) {
+        return E_NO_MEMORY;
+    }
+    lineage->participants[lineage->participant_count++] = (struct proto_model_participant){
+        .node = span_of(site->id, 16),
+        .org = span_str(site->org),
+        .epsilon_u = (uint64_t)ceil(site->epsilon * 1e6),
+        .rounds = site->rounds,
+    };
+    bool known = false;
+    for (size_t i = 0; i < lineage->licence_count; i++) {
+        known = known || memcmp(lineage->licences[i].record_id.ptr, site->licence_id, 16) == 0;
+    }
+    if (!known) {
+        lineage->licences[lineage->licence_count++].record_id = span_of(site->licence_id, 16);
+    }
+    lineage->release = site->release < lineage->release ? site->release : lineage->release;
+    lineage->epsilon = fmax(lineage->epsilon, site->epsilon);
+    if (store_records_by_id(service->context->store, site->licence_id, arena, &bytes) ||
+        proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) || proto_licence_decode(record.envelope.body, arena, licence, NULL)) {
+        lineage->joined.release = PROTO_RELEASE_FEDERATION; /* its terms are not at hand: the narrowest reading */
+    } else {
+        add_spdx(lineage, licence->spdx, seen, seen_count, arena);
+    }
+    return add_duties(lineage, arena, site->duties);
+}
+
+static enum err gather(struct train_service *service, const struct train_job_state *state, struct lineage *lineage, struct arena *arena,
+                       struct err_info *reterr)
+{
+    const char *seen[TRAIN_SITES_MAX];
+    size_t seen_count = 0;
+    lineage->joined = proto_spdx_any();
+    lineage->release = PROTO_RELEASE_PUBLIC;
+    enum err err = E_OK;
+    for (size_t i = 0; !err && i < state->site_count; i++) {
+        if (state->sites[i].admitted && state->sites[i].rounds) {
+            err = add_site(service, &state->sites[i], lineage, seen, &seen_count, arena);
+        }
+    }
+    for (int bit = 0; !err && bit < PROTO_DUTY_TOTAL; bit++) {
+        err = lineage->joined.duties & 1U << bit ? add_duty(lineage, arena, span_str(proto_duty_name((enum proto_duty_bit)bit))) : E_OK;
+    }
+    uint64_t widest = lineage->joined.release;
+    lineage->release = widest < lineage->release ? widest : lineage->release;
+    if (!lineage->spdx[0]) {
+        snprintf(lineage->spdx, sizeof lineage->spdx, "NOASSERTION");
+    }
+    return err ? proto_err_set(reterr, err, "the licences' obligations do not fit in one record") : E_OK;
+}
+
+static enum err put_metric(struct buf *out, const char *name, double value)
+{
+    return isfinite(value) ? buf_printf(out, "%s\"%s\":%.6g", out->len > 1 ? "," : "", name, value) : E_OK;
+}
+
+static enum err put_metrics(const struct train_job_state *state, struct buf *out)
+{
+    const struct train_round_row *row = state->history_count ? &state->history[state->history_count - 1] : NULL;
+    enum err err = buf_put(out, span_str("{"));
+    if (row && row->evaluated) {
+        const struct {
+            const char *name;
+            double value;
+        } metrics[] = {{"eval_loss", row->loss},
+                       {"eval_loss_margin95", row->loss_margin},
+                       {"accuracy", row->accuracy},
+                       {"accuracy_margin95", row->accuracy_margin},
+                       {"auc", row->auc}};
+        for (size_t i = 0; !err && i < sizeof metrics / sizeof *metrics; i++) {
+            err = put_metric(out, metrics[i].name, metrics[i].value);
+        }
+    }
+    return err ? err : buf_put(out, span_str("}"));
+}
+
+static enum err publish(struct train_service *service, struct train_job_state *state, const struct lineage *lineage, const char *name,
+                        const uint8_t hash[32], size_t size, const struct proto_schema *schema, struct err_info *reterr)
+{
+    struct buf metrics = {.max = 1024};
+    struct buf body = {.max = PROTO_RECORD_BODY_MAX};
+    uint8_t id[16];
+    enum err err = put_metrics(state, &metrics);
+    struct proto_model model = {
+        .v = PROTO_BODY_VERSION,
+        .name = span_str(name),
+        .job = span_str(state->name),
+        .dataset = span_str(state->dataset),
+        .task = span_str(state->task),
+        .round = state->round,
+        .weights = span_of(hash, 32),
+        .size = size,
+        .licences = {(void *)lineage->licences, lineage->licence_count},
+        .participants = {(void *)lineage->participants, lineage->participant_count},
+        .epsilon_u = (uint64_t)ceil(lineage->epsilon * 1e6),
+        .delta_e12 = (uint64_t)llround(state->delta * 1e12),
+        .unit = span_str(schema->unit[0] ? schema->unit : "row"),
+        .obligations = {(void *)lineage->duties, lineage->duty_count},
+        .spdx = span_str(lineage->spdx),
+        .release = lineage->release,
+        .metrics = buf_span(&metrics),
+        .created = (uint64_t)query_now(),
+    };
+    if (!err) {
+        err = proto_model_encode(&model, &body, reterr);
+    }
+    if (!err) {
+        err = peer_publish(service->context->peer, PROTO_RECORD_MODEL, name, buf_span(&body), 0, 0, id, reterr);
+    }
+    buf_fini(&metrics);
+    buf_fini(&body);
+    return err;
+}
+
+enum err train_model_publish(struct train_service *service, struct train_job_state *state, struct err_info *reterr)
+{
+    struct arena arena = {0};
+    struct train_plan plan;
+    struct proto_schema schema;
+    struct buf document = {.max = TRAIN_BLOB_MAX};
+    uint8_t hash[32];
+    char name[33];
+    struct lineage *lineage = proto_alloc(1, sizeof *lineage);
+    enum err err = lineage ? proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, reterr) : E_NO_MEMORY;
+    if (!err) {
+        err = make_document(service, state, &plan, &arena, &schema, &document, reterr);
+    }
+    if (!err) {
+        err = store_blob_put(service->context->store, buf_span(&document), hash, reterr);
+    }
+    if (!err) {
+        err = gather(service, state, lineage, &arena, reterr);
+    }
+    if (!err) {
+        span_to_hex(span_of(hash, 16), name);
+        err = publish(service, state, lineage, name, hash, document.len, &schema, reterr);
+    }
+    if (!err) {
+        pthread_mutex_lock(&service->lock);
+        snprintf(state->model, sizeof state->model, "%s", name);
+        pthread_mutex_unlock(&service->lock);
+    }
+    buf_fini(&document);
+    proto_free(lineage);
+    arena_fini(&arena);
+    return err;
+}
+
+/* --- weights on request ------------------------------------------------------------------------------------------------ */
+
+struct wanted {
+    struct train_service *service;
+    const uint8_t *hash;
+    bool found;
+};
+
+/* Only what a MODEL record of our own names is handed out; every release allows the federation's members. */
+static enum err look_for(void *user, struct span bytes, bool forked)
+{
+    struct wanted *wanted = user;
+    struct arena arena = {0};
+    struct proto_record record;
+    struct proto_model model;
+    (void)forked;
+    if (proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK && !(record.envelope.flags & PROTO_RECORD_FINAL) &&
+        memcmp(record.envelope.issuer.ptr, wanted->service->context->node_id, 16) == 0 &&
+        proto_model_decode(record.envelope.body, &arena, &model, NULL) == E_OK && memcmp(model.weights.ptr, wanted->hash, 32) == 0) {
+        wanted->found = true;
+    }
+    arena_fini(&arena);
+    return E_OK;
+}
+
+static enum err serve_blob(struct train_service *service, const struct peer_request *request, struct buf *out, struct err_info *reterr)
+{
+    struct arena arena = {0};
+    struct train_blob_request wish;
+    struct peer_member member;
+    struct buf blob = {.max = TRAIN_BLOB_MAX};
+    enum err err = proto_codec_decode(&train_blob_request_message, peer_request_body(request), &arena, &wish, reterr);
+    struct wanted wanted = {.service = service};
+    if (!err && (!peer_member_by_id(service->context->peer, peer_request_from(request), &member) || member.state == PEER_REVOKED)) {
+        err = E_REFUSED;
+    }
+    if (!err) {
+        wanted.hash = wish.hash.ptr;
+        err = store_records_each(service->context->store, PROTO_RECORD_MODEL, look_for, &wanted);
+    }
+    if (!err) {
+        err = wanted.found ? store_blob_get(service->context->store, wish.hash.ptr, &blob, reterr) : E_NOT_FOUND;
+    }
+    if (!err && wish.offset > blob.len) {
+        err = E_INVALID;
+    }
+    if (!err) {
+        size_t left = blob.len - (size_t)wish.offset;
+        struct train_blob_reply reply = {blob.len, span_of(blob.ptr + wish.offset, left < TRAIN_BLOB_CHUNK ? left : TRAIN_BLOB_CHUNK)};
+        char id[65];
+        span_to_hex(wish.hash, id);
+        err = proto_codec_encode(&train_blob_reply_message, &reply, out, reterr);
+        err = err ? err : store_egress_add(service->context->store, member.name, "model", id, reply.bytes.len, query_now(), reterr);
+    }
+    buf_fini(&blob);
+    arena_fini(&arena);
+    return err;
+}
+
+void train_blob_get(struct peer_request *request, void *user)
+{
+    struct train_service *service = user;
+    struct buf out = {.max = PEER_MESSAGE_MAX};
+    struct err_info info = {0};
+    const struct query_context *context = service->context;
+    enum err err = context->refusing && context->refusing(context->user) ? E_BUSY : serve_blob(service, request, &out, &info);
+    peer_reply(request, err, err ? SPAN_NONE : buf_span(&out));
+    buf_fini(&out);
+}
+
+static enum err fetch_piece(struct train_service *service, const uint8_t issuer[16], const uint8_t hash[32], struct buf *blob, uint64_t *total,
+                            struct err_info *reterr)
+{
+    struct buf body = {.max = 256};
+    struct arena arena = {0};
+    struct train_blob_request wish = {TRAIN_VERSION, span_of(hash, 32), blob->len};
+    struct train_blob_reply reply;
+    struct peer_call call = {.type = PEER_MSG_BLOB_GET};
+    memcpy(call.to, issuer, 16);
+    enum err err = proto_codec_encode(&train_blob_request_message, &wish, &body, reterr);
+    if (!err) {
+        call.body = buf_span(&body);
+        err = peer_call_many(service->context->peer, &call, 1, FETCH_TIMEOUT_MS, NULL, NULL);
+        err = err ? err : call.status;
+    }
+    if (!err) {
+        err = proto_codec_decode(&train_blob_reply_message, buf_span(&call.reply), &arena, &reply, reterr);
+    }
+    if (!err && (reply.total < blob->len || reply.bytes.len > reply.total - blob->len || (reply.bytes.len == 0 && reply.total > blob->len))) {
+        err = E_INVALID;
+    }
+    if (!err) {
+        *total = reply.total;
+        err = buf_put(blob, reply.bytes);
+    }
+    buf_fini(&call.reply);
+    buf_fini(&body);
+    arena_fini(&arena);
+    return err;
+}
+
+enum err train_model_fetch(struct train_service *service, const uint8_t issuer[16], const uint8_t weights_hash[32], struct buf *ret,
+                           struct err_info *reterr)
+{
+    uint8_t hash[32];
+    struct buf blob = {.max = TRAIN_BLOB_MAX};
+    enum err err = store_blob_get(service->context->store, weights_hash, &blob, reterr);
+    if (err == E_NOT_FOUND) {
+        uint64_t total = 0;
+        blob.len = 0;
+        do {
+            err = fetch_piece(service, issuer, weights_hash, &blob, &total, reterr);
+        } while (!err && blob.len < total);
+        if (!err) {
+            crypto_sha256_one(buf_span(&blob), hash);
+            err = memcmp(hash, weights_hash, 32) == 0 ? E_OK : proto_err_set(reterr, E_AUTH, "the weights are not those that the record names");
+        }
+        if (!err) {
+            err = store_blob_put(service->context->store, buf_span(&blob), hash, reterr);
+        }
+        if (err) {
+            proto_err_frame(reterr, "fetching the weights from their issuer");
+        }
+    }
+    err = err ? err : buf_put(ret, buf_span(&blob));
+    buf_fini(&blob);
+    return err;
+}

@@ -1,0 +1,126 @@
+/* What a job leaves on disk: the coordinator's state after each round, and a site's part in a job. Sealed by store/job.
+ *
+ * Both begin with four letters that no JSON document begins with, since questions asked are kept in the same table.
+ * A coordinator's state is a sequence of framed messages (u32 length | msgpack): head, sites, then one for each round.
+ * Threads: pure. Limits: STORE_JOB_MAX; TRAIN_SITES_MAX sites. */
+#ifndef CONCORDAT_NODE_TRAIN_STATE_H
+#define CONCORDAT_NODE_TRAIN_STATE_H
+
+#include "node/train/message.h"
+#include "node/train/plan.h"
+#include "node/train/service.h"
+
+#define TRAIN_SITES_MAX 64
+#define TRAIN_YAML_MAX  (1 << 20)
+
+/* A site's part. Spans point into the decoded bytes. */
+struct train_part {
+    uint64_t version;
+    struct span job_id;      /* 16 */
+    struct span plan_hash;   /* 32 */
+    struct span coordinator; /* 16 */
+    struct span key;         /* 16, random: picks rows and held-out units, the same in each round */
+    struct span plan;
+    struct span admit; /* the signed answer, for whoever offers the plan again */
+    double rate;
+    double sigma;
+    uint64_t size;
+    uint64_t steps;
+    uint64_t rounds;
+    uint64_t evaluations;
+    uint64_t sums_nano;
+    uint64_t hist_nano;
+    uint64_t last_round; /* highest that was answered */
+    bool ended;
+    int64_t time;
+};
+MUST_CHECK enum err train_part_encode(const struct train_part *part, struct buf *out);
+/* Errors: E_INVALID it is something else; those of the codec. */
+MUST_CHECK enum err train_part_decode(struct span bytes, struct arena *arena, struct train_part *ret);
+struct train_cost train_part_cost(const struct train_part *part);
+
+/* The coordinator's view of a site. */
+struct train_site {
+    uint8_t id[16];
+    char node[33];
+    char org[65];
+    bool admitted;
+    enum err error;    /* what decides the exit code when too few admit */
+    char state[16];    /* "admitted", "refused", "unreachable", "offered" */
+    char reason[64];
+    char detail[256];
+    uint8_t licence_id[16];
+    uint64_t release;
+    char duties[512]; /* separated by blanks */
+    struct train_cost cost; /* by our own arithmetic on what the site declared */
+    uint64_t size;
+    uint64_t cost_nano, cap_nano, spent_nano, account_delta_e12;
+    uint64_t steps_started, evaluations, histograms, rounds;
+    double epsilon;
+    uint64_t counts;
+    double count_sum; /* its noisy numbers of held-out rows, added up over COUNTS evaluations: their mean is less noisy */
+    const struct query_clause *clauses; /* of explain; not stored */
+    size_t clause_count;
+};
+
+struct train_round_row {
+    uint64_t round;
+    bool evaluated;
+    double loss, loss_margin, accuracy, accuracy_margin, auc; /* NAN: not known */
+    double epsilon;
+    uint64_t bytes_up, bytes_down;
+    double seconds;
+    uint64_t participants; /* bits: numbers of sites */
+    struct train_row_absent {
+        uint64_t site;
+        char reason[24];
+    } absent[TRAIN_SITES_MAX];
+    size_t absent_count;
+};
+
+struct train_job_state {
+    struct arena arena; /* plan, yaml and weights live here */
+    uint8_t id[16];
+    char name[65];
+    char dataset[65];
+    char task[32];
+    char coordinator[33];
+    char person[129];
+    uint64_t state; /* enum train_state */
+    enum err error; /* kept on disk by name */
+    char error_text[512];
+    struct span yaml;
+    struct span plan;
+    uint8_t plan_hash[32];
+    uint64_t min_sites;
+    uint64_t round_timeout_ms;
+    uint64_t early_stop;
+    double server_momentum;
+    double epsilon, delta;
+    uint64_t max_rows_per_unit;
+    bool planned;
+    uint64_t term;
+    uint64_t round;  /* finished ones */
+    uint64_t rounds;
+    bool finished; /* the last evaluation is in, or was not wanted */
+    int64_t started;
+    size_t weight_count;
+    double *weights;
+    double *velocity;
+    double best_loss; /* of released ones; 0: none yet */
+    uint64_t stale;   /* evaluations since it fell */
+    char model[65];
+    size_t site_count;
+    struct train_site sites[TRAIN_SITES_MAX];
+    size_t history_count, history_cap;
+    struct train_round_row *history; /* by proto_alloc */
+};
+
+MUST_CHECK enum err train_job_state_encode(const struct train_job_state *state, struct buf *out, struct err_info *reterr);
+/* RET is zeroed by the caller and freed with train_job_state_fini, also on failure. Errors: E_INVALID it is something else. */
+MUST_CHECK enum err train_job_state_decode(struct span bytes, struct train_job_state *ret, struct err_info *reterr);
+void train_job_state_fini(struct train_job_state *state);
+/* One more row of history, zeroed. */
+MUST_CHECK enum err train_job_state_row(struct train_job_state *state, struct train_round_row **ret);
+
+#endif

@@ -1,0 +1,314 @@
+#include "config.h"
+#include "node/train/table.h"
+
+#include "crypto/memory.h"
+#include "node/query/bound.h"
+#include "store/scan.h"
+
+#include <math.h>
+
+#define WORDS (STORE_CHUNK_ROWS / 64)
+
+/* Rows in the order of the partition, growing. */
+struct load {
+    const struct train_table_wish *wish;
+    struct store_partition *partition;
+    struct query_bound bound;
+    bool bounded; /* the unit is a column */
+    int columns[TRAIN_FEATURES_MAX + 1];
+    uint64_t keep[WORDS];
+    size_t rows, cap, width;
+    float *x;
+    uint8_t *y;
+    uint32_t *unit;
+};
+
+static bool load_cancelled(void *user)
+{
+    const struct load *load = user;
+    return load->wish->cancelled && load->wish->cancelled(load->wish->user);
+}
+
+static void wipe_free(void *memory, size_t bytes)
+{
+    if (memory) {
+        crypto_wipe(memory, bytes);
+    }
+    proto_free(memory);
+}
+
+/* Moves to a larger block by hand: the old one holds people's data and must not stay behind. */
+static enum err grow_one(void **memory, size_t old, size_t fresh)
+{
+    void *to = proto_alloc(fresh, 1);
+    if (!to) {
+        return E_NO_MEMORY;
+    }
+    if (*memory) {
+        memcpy(to, *memory, old);
+    }
+    wipe_free(*memory, old);
+    *memory = to;
+    return E_OK;
+}
+
+static enum err grow(struct load *load, size_t more)
+{
+    if (load->rows + more <= load->cap) {
+        return E_OK;
+    }
+    size_t cap = load->cap * 2 > load->rows + more ? load->cap * 2 : load->rows + more;
+    size_t row = load->width * sizeof(float) + sizeof(uint32_t) + 1;
+    if (cap > TRAIN_TABLE_BYTES / row) {
+        return E_LIMIT;
+    }
+    void *x = load->x;
+    void *y = load->y;
+    void *unit = load->unit;
+    enum err err = grow_one(&x, load->cap * load->width * sizeof(float), cap * load->width * sizeof(float));
+    load->x = x;
+    if (!err) {
+        err = grow_one(&y, load->cap, cap);
+        load->y = y;
+    }
+    if (!err) {
+        err = grow_one(&unit, load->cap * sizeof(uint32_t), cap * sizeof(uint32_t));
+        load->unit = unit;
+    }
+    if (!err) {
+        load->cap = cap;
+    }
+    return err;
+}
+
+/* false: the row is left out. */
+static bool take_row(struct load *load, const struct store_batch *batch, size_t row)
+{
+    const struct train_encoding *encoding = load->wish->encoding;
+    if (store_batch_missing(batch, encoding->count, row)) {
+        return false;
+    }
+    float *x = load->x + load->rows * load->width;
+    for (size_t i = 0; i < encoding->count; i++) {
+        bool missing = store_batch_missing(batch, i, row);
+        if (missing && !load->wish->midpoint) {
+            return false;
+        }
+        train_encoding_put(&encoding->columns[i], missing ? 0 : store_batch_number(batch, i, row), missing, x);
+    }
+    load->y[load->rows] = store_batch_number(batch, encoding->count, row) >= 0.5;
+    load->unit[load->rows] = batch->unit ? batch->unit[row] : (uint32_t)(batch->first_row + row);
+    load->rows++;
+    return true;
+}
+
+static enum err on_rows(void *user, const struct store_batch *batch)
+{
+    struct load *load = user;
+    memcpy(load->keep, batch->selected, (batch->rows + 63) / 64 * sizeof *load->keep);
+    if (load->bounded) {
+        query_bound_filter(&load->bound, batch, load->keep);
+    }
+    enum err err = grow(load, batch->rows);
+    for (size_t word = 0; !err && word * 64 < batch->rows; word++) {
+        for (uint64_t left = load->keep[word]; left; left &= left - 1) {
+            (void)take_row(load, batch, word * 64 + (size_t)__builtin_ctzll(left));
+        }
+    }
+    return err;
+}
+
+static enum err on_count(void *user, const struct store_batch *batch)
+{
+    query_bound_count(&((struct load *)user)->bound, batch);
+    return E_OK;
+}
+
+static enum err on_rank(void *user, const struct store_batch *batch)
+{
+    query_bound_rank(&((struct load *)user)->bound, batch);
+    return E_OK;
+}
+
+static enum err bound_units(struct load *load, struct err_info *reterr)
+{
+    bool again = false;
+    enum err err = query_bound_init(&load->bound, store_partition_units(load->partition), load->wish->schema->max_rows_per_unit);
+    memcpy(load->bound.key, load->wish->key, sizeof load->bound.key);
+    if (!err) {
+        err = store_scan(load->partition, NULL, 0, NULL, load_cancelled, on_count, load, reterr);
+    }
+    if (!err) {
+        err = query_bound_counted(&load->bound, &again);
+    }
+    return !err && again ? store_scan(load->partition, NULL, 0, NULL, load_cancelled, on_rank, load, reterr) : err;
+}
+
+/* Column numbers of the published schema must mean the same in the partition. */
+static enum err plan_columns(struct load *load, struct err_info *reterr)
+{
+    const struct train_encoding *encoding = load->wish->encoding;
+    const struct proto_schema *stored = store_partition_schema(load->partition);
+    bool same = strcmp(load->wish->schema->unit, stored->unit) == 0;
+    for (size_t i = 0; i <= encoding->count; i++) {
+        int number = i < encoding->count ? encoding->columns[i].column : encoding->target;
+        const struct proto_column *column = &load->wish->schema->columns[number];
+        load->columns[i] = proto_schema_find(stored, column->name);
+        const struct proto_column *other = load->columns[i] >= 0 ? &stored->columns[load->columns[i]] : NULL;
+        same = same && other && other->type == column->type && other->value_count == column->value_count;
+    }
+    load->width = encoding->width;
+    load->bounded = stored->unit[0] != '\0';
+    return same ? E_OK : proto_err_set(reterr, E_SCHEMA, "the stored partition has another schema than the published record: import again");
+}
+
+static bool held_out(const struct load *load, uint32_t unit, uint64_t threshold)
+{
+    uint8_t key[16];
+    for (size_t i = 0; i < sizeof key; i++) {
+        key[i] = load->wish->key[i] ^ 0x5a; /* not the key that picks rows */
+    }
+    return query_bound_hash(key, unit) < threshold;
+}
+
+/* Rows sorted by unit, by counting; UNITS is one more than the largest. */
+static enum err sort_rows(const struct load *load, uint64_t units, size_t **ret_order)
+{
+    size_t *start = proto_alloc(units + 1, sizeof *start);
+    size_t *order = proto_alloc(load->rows ? load->rows : 1, sizeof *order);
+    enum err err = start && order ? E_OK : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < load->rows; i++) {
+        start[load->unit[i] + 1]++;
+    }
+    for (uint64_t unit = 0; !err && unit < units; unit++) {
+        start[unit + 1] += start[unit];
+    }
+    for (size_t i = 0; !err && i < load->rows; i++) {
+        order[start[load->unit[i]]++] = i;
+    }
+    wipe_free(start, start ? (units + 1) * sizeof *start : 0);
+    if (err) {
+        proto_free(order);
+        return err;
+    }
+    *ret_order = order;
+    return E_OK;
+}
+
+struct target {
+    struct model_table *table;
+    float *x;
+    uint8_t *y;
+    uint32_t *unit;
+    uint32_t last;
+};
+
+static enum err make_target(struct train_tables *tables, size_t slot, size_t rows, size_t width, struct target *to)
+{
+    size_t room = rows ? rows : 1;
+    const size_t bytes[3] = {room * width * sizeof(float), room, room * sizeof(uint32_t)};
+    for (size_t i = 0; i < 3; i++) {
+        tables->memory[slot * 3 + i] = proto_alloc(bytes[i], 1);
+        tables->bytes[slot * 3 + i] = bytes[i];
+        if (!tables->memory[slot * 3 + i]) {
+            return E_NO_MEMORY;
+        }
+    }
+    to->table = slot ? &tables->held : &tables->train;
+    to->x = tables->memory[slot * 3];
+    to->y = tables->memory[slot * 3 + 1];
+    to->unit = tables->memory[slot * 3 + 2];
+    *to->table = (struct model_table){.features = width, .x = to->x, .y = to->y, .unit = to->unit};
+    return E_OK;
+}
+
+static void copy_row(const struct load *load, size_t from, struct target *to)
+{
+    struct model_table *table = to->table;
+    uint32_t unit = load->unit[from];
+    if (table->rows == 0 || unit != to->last) {
+        table->units++;
+    }
+    to->last = unit;
+    memcpy(to->x + table->rows * load->width, load->x + from * load->width, load->width * sizeof(float));
+    to->y[table->rows] = load->y[from];
+    to->unit[table->rows] = (uint32_t)(table->units - 1);
+    table->rows++;
+}
+
+static enum err split(const struct load *load, struct train_tables *ret)
+{
+    uint64_t threshold = (uint64_t)ldexp(load->wish->eval_split, 63) * 2;
+    uint64_t units = 0;
+    size_t held = 0;
+    size_t *order;
+    for (size_t i = 0; i < load->rows; i++) {
+        units = load->unit[i] >= units ? (uint64_t)load->unit[i] + 1 : units;
+        held += held_out(load, load->unit[i], threshold);
+    }
+    enum err err = sort_rows(load, units, &order);
+    if (err) {
+        return err;
+    }
+    struct target targets[2] = {0};
+    err = make_target(ret, 0, load->rows - held, load->width, &targets[0]);
+    if (!err) {
+        err = make_target(ret, 1, held, load->width, &targets[1]);
+    }
+    for (size_t i = 0; !err && i < load->rows; i++) {
+        copy_row(load, order[i], &targets[held_out(load, load->unit[order[i]], threshold)]);
+    }
+    wipe_free(order, load->rows * sizeof *order);
+    return err;
+}
+
+static enum err read_rows(struct load *load, struct err_info *reterr)
+{
+    enum err err = plan_columns(load, reterr);
+    if (!err && load->bounded) {
+        err = bound_units(load, reterr);
+    }
+    if (!err && !load->bounded && store_partition_rows(load->partition) > UINT32_MAX) {
+        err = E_LIMIT;
+    }
+    if (!err) {
+        err = store_scan_with(load->partition, load->columns, load->wish->encoding->count + 1, NULL, load->bounded, load_cancelled,
+                              on_rows, load, NULL, reterr);
+    }
+    return err == E_LIMIT ? proto_err_set(reterr, err, "the table of this job would exceed %zu bytes", TRAIN_TABLE_BYTES) : err;
+}
+
+enum err train_tables_load(struct store *store, const struct train_table_wish *wish, struct train_tables *ret, struct err_info *reterr)
+{
+    memset(ret, 0, sizeof *ret);
+    struct load *load = proto_alloc(1, sizeof *load);
+    if (!load) {
+        return E_NO_MEMORY;
+    }
+    load->wish = wish;
+    enum err err = store_partition_open(store, wish->dataset, &load->partition, reterr);
+    if (!err) {
+        err = read_rows(load, reterr);
+        store_partition_close(load->partition);
+    }
+    if (!err) {
+        err = split(load, ret);
+    }
+    query_bound_fini(&load->bound);
+    wipe_free(load->x, load->cap * load->width * sizeof(float));
+    wipe_free(load->y, load->cap);
+    wipe_free(load->unit, load->cap * sizeof(uint32_t));
+    wipe_free(load, sizeof *load);
+    if (err) {
+        train_tables_fini(ret);
+    }
+    return err;
+}
+
+void train_tables_fini(struct train_tables *tables)
+{
+    for (size_t i = 0; i < 6; i++) {
+        wipe_free(tables->memory[i], tables->bytes[i]);
+    }
+    memset(tables, 0, sizeof *tables);
+}
