@@ -736,7 +736,7 @@ static void test_push_and_catch_up(void **state)
     assert_true(peer_now_ms() - began < 1000);
     stop(&nodes[2]);
     for (int i = 0; i < 40; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "r%d", i);
         OK(peer_publish(nodes[i % 2].peer, PROTO_RECORD_HEAD, name, span_str("body"), 0, 0, NULL,
                         &info));
