@@ -711,6 +711,33 @@ static void answer_with_list(const json_t *answer, const char *list, const struc
     }
 }
 
+/* Plain facts, then columns, then the terms and what is left of the budget. */
+static void answer_dataset(const json_t *answer, FILE *to)
+{
+    json_t *facts = json_copy((json_t *)(uintptr_t)answer);
+    json_t *licence = json_copy(json_object_get(answer, "licence"));
+    const json_t *budget = json_object_get(answer, "budget");
+    json_object_del(facts, "licence");
+    json_object_del(facts, "budget");
+    answer_with_list(facts, "columns", schema_columns, to);
+    if (json_is_object(licence)) {
+        fputs("\nterms of ", to);
+        json_object_set_new(licence, "node", json_string("this node"));
+        json_object_set_new(licence, "state", json_string("as published"));
+        json_t *terms = json_pack("{s:[O]}", "licences", licence);
+        answer_licence(terms, to);
+        json_decref(terms);
+    }
+    if (json_is_object(budget)) {
+        json_t *budgets = json_pack("[O]", budget);
+        fputc('\n', to);
+        print_budgets(budgets, true, to);
+        json_decref(budgets);
+    }
+    json_decref(facts);
+    json_decref(licence);
+}
+
 void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
 {
     switch (id) {
@@ -735,7 +762,7 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
                    to);
         break;
     case PROTO_OP_DATASET_SHOW:
-        answer_with_list(answer, "columns", schema_columns, to);
+        answer_dataset(answer, to);
         break;
     case PROTO_OP_CATALOG:
         answer_catalog(answer, to);
