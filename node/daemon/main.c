@@ -133,7 +133,7 @@ static void on_drain(uv_timer_t *timer)
     struct daemon *daemon = timer->data;
     static unsigned waited_ms;
     waited_ms += 50;
-    bool idle = control_server_calls(daemon->control) == 0 && !daemon->confirming;
+    bool idle = control_server_calls(daemon->control) == 0 && !daemon->confirming && train_service_busy(daemon->node.train) == 0;
     if (waited_ms > DRAIN_MS + 10000) {
         daemon_log(DAEMON_ERROR, "stop", "closing took too long");
         _exit(EXIT_WATCHDOG);
