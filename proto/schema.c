@@ -266,6 +266,25 @@ static bool value_valid(const char *value)
     return strlen(value) < PROTO_SCHEMA_VALUE_SIZE && proto_utf8_valid(span_str(value));
 }
 
+/* Value NUMBER into TABLE of 2 * PROTO_SCHEMA_VALUES_MAX places, each 0 or an index + 1; false when its text is there already.
+ * FNV-1a; it costs less than comparing all pairs, which is what a chosen list of values can still bring about. */
+static bool value_is_new(const struct proto_column *column, size_t number, uint16_t *table)
+{
+    uint32_t hash = 2166136261u;
+    for (const char *c = column->values[number]; *c; c++) {
+        hash = (hash ^ (uint8_t)*c) * 16777619u;
+    }
+    size_t at = (hash ^ hash >> 16) % (2 * PROTO_SCHEMA_VALUES_MAX);
+    while (table[at]) {
+        if (strcmp(column->values[table[at] - 1], column->values[number]) == 0) {
+            return false;
+        }
+        at = (at + 1) % (2 * PROTO_SCHEMA_VALUES_MAX);
+    }
+    table[at] = (uint16_t)(number + 1);
+    return true;
+}
+
 static enum err check_values(const struct proto_column *column, size_t i, struct err_info *reterr)
 {
     bool category = column->type == PROTO_COLUMN_CATEGORY;
@@ -288,13 +307,14 @@ static enum err check_values(const struct proto_column *column, size_t i, struct
         return proto_err_set(reterr, E_INVALID, "columns[%zu].%s: more than %d", i, key,
                              PROTO_SCHEMA_VALUES_MAX);
     }
+    uint16_t table[2 * PROTO_SCHEMA_VALUES_MAX] = {0};
     for (size_t j = 0; j < column->value_count; j++) {
         if (!value_valid(column->values[j]) || !column->values[j][0]) {
             return proto_err_set(reterr, E_INVALID,
                                  "columns[%zu].%s[%zu]: must be 1 to %d bytes of UTF-8", i, key, j,
                                  PROTO_SCHEMA_VALUE_SIZE - 1);
         }
-        if (proto_column_code(column, column->values[j]) != (int32_t)j) {
+        if (!value_is_new(column, j, table)) {
             return proto_err_set(reterr, E_INVALID, "columns[%zu].%s[%zu]: stands there twice", i,
                                  key, j);
         }

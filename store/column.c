@@ -90,8 +90,41 @@ static void pack(const uint32_t *codes, size_t count, unsigned bits, uint8_t *to
     }
 }
 
-/* Eight codes take exactly BITS bytes, so each group starts on a byte and every code lies within
- * one unaligned 64-bit load. With BITS known at compile time the shifts are constants. */
+/* Eight codes take exactly BITS bytes, so each group starts on a byte. One unaligned 64-bit
+ * load serves four codes up to 15 or 16 bits and two codes up to 30; other widths load one for each. With BITS known at compile time the shifts are constant vectors. */
+typedef uint64_t quad __attribute__((vector_size(32)));
+typedef uint32_t quad32 __attribute__((vector_size(16)));
+
+static inline __attribute__((always_inline)) void
+put_quad(const quad *words, const quad *shifts, uint64_t mask, uint32_t add, uint32_t *to)
+{
+    quad32 codes = __builtin_convertvector(*words >> *shifts & mask, quad32) + add;
+    memcpy(to, &codes, sizeof codes);
+}
+
+/* Codes AT to AT + 3 of a group. */
+static inline __attribute__((always_inline)) void
+unpack_quad(const uint8_t *p, unsigned at, unsigned bits, uint64_t mask, uint32_t add, uint32_t *to)
+{
+    const unsigned from[4] = {at * bits, (at + 1) * bits, (at + 2) * bits, (at + 3) * bits};
+    const unsigned near = from[0] & 7;
+    const unsigned middle = from[2] & 7;
+    if (near + 4 * bits <= 64) {
+        uint64_t word = get_le64(p + (from[0] >> 3));
+        put_quad(&(quad){word, word, word, word},
+                 &(quad){near, near + bits, near + 2 * bits, near + 3 * bits}, mask, add, to);
+    } else if (near + 2 * bits <= 64 && middle + 2 * bits <= 64) {
+        uint64_t low = get_le64(p + (from[0] >> 3));
+        uint64_t high = get_le64(p + (from[2] >> 3));
+        put_quad(&(quad){low, low, high, high}, &(quad){near, near + bits, middle, middle + bits},
+                 mask, add, to);
+    } else {
+        for (unsigned j = 0; j < 4; j++) {
+            to[j] = add + (uint32_t)(get_le64(p + (from[j] >> 3)) >> (from[j] & 7) & mask);
+        }
+    }
+}
+
 static inline __attribute__((always_inline)) void unpack_bits(const uint8_t *restrict p,
                                                               uint32_t *restrict to, size_t count,
                                                               unsigned bits, uint32_t add)
@@ -99,9 +132,8 @@ static inline __attribute__((always_inline)) void unpack_bits(const uint8_t *res
     const uint64_t mask = ((uint64_t)1 << bits) - 1;
     size_t i = 0;
     for (; i + 8 <= count; i += 8, p += bits) {
-        for (unsigned j = 0; j < 8; j++) {
-            to[i + j] = add + (uint32_t)(get_le64(p + (j * bits >> 3)) >> (j * bits & 7) & mask);
-        }
+        unpack_quad(p, 0, bits, mask, add, to + i);
+        unpack_quad(p, 4, bits, mask, add, to + i + 4);
     }
     for (unsigned j = 0; i < count; i++, j++) {
         to[i] = add + (uint32_t)(get_le64(p + (j * bits >> 3)) >> (j * bits & 7) & mask);
@@ -120,7 +152,8 @@ STORE_KERNEL void store_column_unpack(const uint8_t *bytes, uint32_t *to, size_t
         CASES(1)
         CASES(5)
         CASES(9)
-        CASES(13) CASES(17) CASES(21) CASES(25) CASES(29)
+        CASES(13)
+        CASES(17) CASES(21) CASES(25) CASES(29)
 #undef CASES
 #undef CASE
             default : for (size_t i = 0; i < count; i++)

@@ -126,8 +126,11 @@ static enum err digest_pages(int fd, uint64_t pages, uint32_t page_size, uint8_t
     for (uint64_t at = 0; at < pages && !err;) {
         uint64_t run = 1;
         uint8_t number[8];
-        err = read_exactly(fd, page, page_size, at * page_size);
+        err = read_exactly(fd, page, PAGE_HEADER, at * page_size);
         bool large = !err && large_value(page, &run);
+        if (!err && !large) {
+            err = read_exactly(fd, page, page_size, at * page_size);
+        }
         if (!large) {
             run = 1;
         } else if (run == 0 || run > pages - at) {
