@@ -4,15 +4,16 @@
 #include "node/query/bound.h"
 #include "store/scan.h"
 
+#include "store/kernel.h"
+
 #include <math.h>
 
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
-#define CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
-#else
-#define CLONES
-#endif
-
 #define WORDS (STORE_CHUNK_ROWS / 64)
+/* Rows that are worked on together: their cells and values stay in the first cache. */
+#define BLOCK 4096
+/* Neighbouring rows add to different copies of the sums, so that an addition need not wait for the one before it. */
+#define LANES     4
+#define LANES_MAX 512 /* cells; more of them seldom meet, and the copies would not fit the cache */
 
 /* One execution. Sums of a batch fit int64: 2^16 rows of at most 2^46. */
 #define SENSITIVITY_MAX (UINT64_C(1) << 46)
@@ -28,11 +29,22 @@ struct run {
     size_t part_at[QUERY_COORDINATES_MAX];
     bool bounded; /* the privacy unit is a column */
     struct query_bound bound;
-    uint64_t keep[WORDS];
-    uint32_t cell[STORE_CHUNK_ROWS];
-    int64_t snapped[STORE_CHUNK_ROWS];
-    int64_t *batch_sums; /* cells */
     __int128 *sums;
+    /* Of the batch at hand. */
+    uint64_t keep[WORDS];
+    int64_t *lanes; /* (parts + 1) x lane_count x cells; the last part counts rows */
+    size_t lane_count;
+    size_t lanes_size;
+    size_t packed; /* sum whose lanes count rows as well; SIZE_MAX: none */
+    /* Of the block at hand: its rows that count, closed up. */
+    size_t first; /* row of the batch */
+    size_t count;
+    bool whole;         /* every row counts, so that closing up would change nothing */
+    uint16_t at[BLOCK]; /* else: where they were */
+    uint32_t cell[BLOCK];
+    uint32_t code[BLOCK];
+    double number[BLOCK];
+    int64_t snapped[BLOCK];
 };
 
 static size_t need_column(struct run *run, int column)
@@ -46,169 +58,359 @@ static size_t need_column(struct run *run, int column)
     return run->column_count++;
 }
 
-/* Row number to cell number; rows without a value in a group column leave KEEP. */
+static int64_t *lanes_of(struct run *run, size_t part)
+{
+    return run->lanes + part * run->lane_count * run->query->cells;
+}
+
+static size_t row_of(const struct run *run, size_t i)
+{
+    return run->first + (run->whole ? i : run->at[i]);
+}
+
+/* --- kernels over the closed-up rows of a block --------------------------------------------- */
+
+/* Codes are below SIZE by construction; a wrong one must not become a wild index. */
+STORE_KERNEL static void cells_first(const uint32_t *restrict code, size_t count, uint32_t size,
+                                     uint32_t *restrict cell)
+{
+    for (size_t i = 0; i < count; i++) {
+        cell[i] = code[i] < size ? code[i] : 0;
+    }
+}
+
+STORE_KERNEL static void cells_next(const uint32_t *restrict code, size_t count, uint32_t size,
+                                    uint32_t *restrict cell)
+{
+    for (size_t i = 0; i < count; i++) {
+        cell[i] = cell[i] * size + (code[i] < size ? code[i] : 0);
+    }
+}
+
+static void cells_count(const uint32_t *cell, size_t count, int64_t *lanes, size_t stride)
+{
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        lanes[cell[i]]++;
+        lanes[stride + cell[i + 1]]++;
+        lanes[2 * stride + cell[i + 2]]++;
+        lanes[3 * stride + cell[i + 3]]++;
+    }
+    for (; i < count; i++) {
+        lanes[cell[i]]++;
+    }
+}
+
+/* Adds value + EACH. */
+static void cells_sum(const uint32_t *cell, const int64_t *value, size_t count, int64_t each,
+                      int64_t *lanes, size_t stride)
+{
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        lanes[cell[i]] += value[i] + each;
+        lanes[stride + cell[i + 1]] += value[i + 1] + each;
+        lanes[2 * stride + cell[i + 2]] += value[i + 2] + each;
+        lanes[3 * stride + cell[i + 3]] += value[i + 3] + each;
+    }
+    for (; i < count; i++) {
+        lanes[cell[i]] += value[i] + each;
+    }
+}
+
+STORE_KERNEL static int64_t sum(const int64_t *value, size_t count)
+{
+    int64_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        total += value[i];
+    }
+    return total;
+}
+
+/* How a stored value becomes an integer of the grid: clamp(stored * factor + offset), rounded to nearest. LOW and HIGH lie
+ * within the sensitivity, so no row can add more, whatever is stored. */
+struct snapping {
+    double factor;
+    double offset;
+    double low;
+    double high;
+};
+
+/* rint for |x| < 2^51, in a form that vectorises: in [2^52, 2^53) doubles are the integers, so adding 1.5 * 2^52 rounds,
+ * and the difference of the bits is the integer. The comparisons are such that NaN becomes LOW. */
+static inline int64_t snap_one(double x, const struct snapping *by)
+{
+    const double magic = 0x1.8p52;
+    x = x > by->low ? x : by->low;
+    x = x < by->high ? x : by->high;
+    x += magic;
+    int64_t bits;
+    int64_t zero;
+    memcpy(&bits, &x, sizeof bits);
+    memcpy(&zero, &magic, sizeof zero);
+    return bits - zero;
+}
+
+STORE_KERNEL static void snap_codes(const uint32_t *restrict code, size_t count,
+                                    const struct snapping *by, int64_t *restrict to)
+{
+    const struct snapping how = *by;
+    for (size_t i = 0; i < count; i++) {
+        /* An unsigned integer to double, as above: AVX2 has no instruction for it. */
+        uint64_t bits = UINT64_C(0x4330000000000000) | code[i];
+        double x;
+        memcpy(&x, &bits, sizeof x);
+        to[i] = snap_one((x - 0x1p52) * how.factor + how.offset, &how);
+    }
+}
+
+STORE_KERNEL static void snap_numbers(const double *restrict number, size_t count,
+                                      const struct snapping *by, int64_t *restrict to)
+{
+    const struct snapping how = *by;
+    for (size_t i = 0; i < count; i++) {
+        to[i] = snap_one(number[i] * how.factor + how.offset, &how);
+    }
+}
+
+/* --- blocks --------------------------------------------------------------------------------- */
+
+static void close_up(struct run *run, size_t rows)
+{
+    const uint64_t *keep = run->keep + run->first / 64;
+    run->count = 0;
+    for (size_t word = 0; word * 64 < rows; word++) {
+        run->count += (size_t)__builtin_popcountll(keep[word]);
+    }
+    run->whole = run->count == rows;
+    size_t to = 0;
+    for (size_t word = 0; !run->whole && word * 64 < rows; word++) {
+        for (uint64_t left = keep[word]; left; left &= left - 1) {
+            run->at[to++] = (uint16_t)(word * 64 + (size_t)__builtin_ctzll(left));
+        }
+    }
+}
+
+static const uint32_t *codes_of(struct run *run, const struct store_batch_column *column)
+{
+    if (run->whole) {
+        return column->code + run->first;
+    }
+    for (size_t i = 0; i < run->count; i++) {
+        run->code[i] = column->code[run->first + run->at[i]];
+    }
+    return run->code;
+}
+
+static const double *numbers_of(struct run *run, const struct store_batch_column *column)
+{
+    if (run->whole) {
+        return column->number + run->first;
+    }
+    for (size_t i = 0; i < run->count; i++) {
+        run->number[i] = column->number[run->first + run->at[i]];
+    }
+    return run->number;
+}
+
 static void find_cells(struct run *run, const struct store_batch *batch)
 {
-    memset(run->cell, 0, batch->rows * sizeof *run->cell);
+    if (run->query->group_count == 0) {
+        memset(run->cell, 0, run->count * sizeof *run->cell);
+    }
     for (size_t g = 0; g < run->query->group_count; g++) {
         const struct store_batch_column *column = &batch->columns[run->group_at[g]];
         uint32_t size = (uint32_t)run->query->group_sizes[g];
-        for (size_t row = 0; row < batch->rows; row++) {
-            /* Codes are below SIZE by construction; a wrong one must not become a wild index. */
-            uint32_t code = column->code[row] < size ? column->code[row] : 0;
-            run->cell[row] = run->cell[row] * size + code;
-        }
-        for (size_t word = 0; column->null && word * 64 < batch->rows; word++) {
-            run->keep[word] &= ~column->null[word];
+        if (g == 0) {
+            cells_first(codes_of(run, column), run->count, size, run->cell);
+        } else {
+            cells_next(codes_of(run, column), run->count, size, run->cell);
         }
     }
 }
 
-static void add_counts(struct run *run, const struct store_batch *batch, const uint64_t *null)
+static void snap(struct run *run, const struct store_batch_column *column, size_t part)
 {
-    for (size_t word = 0; word * 64 < batch->rows; word++) {
-        uint64_t left = null ? run->keep[word] & ~null[word] : run->keep[word];
-        if (run->query->cells == 1) {
-            run->batch_sums[0] += __builtin_popcountll(left);
-            continue;
-        }
-        for (; left; left &= left - 1) {
-            run->batch_sums[run->cell[word * 64 + (size_t)__builtin_ctzll(left)]]++;
-        }
-    }
-}
-
-/* clamp, centre, scale, round to nearest: privacy_mechanism_quantise for a whole chunk, in a form that vectorises. */
-CLONES static void snap_codes(const uint32_t *code, size_t rows, double base, double divisor, double low, double high,
-                              double centre, double scale, int64_t *to)
-{
-    for (size_t i = 0; i < rows; i++) {
-        double value = (base + (double)code[i]) / divisor;
-        value = value < low ? low : value;
-        value = value > high ? high : value;
-        to[i] = (int64_t)__builtin_rint((value - centre) * scale);
-    }
-}
-
-CLONES static void snap_numbers(const double *number, size_t rows, double low, double high, double centre, double scale,
-                                int64_t *to)
-{
-    for (size_t i = 0; i < rows; i++) {
-        double value = number[i];
-        value = value < low ? low : value;
-        value = value > high ? high : value;
-        to[i] = (int64_t)__builtin_rint((value - centre) * scale);
-    }
-}
-
-/* With few different codes a table of snapped values is cheaper than arithmetic on each row. */
-static void snap(struct run *run, const struct store_batch *batch, size_t part)
-{
-    const struct store_batch_column *column = &batch->columns[run->part_at[part]];
-    double low = run->layout->parts[part].low;
-    double high = run->layout->parts[part].high;
     double centre = run->layout->parts[part].centre;
+    double most = (double)run->layout->coordinates[part].sensitivity;
     double scale = ldexp(1, -run->layout->coordinates[part].grid_log2);
+    struct snapping by = {.factor = scale,
+                          .offset = -centre * scale,
+                          .low = fmax((run->layout->parts[part].low - centre) * scale, -most),
+                          .high = fmin((run->layout->parts[part].high - centre) * scale, most)};
     if (column->number) {
-        snap_numbers(column->number, batch->rows, low, high, centre, scale, run->snapped);
-        return;
+        snap_numbers(numbers_of(run, column), run->count, &by, run->snapped);
+    } else {
+        by.factor = scale / column->divisor;
+        by.offset = ((double)column->base / column->divisor - centre) * scale;
+        snap_codes(codes_of(run, column), run->count, &by, run->snapped);
     }
-    if (column->bits > 12) {
-        snap_codes(column->code, batch->rows, (double)column->base, column->divisor, low, high, centre, scale, run->snapped);
-        return;
-    }
-    int64_t table[4096];
-    uint32_t codes[4096];
-    size_t count = (size_t)1 << column->bits;
-    for (size_t i = 0; i < count; i++) {
-        codes[i] = (uint32_t)i;
-    }
-    snap_codes(codes, count, (double)column->base, column->divisor, low, high, centre, scale, table);
-    for (size_t row = 0; row < batch->rows; row++) {
-        run->snapped[row] = table[column->code[row]];
+    for (size_t i = 0; column->null && i < run->count; i++) {
+        size_t row = row_of(run, i);
+        run->snapped[i] &=
+            (int64_t)(column->null[row / 64] >> (row % 64) & 1) - 1; /* missing adds nothing */
     }
 }
 
-static int64_t limit(int64_t value, int64_t most)
+/* A lane may hold a count above bit 48 and below it a sum of values made positive: of the 2^16 rows of a batch a lane gets a
+ * quarter and what blocks leave over, less than 2^15, each below 2^32. One addition a row does for both. */
+#define PACKED_SHIFT 48
+#define PACKED_MAX   (UINT64_C(1) << 31)
+
+static int64_t packed_one(const struct run *run, size_t part)
 {
-    return value > most ? most : (value < -most ? -most : value);
+    return (INT64_C(1) << PACKED_SHIFT) + (int64_t)run->layout->coordinates[part].sensitivity;
+}
+
+static void choose_packed(struct run *run, const struct store_batch *batch)
+{
+    run->packed = SIZE_MAX;
+    for (size_t part = 0; run->lane_count == LANES && part < run->layout->count; part++) {
+        if (run->layout->parts[part].part == QUERY_PART_SUM &&
+            !batch->columns[run->part_at[part]].null &&
+            run->layout->coordinates[part].sensitivity < PACKED_MAX) {
+            run->packed = part;
+            return;
+        }
+    }
+}
+
+static void unpack(struct run *run)
+{
+    int64_t *values = lanes_of(run, run->packed);
+    int64_t *rows = lanes_of(run, run->layout->count);
+    int64_t most = (int64_t)run->layout->coordinates[run->packed].sensitivity;
+    for (size_t i = 0; i < run->lane_count * run->query->cells; i++) {
+        rows[i] = values[i] >> PACKED_SHIFT;
+        values[i] = (values[i] & ((INT64_C(1) << PACKED_SHIFT) - 1)) - rows[i] * most;
+    }
 }
 
 static void add_values(struct run *run, const struct store_batch *batch, size_t part)
 {
-    const uint64_t *null = batch->columns[run->part_at[part]].null;
-    int64_t most = (int64_t)run->layout->coordinates[part].sensitivity;
-    snap(run, batch, part);
-    for (size_t word = 0; word * 64 < batch->rows; word++) {
-        uint64_t left = null ? run->keep[word] & ~null[word] : run->keep[word];
-        if (left == UINT64_MAX && run->query->cells == 1) {
-            int64_t sum = 0;
-            for (size_t i = 0; i < 64; i++) {
-                sum += limit(run->snapped[word * 64 + i], most);
-            }
-            run->batch_sums[0] += sum;
-            continue;
-        }
-        for (; left; left &= left - 1) {
-            size_t row = word * 64 + (size_t)__builtin_ctzll(left);
-            run->batch_sums[run->cell[row]] += limit(run->snapped[row], most);
-        }
+    size_t cells = run->query->cells;
+    snap(run, &batch->columns[run->part_at[part]], part);
+    if (cells == 1) {
+        lanes_of(run, part)[0] += sum(run->snapped, run->count);
+    } else {
+        int64_t each = part == run->packed ? packed_one(run, part) : 0;
+        cells_sum(run->cell, run->snapped, run->count, each, lanes_of(run, part),
+                  run->lane_count == 1 ? 0 : cells);
     }
 }
 
-static enum err add_units(struct run *run, const struct store_batch *batch)
+static void add_present(struct run *run, const uint64_t *null, size_t part)
 {
-    for (size_t word = 0; word * 64 < batch->rows; word++) {
-        for (uint64_t left = run->keep[word]; left; left &= left - 1) {
-            size_t row = word * 64 + (size_t)__builtin_ctzll(left);
-            bool first;
-            enum err err = query_bound_first(&run->bound, batch->unit[row], run->cell[row], run->query->cells, &first);
-            if (err) {
-                return err;
-            }
-            run->batch_sums[run->cell[row]] += first;
+    int64_t *to = lanes_of(run, part);
+    for (size_t i = 0; i < run->count; i++) {
+        size_t row = row_of(run, i);
+        to[run->cell[i]] += !(null[row / 64] >> (row % 64) & 1);
+    }
+}
+
+static enum err add_units(struct run *run, const struct store_batch *batch, size_t part)
+{
+    int64_t *to = lanes_of(run, part);
+    for (size_t i = 0; i < run->count; i++) {
+        bool first;
+        uint32_t unit = batch->unit[row_of(run, i)];
+        enum err err =
+            query_bound_first(&run->bound, unit, run->cell[i], run->query->cells, &first);
+        if (err) {
+            return err;
         }
+        to[run->cell[i]] += first;
     }
     return E_OK;
 }
 
-static enum err add_part(struct run *run, const struct store_batch *batch, size_t part)
+/* What COUNT of a column reads: missing values of this batch, NULL when it has none. */
+static const uint64_t *nulls_of(const struct run *run, const struct store_batch *batch, size_t part)
 {
-    memset(run->batch_sums, 0, run->query->cells * sizeof *run->batch_sums);
-    enum err err = E_OK;
-    switch (run->layout->parts[part].part) {
-    case QUERY_PART_UNITS:
-        err = add_units(run, batch);
-        break;
-    case QUERY_PART_ROWS:
-        add_counts(run, batch, NULL);
-        break;
-    case QUERY_PART_VALUES:
-        add_counts(run, batch, batch->columns[run->part_at[part]].null);
-        break;
-    case QUERY_PART_SUM:
-        add_values(run, batch, part);
-        break;
+    return run->layout->parts[part].part == QUERY_PART_VALUES
+               ? batch->columns[run->part_at[part]].null
+               : NULL;
+}
+
+static enum err add_block(struct run *run, const struct store_batch *batch)
+{
+    size_t cells = run->query->cells;
+    find_cells(run, batch);
+    int64_t *rows = lanes_of(run, run->layout->count);
+    if (cells == 1) {
+        rows[0] += (int64_t)run->count;
+    } else if (run->packed == SIZE_MAX) {
+        cells_count(run->cell, run->count, rows, run->lane_count == 1 ? 0 : cells);
     }
-    for (size_t cell = 0; cell < run->query->cells; cell++) {
-        run->sums[cell * run->layout->count + part] += run->batch_sums[cell];
+    enum err err = E_OK;
+    for (size_t part = 0; !err && part < run->layout->count; part++) {
+        switch (run->layout->parts[part].part) {
+        case QUERY_PART_UNITS:
+            err = add_units(run, batch, part);
+            break;
+        case QUERY_PART_SUM:
+            add_values(run, batch, part);
+            break;
+        default: /* rows are counted, and so are values where none is missing */
+            if (nulls_of(run, batch, part)) {
+                add_present(run, nulls_of(run, batch, part), part);
+            }
+        }
     }
     return err;
+}
+
+/* The lanes of a batch into the sums. */
+static void fold(struct run *run, const struct store_batch *batch)
+{
+    size_t cells = run->query->cells;
+    if (run->packed != SIZE_MAX) {
+        unpack(run);
+    }
+    for (size_t part = 0; part < run->layout->count; part++) {
+        enum query_part kind = run->layout->parts[part].part;
+        bool counts_rows =
+            kind == QUERY_PART_ROWS || (kind == QUERY_PART_VALUES && !nulls_of(run, batch, part));
+        const int64_t *from = lanes_of(run, counts_rows ? run->layout->count : part);
+        for (size_t i = 0; i < run->lane_count * cells; i++) {
+            run->sums[i % cells * run->layout->count + part] += from[i];
+        }
+    }
+}
+
+/* Only rows are counted, all in one cell: bits are enough. */
+static bool counts_bits(const struct run *run)
+{
+    return run->query->cells == 1 && run->query->group_count == 0 && run->layout->count == 1 &&
+           run->layout->parts[0].part == QUERY_PART_ROWS;
 }
 
 static enum err on_rows(void *user, const struct store_batch *batch)
 {
     struct run *run = user;
     size_t words = (batch->rows + 63) / 64;
+    if (counts_bits(run) && !run->bounded) {
+        run->sums[0] += (__int128)batch->selected_count;
+        return E_OK;
+    }
     memcpy(run->keep, batch->selected, words * sizeof *run->keep);
     if (run->bounded) {
         query_bound_filter(&run->bound, batch, run->keep);
     }
-    find_cells(run, batch);
-    enum err err = E_OK;
-    for (size_t part = 0; !err && part < run->layout->count; part++) {
-        err = add_part(run, batch, part);
+    for (size_t g = 0; g < run->query->group_count;
+         g++) { /* a row without its group belongs to no cell */
+        const uint64_t *null = batch->columns[run->group_at[g]].null;
+        for (size_t word = 0; null && word < words; word++) {
+            run->keep[word] &= ~null[word];
+        }
     }
+    choose_packed(run, batch);
+    memset(run->lanes, 0, run->lanes_size * sizeof *run->lanes);
+    enum err err = E_OK;
+    for (run->first = 0; !err && run->first < batch->rows; run->first += BLOCK) {
+        close_up(run, batch->rows - run->first < BLOCK ? batch->rows - run->first : BLOCK);
+        err = run->count ? add_block(run, batch) : E_OK;
+    }
+    fold(run, batch);
     return err;
 }
 
@@ -230,17 +432,22 @@ static bool run_cancelled(void *user)
     return run->cancelled && run->cancelled(run->user);
 }
 
-static enum err bound_units(struct run *run, struct store_partition *partition, struct err_info *reterr)
+static enum err bound_units(struct run *run, struct store_partition *partition,
+                            struct err_info *reterr)
 {
     bool again = false;
-    enum err err = query_bound_init(&run->bound, store_partition_units(partition), run->query->schema->max_rows_per_unit);
+    enum err err = query_bound_init(&run->bound, store_partition_units(partition),
+                                    run->query->schema->max_rows_per_unit);
     if (!err) {
-        err = store_scan(partition, NULL, 0, run->query->where, run_cancelled, on_count, run, reterr);
+        err =
+            store_scan(partition, NULL, 0, run->query->where, run_cancelled, on_count, run, reterr);
     }
     if (!err) {
         err = query_bound_counted(&run->bound, &again);
     }
-    return !err && again ? store_scan(partition, NULL, 0, run->query->where, run_cancelled, on_rank, run, reterr) : err;
+    return !err && again ? store_scan(partition, NULL, 0, run->query->where, run_cancelled, on_rank,
+                                      run, reterr)
+                         : err;
 }
 
 static void plan_columns(struct run *run)
@@ -256,7 +463,8 @@ static void plan_columns(struct run *run)
 }
 
 /* The query is bound to the published record, the partition carries its own schema: column numbers must mean the same. */
-static enum err same_columns(const struct proto_schema *bound, const struct proto_schema *stored, struct err_info *reterr)
+static enum err same_columns(const struct proto_schema *bound, const struct proto_schema *stored,
+                             struct err_info *reterr)
 {
     bool same = bound->count == stored->count && strcmp(bound->unit, stored->unit) == 0;
     for (size_t i = 0; same && i < bound->count; i++) {
@@ -264,12 +472,15 @@ static enum err same_columns(const struct proto_schema *bound, const struct prot
                bound->columns[i].type == stored->columns[i].type &&
                bound->columns[i].value_count == stored->columns[i].value_count;
     }
-    return same ? E_OK : proto_err_set(reterr, E_SCHEMA, "the stored partition has another schema than the published record: import again");
+    return same ? E_OK
+                : proto_err_set(reterr, E_SCHEMA,
+                                "the stored partition has another schema than the published "
+                                "record: import again");
 }
 
 enum err query_execute(struct store *store, const char *dataset, const struct proto_query *query,
-                       const struct query_layout *layout, bool (*cancelled)(void *user), void *user, __int128 *ret_sums,
-                       struct err_info *reterr)
+                       const struct query_layout *layout, bool (*cancelled)(void *user), void *user,
+                       __int128 *ret_sums, struct err_info *reterr)
 {
     struct store_partition *partition;
     struct run *run = proto_alloc(1, sizeof *run);
@@ -281,8 +492,10 @@ enum err query_execute(struct store *store, const char *dataset, const struct pr
     run->cancelled = cancelled;
     run->user = user;
     run->sums = ret_sums;
-    run->batch_sums = proto_alloc(query->cells, sizeof *run->batch_sums);
-    enum err err = run->batch_sums ? E_OK : E_NO_MEMORY;
+    run->lane_count = query->cells > 1 && query->cells <= LANES_MAX ? LANES : 1;
+    run->lanes_size = (layout->count + 1) * run->lane_count * query->cells;
+    run->lanes = proto_alloc(run->lanes_size, sizeof *run->lanes);
+    enum err err = run->lanes ? E_OK : E_NO_MEMORY;
     for (size_t i = 0; !err && i < layout->count; i++) {
         if (layout->coordinates[i].sensitivity > SENSITIVITY_MAX) {
             err = proto_err_set(reterr, E_LIMIT, "epsilon is too large for exact sums");
@@ -299,13 +512,16 @@ enum err query_execute(struct store *store, const char *dataset, const struct pr
             err = bound_units(run, partition, reterr);
         }
         if (!err) {
-            err = store_scan_with(partition, run->columns, run->column_count, query->where, run->bounded, run_cancelled,
-                                  on_rows, run, NULL, reterr);
+            err = store_scan_with(partition, run->columns, run->column_count, query->where,
+                                  run->bounded, run_cancelled, on_rows, run, NULL, reterr);
         }
         store_partition_close(partition);
     }
     query_bound_fini(&run->bound);
-    proto_free(run->batch_sums);
+    if (run->lanes) {
+        crypto_wipe(run->lanes, run->lanes_size * sizeof *run->lanes);
+    }
+    proto_free(run->lanes);
     crypto_wipe(run, sizeof *run);
     proto_free(run);
     return err;
