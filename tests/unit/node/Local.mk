@@ -30,3 +30,13 @@ TESTS += %D%/test_cli_table
 %C%_test_cli_table_SOURCES = %D%/test_cli_table.c
 %C%_test_cli_table_LDADD = node/cli/libcli.a $(PROTO_LIBS) $(JANSSON_LIBS) $(CMOCKA_LIBS) -lm
 EXTRA_DIST += tests/vectors/cli
+
+check_PROGRAMS += %D%/test_train_message
+TESTS += %D%/test_train_message
+%C%_test_train_message_SOURCES = %D%/test_train_message.c
+%C%_test_train_message_LDADD = node/train/libtrain.a node/query/libquery.a node/model/libmodel.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_train_plan
+TESTS += %D%/test_train_plan
+%C%_test_train_plan_SOURCES = %D%/test_train_plan.c
+%C%_test_train_plan_LDADD = node/train/libtrain.a node/query/libquery.a node/model/libmodel.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread

@@ -1,0 +1,182 @@
+/* Training messages: encode, decode, refuse what is out of bounds; a job's state survives the disk. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+
+#include "crypto/provider.h"
+#include "node/train/state.h"
+
+static void doubles_come_back_and_nan_does_not(void **state)
+{
+    struct arena arena = {0};
+    struct span bytes;
+    const double values[] = {0, 1, -2.5, 1e300, -1e-300};
+    double back[5];
+    (void)state;
+    assert_int_equal(train_pack_doubles(values, 5, &arena, &bytes), E_OK);
+    assert_int_equal(bytes.len, 40);
+    assert_int_equal(train_unpack_doubles(bytes, back, 5), E_OK);
+    assert_memory_equal(values, back, sizeof values);
+    assert_int_equal(train_unpack_doubles(bytes, back, 4), E_INVALID);
+    const double bad[] = {NAN, INFINITY, -INFINITY};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(train_pack_doubles(&bad[i], 1, &arena, &bytes), E_OK);
+        assert_int_equal(train_unpack_doubles(bytes, back, 1), E_INVALID);
+    }
+    arena_fini(&arena);
+}
+
+static struct train_update sample_update(struct span weights)
+{
+    static const uint8_t zeros[256];
+    return (struct train_update){
+        .version = TRAIN_VERSION,
+        .job_id = span_of(zeros, 16),
+        .plan_hash = span_of(zeros, 32),
+        .round = 3,
+        .updated = true,
+        .error = span_str("OK"),
+        .reason = span_str(""),
+        .detail = span_str(""),
+        .weights = weights,
+        .steps_started = 30,
+        .evaluation = {.present = true, .count = 12.5, .loss = -3, .correct = 4, .histograms = span_str("")},
+        .head = span_of(zeros, 168),
+    };
+}
+
+static void an_update_round_trips(void **state)
+{
+    struct arena arena = {0};
+    struct span weights;
+    const double values[] = {0.5, -0.25};
+    struct buf out = {.max = 4096};
+    struct train_update back;
+    (void)state;
+    assert_int_equal(train_pack_doubles(values, 2, &arena, &weights), E_OK);
+    struct train_update update = sample_update(weights);
+    assert_int_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_OK);
+    assert_int_equal(proto_codec_decode(&train_update_message, buf_span(&out), &arena, &back, NULL), E_OK);
+    assert_int_equal(back.round, 3);
+    assert_true(span_equal(back.weights, weights));
+    assert_true(back.evaluation.present && back.evaluation.count == 12.5 && back.evaluation.loss == -3);
+    for (size_t len = 0; len < out.len; len++) { /* every truncation is refused */
+        assert_int_not_equal(proto_codec_decode(&train_update_message, span_of(out.ptr, len), &arena, &back, NULL), E_OK);
+    }
+    buf_fini(&out);
+    arena_fini(&arena);
+}
+
+static void bounds_are_refused(void **state)
+{
+    struct buf out = {.max = 1 << 20};
+    static const uint8_t many[(TRAIN_WEIGHTS_MAX + 1) * 8];
+    (void)state;
+    struct train_update update = sample_update(span_of(many, sizeof many));
+    assert_int_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_LIMIT);
+    update = sample_update(span_str(""));
+    update.round = 0;
+    assert_int_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_LIMIT);
+    update = sample_update(span_str(""));
+    update.evaluation.loss = NAN;
+    assert_int_not_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_OK);
+    buf_fini(&out);
+}
+
+static void plans_hash_by_their_bytes(void **state)
+{
+    uint8_t a[32], b[32], c[32];
+    (void)state;
+    train_plan_hash(span_str("one"), a);
+    train_plan_hash(span_str("one"), b);
+    train_plan_hash(span_str("two"), c);
+    assert_memory_equal(a, b, 32);
+    assert_memory_not_equal(a, c, 32);
+}
+
+static void fill_job(struct train_job_state *job)
+{
+    struct train_round_row *row;
+    snprintf(job->name, sizeof job->name, "risk");
+    snprintf(job->dataset, sizeof job->dataset, "flchain");
+    job->state = TRAIN_WAITING;
+    job->error = E_TIMEOUT;
+    job->plan = span_str("plan bytes");
+    train_plan_hash(job->plan, job->plan_hash);
+    job->rounds = 10;
+    job->round = 2;
+    job->term = 3;
+    job->max_rows_per_unit = 1;
+    job->weight_count = 3;
+    job->weights = arena_alloc(&job->arena, 3, sizeof *job->weights);
+    job->velocity = arena_alloc(&job->arena, 3, sizeof *job->velocity);
+    job->weights[1] = -0.125;
+    job->site_count = 2;
+    snprintf(job->sites[1].node, sizeof job->sites[1].node, "beta");
+    job->sites[1].admitted = true;
+    job->sites[1].error = E_BUSY;
+    job->sites[1].cost.sigma = 1.5;
+    job->sites[1].steps_started = 20;
+    for (uint64_t round = 1; round <= 2; round++) {
+        assert_int_equal(train_job_state_row(job, &row), E_OK);
+        row->round = round;
+        row->participants = 3;
+        row->absent_count = 1;
+        row->absent[0].site = 1;
+        snprintf(row->absent[0].reason, sizeof row->absent[0].reason, "TIMEOUT");
+    }
+    job->history[0].evaluated = true;
+    job->history[0].loss = 0.5;
+}
+
+static void a_job_survives_the_disk(void **state)
+{
+    struct train_job_state *job = proto_alloc(1, sizeof *job);
+    struct train_job_state *back = proto_alloc(1, sizeof *back);
+    struct buf out = {.max = 1 << 20};
+    struct buf again = {.max = 1 << 20};
+    (void)state;
+    fill_job(job);
+    assert_int_equal(train_job_state_encode(job, &out, NULL), E_OK);
+    assert_int_equal(train_job_state_decode(buf_span(&out), back, NULL), E_OK);
+    assert_string_equal(back->name, "risk");
+    assert_int_equal(back->error, E_TIMEOUT);
+    assert_int_equal(back->history_count, 2);
+    assert_true(back->history[0].loss == 0.5 && isnan(back->history[1].loss));
+    assert_string_equal(back->history[1].absent[0].reason, "TIMEOUT");
+    assert_true(back->weights[1] == -0.125);
+    assert_true(back->sites[1].admitted && back->sites[1].error == E_BUSY && back->sites[1].cost.sigma == 1.5);
+    assert_memory_equal(back->plan_hash, job->plan_hash, 32);
+    assert_int_equal(train_job_state_encode(back, &again, NULL), E_OK);
+    assert_true(span_equal(buf_span(&out), buf_span(&again)));
+    train_job_state_fini(back);
+    for (size_t len = 0; len < out.len; len++) {
+        assert_int_not_equal(train_job_state_decode(span_of(out.ptr, len), back, NULL), E_OK);
+        train_job_state_fini(back);
+    }
+    /* Questions are kept in the same table, as JSON. */
+    assert_int_equal(train_job_state_decode(span_str("{\"type\":\"query\"}"), back, NULL), E_INVALID);
+    train_job_state_fini(job);
+    proto_free(job);
+    proto_free(back);
+    buf_fini(&out);
+    buf_fini(&again);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(doubles_come_back_and_nan_does_not),
+        cmocka_unit_test(an_update_round_trips),
+        cmocka_unit_test(bounds_are_refused),
+        cmocka_unit_test(plans_hash_by_their_bytes),
+        cmocka_unit_test(a_job_survives_the_disk),
+    };
+    assert_int_equal(crypto_init(NULL), E_OK);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
