@@ -1,16 +1,16 @@
-/* node.yaml: what one node is and how it runs. Read at start and on SIGHUP, written by `init` and
- * `sandbox create`.
+/* node.yaml: what one node is and how it runs. Read at start and on SIGHUP, written by `init` and `sandbox create`.
  *
- *     node: alpha                       # required, as is org
+ *     node: alpha                       # required, as are org and federation
  *     org: alpha
  *     org_type: nonprofit               # nonprofit | forprofit | government
  *     country: DE
  *     federation: demo
  *     listen: tls+tcp://127.0.0.1:7101  # or none: a site that only dials out
  *     advertise: tls+tcp://alpha.example:7101    # default: listen
- *     unlock: keyfile:keyfile           # keyfile:PATH (relative to the home) | passphrase |
- * credential:NAME commercial: false                 # absent: unknown, and clauses that need it
- * refuse seeds: ["tls+tcp://127.0.0.1:7102"] people:
+ *     unlock: keyfile:keyfile           # keyfile:PATH (relative to the home) | passphrase | credential:NAME
+ *     commercial: false                 # absent: unknown, and clauses that need it refuse
+ *     seeds: ["tls+tcp://127.0.0.1:7102"]
+ *     people:
  *       - {user: root, id: operator, roles: [operator, analyst]}
  *       - {uid: 1000, id: ada, roles: [analyst]}
  *     release_tick_ms: 100

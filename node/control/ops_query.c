@@ -4,6 +4,7 @@
 #include "node/control/views.h"
 
 #include "node/query/site.h"
+#include "proto/manifest.h"
 #include "proto/privacy.h"
 #include "store/job.h"
 #include "store/ledger.h"
@@ -54,10 +55,16 @@ static json_t *sites_view(const struct query_result *result, bool explain)
     return array;
 }
 
+/* The conversion ends at the greatest epsilon that a manifest may name. */
+static double finite_epsilon(uint64_t nano, double delta)
+{
+    return fmin(proto_privacy_epsilon((double)nano / 1e9, delta), PROTO_EPSILON_MAX);
+}
+
 json_t *control_account_view(const char *node, const char *dataset, double epsilon_total, double delta, uint64_t cap_nano, uint64_t spent_nano)
 {
     uint64_t left = cap_nano > spent_nano ? cap_nano - spent_nano : 0;
-    double epsilon_left = left ? proto_privacy_epsilon((double)left / 1e9, delta) : 0;
+    double epsilon_left = left ? finite_epsilon(left, delta) : 0;
     return json_pack("{s:s, s:s, s:f, s:f, s:f, s:o, s:o}", "node", node, "dataset", dataset, "epsilon_total", epsilon_total, "epsilon_left",
                      round(epsilon_left * 1e6) / 1e6, "delta", delta, "rho_total", control_json_nano(cap_nano), "rho_left", control_json_nano(left));
 }
@@ -315,7 +322,7 @@ static enum err add_account(void *user, const struct store_account *account)
         return E_OK;
     }
     double delta = (double)account->delta_e12 / 1e12;
-    double total = proto_privacy_epsilon((double)account->cap_nano / 1e9, delta);
+    double total = finite_epsilon(account->cap_nano, delta);
     uint64_t cost = proto_privacy_rho_ceil_nano(0.5, delta);
     uint64_t left = account->cap_nano > account->spent_nano ? account->cap_nano - account->spent_nano : 0;
     json_t *view = control_account_view(accounts->call->node->config.node, account->dataset, round(total * 1e6) / 1e6, delta, account->cap_nano,

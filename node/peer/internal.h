@@ -276,6 +276,8 @@ void pipe_close_all(struct peer *peer, const uint8_t node[16], uint32_t than);
 struct link *link_get(struct peer *peer,
                       size_t index); /* makes it; NULL: no memory, or ourselves */
 void link_member_changed(struct peer *peer, const struct peer_directory_change *change);
+/* The member has just dialled us, so it is there: try to reach it now instead of at the end of a long pause. */
+void link_awake(struct link *link);
 void link_tick(struct peer *peer, uint64_t now_ms, uint64_t *next_ms);
 void link_call(struct link *link, struct call *call);
 void link_give_up(struct call *call, enum err status);

@@ -776,6 +776,17 @@ static void sweep_queue(struct link *link, uint64_t now_ms, uint64_t *next_ms)
     }
 }
 
+void link_awake(struct link *link)
+{
+    uint64_t soon = peer_now_ms() + 50;
+    if (link && link->state == LINK_DOWN && !link->revoked && soon >= link->banned_until_ms &&
+        (link->retry_ms == 0 || link->retry_ms > soon)) {
+        link->failures = 0;
+        link->retry_ms = soon;
+        peer_tick_at(link->peer, soon);
+    }
+}
+
 static void link_redial(struct link *link, uint64_t now_ms)
 {
     struct peer_member member;

@@ -107,6 +107,7 @@ static void on_hello(struct peer_request *request, const struct pipe_entry *pipe
     pipe_greeted(peer, pipe->id);
     pipe_close_all(peer, request->from, pipe->id); /* the newest connection stands */
     hello_make(peer, request->from, request->exporter, true, answer);
+    link_awake(link_get(peer, request->link));
     peer_reply(request, E_OK, span_of(answer, sizeof answer));
 }
 

@@ -10,7 +10,7 @@ from harness import SEED, Refused, Sandbox, concordat, done, flchain, licence, n
 
 KILLS = int(os.environ.get("KILLS", "20"))
 MINUTES = float(os.environ.get("MINUTES", "0"))
-PURPOSE = ("--purpose", "DUO:0000042")
+PURPOSE = ("--purpose", "DUO:0000006")
 
 MANIFEST = """dataset: {name}
 version: "{version}"
@@ -25,7 +25,7 @@ columns:
 JOB = """job: chaos
 task: tabular-classification
 dataset: flchain
-purpose: "DUO:0000042"
+purpose: "DUO:0000006"
 features: [age, sex, kappa]
 target: death
 rounds: 6

@@ -81,7 +81,7 @@ def compare(box, db):
     good = cells = inside = 0
     for _ in range(50):
         sql, groups = question()
-        answer = box.run(rng.choice(box.names), "query", sql, "--purpose", "DUO:0000042", "--epsilon", 1000)
+        answer = box.run(rng.choice(box.names), "query", sql, "--purpose", "DUO:0000006", "--epsilon", 1000)
         truth = {}
         for row in db.execute(sql.replace("FROM flchain", "FROM t")):
             key = tuple("true" if v == 1 else "false" if v == 0 else str(v) for v in row[:len(groups)])
@@ -125,21 +125,21 @@ def main():
         compare(box, pooled())
 
         sql = "SELECT sex, COUNT(*), AVG(creatinine) FROM flchain GROUP BY sex"
-        first = box.run("beta", "query", sql, "--purpose", "DUO:0000042", "--epsilon", "0.5")
-        again = box.run("beta", "query", "select sex, count(*), avg(creatinine) from flchain group by sex;", "--purpose", "DUO:0000042", "--epsilon", "0.5")
+        first = box.run("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5")
+        again = box.run("beta", "query", "select sex, count(*), avg(creatinine) from flchain group by sex;", "--purpose", "DUO:0000006", "--epsilon", "0.5")
         ok(first["replayed"] is False and again["replayed"] is True, "the same question in other words is replayed")
         ok(first["rows"] == again["rows"] and again["cost"]["rho"] == 0, "with the same numbers, at no cost")
         left = [b["rho_left"] for b in first["budget"]]
         ok(left == [b["rho_left"] for b in again["budget"]], "and the budget stands as before")
         ok(abs(first["cost"]["rho"] - 0.006641525) < 2e-9, f"epsilon 0.5 at delta 1e-6 costs rho {first['cost']['rho']}")
-        explained = box.run("alpha", "query", "SELECT SUM(kappa) FROM flchain", "--purpose", "DUO:0000042", "--epsilon", "1", "--explain")
+        explained = box.run("alpha", "query", "SELECT SUM(kappa) FROM flchain", "--purpose", "DUO:0000006", "--epsilon", "1", "--explain")
         ok(explained["rows"] == [] and [b["rho_left"] for b in explained["budget"]] == left, "--explain spends nothing")
 
-        code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchain", "--purpose", "DUO:0000011")
+        code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchain", "--purpose", "DUO:0000042")
         ok(code == 4 and {s.get("reason") for s in error.get("sites", [])} == {"PURPOSE"}, "the wrong purpose is refused: exit 4, PURPOSE")
-        code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchain", "--purpose", "DUO:0000042", "--mode", "secure")
+        code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchain", "--purpose", "DUO:0000006", "--mode", "secure")
         ok(code == 4 and error.get("code") == "UNSUPPORTED", "--mode secure is refused, not weakened")
-        code, error = box.refusal("gamma", "query", "SELECT AVG(creatinin) FROM flchain", "--purpose", "DUO:0000042")
+        code, error = box.refusal("gamma", "query", "SELECT AVG(creatinin) FROM flchain", "--purpose", "DUO:0000006")
         ok(code == 7 or code == 2 and "creatinine" in error.get("detail", ""), "a misspelt column is named with a suggestion")
         ok("creatinine" in error.get("detail", ""), "the suggestion is the right column")
 
@@ -147,12 +147,12 @@ def main():
         box.run("alpha", "dataset", "import", tight, "--data", f"{box.dir}/alpha.csv")
         spent = []
         for i in range(20):
-            code, answer, _ = box.try_run("alpha", "query", f"SELECT COUNT(*) FROM tight WHERE futime > {i}", "--purpose", "DUO:0000042", "--epsilon", "0.8")
+            code, answer, _ = box.try_run("alpha", "query", f"SELECT COUNT(*) FROM tight WHERE futime > {i}", "--purpose", "DUO:0000006", "--epsilon", "0.8")
             spent.append(code)
             if code:
                 break
         before = box.run("alpha", "budget", "tight")["budget"][0]
-        code, error = box.refusal("alpha", "query", "SELECT COUNT(*) FROM tight WHERE futime > 999", "--purpose", "DUO:0000042", "--epsilon", "0.8")
+        code, error = box.refusal("alpha", "query", "SELECT COUNT(*) FROM tight WHERE futime > 999", "--purpose", "DUO:0000006", "--epsilon", "0.8")
         after = box.run("alpha", "budget", "tight")["budget"][0]
         ok(spent[0] == 0 and spent[-1] == 5 and code == 5, f"the budget ends: exit codes {spent}")
         ok(before == after, "a refused question spends nothing")
@@ -160,15 +160,15 @@ def main():
         box.run("gamma", "licence", "withdraw", "flchain", "--reason", "test")
         heard = box.wait("withdrawal", lambda: [d["licence"]["state"] for d in box.run("alpha", "catalog")["datasets"] if d["node"] == "gamma"] == ["withdrawn"])
         ok(heard is not None, "the withdrawal is heard by others")
-        answer = box.run("alpha", "query", "SELECT SUM(lambda) FROM flchain", "--purpose", "DUO:0000042", "--epsilon", "1")
+        answer = box.run("alpha", "query", "SELECT SUM(lambda) FROM flchain", "--purpose", "DUO:0000006", "--epsilon", "1")
         states = {s["node"]: (s["status"], s.get("reason")) for s in answer["sites"]}
         ok(states["gamma"] == ("refused", "REVOKED") and states["beta"][0] == "answered", f"and takes effect at once: {states}")
 
         box.kill("beta")
-        answer = box.run("alpha", "query", "SELECT SUM(futime) FROM flchain", "--purpose", "DUO:0000042", "--epsilon", "1", "--timeout", "3s")
+        answer = box.run("alpha", "query", "SELECT SUM(futime) FROM flchain", "--purpose", "DUO:0000006", "--epsilon", "1", "--timeout", "3s")
         states = {s["node"]: s["status"] for s in answer["sites"]}
         ok(states["beta"] == "unreachable" and states["alpha"] == "answered", "a node that does not answer is named")
-        code, error = box.refusal("alpha", "query", "SELECT SUM(age) FROM flchain", "--purpose", "DUO:0000042", "--timeout", "3s", "--min-sites", "3")
+        code, error = box.refusal("alpha", "query", "SELECT SUM(age) FROM flchain", "--purpose", "DUO:0000006", "--timeout", "3s", "--min-sites", "3")
         ok(code in (4, 6), f"too few sites: exit {code}")
         box.run("alpha", "dataset", "update", box.write("new.yaml", manifest("tight", licence(epsilon_total=3, per_query=1))))
         box.start()

@@ -174,10 +174,10 @@ licence:
   spdx: CC-BY-4.0
   expires: 2031-12-31
   grants:
-    - permission: "DUO:0000042"
+    - permission: "DUO:0000006"
       actions: [{actions}]
       min_cohort: {cohort}
-      privacy: {{epsilon_total: {epsilon_total}, epsilon_per_query: {per_query}, epsilon_per_job: {per_job}, delta: {delta}}}
+      privacy: {{epsilon_total: {epsilon_total}, epsilon_per_query: {per_query}, epsilon_per_job: {min(per_job, epsilon_total)}, delta: {delta}}}
       finetune: {{max_rounds: 200, release: federation}}
 {extra}"""
 

@@ -27,7 +27,7 @@ columns:
 JOB = """job: planted
 task: tabular-classification
 dataset: planted
-purpose: "DUO:0000042"
+purpose: "DUO:0000006"
 features: [age, score]
 target: ill
 rounds: 2
@@ -104,7 +104,7 @@ def main():
         ok(code == 7 and planted["texts"][1] not in text, "a rejected row is told by line and column, without its contents")
         os.remove(bad)
         for i in range(4):
-            box.run("beta", "query", f"SELECT COUNT(*), COUNT(DISTINCT patient), AVG(score), SUM(age) FROM planted WHERE age > {20 + i}", "--purpose", "DUO:0000042", "--epsilon", "1")
+            box.run("beta", "query", f"SELECT COUNT(*), COUNT(DISTINCT patient), AVG(score), SUM(age) FROM planted WHERE age > {20 + i}", "--purpose", "DUO:0000006", "--epsilon", "1")
         box.run("gamma", "train", "run", box.write("job.yaml", JOB))
         box.run("alpha", "audit", "list")
         box.try_run("alpha", "sandbox", "stop", box.dir)
