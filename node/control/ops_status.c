@@ -27,7 +27,8 @@ json_t *control_peers_view(struct control_call *call)
         const struct peer_member *member = &members[i];
         json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:o, s:b, s:o, s:s, s:s}", "node", member->name, "org",
                                                member->org, "state", peer_state_name(member->state), "address", member->address,
-                                               "last_seen", control_json_time(member->last_seen), "root_equal", member->root_equal,
+                                               "last_seen", control_json_time(member->last_seen), "root_equal",
+                                               member->root_equal || member->state == PEER_SELF,
                                                "node_id", control_json_hex(member->id, 16), "org_type", member->org_type, "country",
                                                member->country));
     }
