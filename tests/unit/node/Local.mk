@@ -40,3 +40,14 @@ check_PROGRAMS += %D%/test_train_plan
 TESTS += %D%/test_train_plan
 %C%_test_train_plan_SOURCES = %D%/test_train_plan.c
 %C%_test_train_plan_LDADD = node/train/libtrain.a node/query/libquery.a node/model/libmodel.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_query_message %D%/test_bound %D%/test_coordinates %D%/test_execute
+TESTS += %D%/test_query_message %D%/test_bound %D%/test_coordinates %D%/test_execute
+%C%_test_query_message_SOURCES = %D%/test_query_message.c tests/lib/seed.h
+%C%_test_query_message_LDADD = node/query/libquery.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_bound_SOURCES = %D%/test_bound.c tests/lib/seed.h
+%C%_test_bound_LDADD = node/query/libquery.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_coordinates_SOURCES = %D%/test_coordinates.c tests/lib/numbers.h
+%C%_test_coordinates_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+%C%_test_execute_SOURCES = %D%/test_execute.c tests/lib/encounters.c tests/lib/encounters.h tests/lib/seed.h tests/unit/store/dataset.h
+%C%_test_execute_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread

@@ -1,0 +1,201 @@
+/* Which integers a query releases, and what is read from them. */
+#include "config.h"
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+
+#include "node/query/coordinates.h"
+#include "proto/sql.h"
+#include "tests/lib/numbers.h"
+
+#define Z95 1.959963984540054
+
+static const char *sexes[] = {"F", "M"};
+static struct proto_column columns[] = {
+    {.name = "patient", .type = PROTO_COLUMN_TEXT},
+    {.name = "age", .type = PROTO_COLUMN_INTEGER, .has_bounds = true, .min = 20, .max = 80},
+    {.name = "cost", .type = PROTO_COLUMN_REAL, .has_bounds = true, .min = -5, .max = 100},
+    {.name = "sex", .type = PROTO_COLUMN_CATEGORY, .values = sexes, .value_count = 2},
+    {.name = "fixed", .type = PROTO_COLUMN_REAL, .has_bounds = true, .min = 3, .max = 3},
+};
+
+static struct proto_schema schema_of(uint32_t max_rows)
+{
+    return (struct proto_schema){
+        .columns = columns, .count = 5, .unit = "patient", .max_rows_per_unit = max_rows};
+}
+
+struct planned {
+    struct proto_schema schema;
+    struct proto_query query;
+    struct query_layout layout;
+};
+
+static void plan(struct planned *to, const char *sql, uint32_t max_rows)
+{
+    struct err_info info = {0};
+    memset(to, 0, sizeof *to);
+    to->schema = schema_of(max_rows);
+    if (proto_sql_parse(sql, &to->query, &info) ||
+        proto_query_bind(&to->query, &to->schema, &info) ||
+        query_layout_plan(&to->query, &to->layout, &info)) {
+        fail_msg("%s: %s", sql, info.text);
+    }
+}
+
+static void expect_parts(const char *sql, uint32_t max_rows, size_t count,
+                         const enum query_part *parts, const int *of)
+{
+    struct planned planned;
+    plan(&planned, sql, max_rows);
+    assert_int_equal(planned.layout.count, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(planned.layout.parts[i].part, parts[i]);
+        assert_int_equal(planned.layout.parts[i].column, of[i]);
+        assert_int_equal(planned.layout.coordinates[i].kind,
+                         parts[i] == QUERY_PART_UNITS ? PRIVACY_UNITS : PRIVACY_ROWS);
+        assert_int_equal(planned.layout.coordinates[i].integer, parts[i] != QUERY_PART_SUM);
+    }
+    proto_query_fini(&planned.query);
+}
+
+#define U QUERY_PART_UNITS
+#define R QUERY_PART_ROWS
+#define V QUERY_PART_VALUES
+#define S QUERY_PART_SUM
+#define EXPECT(sql, max_rows, ...)                                                                 \
+    do {                                                                                           \
+        const int list[][2] = {__VA_ARGS__};                                                       \
+        enum query_part parts[8];                                                                  \
+        int of[8];                                                                                 \
+        size_t count = sizeof list / sizeof *list;                                                 \
+        for (size_t i = 0; i < count; i++) {                                                       \
+            parts[i] = (enum query_part)list[i][0];                                                \
+            of[i] = list[i][1];                                                                    \
+        }                                                                                          \
+        expect_parts(sql, max_rows, count, parts, of);                                             \
+    } while (0)
+
+static void nothing_is_released_twice(void **state)
+{
+    (void)state;
+    /* One row a unit: rows are units. */
+    EXPECT("SELECT COUNT(*) FROM t", 1, {R, -1});
+    EXPECT("SELECT COUNT(DISTINCT patient) FROM t", 1, {R, -1});
+    EXPECT("SELECT COUNT(*), COUNT(DISTINCT patient) FROM t", 1, {R, -1});
+    EXPECT("SELECT COUNT(age) FROM t", 1, {R, -1}, {V, 1});
+    EXPECT("SELECT SUM(age) FROM t", 1, {R, -1}, {S, 1});
+    EXPECT("SELECT AVG(age) FROM t", 1, {R, -1}, {V, 1}, {S, 1});
+    EXPECT("SELECT SUM(age), AVG(age), COUNT(age) FROM t", 1, {R, -1}, {V, 1}, {S, 1});
+    EXPECT("SELECT AVG(age), AVG(cost), SUM(age) FROM t", 1, {R, -1}, {V, 1}, {S, 1}, {V, 2},
+           {S, 2});
+    /* Many: units are counted apart, rows only when they are asked for. */
+    EXPECT("SELECT COUNT(*) FROM t", 3, {U, -1}, {R, -1});
+    EXPECT("SELECT COUNT(DISTINCT patient) FROM t", 3, {U, -1});
+    EXPECT("SELECT COUNT(*), COUNT(*) AS again FROM t", 3, {U, -1}, {R, -1});
+    EXPECT("SELECT SUM(cost) FROM t", 3, {U, -1}, {S, 2});
+    EXPECT("SELECT sex, COUNT(*), AVG(cost) FROM t GROUP BY sex", 3, {U, -1}, {R, -1}, {V, 2},
+           {S, 2});
+}
+
+static void sums_are_centred_for_means_alone(void **state)
+{
+    (void)state;
+    struct planned planned;
+    plan(&planned, "SELECT SUM(cost) FROM t", 1);
+    assert_near(planned.layout.parts[1].centre, 0, 0);
+    assert_near(planned.layout.coordinates[1].bound, 100, 0);
+    proto_query_fini(&planned.query);
+    plan(&planned, "SELECT SUM(cost), AVG(cost) FROM t", 1);
+    size_t sum = planned.layout.sum_part[0];
+    assert_int_equal(sum, planned.layout.sum_part[1]);
+    assert_near(planned.layout.parts[sum].centre, 47.5, 0);
+    assert_near(planned.layout.coordinates[sum].bound, 52.5, 0);
+    proto_query_fini(&planned.query);
+    plan(&planned, "SELECT AVG(fixed) FROM t", 1); /* no width at all is still a bound */
+    assert_true(planned.layout.coordinates[planned.layout.sum_part[0]].bound > 0);
+    proto_query_fini(&planned.query);
+}
+
+/* Against the arithmetic that a reader would do with the answer in hand. */
+static void estimates_are_the_arithmetic(void **state)
+{
+    (void)state;
+    struct planned planned;
+    plan(&planned,
+         "SELECT COUNT(*), COUNT(cost), SUM(cost), AVG(cost), SUM(age), COUNT(DISTINCT patient) "
+         "FROM t",
+         3);
+    const struct query_layout *layout = &planned.layout;
+    double sums[QUERY_COORDINATES_MAX] = {0};
+    double variances[QUERY_COORDINATES_MAX] = {0};
+    for (size_t i = 0; i < layout->count; i++) {
+        sums[i] = 0;
+        variances[i] = (double)(i + 1) * 4;
+    }
+    size_t v = layout->values_part[3];
+    size_t s = layout->sum_part[3];
+    size_t a = layout->sum_part[4];
+    sums[0] = 700;
+    sums[layout->rows_part] = 1000;
+    sums[v] = 900;
+    sums[s] = -4500; /* of value - 47.5 */
+    sums[a] = 50000;
+    struct query_estimate e = query_layout_estimate(&planned.query, layout, 0, sums, variances);
+    assert_true(e.known && e.whole);
+    assert_near(e.value, 1000, 0);
+    assert_near(e.margin, Z95 * sqrt(variances[layout->rows_part]), 1e-12);
+    e = query_layout_estimate(&planned.query, layout, 1, sums, variances);
+    assert_near(e.value, 900, 0);
+    e = query_layout_estimate(&planned.query, layout, 2, sums, variances);
+    assert_true(e.known && !e.whole);
+    assert_near(e.value, -4500 + 47.5 * 900, 1e-9);
+    assert_near(e.margin, Z95 * sqrt(variances[s] + 47.5 * 47.5 * variances[v]), 1e-9);
+    e = query_layout_estimate(&planned.query, layout, 3, sums, variances);
+    assert_near(e.value, 47.5 - 5, 1e-12);
+    assert_near(e.margin, Z95 * sqrt(variances[s] + 25 * variances[v]) / 900, 1e-12);
+    e = query_layout_estimate(&planned.query, layout, 4, sums, variances);
+    assert_near(e.value, 50000, 0);
+    e = query_layout_estimate(&planned.query, layout, 5, sums, variances);
+    assert_near(e.value, 700, 0);
+    /* A mean stays within its bounds, and over no rows there is none. */
+    sums[s] = 1e9;
+    e = query_layout_estimate(&planned.query, layout, 3, sums, variances);
+    assert_near(e.value, 100, 0);
+    sums[v] = 0.2;
+    e = query_layout_estimate(&planned.query, layout, 3, sums, variances);
+    assert_false(e.known);
+    proto_query_fini(&planned.query);
+}
+
+static void expected_margins_are_public(void **state)
+{
+    (void)state;
+    struct planned planned;
+    plan(&planned, "SELECT COUNT(*), SUM(cost) FROM t", 1);
+    assert_int_equal(privacy_mechanism_plan(500000000, 1, planned.layout.coordinates,
+                                            planned.layout.count, NULL),
+                     E_OK);
+    double sigma = privacy_mechanism_sigma(&planned.layout.coordinates[0]);
+    assert_near(query_layout_expected_margin(&planned.query, &planned.layout, 0, 100, 4),
+                Z95 * 2 * sigma, 1e-9);
+    sigma = privacy_mechanism_sigma(&planned.layout.coordinates[1]);
+    assert_near(query_layout_expected_margin(&planned.query, &planned.layout, 1, 100, 1),
+                Z95 * sigma, 1e-6);
+    proto_query_fini(&planned.query);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_released_twice),
+        cmocka_unit_test(sums_are_centred_for_means_alone),
+        cmocka_unit_test(estimates_are_the_arithmetic),
+        cmocka_unit_test(expected_margins_are_public),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
