@@ -22,7 +22,8 @@
 
 /* --- the job file ------------------------------------------------------------------------------------------------------ */
 
-static enum err read_file(struct control_call *call, const char *path, size_t max, struct buf *to, struct err_info *reterr)
+static enum err read_file(struct control_call *call, const char *path, size_t max, struct buf *to,
+                          struct err_info *reterr)
 {
     int fd = control_open(call, path, reterr);
     if (fd < 0) {
@@ -34,7 +35,8 @@ static enum err read_file(struct control_call *call, const char *path, size_t ma
         err = buf_reserve(to, 4096);
         ssize_t got = err ? -1 : read(fd, to->ptr + to->len, to->cap - to->len);
         if (got <= 0) {
-            err = err ? proto_err_set(reterr, err, "%s: too long", path) : (got < 0 ? proto_err_set(reterr, E_IO, "%s: cannot be read", path) : E_OK);
+            err = err ? proto_err_set(reterr, err, "%s: too long", path)
+                      : (got < 0 ? proto_err_set(reterr, E_IO, "%s: cannot be read", path) : E_OK);
             break;
         }
         to->len += (size_t)got;
@@ -47,7 +49,11 @@ static enum err read_file(struct control_call *call, const char *path, size_t ma
 static const struct setting {
     const char *section;
     const char *key;
-    enum { SET_COUNT, SET_NUMBER, SET_DURATION } type;
+    enum {
+        SET_COUNT,
+        SET_NUMBER,
+        SET_DURATION
+    } type;
     size_t offset;
     double min, max;
 } settings[] = {
@@ -55,14 +61,19 @@ static const struct setting {
     {"local", "epochs", SET_COUNT, offsetof(struct proto_job, epochs), 1, 1000},
     {"local", "batch", SET_COUNT, offsetof(struct proto_job, batch), 1, 10000000},
     {"local", "learning_rate", SET_NUMBER, offsetof(struct proto_job, learning_rate), 1e-9, 1e3},
-    {"aggregate", "server_momentum", SET_NUMBER, offsetof(struct proto_job, server_momentum), 0, 0.999},
-    {"participation", "min_sites", SET_COUNT, offsetof(struct proto_job, min_sites), 1, PROTO_JOB_SITES_MAX},
-    {"participation", "round_timeout", SET_DURATION, offsetof(struct proto_job, round_timeout_ms), 1000, 86400000},
+    {"aggregate", "server_momentum", SET_NUMBER, offsetof(struct proto_job, server_momentum), 0,
+     0.999},
+    {"participation", "min_sites", SET_COUNT, offsetof(struct proto_job, min_sites), 1,
+     PROTO_JOB_SITES_MAX},
+    {"participation", "round_timeout", SET_DURATION, offsetof(struct proto_job, round_timeout_ms),
+     1000, 86400000},
     {"privacy", "epsilon", SET_NUMBER, offsetof(struct proto_job, epsilon), 1e-6, 1e6},
     {"privacy", "delta", SET_NUMBER, offsetof(struct proto_job, delta), 1e-12, 0.5},
     {"privacy", "clip", SET_NUMBER, offsetof(struct proto_job, clip), 1e-6, 1e6},
-    {"evaluate", "every", SET_COUNT, offsetof(struct proto_job, eval_every), 0, PROTO_JOB_ROUNDS_MAX},
-    {"evaluate", "early_stop", SET_COUNT, offsetof(struct proto_job, early_stop), 0, PROTO_JOB_ROUNDS_MAX},
+    {"evaluate", "every", SET_COUNT, offsetof(struct proto_job, eval_every), 0,
+     PROTO_JOB_ROUNDS_MAX},
+    {"evaluate", "early_stop", SET_COUNT, offsetof(struct proto_job, early_stop), 0,
+     PROTO_JOB_ROUNDS_MAX},
     {"evaluate", "split", SET_NUMBER, offsetof(struct proto_job, eval_split), 0, 0.9},
     {"evaluate", "share", SET_NUMBER, offsetof(struct proto_job, eval_share), 0.001, 0.9},
 };
@@ -71,7 +82,8 @@ static const struct setting *find_setting(const char *key)
 {
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         size_t len = strlen(settings[i].section);
-        bool dotted = len && strncmp(key, settings[i].section, len) == 0 && key[len] == '.' && strcmp(key + len + 1, settings[i].key) == 0;
+        bool dotted = len && strncmp(key, settings[i].section, len) == 0 && key[len] == '.' &&
+                      strcmp(key + len + 1, settings[i].key) == 0;
         if (dotted || strcmp(key, settings[i].key) == 0) {
             return &settings[i];
         }
@@ -89,8 +101,11 @@ static enum err set_one(struct proto_job *job, char *text, struct err_info *rete
     const char *value = equals + 1;
     const struct setting *setting = find_setting(text);
     if (!setting) {
-        return proto_err_set(reterr, E_USAGE, "--set cannot change %.64s; it takes rounds, epochs, batch, learning_rate, server_momentum, min_sites, "
-                                              "round_timeout, epsilon, delta, clip, every, early_stop, split, share", text);
+        return proto_err_set(reterr, E_USAGE,
+                             "--set cannot change %.64s; it takes rounds, epochs, batch, "
+                             "learning_rate, server_momentum, min_sites, "
+                             "round_timeout, epsilon, delta, clip, every, early_stop, split, share",
+                             text);
     }
     uint64_t ms = 0;
     char *end = NULL;
@@ -100,9 +115,11 @@ static enum err set_one(struct proto_job *job, char *text, struct err_info *rete
         good = proto_duration_parse(span_str(value), &ms);
         number = (double)ms;
     }
-    good = good && number >= setting->min && number <= setting->max && (setting->type == SET_NUMBER || number == floor(number));
+    good = good && number >= setting->min && number <= setting->max &&
+           (setting->type == SET_NUMBER || number == floor(number));
     if (!good) {
-        return proto_err_set(reterr, E_USAGE, "--set %s: %.64s is not a value from %g to %g", setting->key, value, setting->min, setting->max);
+        return proto_err_set(reterr, E_USAGE, "--set %s: %.64s is not a value from %g to %g",
+                             setting->key, value, setting->min, setting->max);
     }
     void *member = (char *)job + setting->offset;
     if (setting->type == SET_NUMBER) {
@@ -114,7 +131,8 @@ static enum err set_one(struct proto_job *job, char *text, struct err_info *rete
     return E_OK;
 }
 
-static enum err apply_settings(struct control_call *call, struct proto_job *job, struct err_info *reterr)
+static enum err apply_settings(struct control_call *call, struct proto_job *job,
+                               struct err_info *reterr)
 {
     const struct proto_control_argument *arguments = call->request->arguments.items;
     bool changed = false;
@@ -144,7 +162,8 @@ static json_t *round_view(const struct train_round_view *round)
         json_array_append_new(participants, json_string(round->participants[i]));
     }
     for (size_t i = 0; i < round->absent_count; i++) {
-        json_array_append_new(absent, json_pack("{s:s, s:s}", "node", round->absent[i].node, "reason", round->absent[i].reason));
+        json_array_append_new(absent, json_pack("{s:s, s:s}", "node", round->absent[i].node,
+                                                "reason", round->absent[i].reason));
     }
     json_t *metrics = json_object();
     if (round->evaluated) {
@@ -153,9 +172,11 @@ static json_t *round_view(const struct train_round_view *round)
         json_object_set_new(metrics, "eval_loss_margin95", figure(round->eval_loss_margin));
         json_object_set_new(metrics, "auc", figure(round->auc));
     }
-    return json_pack("{s:I, s:n, s:o, s:o, s:f, s:o, s:o, s:I, s:I, s:f}", "round", (json_int_t)round->round, "train_loss", "eval_loss",
-                     figure(round->eval_loss), "metrics", metrics, "epsilon", round->epsilon, "participants", participants, "absent", absent,
-                     "bytes_up", (json_int_t)round->bytes_up, "bytes_down", (json_int_t)round->bytes_down, "seconds", round->seconds);
+    return json_pack("{s:I, s:n, s:o, s:o, s:f, s:o, s:o, s:I, s:I, s:f}", "round",
+                     (json_int_t)round->round, "train_loss", "eval_loss", figure(round->eval_loss),
+                     "metrics", metrics, "epsilon", round->epsilon, "participants", participants,
+                     "absent", absent, "bytes_up", (json_int_t)round->bytes_up, "bytes_down",
+                     (json_int_t)round->bytes_down, "seconds", round->seconds);
 }
 
 static json_t *site_view(const struct train_site_view *site)
@@ -176,9 +197,11 @@ static json_t *site_view(const struct train_site_view *site)
 
 static json_t *short_view(const struct train_view *view)
 {
-    return json_pack("{s:o, s:s, s:s, s:I, s:I, s:s, s:s, s:o}", "job", control_json_hex(view->id, 16), "name", view->name, "state",
-                     train_state_name(view->state), "round", (json_int_t)view->round, "rounds", (json_int_t)view->rounds, "coordinator",
-                     view->coordinator, "dataset", view->dataset, "started", control_json_time(view->started));
+    return json_pack("{s:o, s:s, s:s, s:I, s:I, s:s, s:s, s:o}", "job",
+                     control_json_hex(view->id, 16), "name", view->name, "state",
+                     train_state_name(view->state), "round", (json_int_t)view->round, "rounds",
+                     (json_int_t)view->rounds, "coordinator", view->coordinator, "dataset",
+                     view->dataset, "started", control_json_time(view->started));
 }
 
 static json_t *job_view(const struct train_view *view)
@@ -194,7 +217,8 @@ static json_t *job_view(const struct train_view *view)
     json_t *answer = short_view(view);
     json_object_set_new(answer, "task", json_string(view->task));
     json_object_set_new(answer, "person", json_string(view->person));
-    json_object_set_new(answer, "privacy", json_pack("{s:f, s:f}", "epsilon", view->epsilon, "delta", view->delta));
+    json_object_set_new(answer, "privacy",
+                        json_pack("{s:f, s:f}", "epsilon", view->epsilon, "delta", view->delta));
     json_object_set_new(answer, "sites", sites);
     json_object_set_new(answer, "history", history);
     json_object_set_new(answer, "model", view->model[0] ? json_string(view->model) : json_null());
@@ -212,7 +236,8 @@ static json_t *verdicts_view(const struct train_view *view, bool explain)
     for (size_t i = 0; i < view->site_count; i++) {
         const struct train_site_view *site = &view->sites[i];
         bool permitted = strcmp(site->state, "admitted") == 0;
-        json_t *to = json_pack("{s:s, s:s}", "node", site->node, "status", permitted ? "answered" : site->state);
+        json_t *to = json_pack("{s:s, s:s}", "node", site->node, "status",
+                               permitted ? "answered" : site->state);
         if (site->reason[0]) {
             json_object_set_new(to, "reason", json_string(site->reason));
             json_object_set_new(to, "detail", json_string(site->detail));
@@ -221,9 +246,12 @@ static json_t *verdicts_view(const struct train_view *view, bool explain)
             json_t *clauses = json_array();
             for (size_t j = 0; j < site->clause_count; j++) {
                 const struct query_clause *clause = &site->clauses[j];
-                json_array_append_new(clauses, json_pack("{s:o, s:o, s:s, s:o}", "clause", control_json_span(clause->clause), "expected",
-                                                         control_json_span(clause->expected), "result", results[clause->result % 3],
-                                                         "reason", control_json_span(clause->reason)));
+                json_array_append_new(clauses,
+                                      json_pack("{s:o, s:o, s:s, s:o}", "clause",
+                                                control_json_span(clause->clause), "expected",
+                                                control_json_span(clause->expected), "result",
+                                                results[clause->result % 3], "reason",
+                                                control_json_span(clause->reason)));
             }
             json_object_set_new(to, "verdict", json_string(permitted ? "permit" : "deny"));
             json_object_set_new(to, "clauses", clauses);
@@ -237,7 +265,8 @@ static json_t *verdicts_view(const struct train_view *view, bool explain)
 
 /* --- operations -------------------------------------------------------------------------------------------------------- */
 
-static enum err explain(struct control_call *call, const struct proto_job *job, json_t **ret, struct err_info *reterr)
+static enum err explain(struct control_call *call, const struct proto_job *job, json_t **ret,
+                        struct err_info *reterr)
 {
     struct train_view view;
     enum err err = train_explain(call->node->train, job, call->person, &view, reterr);
@@ -251,12 +280,14 @@ static enum err explain(struct control_call *call, const struct proto_job *job, 
     for (size_t i = 0; i < view.site_count; i++) {
         sigma = fmax(sigma, view.sites[i].sigma);
         rate = fmax(rate, view.sites[i].rate);
-        steps = view.sites[i].steps * view.rounds > steps ? view.sites[i].steps * view.rounds : steps;
+        steps =
+            view.sites[i].steps * view.rounds > steps ? view.sites[i].steps * view.rounds : steps;
         nano = view.sites[i].cost_nano > nano ? view.sites[i].cost_nano : nano;
     }
-    *ret = json_pack("{s:n, s:b, s:f, s:I, s:f, s:I, s:{s:f, s:f, s:o}, s:o}", "job", "explain", 1, "sigma", sigma, "steps", (json_int_t)steps,
-                     "rate", rate, "rounds", (json_int_t)view.rounds, "cost", "epsilon", view.epsilon, "delta", view.delta, "rho",
-                     control_json_nano(nano), "sites", verdicts_view(&view, true));
+    *ret = json_pack("{s:n, s:b, s:f, s:I, s:f, s:I, s:{s:f, s:f, s:o}, s:o}", "job", "explain", 1,
+                     "sigma", sigma, "steps", (json_int_t)steps, "rate", rate, "rounds",
+                     (json_int_t)view.rounds, "cost", "epsilon", view.epsilon, "delta", view.delta,
+                     "rho", control_json_nano(nano), "sites", verdicts_view(&view, true));
     train_view_fini(&view);
     return E_OK;
 }
@@ -287,12 +318,14 @@ enum err control_train_start(struct control_call *call, json_t **ret, struct err
     if (!err && control_flag(call, "--explain")) {
         err = explain(call, &job, ret, reterr);
     } else if (!err) {
-        err = control_audit(call, "train.start", reterr, "job", job.name, "dataset", job.dataset, (const char *)NULL);
+        err = control_audit(call, "train.start", reterr, "job", job.name, "dataset", job.dataset,
+                            (const char *)NULL);
         if (!err) {
             err = train_start(call->node->train, &job, buf_span(&yaml), call->person, id, reterr);
         }
         if (!err) {
-            *ret = json_pack("{s:o, s:s, s:s}", "job", control_json_hex(id, 16), "name", job.name, "state", "running");
+            *ret = json_pack("{s:o, s:s, s:s}", "job", control_json_hex(id, 16), "name", job.name,
+                             "state", "running");
         } else if (memcmp(id, none, 16) != 0) {
             leave_sites(call, id);
         }
@@ -307,15 +340,17 @@ static enum err find(struct control_call *call, uint8_t ret_id[16], struct err_i
     return train_find(call->node->train, control_text(call, "ID"), ret_id, reterr);
 }
 
-static void show_round(struct control_call *call, const struct train_view *view, const struct train_round_view *round)
+static void show_round(struct control_call *call, const struct train_view *view,
+                       const struct train_round_view *round)
 {
     char text[200];
     char loss[64] = "";
     if (isfinite(round->eval_loss)) {
-        snprintf(loss, sizeof loss, ", loss %.4f +- %.4f, accuracy %.3f", round->eval_loss, round->eval_loss_margin, round->accuracy);
+        snprintf(loss, sizeof loss, ", loss %.4f +- %.4f, accuracy %.3f", round->eval_loss,
+                 round->eval_loss_margin, round->accuracy);
     }
-    snprintf(text, sizeof text, "round %llu: %zu sites%s, epsilon %.3f", (unsigned long long)round->round, round->participant_count, loss,
-             round->epsilon);
+    snprintf(text, sizeof text, "round %llu: %zu sites%s, epsilon %.3f",
+             (unsigned long long)round->round, round->participant_count, loss, round->epsilon);
     control_progress(call, text, round->round, view->rounds);
 }
 
@@ -329,7 +364,8 @@ enum err control_train_watch(struct control_call *call, json_t **ret, struct err
     while (!err) {
         err = train_show(call->node->train, id, &view, reterr);
         bool running = !err && view.state == TRAIN_RUNNING;
-        size_t complete = running && view.history_count ? view.history_count - 1 : view.history_count;
+        size_t complete =
+            running && view.history_count ? view.history_count - 1 : view.history_count;
         for (; !err && shown < complete; shown++) {
             show_round(call, &view, &view.history[shown]);
         }
@@ -338,15 +374,17 @@ enum err control_train_watch(struct control_call *call, json_t **ret, struct err
         }
         train_view_fini(&view);
         if (control_cancelled(call)) {
-            err = proto_err_set(reterr, E_CANCELLED, "the job goes on; `concordat train watch` follows it again");
+            err = proto_err_set(reterr, E_CANCELLED,
+                                "the job goes on; `concordat train watch` follows it again");
             break;
         }
         train_wait(call->node->train, WATCH_MS);
     }
     if (!err && (view.state == TRAIN_FAILED || view.state == TRAIN_WAITING)) {
         call->error_sites = verdicts_view(&view, false);
-        err = proto_err_set(reterr, view.error_code ? view.error_code : E_UNREACHABLE, "job %s is %s: %.400s", view.name,
-                            train_state_name(view.state), view.error);
+        err = proto_err_set(reterr, view.error_code ? view.error_code : E_UNREACHABLE,
+                            "job %s is %s: %.400s", view.name, train_state_name(view.state),
+                            view.error);
     } else if (!err) {
         *ret = job_view(&view);
     }
@@ -396,7 +434,8 @@ enum err control_train_show(struct control_call *call, json_t **ret, struct err_
 }
 
 /* Stop and resume answer with what the job is afterwards. */
-static enum err change(struct control_call *call, const char *kind, enum err (*act)(struct train_service *, const uint8_t *, struct err_info *),
+static enum err change(struct control_call *call, const char *kind,
+                       enum err (*act)(struct train_service *, const uint8_t *, struct err_info *),
                        json_t **ret, struct err_info *reterr)
 {
     uint8_t id[16];
@@ -414,7 +453,8 @@ static enum err change(struct control_call *call, const char *kind, enum err (*a
         err = train_show(call->node->train, id, &view, reterr);
     }
     if (!err) {
-        *ret = json_pack("{s:s, s:s, s:I}", "job", hex, "state", train_state_name(view.state), "round", (json_int_t)view.round);
+        *ret = json_pack("{s:s, s:s, s:I}", "job", hex, "state", train_state_name(view.state),
+                         "round", (json_int_t)view.round);
         train_view_fini(&view);
     }
     return err;
@@ -455,12 +495,14 @@ static enum err match_model(void *user, struct span bytes, bool forked)
     }
     memcpy(copy, bytes.ptr, bytes.len);
     struct span kept = span_of(copy, bytes.len);
-    if (proto_record_decode(kept, &crypto_proto_hash, &record, NULL) || record.envelope.flags & PROTO_RECORD_FINAL ||
+    if (proto_record_decode(kept, &crypto_proto_hash, &record, NULL) ||
+        record.envelope.flags & PROTO_RECORD_FINAL ||
         proto_model_decode(record.envelope.body, arena, &model, NULL)) {
         return E_OK;
     }
     bool whole = span_is(model.name, search->id);
-    if (whole || (len >= 6 && len < model.name.len && memcmp(model.name.ptr, search->id, len) == 0)) {
+    if (whole ||
+        (len >= 6 && len < model.name.len && memcmp(model.name.ptr, search->id, len) == 0)) {
         search->found++;
         search->bytes = kept;
         search->record = record;
@@ -469,12 +511,15 @@ static enum err match_model(void *user, struct span bytes, bool forked)
     return E_OK;
 }
 
-static enum err find_model(struct control_call *call, struct model_search *search, struct err_info *reterr)
+static enum err find_model(struct control_call *call, struct model_search *search,
+                           struct err_info *reterr)
 {
     *search = (struct model_search){.call = call, .id = control_text(call, "ID")};
     enum err err = store_records_each(&call->node->store, PROTO_RECORD_MODEL, match_model, search);
     if (!err && search->found != 1) {
-        err = proto_err_set(reterr, E_NOT_FOUND, search->found ? "several models begin with %s" : "no model %s; `concordat model list` lists them",
+        err = proto_err_set(reterr, E_NOT_FOUND,
+                            search->found ? "several models begin with %s"
+                                          : "no model %s; `concordat model list` lists them",
                             search->id);
     }
     return err;
@@ -487,16 +532,20 @@ static json_t *participants_view(struct control_call *call, const struct proto_m
     for (size_t i = 0; i < model->participants.count; i++) {
         struct peer_member member;
         bool known = peer_member_by_id(call->node->peer, participants[i].node.ptr, &member);
-        json_array_append_new(array, json_pack("{s:o, s:o, s:f, s:I}", "node",
-                                               known ? json_string(member.name) : control_json_hex(participants[i].node.ptr, 16), "org",
-                                               control_json_span(participants[i].org), "epsilon", (double)participants[i].epsilon_u / 1e6,
-                                               "rounds", (json_int_t)participants[i].rounds));
+        json_array_append_new(array,
+                              json_pack("{s:o, s:o, s:f, s:I}", "node",
+                                        known ? json_string(member.name)
+                                              : control_json_hex(participants[i].node.ptr, 16),
+                                        "org", control_json_span(participants[i].org), "epsilon",
+                                        (double)participants[i].epsilon_u / 1e6, "rounds",
+                                        (json_int_t)participants[i].rounds));
     }
     return array;
 }
 
 /* The record holds ids; their texts stand in the licences that it names. */
-static json_t *obligation_view(struct control_call *call, const struct proto_model *model, struct span id)
+static json_t *obligation_view(struct control_call *call, const struct proto_model *model,
+                               struct span id)
 {
     const struct proto_model_licence *licences = model->licences.items;
     json_t *view = json_pack("{s:o, s:n, s:n}", "id", control_json_span(id), "when", "text");
@@ -504,7 +553,8 @@ static json_t *obligation_view(struct control_call *call, const struct proto_mod
         struct span bytes;
         struct proto_record record;
         struct proto_licence licence;
-        if (store_records_by_id(&call->node->store, licences[i].record_id.ptr, &call->arena, &bytes) ||
+        if (store_records_by_id(&call->node->store, licences[i].record_id.ptr, &call->arena,
+                                &bytes) ||
             proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) ||
             proto_licence_decode(record.envelope.body, &call->arena, &licence, NULL)) {
             continue;
@@ -537,14 +587,16 @@ static json_t *model_view(struct control_call *call, const struct model_search *
     json_t *metrics = json_loadb((const char *)model->metrics.ptr, model->metrics.len, 0, NULL);
     struct peer_member issuer;
     bool known = peer_member_by_id(call->node->peer, search->record.envelope.issuer.ptr, &issuer);
-    json_t *view = json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}", "model",
-                             control_json_span(model->name), "job", control_json_span(model->job), "task", control_json_span(model->task),
-                             "dataset", control_json_span(model->dataset), "round", (json_int_t)model->round, "weights",
-                             control_json_hex(model->weights.ptr, 32), "size", (json_int_t)model->size, "epsilon",
-                             (double)model->epsilon_u / 1e6, "delta", (double)model->delta_e12 / 1e12, "unit", control_json_span(model->unit),
-                             "participants", participants_view(call, model), "licences", licence_ids, "obligations", duties, "spdx",
-                             control_json_span(model->spdx), "release", proto_release_name(model->release), "metrics",
-                             metrics ? metrics : json_object(), "created", control_json_time((int64_t)model->created));
+    json_t *view = json_pack(
+        "{s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}",
+        "model", control_json_span(model->name), "job", control_json_span(model->job), "task",
+        control_json_span(model->task), "dataset", control_json_span(model->dataset), "round",
+        (json_int_t)model->round, "weights", control_json_hex(model->weights.ptr, 32), "size",
+        (json_int_t)model->size, "epsilon", (double)model->epsilon_u / 1e6, "delta",
+        (double)model->delta_e12 / 1e12, "unit", control_json_span(model->unit), "participants",
+        participants_view(call, model), "licences", licence_ids, "obligations", duties, "spdx",
+        control_json_span(model->spdx), "release", proto_release_name(model->release), "metrics",
+        metrics ? metrics : json_object(), "created", control_json_time((int64_t)model->created));
     json_object_set_new(view, "node", known ? json_string(issuer.name) : json_null());
     return view;
 }
@@ -559,7 +611,8 @@ enum err control_model_show(struct control_call *call, json_t **ret, struct err_
     return err;
 }
 
-static enum err write_file(const char *dir, const char *name, struct span bytes, json_t *files, struct err_info *reterr)
+static enum err write_file(const char *dir, const char *name, struct span bytes, json_t *files,
+                           struct err_info *reterr)
 {
     char path[4096];
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path) {
@@ -567,7 +620,8 @@ static enum err write_file(const char *dir, const char *name, struct span bytes,
     }
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) {
-        return proto_err_set(reterr, errno == EEXIST ? E_EXISTS : E_IO, "%s: %s", path, strerror(errno));
+        return proto_err_set(reterr, errno == EEXIST ? E_EXISTS : E_IO, "%s: %s", path,
+                             strerror(errno));
     }
     size_t done = 0;
     while (done < bytes.len) {
@@ -581,13 +635,16 @@ static enum err write_file(const char *dir, const char *name, struct span bytes,
     bool closed = close(fd) == 0;
     if (!synced || !closed) {
         unlink(path);
-        return proto_err_set(reterr, errno == ENOSPC ? E_DISK_FULL : E_IO, "%s: %s", path, strerror(errno));
+        return proto_err_set(reterr, errno == ENOSPC ? E_DISK_FULL : E_IO, "%s: %s", path,
+                             strerror(errno));
     }
-    json_array_append_new(files, json_pack("{s:s, s:I}", "file", path, "bytes", (json_int_t)bytes.len));
+    json_array_append_new(files,
+                          json_pack("{s:s, s:I}", "file", path, "bytes", (json_int_t)bytes.len));
     return E_OK;
 }
 
-static enum err write_model(struct control_call *call, const struct model_search *search, struct span weights, const char *dir, json_t *files,
+static enum err write_model(struct control_call *call, const struct model_search *search,
+                            struct span weights, const char *dir, json_t *files,
                             struct err_info *reterr)
 {
     if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
@@ -611,24 +668,29 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
     struct model_search search;
     struct buf weights = {.max = (size_t)64 << 20};
     if (as && strcmp(as, "json") != 0) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "this version exports tabular models as json only");
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "this version exports tabular models as json only");
     }
     if (call->uid != 0 && call->uid != geteuid()) {
-        return proto_err_set(reterr, E_ROLE, "only the daemon's own user and root may let it write files");
+        return proto_err_set(reterr, E_ROLE,
+                             "only the daemon's own user and root may let it write files");
     }
     enum err err = find_model(call, &search, reterr);
     if (!err) {
-        err = train_model_fetch(call->node->train, search.record.envelope.issuer.ptr, search.model.weights.ptr, &weights, reterr);
+        err = train_model_fetch(call->node->train, search.record.envelope.issuer.ptr,
+                                search.model.weights.ptr, &weights, reterr);
     }
     json_t *files = json_array();
     if (!err) {
-        err = control_audit(call, "model.export", reterr, "model", search.id, "out", dir, (const char *)NULL);
+        err = control_audit(call, "model.export", reterr, "model", search.id, "out", dir,
+                            (const char *)NULL);
     }
     if (!err) {
         err = write_model(call, &search, buf_span(&weights), dir, files, reterr);
     }
     if (!err) {
-        *ret = json_pack("{s:o, s:s, s:O}", "model", control_json_span(search.model.name), "format", "json", "files", files);
+        *ret = json_pack("{s:o, s:s, s:O}", "model", control_json_span(search.model.name), "format",
+                         "json", "files", files);
     }
     json_decref(files);
     buf_fini(&weights);

@@ -17,6 +17,7 @@
 
 #define OFFER_TIMEOUT_MS 25000
 #define GONE_MS          8000  /* how long a lost site is waited for within a round */
+#define ABSENT_MS        1000  /* the same for one that was absent in the last round already */
 #define BUSY_MS          20000 /* how long a site that says BUSY is asked again */
 #define PAUSE_MS         500
 #define ROUND_RETRIES    2
@@ -34,6 +35,7 @@ struct asked {
     bool (*cancelled)(void *user);
     void *user;
     uint64_t looked_ms;
+    uint64_t patience_ms;
     uint64_t gone_ms; /* since when its link is down; 0: it is up */
     uint64_t busy_ms;
     bool returned; /* it went and came back: what was sent may be lost */
@@ -62,7 +64,7 @@ static bool asked_cancelled(void *user)
         return asked->returned;
     }
     asked->gone_ms = asked->gone_ms ? asked->gone_ms : now;
-    if (!known || member.state == PEER_REVOKED || now - asked->gone_ms > GONE_MS) {
+    if (!known || member.state == PEER_REVOKED || now - asked->gone_ms > asked->patience_ms) {
         asked->given_up = true;
     }
     return asked->given_up;
@@ -99,7 +101,8 @@ static void *ask_one(void *user)
         uint64_t now = query_now_ms();
         uint64_t left = asked->deadline_ms > now ? asked->deadline_ms - now : 1;
         asked->returned = false;
-        enum err err = peer_call_many(asked->service->context->peer, &asked->call, 1, left, asked_cancelled, asked);
+        enum err err = peer_call_many(asked->service->context->peer, &asked->call, 1, left,
+                                      asked_cancelled, asked);
         asked->call.status = err ? err : asked->call.status;
         if (!ask_again(asked)) {
             break;
@@ -137,13 +140,15 @@ static void asked_fini(struct asked *asked, size_t count)
     proto_free(asked);
 }
 
-static void asked_init(struct asked *asked, struct train_service *service, const struct train_site *site, size_t index, uint32_t type,
+static void asked_init(struct asked *asked, struct train_service *service,
+                       const struct train_site *site, size_t index, uint32_t type,
                        uint64_t timeout_ms, bool (*cancelled)(void *), void *user)
 {
     *asked = (struct asked){
         .service = service,
         .site = index,
         .deadline_ms = query_now_ms() + timeout_ms,
+        .patience_ms = strcmp(site->state, "absent") == 0 ? ABSENT_MS : GONE_MS,
         .cancelled = cancelled,
         .user = user,
     };
@@ -152,7 +157,8 @@ static void asked_init(struct asked *asked, struct train_service *service, const
     memcpy(asked->call.to, site->id, 16);
 }
 
-void train_keep_witness(struct query_context *context, const struct peer_member *member, struct span head)
+void train_keep_witness(struct query_context *context, const struct peer_member *member,
+                        struct span head)
 {
     struct store_audit_head decoded;
     struct err_info info = {0};
@@ -161,7 +167,8 @@ void train_keep_witness(struct query_context *context, const struct peer_member 
     }
     enum err err = store_witness_put(context->store, &decoded, member->point, &info);
     if (err && err != E_EXISTS) {
-        context->log(context->user, err == E_FORKED ? PEER_LOG_ALARM : PEER_LOG_WARN, "witness", info.text);
+        context->log(context->user, err == E_FORKED ? PEER_LOG_ALARM : PEER_LOG_WARN, "witness",
+                     info.text);
     }
 }
 
@@ -172,21 +179,25 @@ static bool site_wanted(const struct proto_job *job, const struct peer_member *m
     for (size_t i = 0; i < job->sites.count; i++) {
         char id[33];
         span_to_hex(span_of(member->id, 16), id);
-        if (strcmp(job->sites.items[i], member->name) == 0 || strcmp(job->sites.items[i], id) == 0) {
+        if (strcmp(job->sites.items[i], member->name) == 0 ||
+            strcmp(job->sites.items[i], id) == 0) {
             return true;
         }
     }
     return job->sites.count == 0;
 }
 
-static enum err choose_sites(struct train_service *service, const struct proto_job *job, struct query_publisher *publishers, size_t *count,
+static enum err choose_sites(struct train_service *service, const struct proto_job *job,
+                             struct query_publisher *publishers, size_t *count,
                              struct err_info *reterr)
 {
     size_t kept = 0;
     for (size_t i = 0; i < job->sites.count; i++) {
         struct peer_member member;
         if (!peer_member_by_name(service->context->peer, job->sites.items[i], &member)) {
-            return proto_err_set(reterr, E_NOT_FOUND, "no member is called %s; `concordat peers` lists them", job->sites.items[i]);
+            return proto_err_set(reterr, E_NOT_FOUND,
+                                 "no member is called %s; `concordat peers` lists them",
+                                 job->sites.items[i]);
         }
     }
     for (size_t i = 0; i < *count; i++) {
@@ -196,19 +207,27 @@ static enum err choose_sites(struct train_service *service, const struct proto_j
     }
     *count = kept;
     if (kept > TRAIN_SITES_MAX) {
-        return proto_err_set(reterr, E_LIMIT, "a job has at most %d sites; name them under participation.sites", TRAIN_SITES_MAX);
+        return proto_err_set(reterr, E_LIMIT,
+                             "a job has at most %d sites; name them under participation.sites",
+                             TRAIN_SITES_MAX);
     }
-    return kept ? E_OK : proto_err_set(reterr, E_NOT_FOUND, "none of the named sites publishes the dataset");
+    return kept ? E_OK
+                : proto_err_set(reterr, E_NOT_FOUND,
+                                "none of the named sites publishes the dataset");
 }
 
 /* What the format can say and this version cannot honour is refused, never dropped. */
 static enum err check_supported(const struct proto_job *job, struct err_info *reterr)
 {
     if (!job->has_privacy) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "privacy: this version trains only with noise; state epsilon and delta");
+        return proto_err_set(
+            reterr, E_UNSUPPORTED,
+            "privacy: this version trains only with noise; state epsilon and delta");
     }
     if (job->weight_decay != 0 || job->warmup != 0) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "local: this version has no weight_decay and no warmup for tabular jobs");
+        return proto_err_set(
+            reterr, E_UNSUPPORTED,
+            "local: this version has no weight_decay and no warmup for tabular jobs");
     }
     return E_OK;
 }
@@ -236,8 +255,9 @@ static void name_site(struct train_site *site, const struct query_publisher *pub
     }
 }
 
-static struct proto_list fill_sites(struct train_job_state *state, const struct query_publisher *publishers, size_t count, size_t model,
-                                    double *ret_units)
+static struct proto_list fill_sites(struct train_job_state *state,
+                                    const struct query_publisher *publishers, size_t count,
+                                    size_t model, double *ret_units)
 {
     struct query_node_ref *refs = arena_alloc(&state->arena, count, sizeof *refs);
     size_t same = 0;
@@ -254,8 +274,9 @@ static struct proto_list fill_sites(struct train_job_state *state, const struct 
     return (struct proto_list){refs, same};
 }
 
-static enum err encode_plan(struct train_service *service, const struct proto_job *job, struct train_job_state *state,
-                            const struct query_publisher *publishers, size_t count, struct err_info *reterr)
+static enum err encode_plan(struct train_service *service, const struct proto_job *job,
+                            struct train_job_state *state, const struct query_publisher *publishers,
+                            size_t count, struct err_info *reterr)
 {
     size_t model = query_publishers_schema(service->context, publishers, count);
     uint64_t permission = 0;
@@ -273,7 +294,8 @@ static enum err encode_plan(struct train_service *service, const struct proto_jo
         .job = span_str(state->name),
         .dataset = span_str(state->dataset),
         .schema_hash = span_of(publishers[model].schema_hash, 32),
-        .features = text_list(&state->arena, (const char *const *)job->features.items, job->features.count),
+        .features =
+            text_list(&state->arena, (const char *const *)job->features.items, job->features.count),
         .target = span_str(job->target),
         .midpoint = job->missing == PROTO_MISSING_MIDPOINT,
         .rounds = job->rounds,
@@ -288,7 +310,8 @@ static enum err encode_plan(struct train_service *service, const struct proto_jo
         .eval_every = every,
         .eval_share = every ? job->eval_share : 0,
         .permission = permission,
-        .diseases = text_list(&state->arena, (const char *const *)job->diseases.items, job->diseases.count),
+        .diseases =
+            text_list(&state->arena, (const char *const *)job->diseases.items, job->diseases.count),
         .person = span_str(state->person),
         .project = span_str(job->project[0] ? job->project : state->person),
         .commercial = service->context->commercial,
@@ -296,8 +319,8 @@ static enum err encode_plan(struct train_service *service, const struct proto_jo
         .time = query_now(),
     };
     if (every) {
-        plan.bins = train_bins_choose(plan.epsilon, job->delta, plan.eval_share, plan.eval_split, units, sites.count,
-                                      (uint32_t)state->max_rows_per_unit);
+        plan.bins = train_bins_choose(plan.epsilon, job->delta, plan.eval_share, plan.eval_split,
+                                      units, sites.count, (uint32_t)state->max_rows_per_unit);
     }
     struct buf bytes = {.max = 262144};
     err = proto_codec_encode(&train_plan_message, &plan, &bytes, reterr);
@@ -313,12 +336,14 @@ static enum err encode_plan(struct train_service *service, const struct proto_jo
     return err;
 }
 
-static enum err make_weights(const struct proto_job *job, struct train_job_state *state, const struct proto_schema *schema,
-                             struct err_info *reterr)
+static enum err make_weights(const struct proto_job *job, struct train_job_state *state,
+                             const struct proto_schema *schema, struct err_info *reterr)
 {
     struct train_encoding *encoding = proto_alloc(1, sizeof *encoding);
-    enum err err = encoding ? train_encoding_plan(schema, (const char *const *)job->features.items, job->features.count, job->target, encoding, reterr)
-                            : E_NO_MEMORY;
+    enum err err = encoding
+                       ? train_encoding_plan(schema, (const char *const *)job->features.items,
+                                             job->features.count, job->target, encoding, reterr)
+                       : E_NO_MEMORY;
     if (!err) {
         state->weight_count = encoding->width + 1;
         state->weights = arena_alloc(&state->arena, state->weight_count, sizeof *state->weights);
@@ -329,8 +354,9 @@ static enum err make_weights(const struct proto_job *job, struct train_job_state
     return err;
 }
 
-enum err train_coordinator_prepare(struct train_service *service, const struct proto_job *job, const char *person,
-                                   struct train_job_state *state, struct err_info *reterr)
+enum err train_coordinator_prepare(struct train_service *service, const struct proto_job *job,
+                                   const char *person, struct train_job_state *state,
+                                   struct err_info *reterr)
 {
     struct arena arena = {0};
     struct query_publisher *publishers;
@@ -360,7 +386,10 @@ enum err train_coordinator_prepare(struct train_service *service, const struct p
         err = choose_sites(service, job, publishers, &count, reterr);
     }
     if (!err) {
-        err = make_weights(job, state, &publishers[query_publishers_schema(service->context, publishers, count)].schema, reterr);
+        err = make_weights(
+            job, state,
+            &publishers[query_publishers_schema(service->context, publishers, count)].schema,
+            reterr);
     }
     if (!err) {
         err = encode_plan(service, job, state, publishers, count, reterr);
@@ -371,8 +400,9 @@ enum err train_coordinator_prepare(struct train_service *service, const struct p
 
 /* --- offers ------------------------------------------------------------------------------------------------------------ */
 
-static enum err seal_offer(struct train_service *service, const struct train_job_state *state, const struct train_site *site, bool explain,
-                           bool stop, struct buf *out, struct err_info *reterr)
+static enum err seal_offer(struct train_service *service, const struct train_job_state *state,
+                           const struct train_site *site, bool explain, bool stop, struct buf *out,
+                           struct err_info *reterr)
 {
     struct train_offer offer = {
         .to = span_of(site->id, 16),
@@ -381,8 +411,9 @@ static enum err seal_offer(struct train_service *service, const struct train_job
         .time = query_now(),
         .plan = state->plan,
     };
-    return query_message_seal(&train_offer_message, &offer, TRAIN_PLAN_DOMAIN, service->context->identity, service->context->federation_id,
-                              out, reterr);
+    return query_message_seal(&train_offer_message, &offer, TRAIN_PLAN_DOMAIN,
+                              service->context->identity, service->context->federation_id, out,
+                              reterr);
 }
 
 static void site_lost(struct train_site *site, enum err err, const char *detail)
@@ -390,10 +421,12 @@ static void site_lost(struct train_site *site, enum err err, const char *detail)
     snprintf(site->state, sizeof site->state, "unreachable");
     site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
     snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
-    snprintf(site->detail, sizeof site->detail, "%.250s", detail && detail[0] ? detail : proto_err_text(err));
+    snprintf(site->detail, sizeof site->detail, "%.250s",
+             detail && detail[0] ? detail : proto_err_text(err));
 }
 
-static void keep_clauses(struct train_job_state *state, struct train_site *site, const struct train_admit *admit)
+static void keep_clauses(struct train_job_state *state, struct train_site *site,
+                         const struct train_admit *admit)
 {
     const struct query_clause *from = admit->clauses.items;
     struct query_clause *to = arena_alloc(&state->arena, admit->clauses.count, sizeof *to);
@@ -415,13 +448,14 @@ static void keep_duties(struct train_site *site, const struct proto_list *duties
     size_t at = 0;
     site->duties[0] = '\0';
     for (size_t i = 0; i < duties->count && at + items[i].text.len + 2 < sizeof site->duties; i++) {
-        at += (size_t)snprintf(site->duties + at, sizeof site->duties - at, "%s%.*s", at ? " " : "", (int)items[i].text.len,
-                               (const char *)items[i].text.ptr);
+        at += (size_t)snprintf(site->duties + at, sizeof site->duties - at, "%s%.*s", at ? " " : "",
+                               (int)items[i].text.len, (const char *)items[i].text.ptr);
     }
 }
 
 /* The noise that the site says it calibrated must be what our own arithmetic gives for the size that it declared. */
-static enum err check_cost(const struct train_job_state *state, struct train_site *site, const struct train_admit *admit)
+static enum err check_cost(const struct train_job_state *state, struct train_site *site,
+                           const struct train_admit *admit)
 {
     struct arena arena = {0};
     struct train_plan plan;
@@ -431,13 +465,15 @@ static enum err check_cost(const struct train_job_state *state, struct train_sit
         err = train_cost_plan(&terms, 2, &site->cost, NULL);
     }
     arena_fini(&arena);
-    if (!err && (admit->steps != site->cost.steps || fabs(admit->sigma - site->cost.sigma) > 1e-9 * site->cost.sigma)) {
+    if (!err && (admit->steps != site->cost.steps ||
+                 fabs(admit->sigma - site->cost.sigma) > 1e-9 * site->cost.sigma)) {
         err = E_INVALID;
     }
     return err;
 }
 
-static void read_admit(struct train_service *service, struct train_job_state *state, struct asked *asked, bool explain)
+static void read_admit(struct train_service *service, struct train_job_state *state,
+                       struct asked *asked, bool explain)
 {
     struct train_site *site = &state->sites[asked->site];
     struct query_context *context = service->context;
@@ -450,10 +486,12 @@ static void read_admit(struct train_service *service, struct train_job_state *st
         err = E_NOT_FOUND;
     }
     if (!err) {
-        err = query_message_open(&train_admit_message, buf_span(&asked->call.reply), TRAIN_ADMIT_DOMAIN, member.point, context->federation_id,
-                                 &arena, &admit, &info);
+        err = query_message_open(&train_admit_message, buf_span(&asked->call.reply),
+                                 TRAIN_ADMIT_DOMAIN, member.point, context->federation_id, &arena,
+                                 &admit, &info);
     }
-    if (!err && (memcmp(admit.job_id.ptr, state->id, 16) != 0 || memcmp(admit.plan_hash.ptr, state->plan_hash, 32) != 0)) {
+    if (!err && (memcmp(admit.job_id.ptr, state->id, 16) != 0 ||
+                 memcmp(admit.plan_hash.ptr, state->plan_hash, 32) != 0)) {
         err = E_AUTH;
     }
     if (err) {
@@ -463,9 +501,12 @@ static void read_admit(struct train_service *service, struct train_job_state *st
     }
     train_keep_witness(context, &member, admit.head);
     char error[65];
-    site->error = span_to_cstr(admit.error, error, sizeof error) ? proto_err_by_name(error) : E_REFUSED;
+    site->error =
+        span_to_cstr(admit.error, error, sizeof error) ? proto_err_by_name(error) : E_REFUSED;
     (void)span_to_cstr(admit.reason, site->reason, sizeof site->reason);
-    snprintf(site->detail, sizeof site->detail, "%.*s", (int)(admit.detail.len < 250 ? admit.detail.len : 250), (const char *)admit.detail.ptr);
+    snprintf(site->detail, sizeof site->detail, "%.*s",
+             (int)(admit.detail.len < 250 ? admit.detail.len : 250),
+             (const char *)admit.detail.ptr);
     site->cap_nano = admit.cap_nano;
     site->spent_nano = admit.spent_nano;
     site->account_delta_e12 = admit.account_delta_e12;
@@ -490,8 +531,9 @@ static void read_admit(struct train_service *service, struct train_job_state *st
     arena_fini(&arena);
 }
 
-enum err train_coordinator_offer(struct train_service *service, struct train_job_state *state, bool explain, bool (*cancelled)(void *),
-                                 void *user, struct err_info *reterr)
+enum err train_coordinator_offer(struct train_service *service, struct train_job_state *state,
+                                 bool explain, bool (*cancelled)(void *), void *user,
+                                 struct err_info *reterr)
 {
     struct asked *asked = proto_alloc(state->site_count, sizeof *asked);
     size_t count = 0;
@@ -501,7 +543,8 @@ enum err train_coordinator_offer(struct train_service *service, struct train_job
         if (site->admitted || site->error == E_SCHEMA) {
             continue;
         }
-        asked_init(&asked[count], service, site, i, PEER_MSG_TRAIN_PLAN, OFFER_TIMEOUT_MS, cancelled, user);
+        asked_init(&asked[count], service, site, i, PEER_MSG_TRAIN_PLAN, OFFER_TIMEOUT_MS,
+                   cancelled, user);
         err = seal_offer(service, state, site, explain, false, &asked[count].request, reterr);
         asked[count].call.body = buf_span(&asked[count].request);
         store_egress_count(service->context->store, site->node, "train", asked[count].request.len);
@@ -557,9 +600,11 @@ enum err train_coordinator_worst(const struct train_job_state *state, struct err
         worst = err;
     }
     worst = worst ? worst : E_UNREACHABLE;
-    return proto_err_set(reterr, worst, "%zu institutions take part, %llu wanted%s%s%s%s%s%s%s", train_coordinator_admitted(state),
-                         (unsigned long long)state->min_sites, cause ? "; " : "", cause ? cause->node : "", cause ? ": " : "",
-                         cause ? cause->detail : "", cause ? " (" : "", cause ? cause->reason : "", cause ? ")" : "");
+    return proto_err_set(reterr, worst, "%zu institutions take part, %llu wanted%s%s%s%s%s%s%s",
+                         train_coordinator_admitted(state), (unsigned long long)state->min_sites,
+                         cause ? "; " : "", cause ? cause->node : "", cause ? ": " : "",
+                         cause ? cause->detail : "", cause ? " (" : "", cause ? cause->reason : "",
+                         cause ? ")" : "");
 }
 
 /* --- rounds ------------------------------------------------------------------------------------------------------------ */
@@ -614,10 +659,12 @@ static void absent(struct outcome *outcome, size_t site, const char *reason)
     snprintf(to->reason, sizeof to->reason, "%.23s", reason);
 }
 
-static enum err add_weights(const struct train_job_state *state, const struct train_site *site, struct span bytes, struct outcome *outcome)
+static enum err add_weights(const struct train_job_state *state, const struct train_site *site,
+                            struct span bytes, struct outcome *outcome)
 {
     double *weights = proto_alloc(state->weight_count, sizeof *weights);
-    enum err err = weights ? train_unpack_doubles(bytes, weights, state->weight_count) : E_NO_MEMORY;
+    enum err err =
+        weights ? train_unpack_doubles(bytes, weights, state->weight_count) : E_NO_MEMORY;
     for (size_t i = 0; !err && i < state->weight_count; i++) {
         outcome->average[i] += (double)site->size * weights[i];
     }
@@ -628,7 +675,8 @@ static enum err add_weights(const struct train_job_state *state, const struct tr
     return err;
 }
 
-static void add_evaluation(const struct train_plan *plan, size_t site, const struct train_evaluation *evaluation, struct outcome *outcome)
+static void add_evaluation(const struct train_plan *plan, size_t site,
+                           const struct train_evaluation *evaluation, struct outcome *outcome)
 {
     double bins[2 * TRAIN_BINS_MAX];
     if (evaluation->present) {
@@ -637,7 +685,8 @@ static void add_evaluation(const struct train_plan *plan, size_t site, const str
         outcome->sums[TRAIN_SUM_LOSS] += evaluation->loss;
         outcome->sums[TRAIN_SUM_CORRECT] += evaluation->correct;
     }
-    if (plan->bins && evaluation->histograms.len && train_unpack_doubles(evaluation->histograms, bins, 2 * plan->bins) == E_OK) {
+    if (plan->bins && evaluation->histograms.len &&
+        train_unpack_doubles(evaluation->histograms, bins, 2 * plan->bins) == E_OK) {
         outcome->histogram_sites++;
         for (size_t i = 0; i < 2 * plan->bins; i++) {
             outcome->histograms[i] += bins[i];
@@ -645,7 +694,8 @@ static void add_evaluation(const struct train_plan *plan, size_t site, const str
     }
 }
 
-static void read_update(struct train_job *job, const struct train_plan *plan, uint64_t number, struct asked *asked, struct outcome *outcome)
+static void read_update(struct train_job *job, const struct train_plan *plan, uint64_t number,
+                        struct asked *asked, struct outcome *outcome)
 {
     struct query_context *context = job->service->context;
     struct train_site *site = &job->state.sites[asked->site];
@@ -657,8 +707,9 @@ static void read_update(struct train_job *job, const struct train_plan *plan, ui
         err = E_NOT_FOUND;
     }
     if (!err) {
-        err = query_message_open(&train_update_message, buf_span(&asked->call.reply), TRAIN_UPDATE_DOMAIN, member.point,
-                                 context->federation_id, &arena, &update, NULL);
+        err = query_message_open(&train_update_message, buf_span(&asked->call.reply),
+                                 TRAIN_UPDATE_DOMAIN, member.point, context->federation_id, &arena,
+                                 &update, NULL);
     }
     if (!err && (memcmp(update.job_id.ptr, job->state.id, 16) != 0 || update.round != number ||
                  memcmp(update.plan_hash.ptr, job->state.plan_hash, 32) != 0)) {
@@ -668,16 +719,19 @@ static void read_update(struct train_job *job, const struct train_plan *plan, ui
     if (!err) {
         train_keep_witness(context, &member, update.head);
         outcome->answered |= UINT64_C(1) << asked->site;
-        site->steps_started = update.steps_started > site->steps_started ? update.steps_started : site->steps_started;
+        site->steps_started =
+            update.steps_started > site->steps_started ? update.steps_started : site->steps_started;
     }
     if (!err && !span_is(update.error, "OK")) {
         char reason[24] = "REFUSED";
         (void)span_to_cstr(update.reason, reason, sizeof reason);
         snprintf(site->reason, sizeof site->reason, "%s", reason);
-        snprintf(site->detail, sizeof site->detail, "%.*s", (int)(update.detail.len < 250 ? update.detail.len : 250),
+        snprintf(site->detail, sizeof site->detail, "%.*s",
+                 (int)(update.detail.len < 250 ? update.detail.len : 250),
                  (const char *)update.detail.ptr);
         char name[65];
-        site->error = span_to_cstr(update.error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
+        site->error =
+            span_to_cstr(update.error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
         snprintf(site->state, sizeof site->state, "refused");
         absent(outcome, asked->site, reason);
         arena_fini(&arena);
@@ -688,7 +742,8 @@ static void read_update(struct train_job *job, const struct train_plan *plan, ui
         outcome->updated |= err ? 0 : UINT64_C(1) << asked->site;
     }
     if (err) {
-        absent(outcome, asked->site, proto_err_name(err == E_AUTH || err == E_INVALID ? E_INVALID : err));
+        absent(outcome, asked->site,
+               proto_err_name(err == E_AUTH || err == E_INVALID ? E_INVALID : err));
         snprintf(site->state, sizeof site->state, "absent");
         snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
         site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
@@ -701,8 +756,9 @@ static void read_update(struct train_job *job, const struct train_plan *plan, ui
     arena_fini(&arena);
 }
 
-static enum err seal_round(struct train_job *job, const struct train_site *site, uint64_t number, bool evaluate, struct span weights,
-                           struct buf *out, struct err_info *reterr)
+static enum err seal_round(struct train_job *job, const struct train_site *site, uint64_t number,
+                           bool evaluate, struct span weights, struct buf *out,
+                           struct err_info *reterr)
 {
     struct train_round round = {
         .version = TRAIN_VERSION,
@@ -715,13 +771,14 @@ static enum err seal_round(struct train_job *job, const struct train_site *site,
         .weights = weights,
         .time = query_now(),
     };
-    return query_message_seal(&train_round_message, &round, TRAIN_ROUND_DOMAIN, job->service->context->identity,
-                              job->service->context->federation_id, out, reterr);
+    return query_message_seal(&train_round_message, &round, TRAIN_ROUND_DOMAIN,
+                              job->service->context->identity, job->service->context->federation_id,
+                              out, reterr);
 }
 
 /* Sends the weights to every site that admitted the plan and reads what comes back until the deadline. */
-static enum err ask_round(struct train_job *job, const struct train_plan *plan, uint64_t number, bool evaluate, struct outcome *outcome,
-                          struct err_info *reterr)
+static enum err ask_round(struct train_job *job, const struct train_plan *plan, uint64_t number,
+                          bool evaluate, struct outcome *outcome, struct err_info *reterr)
 {
     struct train_job_state *state = &job->state;
     struct arena arena = {0};
@@ -729,34 +786,42 @@ static enum err ask_round(struct train_job *job, const struct train_plan *plan, 
     *outcome = (struct outcome){.started_ms = query_now_ms()};
     outcome->asked = proto_alloc(state->site_count, sizeof *outcome->asked);
     outcome->average = proto_alloc(state->weight_count, sizeof *outcome->average);
-    enum err err = outcome->asked && outcome->average ? train_pack_doubles(state->weights, state->weight_count, &arena, &weights) : E_NO_MEMORY;
+    enum err err = outcome->asked && outcome->average
+                       ? train_pack_doubles(state->weights, state->weight_count, &arena, &weights)
+                       : E_NO_MEMORY;
     for (size_t i = 0; !err && i < state->site_count; i++) {
         if (!state->sites[i].admitted) {
             continue;
         }
         struct asked *asked = &outcome->asked[outcome->asked_count++];
-        asked_init(asked, job->service, &state->sites[i], i, PEER_MSG_TRAIN_ROUND, state->round_timeout_ms, job_cancelled, job);
+        asked_init(asked, job->service, &state->sites[i], i, PEER_MSG_TRAIN_ROUND,
+                   state->round_timeout_ms, job_cancelled, job);
         err = seal_round(job, &state->sites[i], number, evaluate, weights, &asked->request, reterr);
         asked->call.body = buf_span(&asked->request);
         outcome->bytes_down += asked->request.len;
-        store_egress_count(job->service->context->store, state->sites[i].node, "weights", asked->request.len);
+        store_egress_count(job->service->context->store, state->sites[i].node, "weights",
+                           asked->request.len);
     }
     arena_fini(&arena);
     if (err) {
         return err;
     }
     ask_all(outcome->asked, outcome->asked_count);
+    if (job_cancelled(job)) {
+        return E_CANCELLED; /* sites keep what they answered and give it again after a resume */
+    }
     pthread_mutex_lock(&job->service->lock);
     for (size_t i = 0; i < outcome->asked_count; i++) {
         read_update(job, plan, number, &outcome->asked[i], outcome);
     }
     pthread_mutex_unlock(&job->service->lock);
-    return job_cancelled(job) ? E_CANCELLED : E_OK;
+    return E_OK;
 }
 
 static double spent(const struct train_job_state *state, struct train_site *site)
 {
-    site->epsilon = train_cost_epsilon(&site->cost, site->steps_started, site->evaluations, site->histograms > 0, state->delta);
+    site->epsilon = train_cost_epsilon(&site->cost, site->steps_started, site->evaluations,
+                                       site->histograms > 0, state->delta);
     return site->epsilon;
 }
 
@@ -772,7 +837,8 @@ static double spent_most(struct train_job_state *state)
 }
 
 /* Whoever was asked for figures is counted as having spent them, whether its answer arrived or not. */
-static void count_evaluation(struct train_job_state *state, const struct outcome *outcome, bool sums, bool histogram)
+static void count_evaluation(struct train_job_state *state, const struct outcome *outcome,
+                             bool sums, bool histogram)
 {
     for (size_t i = 0; i < outcome->asked_count; i++) {
         struct train_site *site = &state->sites[outcome->asked[i].site];
@@ -781,8 +847,8 @@ static void count_evaluation(struct train_job_state *state, const struct outcome
     }
 }
 
-static void read_figures(struct train_job_state *state, const struct train_plan *plan, const struct outcome *outcome,
-                         struct train_round_row *row)
+static void read_figures(struct train_job_state *state, const struct train_plan *plan,
+                         const struct outcome *outcome, struct train_round_row *row)
 {
     struct privacy_coordinate coordinates[TRAIN_SUMS];
     double count = 0;
@@ -795,7 +861,8 @@ static void read_figures(struct train_job_state *state, const struct train_plan 
         sums_nano = site->admitted ? site->cost.sums_nano : sums_nano; /* the same at every site */
         hist_nano = site->admitted ? site->cost.hist_nano : hist_nano;
     }
-    if (outcome->evaluated && train_sums_plan(sums_nano, (uint32_t)state->max_rows_per_unit, coordinates) == E_OK) {
+    if (outcome->evaluated &&
+        train_sums_plan(sums_nano, (uint32_t)state->max_rows_per_unit, coordinates) == E_OK) {
         for (size_t i = 0; i < state->site_count; i++) {
             struct train_site *site = &state->sites[i];
             if (!(outcome->evaluated >> i & 1)) {
@@ -811,7 +878,8 @@ static void read_figures(struct train_job_state *state, const struct train_plan 
                 variances[j] += each * each;
             }
         }
-        struct train_metrics metrics = train_metrics_read(count, count_variance, outcome->sums, variances);
+        struct train_metrics metrics =
+            train_metrics_read(count, count_variance, outcome->sums, variances);
         row->evaluated = true;
         row->loss = metrics.loss;
         row->loss_margin = metrics.loss_margin;
@@ -819,16 +887,20 @@ static void read_figures(struct train_job_state *state, const struct train_plan 
         row->accuracy_margin = metrics.accuracy_margin;
     }
     struct privacy_coordinate bin;
-    if (outcome->histogram_sites && train_histogram_plan(hist_nano, (uint32_t)state->max_rows_per_unit, &bin) == E_OK) {
+    if (outcome->histogram_sites &&
+        train_histogram_plan(hist_nano, (uint32_t)state->max_rows_per_unit, &bin) == E_OK) {
         double sigma = privacy_mechanism_sigma(&bin);
-        row->auc = train_metrics_auc(outcome->histograms, plan->bins, sigma * sigma * (double)outcome->histogram_sites);
+        row->auc = train_metrics_auc(outcome->histograms, plan->bins,
+                                     sigma * sigma * (double)outcome->histogram_sites);
     }
 }
 
 /* Evaluations are of the weights that were sent: the result of the round before. */
-static void note_figures(struct train_job_state *state, const struct train_plan *plan, const struct outcome *outcome)
+static void note_figures(struct train_job_state *state, const struct train_plan *plan,
+                         const struct outcome *outcome)
 {
-    struct train_round_row *row = state->history_count ? &state->history[state->history_count - 1] : NULL;
+    struct train_round_row *row =
+        state->history_count ? &state->history[state->history_count - 1] : NULL;
     if (!row || (!outcome->evaluated && !outcome->histogram_sites)) {
         return;
     }
@@ -846,12 +918,14 @@ static void note_figures(struct train_job_state *state, const struct train_plan 
 
 static double seconds_of(const struct train_job *job, const struct outcome *outcome)
 {
-    uint64_t tick = job->service->context->release_tick_ms ? job->service->context->release_tick_ms : 1;
+    uint64_t tick =
+        job->service->context->release_tick_ms ? job->service->context->release_tick_ms : 1;
     uint64_t ms = query_now_ms() - outcome->started_ms;
     return (double)((ms + tick - 1) / tick * tick) / 1000;
 }
 
-static enum err note_round(struct train_job *job, const struct train_plan *plan, uint64_t number, const struct outcome *outcome)
+static enum err note_round(struct train_job *job, const struct train_plan *plan, uint64_t number,
+                           const struct outcome *outcome)
 {
     struct train_job_state *state = &job->state;
     struct train_round_row *row;
@@ -882,7 +956,8 @@ static enum err note_round(struct train_job *job, const struct train_plan *plan,
 }
 
 /* E_TIMEOUT: too few took part, also after asking again. */
-static enum err train_round(struct train_job *job, const struct train_plan *plan, struct err_info *reterr)
+static enum err train_round(struct train_job *job, const struct train_plan *plan,
+                            struct err_info *reterr)
 {
     struct train_job_state *state = &job->state;
     struct outcome outcome;
@@ -891,9 +966,12 @@ static enum err train_round(struct train_job *job, const struct train_plan *plan
     enum err err = E_TIMEOUT;
     for (int attempt = 0; err == E_TIMEOUT && attempt <= ROUND_RETRIES; attempt++) {
         err = ask_round(job, plan, number, evaluate, &outcome, reterr);
-        if (!err && (outcome.size <= 0 || institutions(state, outcome.updated) < state->min_sites)) {
-            err = proto_err_set(reterr, E_TIMEOUT, "round %llu: %zu institutions took part, %llu wanted", (unsigned long long)number,
-                                institutions(state, outcome.updated), (unsigned long long)state->min_sites);
+        if (!err &&
+            (outcome.size <= 0 || institutions(state, outcome.updated) < state->min_sites)) {
+            err = proto_err_set(reterr, E_TIMEOUT,
+                                "round %llu: %zu institutions took part, %llu wanted",
+                                (unsigned long long)number, institutions(state, outcome.updated),
+                                (unsigned long long)state->min_sites);
         }
         if (!err) {
             pthread_mutex_lock(&job->service->lock);
@@ -910,11 +988,13 @@ static enum err train_round(struct train_job *job, const struct train_plan *plan
 }
 
 /* The figures of the finished model. Too few answers leave them unknown; the model stands without. */
-static enum err last_evaluation(struct train_job *job, const struct train_plan *plan, struct err_info *reterr)
+static enum err last_evaluation(struct train_job *job, const struct train_plan *plan,
+                                struct err_info *reterr)
 {
     struct train_job_state *state = &job->state;
     struct outcome outcome = {0};
-    enum err err = plan->eval_every ? ask_round(job, plan, plan->rounds + 1, true, &outcome, reterr) : E_OK;
+    enum err err =
+        plan->eval_every ? ask_round(job, plan, plan->rounds + 1, true, &outcome, reterr) : E_OK;
     if (!err) {
         pthread_mutex_lock(&job->service->lock);
         if (plan->eval_every) {
@@ -945,8 +1025,10 @@ static void tell_end(struct train_job *job)
         if (!state->sites[i].admitted) {
             continue;
         }
-        asked_init(&asked[count], job->service, &state->sites[i], i, PEER_MSG_TRAIN_STOP, OFFER_TIMEOUT_MS, NULL, NULL);
-        if (seal_offer(job->service, state, &state->sites[i], false, true, &asked[count].request, NULL) == E_OK) {
+        asked_init(&asked[count], job->service, &state->sites[i], i, PEER_MSG_TRAIN_STOP,
+                   OFFER_TIMEOUT_MS, NULL, NULL);
+        if (seal_offer(job->service, state, &state->sites[i], false, true, &asked[count].request,
+                       NULL) == E_OK) {
             asked[count].call.body = buf_span(&asked[count].request);
             count++;
         } else {
@@ -1009,8 +1091,11 @@ static enum err drive(struct train_job *job, struct err_info *reterr)
         pthread_mutex_unlock(&job->service->lock);
     }
     while (!err && !state->finished) {
-        bool enough = state->round >= state->rounds || (state->early_stop && state->stale >= state->early_stop && state->round > 0);
-        err = job_cancelled(job) ? E_CANCELLED : (enough ? last_evaluation(job, &plan, reterr) : train_round(job, &plan, reterr));
+        bool enough = state->round >= state->rounds ||
+                      (state->early_stop && state->stale >= state->early_stop && state->round > 0);
+        err = job_cancelled(job) ? E_CANCELLED
+                                 : (enough ? last_evaluation(job, &plan, reterr)
+                                           : train_round(job, &plan, reterr));
         if (!err) {
             err = save(job, reterr); /* before the next round is asked for */
         }
@@ -1033,7 +1118,8 @@ static void conclude(struct train_job *job, enum err err, const struct err_info 
     enum train_state to = TRAIN_DONE;
     if (err) {
         bool interrupted = job->service->stopping || err == E_TIMEOUT || err == E_BUSY;
-        to = job->stop ? TRAIN_STOPPED : (interrupted && job->state.planned ? TRAIN_WAITING : TRAIN_FAILED);
+        to = job->stop ? TRAIN_STOPPED
+                       : (interrupted && job->state.planned ? TRAIN_WAITING : TRAIN_FAILED);
         if (job->service->stopping && !job->stop) {
             to = TRAIN_WAITING;
         }

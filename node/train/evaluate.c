@@ -7,20 +7,24 @@
 
 #define Z95 1.959963984540054
 
-static void add_sums(const struct model_table *held, const double *weights, const struct privacy_coordinate *coordinates,
-                     __int128 *exact)
+static void add_sums(const struct model_table *held, const double *weights,
+                     const struct privacy_coordinate *coordinates, __int128 *exact)
 {
     for (size_t row = 0; row < held->rows; row++) {
-        double score = model_logistic_score(weights, held->x + row * held->features, held->features);
+        double score =
+            model_logistic_score(weights, held->x + row * held->features, held->features);
         double loss = fmin(model_logistic_loss(score, held->y[row]), TRAIN_LOSS_CLIP);
         bool correct = (score > 0) == (held->y[row] == 1);
         exact[TRAIN_SUM_COUNT] += 1;
-        exact[TRAIN_SUM_LOSS] += privacy_mechanism_quantise(&coordinates[TRAIN_SUM_LOSS], loss - TRAIN_LOSS_CLIP / 2);
-        exact[TRAIN_SUM_CORRECT] += privacy_mechanism_quantise(&coordinates[TRAIN_SUM_CORRECT], correct ? 0.5 : -0.5);
+        exact[TRAIN_SUM_LOSS] +=
+            privacy_mechanism_quantise(&coordinates[TRAIN_SUM_LOSS], loss - TRAIN_LOSS_CLIP / 2);
+        exact[TRAIN_SUM_CORRECT] +=
+            privacy_mechanism_quantise(&coordinates[TRAIN_SUM_CORRECT], correct ? 0.5 : -0.5);
     }
 }
 
-static enum err release_sums(struct privacy_pool *pool, const struct model_table *held, const double *weights, uint32_t m, uint64_t nano,
+static enum err release_sums(struct privacy_pool *pool, const struct model_table *held,
+                             const double *weights, uint32_t m, uint64_t nano,
                              struct train_figures *ret, struct err_info *reterr)
 {
     struct privacy_coordinate coordinates[TRAIN_SUMS];
@@ -29,7 +33,8 @@ static enum err release_sums(struct privacy_pool *pool, const struct model_table
     enum err err = train_sums_plan(nano, m, coordinates);
     if (!err) {
         add_sums(held, weights, coordinates, exact);
-        err = privacy_mechanism_release_pooled(pool, coordinates, TRAIN_SUMS, exact, 1, noisy, reterr);
+        err = privacy_mechanism_release_pooled(pool, coordinates, TRAIN_SUMS, exact, 1, noisy,
+                                               reterr);
     }
     for (size_t i = 0; !err && i < TRAIN_SUMS; i++) {
         ret->sums[i] = privacy_mechanism_value(&coordinates[i], noisy[i]);
@@ -38,21 +43,24 @@ static enum err release_sums(struct privacy_pool *pool, const struct model_table
     return err;
 }
 
-static enum err release_histograms(struct privacy_pool *pool, const struct model_table *held, const double *weights, uint32_t m,
-                                   uint64_t nano, uint64_t bins, struct train_figures *ret, struct err_info *reterr)
+static enum err release_histograms(struct privacy_pool *pool, const struct model_table *held,
+                                   const double *weights, uint32_t m, uint64_t nano, uint64_t bins,
+                                   struct train_figures *ret, struct err_info *reterr)
 {
     struct privacy_coordinate coordinate;
     __int128 exact[2 * TRAIN_BINS_MAX] = {0};
     int64_t noisy[2 * TRAIN_BINS_MAX];
     enum err err = train_histogram_plan(nano, m, &coordinate);
     for (size_t row = 0; !err && row < held->rows; row++) {
-        double score = model_logistic_score(weights, held->x + row * held->features, held->features);
+        double score =
+            model_logistic_score(weights, held->x + row * held->features, held->features);
         double bin = floor((double)bins / (1 + exp(-score)));
         uint64_t at = bin >= (double)bins ? bins - 1 : (uint64_t)fmax(bin, 0);
         exact[(held->y[row] ? bins : 0) + at]++;
     }
     if (!err) {
-        err = privacy_mechanism_release_pooled(pool, &coordinate, 1, exact, 2 * bins, noisy, reterr);
+        err =
+            privacy_mechanism_release_pooled(pool, &coordinate, 1, exact, 2 * bins, noisy, reterr);
     }
     for (size_t i = 0; !err && i < 2 * bins; i++) {
         ret->histograms[i] = privacy_mechanism_value(&coordinate, noisy[i]);
@@ -62,13 +70,18 @@ static enum err release_histograms(struct privacy_pool *pool, const struct model
     return err;
 }
 
-enum err train_evaluate(struct privacy_pool *pool, const struct model_table *held, const double *weights, uint32_t max_rows_per_unit,
-                        const struct train_cost *cost, bool sums, uint64_t bins, struct train_figures *ret, struct err_info *reterr)
+enum err train_evaluate(struct privacy_pool *pool, const struct model_table *held,
+                        const double *weights, uint32_t max_rows_per_unit,
+                        const struct train_cost *cost, bool sums, uint64_t bins,
+                        struct train_figures *ret, struct err_info *reterr)
 {
     *ret = (struct train_figures){.has_histograms = false};
-    enum err err = sums ? release_sums(pool, held, weights, max_rows_per_unit, cost->sums_nano, ret, reterr) : E_OK;
+    enum err err =
+        sums ? release_sums(pool, held, weights, max_rows_per_unit, cost->sums_nano, ret, reterr)
+             : E_OK;
     if (!err && bins) {
-        err = release_histograms(pool, held, weights, max_rows_per_unit, cost->hist_nano, bins, ret, reterr);
+        err = release_histograms(pool, held, weights, max_rows_per_unit, cost->hist_nano, bins, ret,
+                                 reterr);
     }
     return err;
 }
@@ -78,7 +91,8 @@ static double clamp(double value, double low, double high)
     return value < low ? low : (value > high ? high : value);
 }
 
-struct train_metrics train_metrics_read(double count, double count_variance, const double sums[TRAIN_SUMS],
+struct train_metrics train_metrics_read(double count, double count_variance,
+                                        const double sums[TRAIN_SUMS],
                                         const double variances[TRAIN_SUMS])
 {
     struct train_metrics metrics = {NAN, NAN, NAN, NAN, NAN};
@@ -89,8 +103,10 @@ struct train_metrics train_metrics_read(double count, double count_variance, con
     double correct = sums[TRAIN_SUM_CORRECT] / count;
     metrics.loss = clamp(loss + TRAIN_LOSS_CLIP / 2, 0, TRAIN_LOSS_CLIP);
     metrics.accuracy = clamp(correct + 0.5, 0, 1);
-    metrics.loss_margin = Z95 * sqrt(variances[TRAIN_SUM_LOSS] + loss * loss * count_variance) / count;
-    metrics.accuracy_margin = Z95 * sqrt(variances[TRAIN_SUM_CORRECT] + correct * correct * count_variance) / count;
+    metrics.loss_margin =
+        Z95 * sqrt(variances[TRAIN_SUM_LOSS] + loss * loss * count_variance) / count;
+    metrics.accuracy_margin =
+        Z95 * sqrt(variances[TRAIN_SUM_CORRECT] + correct * correct * count_variance) / count;
     return metrics;
 }
 

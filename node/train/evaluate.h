@@ -18,8 +18,9 @@ struct train_figures {
 };
 
 /* BINS 0: sums only. Errors: those of the mechanism. */
-MUST_CHECK enum err train_evaluate(struct privacy_pool *pool, const struct model_table *held, const double *weights,
-                                   uint32_t max_rows_per_unit, const struct train_cost *cost, bool sums, uint64_t bins,
+MUST_CHECK enum err train_evaluate(struct privacy_pool *pool, const struct model_table *held,
+                                   const double *weights, uint32_t max_rows_per_unit,
+                                   const struct train_cost *cost, bool sums, uint64_t bins,
                                    struct train_figures *ret, struct err_info *reterr);
 
 /* The coordinator's reading. NAN: not known. Margins are half-widths of the 95 % interval of the noise alone. */
@@ -29,7 +30,8 @@ struct train_metrics {
     double auc;
 };
 /* SUMS and VARIANCES over all sites; COUNT and its variance may come from several evaluations, since the held-out rows stay. */
-struct train_metrics train_metrics_read(double count, double count_variance, const double sums[TRAIN_SUMS],
+struct train_metrics train_metrics_read(double count, double count_variance,
+                                        const double sums[TRAIN_SUMS],
                                         const double variances[TRAIN_SUMS]);
 /* NAN when the noise leaves no class or its 95 % interval is wider than 0.25 to either side. */
 double train_metrics_auc(const double *histograms, uint64_t bins, double bin_variance);

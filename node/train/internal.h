@@ -36,7 +36,8 @@ struct train_service {
     struct query_context *context;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    pthread_mutex_t offers; /* one admission at a time, so that a plan offered twice at once is admitted once */
+    pthread_mutex_t
+        offers; /* one admission at a time, so that a plan offered twice at once is admitted once */
     struct train_job *jobs;
     struct train_busy *busy;
     size_t site_requests; /* threads of train_site_round */
@@ -46,26 +47,34 @@ struct train_service {
 
 /* --- site.c's shared parts */
 /* Ids of a site's reservations: one for each kind of cost of a plan. */
-void train_charge_id(const char *kind, const uint8_t job_id[16], const uint8_t plan_hash[32], uint8_t ret[16]);
+void train_charge_id(const char *kind, const uint8_t job_id[16], const uint8_t plan_hash[32],
+                     uint8_t ret[16]);
 /* Under which id a site's part is stored: not the job's own, since a coordinator may be a site as well. */
 void train_part_id(const uint8_t job_id[16], uint8_t ret[16]);
-MUST_CHECK enum err train_part_load(struct train_service *service, const uint8_t job_id[16], struct arena *arena, struct train_part *ret,
+MUST_CHECK enum err train_part_load(struct train_service *service, const uint8_t job_id[16],
+                                    struct arena *arena, struct train_part *ret,
                                     struct err_info *reterr);
 
 /* --- coordinator.c */
 void *train_coordinator_run(void *job);
 /* The plan's bytes and the list of sites from a job as declared. STATE->arena is used. */
-MUST_CHECK enum err train_coordinator_prepare(struct train_service *service, const struct proto_job *job, const char *person,
-                                              struct train_job_state *state, struct err_info *reterr);
+MUST_CHECK enum err train_coordinator_prepare(struct train_service *service,
+                                              const struct proto_job *job, const char *person,
+                                              struct train_job_state *state,
+                                              struct err_info *reterr);
 /* Offers the plan to every site that has not admitted it. */
-MUST_CHECK enum err train_coordinator_offer(struct train_service *service, struct train_job_state *state, bool explain,
-                                            bool (*cancelled)(void *), void *user, struct err_info *reterr);
+MUST_CHECK enum err train_coordinator_offer(struct train_service *service,
+                                            struct train_job_state *state, bool explain,
+                                            bool (*cancelled)(void *), void *user,
+                                            struct err_info *reterr);
 /* Institutions whose site admitted the plan. */
 size_t train_coordinator_admitted(const struct train_job_state *state);
 enum err train_coordinator_worst(const struct train_job_state *state, struct err_info *reterr);
-void train_keep_witness(struct query_context *context, const struct peer_member *member, struct span head);
+void train_keep_witness(struct query_context *context, const struct peer_member *member,
+                        struct span head);
 
 /* --- model.c */
-MUST_CHECK enum err train_model_publish(struct train_service *service, struct train_job_state *state, struct err_info *reterr);
+MUST_CHECK enum err train_model_publish(struct train_service *service,
+                                        struct train_job_state *state, struct err_info *reterr);
 
 #endif

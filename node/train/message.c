@@ -36,7 +36,8 @@ static const struct proto_field plan_fields[] = {
     PROTO_FIELD_LIST(struct train_plan, sites, &query_node_ref_message, 1, QUERY_SITES_MAX),
     PROTO_FIELD(struct train_plan, time, PROTO_I64, 0, INT64_C(1) << 40),
 };
-const struct proto_message train_plan_message = PROTO_MESSAGE("training plan", struct train_plan, plan_fields);
+const struct proto_message train_plan_message =
+    PROTO_MESSAGE("training plan", struct train_plan, plan_fields);
 
 static const struct proto_field offer_fields[] = {
     PROTO_FIELD(struct train_offer, to, PROTO_BIN, 16, 16),
@@ -45,7 +46,8 @@ static const struct proto_field offer_fields[] = {
     PROTO_FIELD(struct train_offer, time, PROTO_I64, 0, INT64_C(1) << 40),
     PROTO_FIELD(struct train_offer, plan, PROTO_BIN, 1, 262144),
 };
-const struct proto_message train_offer_message = PROTO_MESSAGE("training offer", struct train_offer, offer_fields);
+const struct proto_message train_offer_message =
+    PROTO_MESSAGE("training offer", struct train_offer, offer_fields);
 
 static const struct proto_field admit_fields[] = {
     PROTO_FIELD(struct train_admit, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
@@ -68,7 +70,8 @@ static const struct proto_field admit_fields[] = {
     PROTO_FIELD_LIST(struct train_admit, duties, &proto_text_message, 0, 64),
     PROTO_FIELD(struct train_admit, head, PROTO_BIN, STORE_AUDIT_HEAD_SIZE, STORE_AUDIT_HEAD_SIZE),
 };
-const struct proto_message train_admit_message = PROTO_MESSAGE("admission", struct train_admit, admit_fields);
+const struct proto_message train_admit_message =
+    PROTO_MESSAGE("admission", struct train_admit, admit_fields);
 
 static const struct proto_field round_fields[] = {
     PROTO_FIELD(struct train_round, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
@@ -81,7 +84,8 @@ static const struct proto_field round_fields[] = {
     PROTO_FIELD(struct train_round, weights, PROTO_BIN, 8, TRAIN_WEIGHTS_MAX * 8),
     PROTO_FIELD(struct train_round, time, PROTO_I64, 0, INT64_C(1) << 40),
 };
-const struct proto_message train_round_message = PROTO_MESSAGE("training round", struct train_round, round_fields);
+const struct proto_message train_round_message =
+    PROTO_MESSAGE("training round", struct train_round, round_fields);
 
 static const struct proto_field evaluation_fields[] = {
     PROTO_FIELD(struct train_evaluation, present, PROTO_BOOL, 0, 1),
@@ -107,20 +111,23 @@ static const struct proto_field update_fields[] = {
     PROTO_FIELD_NESTED(struct train_update, evaluation, &evaluation_message),
     PROTO_FIELD(struct train_update, head, PROTO_BIN, STORE_AUDIT_HEAD_SIZE, STORE_AUDIT_HEAD_SIZE),
 };
-const struct proto_message train_update_message = PROTO_MESSAGE("update", struct train_update, update_fields);
+const struct proto_message train_update_message =
+    PROTO_MESSAGE("update", struct train_update, update_fields);
 
 static const struct proto_field blob_request_fields[] = {
     PROTO_FIELD(struct train_blob_request, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
     PROTO_FIELD(struct train_blob_request, hash, PROTO_BIN, 32, 32),
     PROTO_FIELD(struct train_blob_request, offset, PROTO_U64, 0, TRAIN_BLOB_MAX),
 };
-const struct proto_message train_blob_request_message = PROTO_MESSAGE("blob request", struct train_blob_request, blob_request_fields);
+const struct proto_message train_blob_request_message =
+    PROTO_MESSAGE("blob request", struct train_blob_request, blob_request_fields);
 
 static const struct proto_field blob_reply_fields[] = {
     PROTO_FIELD(struct train_blob_reply, total, PROTO_U64, 0, TRAIN_BLOB_MAX),
     PROTO_FIELD(struct train_blob_reply, bytes, PROTO_BIN, 0, TRAIN_BLOB_CHUNK),
 };
-const struct proto_message train_blob_reply_message = PROTO_MESSAGE("blob", struct train_blob_reply, blob_reply_fields);
+const struct proto_message train_blob_reply_message =
+    PROTO_MESSAGE("blob", struct train_blob_reply, blob_reply_fields);
 
 void train_plan_hash(struct span plan, uint8_t ret[32])
 {

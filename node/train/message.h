@@ -11,10 +11,11 @@
 
 #define TRAIN_VERSION      1
 #define TRAIN_FEATURES_MAX 256
-#define TRAIN_WEIGHTS_MAX  4097 /* numbers of a tabular model: MODEL_FEATURES_MAX and the intercept */
-#define TRAIN_BINS_MAX     64
-#define TRAIN_BLOB_CHUNK   ((size_t)512 << 10)
-#define TRAIN_BLOB_MAX     ((size_t)64 << 20)
+#define TRAIN_WEIGHTS_MAX                                                                          \
+    4097 /* numbers of a tabular model: MODEL_FEATURES_MAX and the intercept */
+#define TRAIN_BINS_MAX   64
+#define TRAIN_BLOB_CHUNK ((size_t)512 << 10)
+#define TRAIN_BLOB_MAX   ((size_t)64 << 20)
 
 #define TRAIN_PLAN_DOMAIN   "concordat1-train-plan"
 #define TRAIN_ADMIT_DOMAIN  "concordat1-train-admit"
@@ -27,7 +28,7 @@ struct train_plan {
     struct span job_id; /* 16 */
     struct span job;    /* name */
     struct span dataset;
-    struct span schema_hash; /* 32 */
+    struct span schema_hash;    /* 32 */
     struct proto_list features; /* struct proto_text: column names */
     struct span target;
     bool midpoint; /* a missing feature takes the middle of its bounds; else the row is left out */
@@ -73,17 +74,17 @@ struct train_admit {
     struct span reason;
     struct span detail;
     struct proto_list clauses; /* struct query_clause, of explain */
-    uint64_t size;             /* declared units: the weight of this site, and batch / size its sampling rate */
-    double sigma;              /* noise multiplier that its own calibration gave */
-    uint64_t steps;            /* of one round */
-    uint64_t cost_nano;        /* reserved in all */
+    uint64_t size; /* declared units: the weight of this site, and batch / size its sampling rate */
+    double sigma;  /* noise multiplier that its own calibration gave */
+    uint64_t steps;     /* of one round */
+    uint64_t cost_nano; /* reserved in all */
     uint64_t cap_nano;
     uint64_t spent_nano;
     uint64_t account_delta_e12;
-    struct span licence_id; /* 16: the record that permits it */
+    struct span licence_id;   /* 16: the record that permits it */
     uint64_t release;         /* enum proto_release of a model from it */
     struct proto_list duties; /* struct proto_text: ids of the obligations that the model carries */
-    struct span head;       /* signed audit head */
+    struct span head;         /* signed audit head */
 };
 extern const struct proto_message train_admit_message;
 
@@ -92,8 +93,9 @@ struct train_round {
     struct span to;
     struct span job_id;
     struct span plan_hash;
-    uint64_t round; /* 1 to rounds: train from WEIGHTS, which are the result of round - 1; rounds + 1: only evaluate, the end */
-    uint64_t term;  /* how often the coordinator has taken the job up */
+    uint64_t
+        round; /* 1 to rounds: train from WEIGHTS, which are the result of round - 1; rounds + 1: only evaluate, the end */
+    uint64_t term;       /* how often the coordinator has taken the job up */
     bool evaluate;       /* release figures of WEIGHTS as well */
     struct span weights; /* 8 bytes each: big-endian IEEE double */
     int64_t time;
@@ -106,7 +108,8 @@ struct train_evaluation {
     double count;
     double loss;
     double correct;
-    struct span histograms; /* 2 * bins big-endian doubles at the end of a job: scores of target 0, then of target 1; else empty */
+    struct span
+        histograms; /* 2 * bins big-endian doubles at the end of a job: scores of target 0, then of target 1; else empty */
 };
 
 struct train_update {
@@ -142,7 +145,8 @@ extern const struct proto_message train_blob_reply_message;
 void train_plan_hash(struct span plan, uint8_t ret[32]);
 
 /* Doubles to bytes and back; non-finite ones are refused on the way in. */
-MUST_CHECK enum err train_pack_doubles(const double *from, size_t count, struct arena *arena, struct span *ret);
+MUST_CHECK enum err train_pack_doubles(const double *from, size_t count, struct arena *arena,
+                                       struct span *ret);
 MUST_CHECK enum err train_unpack_doubles(struct span from, double *to, size_t count);
 
 #endif

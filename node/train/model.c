@@ -50,13 +50,15 @@ static enum err put_values(struct buf *out, const struct proto_column *column)
     return err ? err : buf_put(out, span_str("]"));
 }
 
-static enum err put_feature(struct buf *out, const struct train_column *column, const struct proto_schema *schema)
+static enum err put_feature(struct buf *out, const struct train_column *column,
+                            const struct proto_schema *schema)
 {
     static const char *const encodings[] = {"standardised", "zero-one", "one-hot"};
     const struct proto_column *declared = &schema->columns[column->column];
     enum err err = put_member(out, "{\"name\":", span_str(declared->name));
     if (!err) {
-        err = buf_printf(out, ",\"encoding\":\"%s\",\"at\":%zu,\"width\":%zu", encodings[column->kind], column->at, column->width);
+        err = buf_printf(out, ",\"encoding\":\"%s\",\"at\":%zu,\"width\":%zu",
+                         encodings[column->kind], column->at, column->width);
     }
     if (!err && column->kind == TRAIN_KIND_NUMBER) {
         err = buf_printf(out, ",\"min\":%.17g,\"max\":%.17g", column->low, column->high);
@@ -73,16 +75,21 @@ static enum err put_target(struct buf *out, const struct proto_schema *schema, i
     enum err err = put_member(out, "],\"target\":{\"name\":", span_str(column->name));
     if (!err) {
         err = put_member(out, ",\"positive\":",
-                         span_str(column->type == PROTO_COLUMN_CATEGORY ? column->values[1] : (column->type == PROTO_COLUMN_BOOLEAN ? "true" : "1")));
+                         span_str(column->type == PROTO_COLUMN_CATEGORY
+                                      ? column->values[1]
+                                      : (column->type == PROTO_COLUMN_BOOLEAN ? "true" : "1")));
     }
     return err ? err : buf_put(out, span_str("}"));
 }
 
-static enum err put_document(const struct train_job_state *state, const struct train_plan *plan, const struct train_encoding *encoding,
+static enum err put_document(const struct train_job_state *state, const struct train_plan *plan,
+                             const struct train_encoding *encoding,
                              const struct proto_schema *schema, struct buf *out)
 {
-    enum err err = buf_printf(out, "{\"format\":\"concordat-linear-1\",\"task\":\"%s\",\"link\":\"logit\",\"missing\":\"%s\"", state->task,
-                              plan->midpoint ? "midpoint" : "drop");
+    enum err err = buf_printf(
+        out,
+        "{\"format\":\"concordat-linear-1\",\"task\":\"%s\",\"link\":\"logit\",\"missing\":\"%s\"",
+        state->task, plan->midpoint ? "midpoint" : "drop");
     if (!err) {
         err = buf_put(out, span_str(",\"features\":["));
     }
@@ -103,8 +110,9 @@ static enum err put_document(const struct train_job_state *state, const struct t
 }
 
 /* The published schema that the plan was typed by: some site of the job publishes it. */
-static enum err find_schema(struct train_service *service, const struct train_job_state *state, const struct train_plan *plan,
-                            struct arena *arena, struct proto_schema *ret, struct err_info *reterr)
+static enum err find_schema(struct train_service *service, const struct train_job_state *state,
+                            const struct train_plan *plan, struct arena *arena,
+                            struct proto_schema *ret, struct err_info *reterr)
 {
     uint8_t key[16];
     proto_record_key(&crypto_proto_hash, state->dataset, key);
@@ -113,9 +121,11 @@ static enum err find_schema(struct train_service *service, const struct train_jo
         struct proto_record record;
         struct proto_dataset dataset;
         uint8_t hash[32];
-        if (store_records_get(service->context->store, state->sites[i].id, key, PROTO_RECORD_DATASET, arena, &bytes, NULL) ||
+        if (store_records_get(service->context->store, state->sites[i].id, key,
+                              PROTO_RECORD_DATASET, arena, &bytes, NULL) ||
             proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) ||
-            proto_dataset_decode(record.envelope.body, arena, &dataset, NULL) || proto_dataset_schema(&dataset, arena, ret, NULL)) {
+            proto_dataset_decode(record.envelope.body, arena, &dataset, NULL) ||
+            proto_dataset_schema(&dataset, arena, ret, NULL)) {
             continue;
         }
         proto_schema_hash(ret, &crypto_proto_hash, hash);
@@ -126,14 +136,17 @@ static enum err find_schema(struct train_service *service, const struct train_jo
     return proto_err_set(reterr, E_SCHEMA, "no site publishes the job's schema any more");
 }
 
-static enum err make_document(struct train_service *service, const struct train_job_state *state, const struct train_plan *plan,
-                              struct arena *arena, struct proto_schema *schema, struct buf *out, struct err_info *reterr)
+static enum err make_document(struct train_service *service, const struct train_job_state *state,
+                              const struct train_plan *plan, struct arena *arena,
+                              struct proto_schema *schema, struct buf *out, struct err_info *reterr)
 {
     const struct proto_text *texts = plan->features.items;
     const char **features = arena_alloc(arena, plan->features.count, sizeof *features);
     struct train_encoding *encoding = arena_alloc(arena, 1, sizeof *encoding);
     const char *target = arena_strdup(arena, plan->target);
-    enum err err = features && encoding && target ? find_schema(service, state, plan, arena, schema, reterr) : E_NO_MEMORY;
+    enum err err = features && encoding && target
+                       ? find_schema(service, state, plan, arena, schema, reterr)
+                       : E_NO_MEMORY;
     for (size_t i = 0; !err && i < plan->features.count; i++) {
         features[i] = arena_strdup(arena, texts[i].text);
         err = features[i] ? E_OK : E_NO_MEMORY;
@@ -189,7 +202,8 @@ static enum err add_duties(struct lineage *lineage, struct arena *arena, const c
 }
 
 /* Each different expression once, joined by AND; what does not fit in the record says so and stays in the federation. */
-static void add_spdx(struct lineage *lineage, struct span expression, const char **seen, size_t *seen_count, struct arena *arena)
+static void add_spdx(struct lineage *lineage, struct span expression, const char **seen,
+                     size_t *seen_count, struct arena *arena)
 {
     struct proto_spdx spdx;
     char *text = arena_strdup(arena, expression);
@@ -205,7 +219,8 @@ static void add_spdx(struct lineage *lineage, struct span expression, const char
     proto_spdx_join(&lineage->joined, &spdx);
     size_t at = strlen(lineage->spdx);
     bool bare = strchr(text, ' ') == NULL;
-    int written = snprintf(lineage->spdx + at, sizeof lineage->spdx - at, "%s%s%s%s", at ? " AND " : "", bare ? "" : "(", text, bare ? "" : ")");
+    int written = snprintf(lineage->spdx + at, sizeof lineage->spdx - at, "%s%s%s%s",
+                           at ? " AND " : "", bare ? "" : "(", text, bare ? "" : ")");
     if (written < 0 || (size_t)written >= sizeof lineage->spdx - at) {
         snprintf(lineage->spdx, sizeof lineage->spdx, "LicenseRef-concordat-see-lineage");
         lineage->joined.release = PROTO_RELEASE_FEDERATION;
@@ -213,8 +228,9 @@ static void add_spdx(struct lineage *lineage, struct span expression, const char
     seen[(*seen_count)++] = text;
 }
 
-static enum err add_site(struct train_service *service, const struct train_site *site, struct lineage *lineage, const char **seen,
-                         size_t *seen_count, struct arena *arena)
+static enum err add_site(struct train_service *service, const struct train_site *site,
+                         struct lineage *lineage, const char **seen, size_t *seen_count,
+                         struct arena *arena)
 {
     struct span bytes;
     struct proto_record record;
@@ -238,16 +254,18 @@ static enum err add_site(struct train_service *service, const struct train_site 
     lineage->release = site->release < lineage->release ? site->release : lineage->release;
     lineage->epsilon = fmax(lineage->epsilon, site->epsilon);
     if (store_records_by_id(service->context->store, site->licence_id, arena, &bytes) ||
-        proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) || proto_licence_decode(record.envelope.body, arena, licence, NULL)) {
-        lineage->joined.release = PROTO_RELEASE_FEDERATION; /* its terms are not at hand: the narrowest reading */
+        proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) ||
+        proto_licence_decode(record.envelope.body, arena, licence, NULL)) {
+        lineage->joined.release =
+            PROTO_RELEASE_FEDERATION; /* its terms are not at hand: the narrowest reading */
     } else {
         add_spdx(lineage, licence->spdx, seen, seen_count, arena);
     }
     return add_duties(lineage, arena, site->duties);
 }
 
-static enum err gather(struct train_service *service, const struct train_job_state *state, struct lineage *lineage, struct arena *arena,
-                       struct err_info *reterr)
+static enum err gather(struct train_service *service, const struct train_job_state *state,
+                       struct lineage *lineage, struct arena *arena, struct err_info *reterr)
 {
     const char *seen[TRAIN_SITES_MAX];
     size_t seen_count = 0;
@@ -260,24 +278,29 @@ static enum err gather(struct train_service *service, const struct train_job_sta
         }
     }
     for (int bit = 0; !err && bit < PROTO_DUTY_TOTAL; bit++) {
-        err = lineage->joined.duties & 1U << bit ? add_duty(lineage, arena, span_str(proto_duty_name((enum proto_duty_bit)bit))) : E_OK;
+        err = lineage->joined.duties & 1U << bit
+                  ? add_duty(lineage, arena, span_str(proto_duty_name((enum proto_duty_bit)bit)))
+                  : E_OK;
     }
     uint64_t widest = lineage->joined.release;
     lineage->release = widest < lineage->release ? widest : lineage->release;
     if (!lineage->spdx[0]) {
         snprintf(lineage->spdx, sizeof lineage->spdx, "NOASSERTION");
     }
-    return err ? proto_err_set(reterr, err, "the licences' obligations do not fit in one record") : E_OK;
+    return err ? proto_err_set(reterr, err, "the licences' obligations do not fit in one record")
+               : E_OK;
 }
 
 static enum err put_metric(struct buf *out, const char *name, double value)
 {
-    return isfinite(value) ? buf_printf(out, "%s\"%s\":%.6g", out->len > 1 ? "," : "", name, value) : E_OK;
+    return isfinite(value) ? buf_printf(out, "%s\"%s\":%.6g", out->len > 1 ? "," : "", name, value)
+                           : E_OK;
 }
 
 static enum err put_metrics(const struct train_job_state *state, struct buf *out)
 {
-    const struct train_round_row *row = state->history_count ? &state->history[state->history_count - 1] : NULL;
+    const struct train_round_row *row =
+        state->history_count ? &state->history[state->history_count - 1] : NULL;
     enum err err = buf_put(out, span_str("{"));
     if (row && row->evaluated) {
         const struct {
@@ -295,8 +318,9 @@ static enum err put_metrics(const struct train_job_state *state, struct buf *out
     return err ? err : buf_put(out, span_str("}"));
 }
 
-static enum err publish(struct train_service *service, struct train_job_state *state, const struct lineage *lineage, const char *name,
-                        const uint8_t hash[32], size_t size, const struct proto_schema *schema, struct err_info *reterr)
+static enum err publish(struct train_service *service, struct train_job_state *state,
+                        const struct lineage *lineage, const char *name, const uint8_t hash[32],
+                        size_t size, const struct proto_schema *schema, struct err_info *reterr)
 {
     struct buf metrics = {.max = 1024};
     struct buf body = {.max = PROTO_RECORD_BODY_MAX};
@@ -326,14 +350,16 @@ static enum err publish(struct train_service *service, struct train_job_state *s
         err = proto_model_encode(&model, &body, reterr);
     }
     if (!err) {
-        err = peer_publish(service->context->peer, PROTO_RECORD_MODEL, name, buf_span(&body), 0, 0, id, reterr);
+        err = peer_publish(service->context->peer, PROTO_RECORD_MODEL, name, buf_span(&body), 0, 0,
+                           id, reterr);
     }
     buf_fini(&metrics);
     buf_fini(&body);
     return err;
 }
 
-enum err train_model_publish(struct train_service *service, struct train_job_state *state, struct err_info *reterr)
+enum err train_model_publish(struct train_service *service, struct train_job_state *state,
+                             struct err_info *reterr)
 {
     struct arena arena = {0};
     struct train_plan plan;
@@ -342,7 +368,9 @@ enum err train_model_publish(struct train_service *service, struct train_job_sta
     uint8_t hash[32];
     char name[33];
     struct lineage *lineage = proto_alloc(1, sizeof *lineage);
-    enum err err = lineage ? proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, reterr) : E_NO_MEMORY;
+    enum err err = lineage
+                       ? proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, reterr)
+                       : E_NO_MEMORY;
     if (!err) {
         err = make_document(service, state, &plan, &arena, &schema, &document, reterr);
     }
@@ -383,24 +411,29 @@ static enum err look_for(void *user, struct span bytes, bool forked)
     struct proto_record record;
     struct proto_model model;
     (void)forked;
-    if (proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK && !(record.envelope.flags & PROTO_RECORD_FINAL) &&
+    if (proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK &&
+        !(record.envelope.flags & PROTO_RECORD_FINAL) &&
         memcmp(record.envelope.issuer.ptr, wanted->service->context->node_id, 16) == 0 &&
-        proto_model_decode(record.envelope.body, &arena, &model, NULL) == E_OK && memcmp(model.weights.ptr, wanted->hash, 32) == 0) {
+        proto_model_decode(record.envelope.body, &arena, &model, NULL) == E_OK &&
+        memcmp(model.weights.ptr, wanted->hash, 32) == 0) {
         wanted->found = true;
     }
     arena_fini(&arena);
     return E_OK;
 }
 
-static enum err serve_blob(struct train_service *service, const struct peer_request *request, struct buf *out, struct err_info *reterr)
+static enum err serve_blob(struct train_service *service, const struct peer_request *request,
+                           struct buf *out, struct err_info *reterr)
 {
     struct arena arena = {0};
     struct train_blob_request wish;
     struct peer_member member;
     struct buf blob = {.max = TRAIN_BLOB_MAX};
-    enum err err = proto_codec_decode(&train_blob_request_message, peer_request_body(request), &arena, &wish, reterr);
+    enum err err = proto_codec_decode(&train_blob_request_message, peer_request_body(request),
+                                      &arena, &wish, reterr);
     struct wanted wanted = {.service = service};
-    if (!err && (!peer_member_by_id(service->context->peer, peer_request_from(request), &member) || member.state == PEER_REVOKED)) {
+    if (!err && (!peer_member_by_id(service->context->peer, peer_request_from(request), &member) ||
+                 member.state == PEER_REVOKED)) {
         err = E_REFUSED;
     }
     if (!err) {
@@ -408,18 +441,23 @@ static enum err serve_blob(struct train_service *service, const struct peer_requ
         err = store_records_each(service->context->store, PROTO_RECORD_MODEL, look_for, &wanted);
     }
     if (!err) {
-        err = wanted.found ? store_blob_get(service->context->store, wish.hash.ptr, &blob, reterr) : E_NOT_FOUND;
+        err = wanted.found ? store_blob_get(service->context->store, wish.hash.ptr, &blob, reterr)
+                           : E_NOT_FOUND;
     }
     if (!err && wish.offset > blob.len) {
         err = E_INVALID;
     }
     if (!err) {
         size_t left = blob.len - (size_t)wish.offset;
-        struct train_blob_reply reply = {blob.len, span_of(blob.ptr + wish.offset, left < TRAIN_BLOB_CHUNK ? left : TRAIN_BLOB_CHUNK)};
+        struct train_blob_reply reply = {
+            blob.len,
+            span_of(blob.ptr + wish.offset, left < TRAIN_BLOB_CHUNK ? left : TRAIN_BLOB_CHUNK)};
         char id[65];
         span_to_hex(wish.hash, id);
         err = proto_codec_encode(&train_blob_reply_message, &reply, out, reterr);
-        err = err ? err : store_egress_add(service->context->store, member.name, "model", id, reply.bytes.len, query_now(), reterr);
+        err = err ? err
+                  : store_egress_add(service->context->store, member.name, "model", id,
+                                     reply.bytes.len, query_now(), reterr);
     }
     buf_fini(&blob);
     arena_fini(&arena);
@@ -432,12 +470,15 @@ void train_blob_get(struct peer_request *request, void *user)
     struct buf out = {.max = PEER_MESSAGE_MAX};
     struct err_info info = {0};
     const struct query_context *context = service->context;
-    enum err err = context->refusing && context->refusing(context->user) ? E_BUSY : serve_blob(service, request, &out, &info);
+    enum err err = context->refusing && context->refusing(context->user)
+                       ? E_BUSY
+                       : serve_blob(service, request, &out, &info);
     peer_reply(request, err, err ? SPAN_NONE : buf_span(&out));
     buf_fini(&out);
 }
 
-static enum err fetch_piece(struct train_service *service, const uint8_t issuer[16], const uint8_t hash[32], struct buf *blob, uint64_t *total,
+static enum err fetch_piece(struct train_service *service, const uint8_t issuer[16],
+                            const uint8_t hash[32], struct buf *blob, uint64_t *total,
                             struct err_info *reterr)
 {
     struct buf body = {.max = 256};
@@ -453,9 +494,11 @@ static enum err fetch_piece(struct train_service *service, const uint8_t issuer[
         err = err ? err : call.status;
     }
     if (!err) {
-        err = proto_codec_decode(&train_blob_reply_message, buf_span(&call.reply), &arena, &reply, reterr);
+        err = proto_codec_decode(&train_blob_reply_message, buf_span(&call.reply), &arena, &reply,
+                                 reterr);
     }
-    if (!err && (reply.total < blob->len || reply.bytes.len > reply.total - blob->len || (reply.bytes.len == 0 && reply.total > blob->len))) {
+    if (!err && (reply.total < blob->len || reply.bytes.len > reply.total - blob->len ||
+                 (reply.bytes.len == 0 && reply.total > blob->len))) {
         err = E_INVALID;
     }
     if (!err) {
@@ -468,8 +511,8 @@ static enum err fetch_piece(struct train_service *service, const uint8_t issuer[
     return err;
 }
 
-enum err train_model_fetch(struct train_service *service, const uint8_t issuer[16], const uint8_t weights_hash[32], struct buf *ret,
-                           struct err_info *reterr)
+enum err train_model_fetch(struct train_service *service, const uint8_t issuer[16],
+                           const uint8_t weights_hash[32], struct buf *ret, struct err_info *reterr)
 {
     uint8_t hash[32];
     struct buf blob = {.max = TRAIN_BLOB_MAX};
@@ -482,7 +525,10 @@ enum err train_model_fetch(struct train_service *service, const uint8_t issuer[1
         } while (!err && blob.len < total);
         if (!err) {
             crypto_sha256_one(buf_span(&blob), hash);
-            err = memcmp(hash, weights_hash, 32) == 0 ? E_OK : proto_err_set(reterr, E_AUTH, "the weights are not those that the record names");
+            err = memcmp(hash, weights_hash, 32) == 0
+                      ? E_OK
+                      : proto_err_set(reterr, E_AUTH,
+                                      "the weights are not those that the record names");
         }
         if (!err) {
             err = store_blob_put(service->context->store, buf_span(&blob), hash, reterr);

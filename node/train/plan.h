@@ -33,8 +33,8 @@ struct train_terms {
 };
 
 struct train_cost {
-    double rate;          /* q: each unit joins a step with this probability */
-    uint64_t steps;       /* of one round */
+    double rate;    /* q: each unit joins a step with this probability */
+    uint64_t steps; /* of one round */
     uint64_t rounds;
     double sigma;         /* noise multiplier */
     uint64_t step_nano;   /* one step, at the order it was planned for */
@@ -47,15 +47,18 @@ struct train_terms train_plan_terms(const struct train_plan *plan, uint64_t size
 /* Whether the sums are released with the result of ROUND (1 to rounds). */
 bool train_plan_evaluates(uint64_t rounds, uint64_t eval_every, uint64_t round);
 /* Errors: E_INVALID sizes or shares that make no plan; E_LIMIT no noise is enough, or the steps are too many. */
-MUST_CHECK enum err train_cost_plan(const struct train_terms *terms, double order, struct train_cost *ret, struct err_info *reterr);
+MUST_CHECK enum err train_cost_plan(const struct train_terms *terms, double order,
+                                    struct train_cost *ret, struct err_info *reterr);
 /* All of it in nano-rho; UINT64_MAX when it does not fit. */
 uint64_t train_cost_total(const struct train_cost *cost);
 /* Epsilon at DELTA of what has been started. */
-double train_cost_epsilon(const struct train_cost *cost, uint64_t steps, uint64_t evaluations, bool histogram, double delta);
+double train_cost_epsilon(const struct train_cost *cost, uint64_t steps, uint64_t evaluations,
+                          bool histogram, double delta);
 
 /* How many histogram bins are worth their noise: 64, 32, 16, 8, or 0 when even 8 would leave the AUC with a standard
  * deviation above 0.06, by declared sizes alone. UNITS: declared units of all sites; M: rows a unit. */
-uint64_t train_bins_choose(double epsilon, double delta, double eval_share, double eval_split, double units, size_t sites, uint32_t m);
+uint64_t train_bins_choose(double epsilon, double delta, double eval_share, double eval_split,
+                           double units, size_t sites, uint32_t m);
 
 /* --- evaluation: the public parameters of its noise ---------------------------------------------------------------- */
 
@@ -67,8 +70,10 @@ enum train_sum {
     TRAIN_SUM_CORRECT, /* of correct - 1/2 */
     TRAIN_SUMS
 };
-MUST_CHECK enum err train_sums_plan(uint64_t nano, uint32_t max_rows_per_unit, struct privacy_coordinate ret[TRAIN_SUMS]);
-MUST_CHECK enum err train_histogram_plan(uint64_t nano, uint32_t max_rows_per_unit, struct privacy_coordinate *ret);
+MUST_CHECK enum err train_sums_plan(uint64_t nano, uint32_t max_rows_per_unit,
+                                    struct privacy_coordinate ret[TRAIN_SUMS]);
+MUST_CHECK enum err train_histogram_plan(uint64_t nano, uint32_t max_rows_per_unit,
+                                         struct privacy_coordinate *ret);
 
 /* --- columns ------------------------------------------------------------------------------------------------------- */
 
@@ -95,8 +100,10 @@ struct train_encoding {
 
 /* Errors: E_SCHEMA a column is missing; E_UNSUPPORTED its type cannot be used, it has no bounds or its values are private;
  * E_LIMIT more than MODEL_FEATURES_MAX encoded values. */
-MUST_CHECK enum err train_encoding_plan(const struct proto_schema *schema, const char *const *features, size_t feature_count,
-                                        const char *target, struct train_encoding *ret, struct err_info *reterr);
+MUST_CHECK enum err train_encoding_plan(const struct proto_schema *schema,
+                                        const char *const *features, size_t feature_count,
+                                        const char *target, struct train_encoding *ret,
+                                        struct err_info *reterr);
 /* VALUE (a category's code) or, when MISSING, the middle of what may stand there, into TO[column->at ...]. */
 void train_encoding_put(const struct train_column *column, double value, bool missing, float *to);
 

@@ -15,7 +15,8 @@ static const char *const state_names[] = {"running", "done", "failed", "stopped"
 
 const char *train_state_name(enum train_state state)
 {
-    return (unsigned)state < sizeof state_names / sizeof *state_names ? state_names[state] : "unknown";
+    return (unsigned)state < sizeof state_names / sizeof *state_names ? state_names[state]
+                                                                      : "unknown";
 }
 
 static void job_free(struct train_job *job)
@@ -49,7 +50,8 @@ static enum err load_job(void *user, const uint8_t id[16], struct span bytes)
     }
     if (job->state.state == TRAIN_RUNNING) {
         job->state.state = TRAIN_WAITING;
-        snprintf(job->state.error_text, sizeof job->state.error_text, "the coordinator was interrupted");
+        snprintf(job->state.error_text, sizeof job->state.error_text,
+                 "the coordinator was interrupted");
     }
     job->service = service;
     job->planned = true;
@@ -58,7 +60,8 @@ static enum err load_job(void *user, const uint8_t id[16], struct span bytes)
     return E_OK;
 }
 
-enum err train_service_new(struct query_context *context, struct train_service **ret, struct err_info *reterr)
+enum err train_service_new(struct query_context *context, struct train_service **ret,
+                           struct err_info *reterr)
 {
     struct train_service *service = proto_alloc(1, sizeof *service);
     if (!service || pthread_mutex_init(&service->lock, NULL)) {
@@ -203,8 +206,8 @@ static enum err wait_planned(struct train_job *job, struct err_info *reterr)
     return proto_err_set(reterr, err, "%.470s", job->state.error_text);
 }
 
-enum err train_start(struct train_service *service, const struct proto_job *job, struct span yaml, const char *person, uint8_t ret_id[16],
-                     struct err_info *reterr)
+enum err train_start(struct train_service *service, const struct proto_job *job, struct span yaml,
+                     const char *person, uint8_t ret_id[16], struct err_info *reterr)
 {
     struct train_job *fresh = proto_alloc(1, sizeof *fresh);
     if (!fresh) {
@@ -251,7 +254,19 @@ static struct train_job *find_job(struct train_service *service, const uint8_t i
 
 static enum err not_coordinated(struct err_info *reterr)
 {
-    return proto_err_set(reterr, E_NOT_FOUND, "this node coordinates no such job; `concordat train list` lists what it knows");
+    return proto_err_set(
+        reterr, E_NOT_FOUND,
+        "this node coordinates no such job; `concordat train list` lists what it knows");
+}
+
+/* A call to oneself cannot be taken back: our own site is told directly. */
+static void cancel_own_part(struct train_service *service, const uint8_t id[16])
+{
+    for (struct train_busy *busy = service->busy; busy; busy = busy->next) {
+        if (memcmp(busy->job_id, id, 16) == 0) {
+            busy->cancel = true;
+        }
+    }
 }
 
 enum err train_stop(struct train_service *service, const uint8_t id[16], struct err_info *reterr)
@@ -263,11 +278,13 @@ enum err train_stop(struct train_service *service, const uint8_t id[16], struct 
         err = not_coordinated(reterr);
     } else if (job->running) {
         job->stop = true;
+        cancel_own_part(service, id);
     } else if (job->state.state == TRAIN_WAITING) {
         job->stop = true;
         err = launch(job, reterr); /* its thread tells the sites */
     } else {
-        err = proto_err_set(reterr, E_INVALID, "the job has ended: %s", train_state_name(job->state.state));
+        err = proto_err_set(reterr, E_INVALID, "the job has ended: %s",
+                            train_state_name(job->state.state));
     }
     uint64_t until = query_now_ms() + STOP_WAIT_MS;
     while (!err && job->running && query_now_ms() < until) {
@@ -285,7 +302,8 @@ enum err train_resume(struct train_service *service, const uint8_t id[16], struc
     if (!job) {
         err = not_coordinated(reterr);
     } else if (job->running || job->state.state != TRAIN_WAITING) {
-        err = proto_err_set(reterr, E_INVALID, "only a waiting job can be resumed; this one is %s", train_state_name(job->state.state));
+        err = proto_err_set(reterr, E_INVALID, "only a waiting job can be resumed; this one is %s",
+                            train_state_name(job->state.state));
     } else {
         err = launch(job, reterr);
         err = err ? err : wait_planned(job, reterr);
@@ -317,8 +335,8 @@ static void view_site(const struct train_site *site, struct train_site_view *to)
     memcpy(to->detail, site->detail, sizeof to->detail);
 }
 
-static enum err view_round(const struct train_job_state *state, const struct train_round_row *row, struct arena *arena,
-                           struct train_round_view *to)
+static enum err view_round(const struct train_job_state *state, const struct train_round_row *row,
+                           struct arena *arena, struct train_round_view *to)
 {
     *to = (struct train_round_view){
         .round = row->round,
@@ -340,12 +358,14 @@ static enum err view_round(const struct train_job_state *state, const struct tra
     }
     for (size_t i = 0; i < state->site_count; i++) {
         if (row->participants >> i & 1) {
-            memcpy(to->participants[to->participant_count++], state->sites[i].node, sizeof state->sites[i].node);
+            memcpy(to->participants[to->participant_count++], state->sites[i].node,
+                   sizeof state->sites[i].node);
         }
     }
     for (size_t i = 0; i < row->absent_count; i++) {
         struct train_absent *absent = &to->absent[to->absent_count++];
-        memcpy(absent->node, state->sites[row->absent[i].site % TRAIN_SITES_MAX].node, sizeof absent->node);
+        memcpy(absent->node, state->sites[row->absent[i].site % TRAIN_SITES_MAX].node,
+               sizeof absent->node);
         snprintf(absent->reason, sizeof absent->reason, "%s", row->absent[i].reason);
     }
     return E_OK;
@@ -385,7 +405,8 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
 }
 
 /* A job of which this node is a site: what it knows of it. */
-static enum err view_part(struct train_service *service, const struct train_part *part, struct train_view *to)
+static enum err view_part(struct train_service *service, const struct train_part *part,
+                          struct train_view *to)
 {
     struct arena arena = {0};
     struct train_plan plan;
@@ -418,7 +439,8 @@ void train_view_fini(struct train_view *view)
     memset(view, 0, sizeof *view);
 }
 
-enum err train_show(struct train_service *service, const uint8_t id[16], struct train_view *ret, struct err_info *reterr)
+enum err train_show(struct train_service *service, const uint8_t id[16], struct train_view *ret,
+                    struct err_info *reterr)
 {
     struct arena arena = {0};
     struct train_part part;
@@ -516,7 +538,8 @@ static void ids_fini(struct ids *ids)
     proto_free(ids->started);
 }
 
-enum err train_each(struct train_service *service, train_fn *each, void *user, struct err_info *reterr)
+enum err train_each(struct train_service *service, train_fn *each, void *user,
+                    struct err_info *reterr)
 {
     struct ids ids;
     enum err err = all_ids(service, &ids, reterr);
@@ -532,7 +555,8 @@ enum err train_each(struct train_service *service, train_fn *each, void *user, s
     return err;
 }
 
-enum err train_find(struct train_service *service, const char *id, uint8_t ret_id[16], struct err_info *reterr)
+enum err train_find(struct train_service *service, const char *id, uint8_t ret_id[16],
+                    struct err_info *reterr)
 {
     struct ids ids;
     size_t len = strlen(id);
@@ -548,7 +572,10 @@ enum err train_find(struct train_service *service, const char *id, uint8_t ret_i
     }
     ids_fini(&ids);
     if (!err && found != 1) {
-        err = proto_err_set(reterr, E_NOT_FOUND, found ? "several jobs begin with %s" : "no job %s; `concordat train list` lists them", id);
+        err = proto_err_set(reterr, E_NOT_FOUND,
+                            found ? "several jobs begin with %s"
+                                  : "no job %s; `concordat train list` lists them",
+                            id);
     }
     return err;
 }
@@ -567,8 +594,8 @@ static void keep_clauses(struct train_view *view, size_t index, const struct tra
     view->sites[index].clause_count = to ? site->clause_count : 0;
 }
 
-enum err train_explain(struct train_service *service, const struct proto_job *job, const char *person, struct train_view *ret,
-                       struct err_info *reterr)
+enum err train_explain(struct train_service *service, const struct proto_job *job,
+                       const char *person, struct train_view *ret, struct err_info *reterr)
 {
     struct train_job_state *state = proto_alloc(1, sizeof *state);
     if (!state) {

@@ -44,9 +44,9 @@ struct train_absent {
 struct train_round_view {
     uint64_t round;
     bool evaluated;
-    double eval_loss, accuracy, auc; /* noisy, released; NAN: not known */
+    double eval_loss, accuracy, auc;          /* noisy, released; NAN: not known */
     double eval_loss_margin, accuracy_margin; /* 95 %, of the noise alone */
-    double epsilon;                  /* spent so far, of the site that spent most */
+    double epsilon;                           /* spent so far, of the site that spent most */
     uint64_t bytes_up, bytes_down;
     double seconds; /* rounded up to the round tick */
     size_t participant_count, absent_count;
@@ -76,7 +76,8 @@ struct train_view {
 };
 
 struct train_service;
-MUST_CHECK enum err train_service_new(struct query_context *context, struct train_service **ret, struct err_info *reterr);
+MUST_CHECK enum err train_service_new(struct query_context *context, struct train_service **ret,
+                                      struct err_info *reterr);
 /* Takes nothing new and tells running jobs and rounds to leave off; returns at once and may be called again. */
 void train_service_stop(struct train_service *service);
 /* How many threads are still at work; 0 some time after train_service_stop, while the peer goes on. */
@@ -88,24 +89,31 @@ void train_service_free(struct train_service *service);
  * RET_ID is set once there is a job, also when it failed at once because too few sites admitted it: the error is then the one
  * that decides (query_worst), and train_show tells why each site said no.
  * Errors: E_NOT_FOUND no such dataset; E_SCHEMA a column; E_UNSUPPORTED; E_LIMIT too many jobs; E_IO; those of sites. */
-MUST_CHECK enum err train_start(struct train_service *service, const struct proto_job *job, struct span yaml, const char *person,
-                                uint8_t ret_id[16], struct err_info *reterr);
+MUST_CHECK enum err train_start(struct train_service *service, const struct proto_job *job,
+                                struct span yaml, const char *person, uint8_t ret_id[16],
+                                struct err_info *reterr);
 /* Asks every site what it would say; nothing is reserved. VIEW is freed by the caller with train_view_fini. */
-MUST_CHECK enum err train_explain(struct train_service *service, const struct proto_job *job, const char *person, struct train_view *ret,
+MUST_CHECK enum err train_explain(struct train_service *service, const struct proto_job *job,
+                                  const char *person, struct train_view *ret,
                                   struct err_info *reterr);
 /* ID may be a prefix of at least 6 hexadecimal digits. Errors: E_NOT_FOUND. */
-MUST_CHECK enum err train_find(struct train_service *service, const char *id, uint8_t ret_id[16], struct err_info *reterr);
-MUST_CHECK enum err train_show(struct train_service *service, const uint8_t id[16], struct train_view *ret, struct err_info *reterr);
+MUST_CHECK enum err train_find(struct train_service *service, const char *id, uint8_t ret_id[16],
+                               struct err_info *reterr);
+MUST_CHECK enum err train_show(struct train_service *service, const uint8_t id[16],
+                               struct train_view *ret, struct err_info *reterr);
 void train_view_fini(struct train_view *view);
 /* Waits at most MS for anything to change in any job. */
 void train_wait(struct train_service *service, uint64_t ms);
 /* Every job that this node coordinates, then those that it takes part in, each newest first; stops at the first error. */
 typedef enum err train_fn(void *user, const struct train_view *view);
-MUST_CHECK enum err train_each(struct train_service *service, train_fn *each, void *user, struct err_info *reterr);
+MUST_CHECK enum err train_each(struct train_service *service, train_fn *each, void *user,
+                               struct err_info *reterr);
 /* Errors: E_NOT_FOUND; E_INVALID it has ended. */
-MUST_CHECK enum err train_stop(struct train_service *service, const uint8_t id[16], struct err_info *reterr);
+MUST_CHECK enum err train_stop(struct train_service *service, const uint8_t id[16],
+                               struct err_info *reterr);
 /* Errors: E_NOT_FOUND; E_INVALID it is running, done, or was stopped (its steps were given back); E_LIMIT. */
-MUST_CHECK enum err train_resume(struct train_service *service, const uint8_t id[16], struct err_info *reterr);
+MUST_CHECK enum err train_resume(struct train_service *service, const uint8_t id[16],
+                                 struct err_info *reterr);
 
 /* Handlers of PEER_MSG_TRAIN_PLAN, _ROUND, _STOP and of PEER_MSG_BLOB_GET (a model's weights, for members that its licence names). */
 void train_site_plan(struct peer_request *request, void *user);
@@ -114,8 +122,9 @@ void train_site_stop(struct peer_request *request, void *user);
 void train_blob_get(struct peer_request *request, void *user);
 
 /* The weights document (JSON) of a MODEL record: from our own store, else fetched from ISSUER, verified and kept. */
-MUST_CHECK enum err train_model_fetch(struct train_service *service, const uint8_t issuer[16], const uint8_t weights_hash[32],
-                                      struct buf *ret, struct err_info *reterr);
+MUST_CHECK enum err train_model_fetch(struct train_service *service, const uint8_t issuer[16],
+                                      const uint8_t weights_hash[32], struct buf *ret,
+                                      struct err_info *reterr);
 
 const char *train_state_name(enum train_state state);
 

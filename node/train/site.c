@@ -53,10 +53,12 @@ struct work {
     struct buf bytes; /* what leaves */
 };
 
-void train_charge_id(const char *kind, const uint8_t job_id[16], const uint8_t plan_hash[32], uint8_t ret[16])
+void train_charge_id(const char *kind, const uint8_t job_id[16], const uint8_t plan_hash[32],
+                     uint8_t ret[16])
 {
     uint8_t hash[32];
-    const struct span parts[] = {span_of("concordat1-train-charge", 24), span_of(kind, strlen(kind) + 1), span_of(job_id, 16),
+    const struct span parts[] = {span_of("concordat1-train-charge", 24),
+                                 span_of(kind, strlen(kind) + 1), span_of(job_id, 16),
                                  span_of(plan_hash, 32)};
     crypto_sha256(parts, 4, hash);
     memcpy(ret, hash, 16);
@@ -70,8 +72,8 @@ void train_part_id(const uint8_t job_id[16], uint8_t ret[16])
     memcpy(ret, hash, 16);
 }
 
-enum err train_part_load(struct train_service *service, const uint8_t job_id[16], struct arena *arena, struct train_part *ret,
-                         struct err_info *reterr)
+enum err train_part_load(struct train_service *service, const uint8_t job_id[16],
+                         struct arena *arena, struct train_part *ret, struct err_info *reterr)
 {
     uint8_t id[16];
     struct buf stored = {.max = STORE_JOB_MAX};
@@ -104,7 +106,8 @@ static enum err part_store(struct work *work, struct err_info *reterr)
 static enum err refuse(struct work *work, enum proto_reason reason, const char *detail)
 {
     work->reason = reason;
-    snprintf(work->detail, sizeof work->detail, "%s", detail && detail[0] ? detail : proto_reason_text(reason));
+    snprintf(work->detail, sizeof work->detail, "%s",
+             detail && detail[0] ? detail : proto_reason_text(reason));
     return E_REFUSED;
 }
 
@@ -115,25 +118,29 @@ static void log_event(const struct work *work, const char *event, const char *de
 
 /* --- what both kinds of request begin with ------------------------------------------------------------------------- */
 
-static enum err open_message(struct work *work, const struct proto_message *message, const char *domain, void *object,
-                             struct err_info *reterr)
+static enum err open_message(struct work *work, const struct proto_message *message,
+                             const char *domain, void *object, struct err_info *reterr)
 {
-    if (!peer_member_by_id(work->context->peer, peer_request_from(work->incoming), &work->requester) ||
+    if (!peer_member_by_id(work->context->peer, peer_request_from(work->incoming),
+                           &work->requester) ||
         work->requester.state == PEER_REVOKED) {
         return proto_err_set(reterr, E_REFUSED, "the sender is not a member");
     }
-    return query_message_open(message, peer_request_body(work->incoming), domain, work->requester.point, work->context->federation_id,
-                              &work->arena, object, reterr);
+    return query_message_open(message, peer_request_body(work->incoming), domain,
+                              work->requester.point, work->context->federation_id, &work->arena,
+                              object, reterr);
 }
 
-static enum err check_addressed(const struct work *work, struct span to, int64_t time, struct err_info *reterr)
+static enum err check_addressed(const struct work *work, struct span to, int64_t time,
+                                struct err_info *reterr)
 {
     if (memcmp(to.ptr, work->context->node_id, 16) != 0) {
         return proto_err_set(reterr, E_AUTH, "the message is meant for another node");
     }
     int64_t off = query_now() - time;
     if (off > TRAIN_CLOCK_TOLERANCE_S || off < -TRAIN_CLOCK_TOLERANCE_S) {
-        return proto_err_set(reterr, E_REFUSED, "the message's time is %llds off: check both clocks", (long long)off);
+        return proto_err_set(reterr, E_REFUSED,
+                             "the message's time is %llds off: check both clocks", (long long)off);
     }
     return E_OK;
 }
@@ -165,7 +172,8 @@ static enum err name_plan(struct work *work, struct err_info *reterr)
     return E_OK;
 }
 
-static size_t texts(const struct proto_list *list, struct arena *arena, const char *ret[STRINGS_MAX])
+static size_t texts(const struct proto_list *list, struct arena *arena,
+                    const char *ret[STRINGS_MAX])
 {
     const struct proto_text *items = list->items;
     size_t count = 0;
@@ -201,7 +209,8 @@ static enum err decide(struct work *work, struct query_admission *admission)
         .accepted_count = texts(&work->plan.obligations, &admission->arena, accepted),
         .commercial_known = true,
         .commercial = work->plan.commercial,
-        .actions = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE) | (work->plan.eval_every ? PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE) : 0),
+        .actions = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE) |
+                   (work->plan.eval_every ? PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE) : 0),
         .columns = work->columns,
         .column_count = work->column_count,
         .epsilon = work->plan.epsilon,
@@ -230,7 +239,8 @@ static enum err understand(struct work *work, struct err_info *reterr)
         return refuse(work, PROTO_REASON_SCHEMA, "this site's schema of the dataset differs");
     }
     struct err_info info = {0};
-    err = train_encoding_plan(&work->admission.schema, work->columns, work->column_count - 1, work->target, &work->encoding, &info);
+    err = train_encoding_plan(&work->admission.schema, work->columns, work->column_count - 1,
+                              work->target, &work->encoding, &info);
     if (err == E_UNSUPPORTED) {
         return refuse(work, PROTO_REASON_UNSUPPORTED, info.text);
     }
@@ -286,17 +296,20 @@ static enum err price(struct work *work, struct err_info *reterr)
     }
     struct err_info info = {0};
     /* The size that the world knows of; the true number of units is nobody's business. */
-    struct train_terms terms = train_plan_terms(&work->plan, work->admission.row.size ? work->admission.row.size : 1);
+    struct train_terms terms =
+        train_plan_terms(&work->plan, work->admission.row.size ? work->admission.row.size : 1);
     err = train_cost_plan(&terms, work->account.order, &work->cost, &info);
     if (err) {
         return err == E_NO_MEMORY ? err : refuse(work, PROTO_REASON_BAD_REQUEST, info.text);
     }
-    work->domain_step_nano = proto_privacy_sgd_step_nano(work->cost.rate, work->cost.sigma, domain.order);
+    work->domain_step_nano =
+        proto_privacy_sgd_step_nano(work->cost.rate, work->cost.sigma, domain.order);
     work->admit.size = terms.size;
     work->admit.sigma = work->cost.sigma;
     work->admit.steps = work->cost.steps;
     work->admit.cost_nano = train_cost_total(&work->cost);
-    if (work->cost.step_nano == UINT64_MAX || work->domain_step_nano == UINT64_MAX || work->admit.cost_nano > INT64_MAX) {
+    if (work->cost.step_nano == UINT64_MAX || work->domain_step_nano == UINT64_MAX ||
+        work->admit.cost_nano > INT64_MAX) {
         return refuse(work, PROTO_REASON_BUDGET, "a step costs more than any budget");
     }
     return E_OK;
@@ -309,7 +322,8 @@ static void fill_budget(struct work *work)
     work->admit.account_delta_e12 = work->account.delta_e12;
 }
 
-static struct store_charge charge_of(struct work *work, const char *kind, uint64_t nano, uint64_t nano_domain, uint64_t steps)
+static struct store_charge charge_of(struct work *work, const char *kind, uint64_t nano,
+                                     uint64_t nano_domain, uint64_t steps)
 {
     struct store_charge charge = {
         .dataset = work->dataset,
@@ -340,12 +354,14 @@ static enum err audit_body(struct work *work, const char *verdict, struct buf *o
     if (work->admission.has_record) {
         span_to_hex(span_of(work->admission.record.id, 16), record);
     }
-    return query_audit_text(out, "job", id, "plan", hash, "dataset", work->dataset, "node", work->requester.name, "institution",
-                            work->requester.org, "person", work->person, "project", work->project, "epsilon", epsilon, "licence", record,
-                            "verdict", verdict, (const char *)NULL);
+    return query_audit_text(out, "job", id, "plan", hash, "dataset", work->dataset, "node",
+                            work->requester.name, "institution", work->requester.org, "person",
+                            work->person, "project", work->project, "epsilon", epsilon, "licence",
+                            record, "verdict", verdict, (const char *)NULL);
 }
 
-static enum err audit_append(struct work *work, const char *kind, const char *verdict, struct err_info *reterr)
+static enum err audit_append(struct work *work, const char *kind, const char *verdict,
+                             struct err_info *reterr)
 {
     struct buf body = {.max = STORE_AUDIT_BODY};
     enum err err = audit_body(work, verdict, &body);
@@ -362,10 +378,13 @@ static struct store_charge charge_number(struct work *work, size_t i)
 {
     const struct train_cost *cost = &work->cost;
     if (i == 0) {
-        return charge_of(work, charge_kinds[0], cost->step_nano, work->domain_step_nano, cost->steps * cost->rounds);
+        return charge_of(work, charge_kinds[0], cost->step_nano, work->domain_step_nano,
+                         cost->steps * cost->rounds);
     }
-    return i == 1 ? charge_of(work, charge_kinds[1], cost->sums_nano, cost->sums_nano, cost->evaluations)
-                  : charge_of(work, charge_kinds[2], cost->hist_nano, cost->hist_nano, cost->hist_nano ? 1 : 0);
+    return i == 1 ? charge_of(work, charge_kinds[1], cost->sums_nano, cost->sums_nano,
+                              cost->evaluations)
+                  : charge_of(work, charge_kinds[2], cost->hist_nano, cost->hist_nano,
+                              cost->hist_nano ? 1 : 0);
 }
 
 /* Gives back what never started. What was never reserved, or was finished before, is fine. */
@@ -378,7 +397,8 @@ static enum err finish_charges(struct work *work, struct err_info *reterr)
         uint8_t id[16];
         uint64_t started;
         train_charge_id(charge_kinds[i], work->job_id.ptr, work->plan_hash, id);
-        enum err one = store_ledger_finish(work->context->store, id, buf_span(&body), query_now(), &started, reterr);
+        enum err one = store_ledger_finish(work->context->store, id, buf_span(&body), query_now(),
+                                           &started, reterr);
         result = one == E_NOT_FOUND || one == E_EXISTS ? result : (one ? one : result);
     }
     buf_fini(&body);
@@ -416,7 +436,9 @@ static enum err probe(struct work *work, struct err_info *reterr)
     domain = domain - steps * work->cost.step_nano + steps * work->domain_step_nano;
     struct store_charge charge = charge_of(work, "explain", work->admit.cost_nano, domain, 1);
     enum err err = store_ledger_probe(work->context->store, &charge, NULL, reterr);
-    return err == E_BUDGET_EXHAUSTED ? refuse(work, PROTO_REASON_BUDGET, reterr ? reterr->text : NULL) : err;
+    return err == E_BUDGET_EXHAUSTED
+               ? refuse(work, PROTO_REASON_BUDGET, reterr ? reterr->text : NULL)
+               : err;
 }
 
 static enum err head_out(struct work *work, struct span *ret)
@@ -452,20 +474,23 @@ static enum err seal_admit(struct work *work, bool admitted, struct err_info *re
     fill_budget(work);
     work->bytes.len = 0;
     return err ? err
-               : query_message_seal(&train_admit_message, admit, TRAIN_ADMIT_DOMAIN, work->context->identity, work->context->federation_id,
+               : query_message_seal(&train_admit_message, admit, TRAIN_ADMIT_DOMAIN,
+                                    work->context->identity, work->context->federation_id,
                                     &work->bytes, reterr);
 }
 
 /* E_EXISTS: the same plan was admitted before and its answer is in bytes. */
 static enum err known(struct work *work, struct err_info *reterr)
 {
-    enum err err = train_part_load(work->service, work->job_id.ptr, &work->arena, &work->part, reterr);
+    enum err err =
+        train_part_load(work->service, work->job_id.ptr, &work->arena, &work->part, reterr);
     if (err) {
         return err == E_NOT_FOUND ? E_OK : err;
     }
     if (memcmp(work->part.plan_hash.ptr, work->plan_hash, 32) != 0 ||
         memcmp(work->part.coordinator.ptr, work->requester.id, 16) != 0) {
-        return refuse(work, PROTO_REASON_BAD_REQUEST, "another plan was admitted under this job's id");
+        return refuse(work, PROTO_REASON_BAD_REQUEST,
+                      "another plan was admitted under this job's id");
     }
     if (work->part.ended) {
         return refuse(work, PROTO_REASON_BAD_REQUEST, "the job has ended at this site");
@@ -533,12 +558,14 @@ static enum err admit(struct work *work, struct err_info *reterr)
 
 static enum err open_offer(struct work *work, struct err_info *reterr)
 {
-    enum err err = open_message(work, &train_offer_message, TRAIN_PLAN_DOMAIN, &work->offer, reterr);
+    enum err err =
+        open_message(work, &train_offer_message, TRAIN_PLAN_DOMAIN, &work->offer, reterr);
     if (!err) {
         err = check_addressed(work, work->offer.to, work->offer.time, reterr);
     }
     if (!err) {
-        err = proto_codec_decode(&train_plan_message, work->offer.plan, &work->arena, &work->plan, reterr);
+        err = proto_codec_decode(&train_plan_message, work->offer.plan, &work->arena, &work->plan,
+                                 reterr);
     }
     if (!err) {
         train_plan_hash(work->offer.plan, work->plan_hash);
@@ -558,7 +585,8 @@ static enum err finish_offer(struct work *work, enum err err, const struct err_i
         log_event(work, "train.failed", info->text[0] ? info->text : proto_err_name(err));
         (void)refuse(work, PROTO_REASON_SUSPENDED, "the site cannot answer now");
     }
-    if (!work->offer.explain && audit_append(work, "train.refused", proto_reason_name(work->reason), &second)) {
+    if (!work->offer.explain &&
+        audit_append(work, "train.refused", proto_reason_name(work->reason), &second)) {
         log_event(work, "audit.failed", second.text);
         return E_IO;
     }
@@ -723,7 +751,8 @@ void train_site_stop(struct peer_request *request, void *user)
 static bool round_cancelled(void *user)
 {
     struct work *work = user;
-    if (work->withdrawn || work->service->stopping || work->busy->cancel || refusing(work->context)) {
+    if (work->withdrawn || work->service->stopping || work->busy->cancel ||
+        refusing(work->context)) {
         return true;
     }
     uint64_t now = query_now_ms();
@@ -733,7 +762,8 @@ static bool round_cancelled(void *user)
     work->checked_ms = now;
     struct query_admission *again = proto_alloc(1, sizeof *again);
     struct peer_member requester;
-    enum err err = again ? query_admission_load(work->context, work->dataset, again, NULL) : E_NO_MEMORY;
+    enum err err =
+        again ? query_admission_load(work->context, work->dataset, again, NULL) : E_NO_MEMORY;
     if (!err) {
         err = decide(work, again);
     }
@@ -741,7 +771,8 @@ static bool round_cancelled(void *user)
         query_admission_fini(again);
     }
     proto_free(again);
-    bool member = peer_member_by_id(work->context->peer, work->requester.id, &requester) && requester.state != PEER_REVOKED;
+    bool member = peer_member_by_id(work->context->peer, work->requester.id, &requester) &&
+                  requester.state != PEER_REVOKED;
     if (!member) {
         (void)refuse(work, PROTO_REASON_RECIPIENT, "the coordinator is no longer a member");
     }
@@ -751,7 +782,8 @@ static bool round_cancelled(void *user)
 
 static enum err open_round(struct work *work, struct err_info *reterr)
 {
-    enum err err = open_message(work, &train_round_message, TRAIN_ROUND_DOMAIN, &work->round, reterr);
+    enum err err =
+        open_message(work, &train_round_message, TRAIN_ROUND_DOMAIN, &work->round, reterr);
     if (!err) {
         err = check_addressed(work, work->round.to, work->round.time, reterr);
     }
@@ -765,7 +797,8 @@ static enum err open_round(struct work *work, struct err_info *reterr)
 /* The plan that this site admitted; nothing of a round's message may change it. */
 static enum err load_part(struct work *work, struct err_info *reterr)
 {
-    enum err err = train_part_load(work->service, work->job_id.ptr, &work->arena, &work->part, reterr);
+    enum err err =
+        train_part_load(work->service, work->job_id.ptr, &work->arena, &work->part, reterr);
     if (err == E_NOT_FOUND) {
         return refuse(work, PROTO_REASON_BAD_REQUEST, "no such job was admitted here");
     }
@@ -782,7 +815,8 @@ static enum err load_part(struct work *work, struct err_info *reterr)
         return refuse(work, PROTO_REASON_BAD_REQUEST, "the job has ended at this site");
     }
     work->cost = train_part_cost(&work->part);
-    err = proto_codec_decode(&train_plan_message, work->part.plan, &work->arena, &work->plan, reterr);
+    err =
+        proto_codec_decode(&train_plan_message, work->part.plan, &work->arena, &work->plan, reterr);
     if (!err) {
         err = name_plan(work, reterr);
     }
@@ -799,13 +833,15 @@ struct share {
     bool histogram;
 };
 
-static enum err start_one(struct work *work, const char *kind, uint64_t wanted, uint64_t *ret_taken, struct err_info *reterr)
+static enum err start_one(struct work *work, const char *kind, uint64_t wanted, uint64_t *ret_taken,
+                          struct err_info *reterr)
 {
     uint8_t id[16];
     struct store_ledger_row row;
     *ret_taken = 0;
     train_charge_id(kind, work->job_id.ptr, work->plan_hash, id);
-    enum err err = wanted ? store_ledger_charge(work->context->store, id, &work->arena, &row, reterr) : E_OK;
+    enum err err =
+        wanted ? store_ledger_charge(work->context->store, id, &work->arena, &row, reterr) : E_OK;
     if (err || !wanted) {
         return err;
     }
@@ -814,7 +850,8 @@ static enum err start_one(struct work *work, const char *kind, uint64_t wanted, 
     if (*ret_taken == 0) {
         return E_OK;
     }
-    err = store_ledger_steps_start(work->context->store, id, row.started + *ret_taken, query_now(), reterr);
+    err = store_ledger_steps_start(work->context->store, id, row.started + *ret_taken, query_now(),
+                                   reterr);
     if (!err && strcmp(kind, charge_kinds[0]) == 0) {
         work->update.steps_started = row.started + *ret_taken;
     }
@@ -825,29 +862,34 @@ static enum err start(struct work *work, struct share *ret, struct err_info *ret
 {
     bool trains = work->round.round <= work->plan.rounds;
     uint64_t taken;
-    enum err err = start_one(work, charge_kinds[0], trains ? work->cost.steps : 0, &ret->steps, reterr);
+    enum err err =
+        start_one(work, charge_kinds[0], trains ? work->cost.steps : 0, &ret->steps, reterr);
     if (!err && trains && ret->steps == 0) {
-        return refuse(work, PROTO_REASON_BUDGET, "the steps that were reserved for this job are used up");
+        return refuse(work, PROTO_REASON_BUDGET,
+                      "the steps that were reserved for this job are used up");
     }
     if (!err) {
         err = start_one(work, charge_kinds[1], work->round.evaluate ? 1 : 0, &taken, reterr);
         ret->sums = !err && taken;
     }
     if (!err) {
-        err = start_one(work, charge_kinds[2], !trains && work->cost.hist_nano ? 1 : 0, &taken, reterr);
+        err = start_one(work, charge_kinds[2], !trains && work->cost.hist_nano ? 1 : 0, &taken,
+                        reterr);
         ret->histogram = !err && taken;
     }
     return err;
 }
 
-static enum err evaluate(struct work *work, const struct share *share, const double *weights, struct err_info *reterr)
+static enum err evaluate(struct work *work, const struct share *share, const double *weights,
+                         struct err_info *reterr)
 {
     struct train_figures figures;
     uint64_t bins = share->histogram ? work->plan.bins : 0;
     if (!share->sums && !share->histogram) {
         return E_OK;
     }
-    enum err err = train_evaluate(work->context->noise, &work->tables.held, weights, work->admission.schema.max_rows_per_unit, &work->cost,
+    enum err err = train_evaluate(work->context->noise, &work->tables.held, weights,
+                                  work->admission.schema.max_rows_per_unit, &work->cost,
                                   share->sums, bins, &figures, reterr);
     struct train_evaluation *out = &work->update.evaluation;
     if (!err && share->sums) {
@@ -874,9 +916,11 @@ static enum err train(struct work *work, uint64_t steps, double *weights, struct
         .steps = (uint32_t)steps,
     };
     uint32_t done;
-    enum err err = model_logistic_train(&work->tables.train, &sgd, weights, round_cancelled, work, &done, reterr);
+    enum err err = model_logistic_train(&work->tables.train, &sgd, weights, round_cancelled, work,
+                                        &done, reterr);
     if (!err) {
-        err = train_pack_doubles(weights, work->encoding.width + 1, &work->arena, &work->update.weights);
+        err = train_pack_doubles(weights, work->encoding.width + 1, &work->arena,
+                                 &work->update.weights);
         work->update.updated = !err;
     }
     return err;
@@ -935,16 +979,17 @@ static enum err seal_update(struct work *work, bool refused, struct err_info *re
     }
     work->bytes.len = 0;
     return err ? err
-               : query_message_seal(&train_update_message, update, TRAIN_UPDATE_DOMAIN, work->context->identity,
-                                    work->context->federation_id, &work->bytes, reterr);
+               : query_message_seal(&train_update_message, update, TRAIN_UPDATE_DOMAIN,
+                                    work->context->identity, work->context->federation_id,
+                                    &work->bytes, reterr);
 }
 
 /* Stored before it is sent; whoever asks again gets these bytes. */
 static enum err keep_update(struct work *work, struct err_info *reterr)
 {
     struct buf stored = {.max = PEER_MESSAGE_MAX};
-    enum err err = store_job_once(work->context->store, work->job_id.ptr, work->round.round, work->plan_hash, buf_span(&work->bytes),
-                                  &stored, reterr);
+    enum err err = store_job_once(work->context->store, work->job_id.ptr, work->round.round,
+                                  work->plan_hash, buf_span(&work->bytes), &stored, reterr);
     if (err == E_EXISTS) {
         work->bytes.len = 0;
         err = buf_put(&work->bytes, buf_span(&stored));
@@ -969,7 +1014,8 @@ static enum err serve_round(struct work *work, struct err_info *reterr)
         return err;
     }
     work->checked_ms = query_now_ms();
-    err = store_job_answered(work->context->store, work->job_id.ptr, work->round.round, work->plan_hash, &work->bytes, reterr);
+    err = store_job_answered(work->context->store, work->job_id.ptr, work->round.round,
+                             work->plan_hash, &work->bytes, reterr);
     if (err != E_NOT_FOUND) {
         return err;
     }
@@ -1034,7 +1080,8 @@ static void round_thread_body(struct work *work)
     if (!err) {
         char id[33];
         span_to_hex(work->job_id, id);
-        err = store_egress_add(work->context->store, work->requester.name, "update", id, work->bytes.len, query_now(), &info);
+        err = store_egress_add(work->context->store, work->requester.name, "update", id,
+                               work->bytes.len, query_now(), &info);
     }
     reply(work, err);
 }

@@ -31,7 +31,8 @@ static const struct proto_field part_fields[] = {
     PROTO_FIELD(struct train_part, ended, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct train_part, time, PROTO_I64, 0, INT64_C(1) << 40),
 };
-static const struct proto_message part_message = PROTO_MESSAGE("part in a job", struct train_part, part_fields);
+static const struct proto_message part_message =
+    PROTO_MESSAGE("part in a job", struct train_part, part_fields);
 
 enum err train_part_encode(const struct train_part *part, struct buf *out)
 {
@@ -44,7 +45,8 @@ enum err train_part_decode(struct span bytes, struct arena *arena, struct train_
     if (bytes.len < MAGIC_SIZE || memcmp(bytes.ptr, part_magic, MAGIC_SIZE) != 0) {
         return E_INVALID;
     }
-    return proto_codec_decode(&part_message, span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), arena, ret, NULL);
+    return proto_codec_decode(
+        &part_message, span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), arena, ret, NULL);
 }
 
 struct train_cost train_part_cost(const struct train_part *part)
@@ -115,7 +117,8 @@ static const struct proto_field head_fields[] = {
     PROTO_FIELD(struct disk_head, sites, PROTO_U64, 0, TRAIN_SITES_MAX),
     PROTO_FIELD(struct disk_head, rows, PROTO_U64, 0, 10000),
 };
-static const struct proto_message head_message = PROTO_MESSAGE("job", struct disk_head, head_fields);
+static const struct proto_message head_message =
+    PROTO_MESSAGE("job", struct disk_head, head_fields);
 
 struct disk_site {
     struct span id, node, org;
@@ -163,7 +166,8 @@ static const struct proto_field site_fields[] = {
     PROTO_FIELD(struct disk_site, epsilon, PROTO_F64, 0, 0),
     PROTO_FIELD(struct disk_site, count_sum, PROTO_F64, 0, 0),
 };
-static const struct proto_message site_message = PROTO_MESSAGE("site", struct disk_site, site_fields);
+static const struct proto_message site_message =
+    PROTO_MESSAGE("site", struct disk_site, site_fields);
 
 struct disk_absent {
     uint64_t site;
@@ -173,7 +177,8 @@ static const struct proto_field absent_fields[] = {
     PROTO_FIELD(struct disk_absent, site, PROTO_U64, 0, TRAIN_SITES_MAX - 1),
     PROTO_FIELD(struct disk_absent, reason, PROTO_STR, 0, 23),
 };
-static const struct proto_message absent_message = PROTO_MESSAGE("absent site", struct disk_absent, absent_fields);
+static const struct proto_message absent_message =
+    PROTO_MESSAGE("absent site", struct disk_absent, absent_fields);
 
 #define ROW_FIGURES 5
 struct disk_row {
@@ -214,7 +219,8 @@ static double get_double(const uint8_t *from)
     return value;
 }
 
-static enum err put_frame(struct buf *out, const struct proto_message *message, const void *object, struct err_info *reterr)
+static enum err put_frame(struct buf *out, const struct proto_message *message, const void *object,
+                          struct err_info *reterr)
 {
     static const uint8_t room[4];
     size_t at = out->len;
@@ -228,7 +234,8 @@ static enum err put_frame(struct buf *out, const struct proto_message *message, 
     return err;
 }
 
-static enum err put_head(const struct train_job_state *state, struct arena *arena, struct buf *out, struct err_info *reterr)
+static enum err put_head(const struct train_job_state *state, struct arena *arena, struct buf *out,
+                         struct err_info *reterr)
 {
     struct disk_head head = {
         .version = 1,
@@ -312,7 +319,8 @@ static enum err put_row(const struct train_round_row *row, struct buf *out, stru
     uint8_t figures[ROW_FIGURES * 8];
     uint8_t participants[8];
     struct disk_absent absent[TRAIN_SITES_MAX];
-    const double values[ROW_FIGURES] = {row->loss, row->loss_margin, row->accuracy, row->accuracy_margin, row->auc};
+    const double values[ROW_FIGURES] = {row->loss, row->loss_margin, row->accuracy,
+                                        row->accuracy_margin, row->auc};
     for (size_t i = 0; i < ROW_FIGURES; i++) {
         put_double(figures + 8 * i, values[i]);
     }
@@ -334,7 +342,8 @@ static enum err put_row(const struct train_round_row *row, struct buf *out, stru
     return put_frame(out, &row_message, &disk, reterr);
 }
 
-enum err train_job_state_encode(const struct train_job_state *state, struct buf *out, struct err_info *reterr)
+enum err train_job_state_encode(const struct train_job_state *state, struct buf *out,
+                                struct err_info *reterr)
 {
     struct arena arena = {0};
     enum err err = buf_put(out, span_of(job_magic, MAGIC_SIZE));
@@ -351,8 +360,8 @@ enum err train_job_state_encode(const struct train_job_state *state, struct buf 
     return err;
 }
 
-static enum err get_frame(struct span *from, const struct proto_message *message, struct arena *arena, void *object,
-                          struct err_info *reterr)
+static enum err get_frame(struct span *from, const struct proto_message *message,
+                          struct arena *arena, void *object, struct err_info *reterr)
 {
     if (from->len < 4 || get_be32(from->ptr) > from->len - 4) {
         return E_TRUNCATED;
@@ -393,10 +402,12 @@ static enum err keep_doubles(struct train_job_state *state, const struct disk_he
 static enum err get_head(const struct disk_head *head, struct train_job_state *state)
 {
     char error[65];
-    bool fits = text(head->name, state->name, sizeof state->name) && text(head->dataset, state->dataset, sizeof state->dataset) &&
+    bool fits = text(head->name, state->name, sizeof state->name) &&
+                text(head->dataset, state->dataset, sizeof state->dataset) &&
                 text(head->task, state->task, sizeof state->task) &&
                 text(head->coordinator, state->coordinator, sizeof state->coordinator) &&
-                text(head->person, state->person, sizeof state->person) && text(head->error, error, sizeof error) &&
+                text(head->person, state->person, sizeof state->person) &&
+                text(head->error, error, sizeof error) &&
                 text(head->error_text, state->error_text, sizeof state->error_text) &&
                 text(head->model, state->model, sizeof state->model);
     if (!fits) {
@@ -432,9 +443,12 @@ static enum err get_head(const struct disk_head *head, struct train_job_state *s
 static enum err get_site(const struct disk_site *disk, struct train_site *site)
 {
     char error[65];
-    bool fits = text(disk->node, site->node, sizeof site->node) && text(disk->org, site->org, sizeof site->org) &&
-                text(disk->error, error, sizeof error) && text(disk->state, site->state, sizeof site->state) &&
-                text(disk->reason, site->reason, sizeof site->reason) && text(disk->detail, site->detail, sizeof site->detail) &&
+    bool fits = text(disk->node, site->node, sizeof site->node) &&
+                text(disk->org, site->org, sizeof site->org) &&
+                text(disk->error, error, sizeof error) &&
+                text(disk->state, site->state, sizeof site->state) &&
+                text(disk->reason, site->reason, sizeof site->reason) &&
+                text(disk->detail, site->detail, sizeof site->detail) &&
                 text(disk->duties, site->duties, sizeof site->duties);
     if (!fits) {
         return E_INVALID;
@@ -444,8 +458,9 @@ static enum err get_site(const struct disk_site *disk, struct train_site *site)
     site->admitted = disk->admitted;
     site->error = proto_err_by_name(error);
     site->release = disk->release;
-    site->cost = (struct train_cost){disk->rate,      disk->steps,     disk->cost_rounds, disk->sigma,
-                                     disk->step_nano, disk->evaluations_planned, disk->sums_nano,   disk->hist_nano};
+    site->cost = (struct train_cost){disk->rate,      disk->steps,     disk->cost_rounds,
+                                     disk->sigma,     disk->step_nano, disk->evaluations_planned,
+                                     disk->sums_nano, disk->hist_nano};
     site->size = disk->size;
     site->cost_nano = disk->cost_nano;
     site->cap_nano = disk->cap_nano;
@@ -486,7 +501,8 @@ static enum err get_row(const struct disk_row *disk, struct train_round_row *row
     return E_OK;
 }
 
-static enum err decode(struct span from, struct arena *arena, struct train_job_state *ret, struct err_info *reterr)
+static enum err decode(struct span from, struct arena *arena, struct train_job_state *ret,
+                       struct err_info *reterr)
 {
     struct disk_head head;
     enum err err = get_frame(&from, &head_message, arena, &head, reterr);
@@ -510,13 +526,15 @@ static enum err decode(struct span from, struct arena *arena, struct train_job_s
     return err ? err : (from.len ? E_INVALID : E_OK);
 }
 
-enum err train_job_state_decode(struct span bytes, struct train_job_state *ret, struct err_info *reterr)
+enum err train_job_state_decode(struct span bytes, struct train_job_state *ret,
+                                struct err_info *reterr)
 {
     struct arena arena = {0};
     if (bytes.len < MAGIC_SIZE || memcmp(bytes.ptr, job_magic, MAGIC_SIZE) != 0) {
         return E_INVALID;
     }
-    enum err err = decode(span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), &arena, ret, reterr);
+    enum err err =
+        decode(span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), &arena, ret, reterr);
     arena_fini(&arena);
     return err;
 }
@@ -541,6 +559,7 @@ enum err train_job_state_row(struct train_job_state *state, struct train_round_r
     }
     *ret = &state->history[state->history_count++];
     memset(*ret, 0, sizeof **ret);
-    (*ret)->loss = (*ret)->loss_margin = (*ret)->accuracy = (*ret)->accuracy_margin = (*ret)->auc = NAN;
+    (*ret)->loss = (*ret)->loss_margin = (*ret)->accuracy = (*ret)->accuracy_margin = (*ret)->auc =
+        NAN;
     return E_OK;
 }

@@ -36,7 +36,8 @@ struct train_part {
 };
 MUST_CHECK enum err train_part_encode(const struct train_part *part, struct buf *out);
 /* Errors: E_INVALID it is something else; those of the codec. */
-MUST_CHECK enum err train_part_decode(struct span bytes, struct arena *arena, struct train_part *ret);
+MUST_CHECK enum err train_part_decode(struct span bytes, struct arena *arena,
+                                      struct train_part *ret);
 struct train_cost train_part_cost(const struct train_part *part);
 
 /* The coordinator's view of a site. */
@@ -45,20 +46,21 @@ struct train_site {
     char node[33];
     char org[65];
     bool admitted;
-    enum err error;    /* what decides the exit code when too few admit */
-    char state[16];    /* "admitted", "refused", "unreachable", "offered" */
+    enum err error; /* what decides the exit code when too few admit */
+    char state[16]; /* "admitted", "refused", "unreachable", "offered" */
     char reason[64];
     char detail[256];
     uint8_t licence_id[16];
     uint64_t release;
-    char duties[512]; /* separated by blanks */
+    char duties[512];       /* separated by blanks */
     struct train_cost cost; /* by our own arithmetic on what the site declared */
     uint64_t size;
     uint64_t cost_nano, cap_nano, spent_nano, account_delta_e12;
     uint64_t steps_started, evaluations, histograms, rounds;
     double epsilon;
     uint64_t counts;
-    double count_sum; /* its noisy numbers of held-out rows, added up over COUNTS evaluations: their mean is less noisy */
+    double
+        count_sum; /* its noisy numbers of held-out rows, added up over COUNTS evaluations: their mean is less noisy */
     const struct query_clause *clauses; /* of explain; not stored */
     size_t clause_count;
 };
@@ -100,7 +102,7 @@ struct train_job_state {
     uint64_t max_rows_per_unit;
     bool planned;
     uint64_t term;
-    uint64_t round;  /* finished ones */
+    uint64_t round; /* finished ones */
     uint64_t rounds;
     bool finished; /* the last evaluation is in, or was not wanted */
     int64_t started;
@@ -116,11 +118,14 @@ struct train_job_state {
     struct train_round_row *history; /* by proto_alloc */
 };
 
-MUST_CHECK enum err train_job_state_encode(const struct train_job_state *state, struct buf *out, struct err_info *reterr);
+MUST_CHECK enum err train_job_state_encode(const struct train_job_state *state, struct buf *out,
+                                           struct err_info *reterr);
 /* RET is zeroed by the caller and freed with train_job_state_fini, also on failure. Errors: E_INVALID it is something else. */
-MUST_CHECK enum err train_job_state_decode(struct span bytes, struct train_job_state *ret, struct err_info *reterr);
+MUST_CHECK enum err train_job_state_decode(struct span bytes, struct train_job_state *ret,
+                                           struct err_info *reterr);
 void train_job_state_fini(struct train_job_state *state);
 /* One more row of history, zeroed. */
-MUST_CHECK enum err train_job_state_row(struct train_job_state *state, struct train_round_row **ret);
+MUST_CHECK enum err train_job_state_row(struct train_job_state *state,
+                                        struct train_round_row **ret);
 
 #endif

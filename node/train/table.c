@@ -65,7 +65,8 @@ static enum err grow(struct load *load, size_t more)
     void *x = load->x;
     void *y = load->y;
     void *unit = load->unit;
-    enum err err = grow_one(&x, load->cap * load->width * sizeof(float), cap * load->width * sizeof(float));
+    enum err err =
+        grow_one(&x, load->cap * load->width * sizeof(float), cap * load->width * sizeof(float));
     load->x = x;
     if (!err) {
         err = grow_one(&y, load->cap, cap);
@@ -94,7 +95,8 @@ static bool take_row(struct load *load, const struct store_batch *batch, size_t 
         if (missing && !load->wish->midpoint) {
             return false;
         }
-        train_encoding_put(&encoding->columns[i], missing ? 0 : store_batch_number(batch, i, row), missing, x);
+        train_encoding_put(&encoding->columns[i], missing ? 0 : store_batch_number(batch, i, row),
+                           missing, x);
     }
     load->y[load->rows] = store_batch_number(batch, encoding->count, row) >= 0.5;
     load->unit[load->rows] = batch->unit ? batch->unit[row] : (uint32_t)(batch->first_row + row);
@@ -133,7 +135,8 @@ static enum err on_rank(void *user, const struct store_batch *batch)
 static enum err bound_units(struct load *load, struct err_info *reterr)
 {
     bool again = false;
-    enum err err = query_bound_init(&load->bound, store_partition_units(load->partition), load->wish->schema->max_rows_per_unit);
+    enum err err = query_bound_init(&load->bound, store_partition_units(load->partition),
+                                    load->wish->schema->max_rows_per_unit);
     memcpy(load->bound.key, load->wish->key, sizeof load->bound.key);
     if (!err) {
         err = store_scan(load->partition, NULL, 0, NULL, load_cancelled, on_count, load, reterr);
@@ -141,7 +144,9 @@ static enum err bound_units(struct load *load, struct err_info *reterr)
     if (!err) {
         err = query_bound_counted(&load->bound, &again);
     }
-    return !err && again ? store_scan(load->partition, NULL, 0, NULL, load_cancelled, on_rank, load, reterr) : err;
+    return !err && again
+               ? store_scan(load->partition, NULL, 0, NULL, load_cancelled, on_rank, load, reterr)
+               : err;
 }
 
 /* Column numbers of the published schema must mean the same in the partition. */
@@ -154,12 +159,17 @@ static enum err plan_columns(struct load *load, struct err_info *reterr)
         int number = i < encoding->count ? encoding->columns[i].column : encoding->target;
         const struct proto_column *column = &load->wish->schema->columns[number];
         load->columns[i] = proto_schema_find(stored, column->name);
-        const struct proto_column *other = load->columns[i] >= 0 ? &stored->columns[load->columns[i]] : NULL;
-        same = same && other && other->type == column->type && other->value_count == column->value_count;
+        const struct proto_column *other =
+            load->columns[i] >= 0 ? &stored->columns[load->columns[i]] : NULL;
+        same = same && other && other->type == column->type &&
+               other->value_count == column->value_count;
     }
     load->width = encoding->width;
     load->bounded = stored->unit[0] != '\0';
-    return same ? E_OK : proto_err_set(reterr, E_SCHEMA, "the stored partition has another schema than the published record: import again");
+    return same ? E_OK
+                : proto_err_set(reterr, E_SCHEMA,
+                                "the stored partition has another schema than the published "
+                                "record: import again");
 }
 
 static bool held_out(const struct load *load, uint32_t unit, uint64_t threshold)
@@ -203,7 +213,8 @@ struct target {
     uint32_t last;
 };
 
-static enum err make_target(struct train_tables *tables, size_t slot, size_t rows, size_t width, struct target *to)
+static enum err make_target(struct train_tables *tables, size_t slot, size_t rows, size_t width,
+                            struct target *to)
 {
     size_t room = rows ? rows : 1;
     const size_t bytes[3] = {room * width * sizeof(float), room, room * sizeof(uint32_t)};
@@ -230,7 +241,8 @@ static void copy_row(const struct load *load, size_t from, struct target *to)
         table->units++;
     }
     to->last = unit;
-    memcpy(to->x + table->rows * load->width, load->x + from * load->width, load->width * sizeof(float));
+    memcpy(to->x + table->rows * load->width, load->x + from * load->width,
+           load->width * sizeof(float));
     to->y[table->rows] = load->y[from];
     to->unit[table->rows] = (uint32_t)(table->units - 1);
     table->rows++;
@@ -272,13 +284,17 @@ static enum err read_rows(struct load *load, struct err_info *reterr)
         err = E_LIMIT;
     }
     if (!err) {
-        err = store_scan_with(load->partition, load->columns, load->wish->encoding->count + 1, NULL, load->bounded, load_cancelled,
-                              on_rows, load, NULL, reterr);
+        err = store_scan_with(load->partition, load->columns, load->wish->encoding->count + 1, NULL,
+                              load->bounded, load_cancelled, on_rows, load, NULL, reterr);
     }
-    return err == E_LIMIT ? proto_err_set(reterr, err, "the table of this job would exceed %zu bytes", TRAIN_TABLE_BYTES) : err;
+    return err == E_LIMIT
+               ? proto_err_set(reterr, err, "the table of this job would exceed %zu bytes",
+                               TRAIN_TABLE_BYTES)
+               : err;
 }
 
-enum err train_tables_load(struct store *store, const struct train_table_wish *wish, struct train_tables *ret, struct err_info *reterr)
+enum err train_tables_load(struct store *store, const struct train_table_wish *wish,
+                           struct train_tables *ret, struct err_info *reterr)
 {
     memset(ret, 0, sizeof *ret);
     struct load *load = proto_alloc(1, sizeof *load);

@@ -32,8 +32,8 @@ struct train_table_wish {
 };
 
 /* Errors: those of the store; E_SCHEMA the partition has other columns; E_LIMIT TRAIN_TABLE_BYTES; E_CANCELLED. */
-MUST_CHECK enum err train_tables_load(struct store *store, const struct train_table_wish *wish, struct train_tables *ret,
-                                      struct err_info *reterr);
+MUST_CHECK enum err train_tables_load(struct store *store, const struct train_table_wish *wish,
+                                      struct train_tables *ret, struct err_info *reterr);
 /* Wipes and frees. */
 void train_tables_fini(struct train_tables *tables);
 

@@ -9,18 +9,21 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct proto_message *const messages[] = {&train_offer_message, &train_admit_message, &train_round_message,
-                                                       &train_update_message};
+static const struct proto_message *const messages[] = {&train_offer_message, &train_admit_message,
+                                                       &train_round_message, &train_update_message};
 
 static void open_one(const struct proto_message *message, struct span bytes)
 {
     struct arena arena = {0};
     void *object = proto_alloc(1, message->size);
     assert(object);
-    if (query_message_peek(message, bytes, &arena, object, NULL) == E_OK && message == &train_update_message) {
+    if (query_message_peek(message, bytes, &arena, object, NULL) == E_OK &&
+        message == &train_update_message) {
         const struct train_update *update = object;
         double weights[8];
-        if (train_unpack_doubles(update->weights, weights, update->weights.len / 8 < 8 ? update->weights.len / 8 : 8) == E_OK) {
+        if (train_unpack_doubles(update->weights, weights,
+                                 update->weights.len / 8 < 8 ? update->weights.len / 8 : 8) ==
+            E_OK) {
             assert(update->weights.len <= 64);
         }
     }

@@ -45,7 +45,8 @@ static struct train_update sample_update(struct span weights)
         .detail = span_str(""),
         .weights = weights,
         .steps_started = 30,
-        .evaluation = {.present = true, .count = 12.5, .loss = -3, .correct = 4, .histograms = span_str("")},
+        .evaluation =
+            {.present = true, .count = 12.5, .loss = -3, .correct = 4, .histograms = span_str("")},
         .head = span_of(zeros, 168),
     };
 }
@@ -61,12 +62,16 @@ static void an_update_round_trips(void **state)
     assert_int_equal(train_pack_doubles(values, 2, &arena, &weights), E_OK);
     struct train_update update = sample_update(weights);
     assert_int_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_OK);
-    assert_int_equal(proto_codec_decode(&train_update_message, buf_span(&out), &arena, &back, NULL), E_OK);
+    assert_int_equal(proto_codec_decode(&train_update_message, buf_span(&out), &arena, &back, NULL),
+                     E_OK);
     assert_int_equal(back.round, 3);
     assert_true(span_equal(back.weights, weights));
-    assert_true(back.evaluation.present && back.evaluation.count == 12.5 && back.evaluation.loss == -3);
+    assert_true(back.evaluation.present && back.evaluation.count == 12.5 &&
+                back.evaluation.loss == -3);
     for (size_t len = 0; len < out.len; len++) { /* every truncation is refused */
-        assert_int_not_equal(proto_codec_decode(&train_update_message, span_of(out.ptr, len), &arena, &back, NULL), E_OK);
+        assert_int_not_equal(
+            proto_codec_decode(&train_update_message, span_of(out.ptr, len), &arena, &back, NULL),
+            E_OK);
     }
     buf_fini(&out);
     arena_fini(&arena);
@@ -150,7 +155,8 @@ static void a_job_survives_the_disk(void **state)
     assert_true(back->history[0].loss == 0.5 && isnan(back->history[1].loss));
     assert_string_equal(back->history[1].absent[0].reason, "TIMEOUT");
     assert_true(back->weights[1] == -0.125);
-    assert_true(back->sites[1].admitted && back->sites[1].error == E_BUSY && back->sites[1].cost.sigma == 1.5);
+    assert_true(back->sites[1].admitted && back->sites[1].error == E_BUSY &&
+                back->sites[1].cost.sigma == 1.5);
     assert_memory_equal(back->plan_hash, job->plan_hash, 32);
     assert_int_equal(train_job_state_encode(back, &again, NULL), E_OK);
     assert_true(span_equal(buf_span(&out), buf_span(&again)));
@@ -160,7 +166,8 @@ static void a_job_survives_the_disk(void **state)
         train_job_state_fini(back);
     }
     /* Questions are kept in the same table, as JSON. */
-    assert_int_equal(train_job_state_decode(span_str("{\"type\":\"query\"}"), back, NULL), E_INVALID);
+    assert_int_equal(train_job_state_decode(span_str("{\"type\":\"query\"}"), back, NULL),
+                     E_INVALID);
     train_job_state_fini(job);
     proto_free(job);
     proto_free(back);

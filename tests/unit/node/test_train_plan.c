@@ -13,8 +13,15 @@
 
 static struct train_terms usual(void)
 {
-    return (struct train_terms){.size = 2500, .batch = 256, .rounds = 10, .epochs = 1, .eval_every = 1, .bins = 0, .eval_share = 0.1,
-                                .epsilon = 4, .delta = 1e-6};
+    return (struct train_terms){.size = 2500,
+                                .batch = 256,
+                                .rounds = 10,
+                                .epochs = 1,
+                                .eval_every = 1,
+                                .bins = 0,
+                                .eval_share = 0.1,
+                                .epsilon = 4,
+                                .delta = 1e-6};
 }
 
 static void steps_follow_the_declared_size(void **state)
@@ -78,13 +85,16 @@ static void noise_keeps_within_epsilon(void **state)
             terms.epsilon = epsilons[j];
             terms.bins = i % 2 ? 64 : 0;
             assert_int_equal(train_cost_plan(&terms, 4.4, &cost, NULL), E_OK);
-            double whole = train_cost_epsilon(&cost, cost.steps * cost.rounds, cost.evaluations, cost.hist_nano > 0, terms.delta);
+            double whole = train_cost_epsilon(&cost, cost.steps * cost.rounds, cost.evaluations,
+                                              cost.hist_nano > 0, terms.delta);
             assert_true(whole <= terms.epsilon);
             assert_true(whole > 0.98 * terms.epsilon);
-            double half = train_cost_epsilon(&cost, cost.steps * cost.rounds / 2, cost.evaluations / 2, false, terms.delta);
+            double half = train_cost_epsilon(&cost, cost.steps * cost.rounds / 2,
+                                             cost.evaluations / 2, false, terms.delta);
             assert_true(half < whole && half > 0);
             double figures = (double)(cost.sums_nano * cost.evaluations + cost.hist_nano) / 1e9;
-            assert_true(proto_privacy_epsilon(figures, terms.delta) <= terms.epsilon * terms.eval_share * (1 + 1e-9));
+            assert_true(proto_privacy_epsilon(figures, terms.delta) <=
+                        terms.epsilon * terms.eval_share * (1 + 1e-9));
         }
     }
     struct train_terms terms = usual();
@@ -102,7 +112,8 @@ static void the_whole_is_the_sum_of_its_parts(void **state)
     terms.bins = 64;
     assert_int_equal(train_cost_plan(&terms, 4.4, &cost, NULL), E_OK);
     assert_int_equal(cost.step_nano, proto_privacy_sgd_step_nano(cost.rate, cost.sigma, 4.4));
-    assert_int_equal(train_cost_total(&cost), 100 * cost.step_nano + 10 * cost.sums_nano + cost.hist_nano);
+    assert_int_equal(train_cost_total(&cost),
+                     100 * cost.step_nano + 10 * cost.sums_nano + cost.hist_nano);
     cost.step_nano = UINT64_MAX;
     assert_true(train_cost_total(&cost) == UINT64_MAX);
 }
@@ -132,7 +143,8 @@ static struct proto_column columns[] = {
     {.name = "note", .type = PROTO_COLUMN_TEXT},
     {.name = "who", .type = PROTO_COLUMN_INTEGER, .has_bounds = true, .min = 0, .max = 9},
 };
-static const struct proto_schema schema = {.columns = columns, .count = 7, .unit = "who", .max_rows_per_unit = 2};
+static const struct proto_schema schema = {
+    .columns = columns, .count = 7, .unit = "who", .max_rows_per_unit = 2};
 
 static void columns_become_numbers(void **state)
 {
@@ -167,23 +179,30 @@ static void columns_that_cannot_be_used_are_refused(void **state)
         const char *target;
         enum err want;
     } cases[] = {
-        {"agee", "flag", E_SCHEMA}, {"free", "flag", E_UNSUPPORTED}, {"note", "flag", E_UNSUPPORTED}, {"who", "flag", E_UNSUPPORTED},
-        {"age", "colour", E_UNSUPPORTED}, {"age", "age", E_UNSUPPORTED}, {"flag", "flag", E_UNSUPPORTED}, {"age", "nobody", E_SCHEMA},
+        {"agee", "flag", E_SCHEMA},       {"free", "flag", E_UNSUPPORTED},
+        {"note", "flag", E_UNSUPPORTED},  {"who", "flag", E_UNSUPPORTED},
+        {"age", "colour", E_UNSUPPORTED}, {"age", "age", E_UNSUPPORTED},
+        {"flag", "flag", E_UNSUPPORTED},  {"age", "nobody", E_SCHEMA},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(train_encoding_plan(&schema, &cases[i].feature, 1, cases[i].target, &encoding, &info), cases[i].want);
+        assert_int_equal(
+            train_encoding_plan(&schema, &cases[i].feature, 1, cases[i].target, &encoding, &info),
+            cases[i].want);
         assert_true(info.text[0] != '\0');
     }
     columns[1].values_private = true;
     const char *feature = "colour";
-    assert_int_equal(train_encoding_plan(&schema, &feature, 1, "flag", &encoding, &info), E_UNSUPPORTED);
+    assert_int_equal(train_encoding_plan(&schema, &feature, 1, "flag", &encoding, &info),
+                     E_UNSUPPORTED);
     columns[1].values_private = false;
 }
 
 /* A table whose figures are known: noise of a huge budget is too small to matter. */
 static void figures_come_back(void **state)
 {
-    enum { ROWS = 4000 };
+    enum {
+        ROWS = 4000
+    };
     static float x[ROWS];
     static uint8_t y[ROWS];
     static uint32_t unit[ROWS];
@@ -200,10 +219,13 @@ static void figures_come_back(void **state)
         loss += fmin(model_logistic_loss(2 * (double)x[i], y[i]), TRAIN_LOSS_CLIP);
         correct += (x[i] > 0) == y[i];
     }
-    struct model_table table = {.rows = ROWS, .features = 1, .x = x, .y = y, .unit = unit, .units = ROWS};
-    assert_int_equal(train_evaluate(NULL, &table, weights, 1, &cost, true, 64, &figures, NULL), E_OK);
+    struct model_table table = {
+        .rows = ROWS, .features = 1, .x = x, .y = y, .unit = unit, .units = ROWS};
+    assert_int_equal(train_evaluate(NULL, &table, weights, 1, &cost, true, 64, &figures, NULL),
+                     E_OK);
     double variances[TRAIN_SUMS] = {0};
-    struct train_metrics metrics = train_metrics_read(figures.sums[TRAIN_SUM_COUNT], 0, figures.sums, variances);
+    struct train_metrics metrics =
+        train_metrics_read(figures.sums[TRAIN_SUM_COUNT], 0, figures.sums, variances);
     assert_true(fabs(figures.sums[TRAIN_SUM_COUNT] - ROWS) < 3);
     assert_true(fabs(metrics.loss - loss / ROWS) < 0.01);
     assert_true(fabs(metrics.accuracy - (double)correct / ROWS) < 0.01);
