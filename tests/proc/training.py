@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Federated logistic regression: as good as a Newton fit on the pooled rows at epsilon 1000, better than before at epsilon 4,
+and a coordinator killed in the middle goes on from its last round."""
+import json
+import math
+import os
+import time
+
+from harness import Refused, Sandbox, done, flchain, licence, note, ok
+
+COLUMNS = """
+  - {name: age, type: integer, min: 50, max: 110, deidentify: age90}
+  - {name: sex, type: category, values: [F, M]}
+  - {name: kappa, type: real, min: 0, max: 10}
+  - {name: lambda, type: real, min: 0, max: 10}
+  - {name: creatinine, type: real, min: 0, max: 5, missing: ["", NA]}
+  - {name: mgus, type: boolean}
+  - {name: death, type: boolean}
+"""
+FEATURES = ["age", "sex", "creatinine", "kappa", "lambda", "mgus"]
+
+
+def manifest(name, terms, columns=COLUMNS):
+    return f"dataset: {name}\nversion: \"1\"\nsize: 2600\ncolumns:{columns}{terms}"
+
+
+def job(name, dataset, rounds, epsilon, epochs=1, clip=1.0, extra=""):
+    return f"""job: {name}
+task: tabular-classification
+dataset: {dataset}
+purpose: "DUO:0000006"
+features: [{", ".join(FEATURES)}]
+target: death
+rounds: {rounds}
+local: {{epochs: {epochs}}}
+participation: {{min_sites: 2, round_timeout: 60s}}
+privacy: {{epsilon: {epsilon}, delta: 1e-6, clip: {clip}}}
+evaluate: {{split: 0.1, every: 5}}
+{extra}"""
+
+
+def table():
+    """Raw feature values and targets of the pooled rows, as the manifest stores them."""
+    rows = flchain()
+    at = {name: rows[0].index(name) for name in FEATURES + ["death"]}
+    result = []
+    for row in rows[1:]:
+        if row[at["creatinine"]] in ("", "NA"):
+            continue
+        value = {name: row[at[name]] for name in FEATURES}
+        result.append((value, int(row[at["death"]])))
+    return result
+
+
+def vector(value):
+    return [min(int(value["age"]), 90) / 100, float(value["sex"] == "M"), min(float(value["creatinine"]), 5) / 5,
+            min(float(value["kappa"]), 10) / 10, min(float(value["lambda"]), 10) / 10, float(value["mgus"]), 1.0]
+
+
+def sigmoid(z):
+    return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+
+
+def solve(matrix, right):
+    n = len(right)
+    rows = [matrix[i][:] + [right[i]] for i in range(n)]
+    for i in range(n):
+        pivot = max(range(i, n), key=lambda r: abs(rows[r][i]))
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        for r in range(n):
+            if r != i:
+                factor = rows[r][i] / rows[i][i]
+                rows[r] = [a - factor * b for a, b in zip(rows[r], rows[i])]
+    return [rows[i][n] / rows[i][i] for i in range(n)]
+
+
+def newton(data):
+    """Iteratively reweighted least squares; returns a function from a row to its score."""
+    points = [(vector(v), y) for v, y in data]
+    n = len(points[0][0])
+    w = [0.0] * n
+    for _ in range(12):
+        gradient = [0.0] * n
+        hessian = [[0.0] * n for _ in range(n)]
+        for x, y in points:
+            p = sigmoid(sum(a * b for a, b in zip(w, x)))
+            for i in range(n):
+                gradient[i] += (y - p) * x[i]
+                for j in range(i + 1):
+                    hessian[i][j] += p * (1 - p) * x[i] * x[j]
+        for i in range(n):
+            for j in range(i):
+                hessian[j][i] = hessian[i][j]
+        w = [a + b for a, b in zip(w, solve(hessian, gradient))]
+    return lambda v: sum(a * b for a, b in zip(w, vector(v)))
+
+
+def model_score(model):
+    """The score that an exported model gives to a row of raw values."""
+    def encode(feature, text):
+        if feature["encoding"] == "one-hot":
+            return [float(text == value) for value in feature["values"][1:]]
+        if feature["encoding"] == "zero-one":
+            return [float(text)]
+        low, high = feature["min"], feature["max"]
+        return [2 * (min(max(float(text), low), high) - low) / (high - low) - 1]
+
+    def score(value):
+        x = [number for feature in model["features"] for number in encode(feature, value[feature["name"]])]
+        return sum(a * b for a, b in zip(model["weights"], x)) + model["intercept"]
+    return score
+
+
+def auc(data, score):
+    pairs = sorted((score(v), y) for v, y in data)
+    rank = positive = 0
+    i = 0
+    while i < len(pairs):
+        j = i
+        while j < len(pairs) and pairs[j][0] == pairs[i][0]:
+            j += 1
+        hits = sum(y for _, y in pairs[i:j])
+        rank += hits * (i + j + 1) / 2
+        positive += hits
+        i = j
+    negative = len(pairs) - positive
+    return (rank - positive * (positive + 1) / 2) / (positive * negative)
+
+
+def loss(data, score):
+    total = 0.0
+    for v, y in data:
+        z = score(v) if y else -score(v)
+        total += math.log1p(math.exp(-z)) if z > -30 else -z
+    return total / len(data)
+
+
+def train(box, node, text):
+    shown = box.run(node, "train", "run", box.write("job.yaml", text), timeout=600)
+    folder = os.path.join(box.folder, shown["model"])
+    box.run(node, "model", "export", shown["model"], "--out", folder)
+    with open(os.path.join(folder, "model.json"), encoding="utf-8") as file:
+        return shown, model_score(json.load(file))
+
+
+def resume(box):
+    text = job("long", "narrow", 150, 2)
+    spent = box.run("alpha", "budget", "narrow")["budget"][0]["rho_left"]
+    started = box.run("alpha", "train", "start", box.write("long.yaml", text))["job"]
+    box.wait("some rounds", lambda: box.run("alpha", "train", "show", started)["round"] >= 5, 30)
+    box.kill("alpha")
+    box.start()
+    shown = box.run("alpha", "train", "show", started)
+    ok(shown["state"] in ("waiting", "stopped") and shown["round"] >= 5, f"after kill -9 the job is {shown['state']} at round {shown['round']}")
+    before = len(shown["history"])
+    charged = box.run("alpha", "budget", "narrow")["budget"][0]["rho_left"]
+    ok(charged < spent, "what was reserved stays charged")
+    box.run("alpha", "train", "resume", started)
+    done_ = box.wait("the resumed job", lambda: box.run("alpha", "train", "show", started)["state"] == "done", 240)
+    shown = box.run("alpha", "train", "show", started)
+    rounds = [h["round"] for h in shown["history"] if h["round"] > 0]
+    ok(done_ is not None and rounds == list(range(1, 151)) and before <= len(shown["history"]), f"it goes on and ends: {shown['state']}, each of 150 rounds once")
+    left = box.run("alpha", "budget", "narrow")["budget"][0]["rho_left"]
+    ok(abs(left - charged) < 1e-9, "the resumed job was not charged again")
+
+
+def main():
+    data = table()
+    best = newton(data)
+    with Sandbox("alpha,beta,gamma") as box:
+        source = os.path.join(os.environ["top_srcdir"], "deploy/demo-files/data/flchain.csv")
+        box.run("alpha", "sandbox", "split", source, "--into", box.dir)
+        terms = {"wide": licence(epsilon_total=20000, per_query=1, per_job=1000), "narrow": licence(epsilon_total=60, per_query=1, per_job=4)}
+        for name in box.names:
+            for dataset, text in terms.items():
+                box.run(name, "dataset", "import", box.write(f"{dataset}.yaml", manifest(dataset, text)), "--data", f"{box.dir}/{name}.csv")
+
+        shown, score = train(box, "alpha", job("wide", "wide", 20, 1000, epochs=5, clip=2.0))
+        want, got = auc(data, best), auc(data, score)
+        ok(abs(want - got) <= 0.005, f"epsilon 1000: AUC {got:.4f}, Newton on the pooled rows {want:.4f}")
+        released = [h["metrics"]["accuracy"] for h in shown["history"] if h.get("metrics") and h["metrics"].get("accuracy") is not None]
+        ok(released and all(h["train_loss"] is None for h in shown["history"]), f"held-out metrics are released every 5 rounds: {len(released)} times")
+        ok(all(sorted(h["participants"]) == sorted(box.names) for h in shown["history"] if h["round"] > 0), "every round names who took part")
+
+        better = 0
+        for i in range(10):
+            shown, score = train(box, box.names[i % 3], job(f"narrow{i}", "narrow", 10, 4))
+            after = loss(data, score)
+            better += after < math.log(2)
+            note(f"epsilon 4, run {i}: exact loss {after:.4f}, before {math.log(2):.4f}, AUC {auc(data, score):.4f}")
+            ok(shown["history"][-1]["epsilon"] <= 4 + 1e-9, f"run {i} spent epsilon {shown['history'][-1]['epsilon']:.3f}")
+        ok(better >= 9, f"epsilon 4: the exact loss fell in {better} of 10 runs")
+        models = {name: len(box.run(name, "model", "list")) for name in box.names}
+        ok(set(models.values()) == {11}, f"every node lists the models: {models}")
+        record = box.run("gamma", "model", "show", shown["model"])
+        ok(len(record["participants"]) == 3 and len(record["licences"]) == 3 and record["spdx"] == "CC-BY-4.0", "a model's record has participants, licences, obligations")
+
+        resume(box)
+
+        code, error = box.refusal("beta", "train", "start", box.write("many.yaml", job("many", "narrow", 3, 1).replace("min_sites: 2", "min_sites: 4")))
+        if code == 0:
+            code, shown, _ = box.try_run("beta", "train", "run", box.write("many.yaml", job("many", "narrow", 3, 1).replace("min_sites: 2", "min_sites: 4")))
+            ok(code == 6 or (shown or {}).get("state") in ("failed", "waiting"), f"four sites wanted, three there: exit {code}")
+        else:
+            ok(code == 6, f"four sites wanted, three there: exit {code}")
+        code, error = box.refusal("beta", "train", "run", box.write("greedy.yaml", job("greedy", "narrow", 3, 5)))
+        ok(code in (4, 5), f"more than epsilon_per_job is refused: exit {code}, {error.get('detail', '')[:120]}")
+        box.run("gamma", "licence", "withdraw", "narrow", "--reason", "test")
+        time.sleep(0.5)
+        shown, _ = train(box, "alpha", job("two", "narrow", 2, 1))
+        states = {s["node"]: (s["state"], s["reason"]) for s in shown["sites"]}
+        ok(states["gamma"] == ("refused", "REVOKED") and shown["state"] == "done", f"a site that withdrew is named: {states['gamma']}")
+    done()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Refused as error:
+        ok(False, f"unexpected refusal: {error}")
+        done()
