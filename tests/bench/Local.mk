@@ -1,6 +1,20 @@
 # Benchmarks: `make bench [BENCH=scan|query|idle] [ROWS=n]`. Nothing here is built or run by `make check`.
-EXTRA_PROGRAMS = %D%/scan_bench %D%/encounters_csv
+BENCH_TOOLS = %D%/scan_bench %D%/encounters_csv %D%/nng_fanout
+EXTRA_PROGRAMS = $(BENCH_TOOLS)
 %C%_scan_bench_SOURCES = %D%/scan_bench.c tests/lib/encounters.c tests/lib/encounters.h tests/unit/store/dataset.h
 %C%_scan_bench_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) -lm -lpthread
 %C%_encounters_csv_SOURCES = %D%/encounters_csv.c tests/lib/encounters.c tests/lib/encounters.h
 %C%_encounters_csv_LDADD = -lm
+%C%_nng_fanout_SOURCES = %D%/nng_fanout.c
+%C%_nng_fanout_LDADD = $(NNG_LIBS) -lpthread
+EXTRA_DIST += %D%/bench.py %D%/duckdb_bench.mjs
+CLEANFILES += $(BENCH_TOOLS)
+
+.PHONY: bench
+bench: all $(BENCH_TOOLS)
+	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) ROWS=$(ROWS) \
+		python3 -B $(srcdir)/tests/bench/bench.py $(BENCH)
+clean-local: clean-bench
+.PHONY: clean-bench
+clean-bench:
+	rm -rf %D%/duckdb

@@ -1,0 +1,368 @@
+#!/usr/bin/env python3
+"""make bench [BENCH=scan|query|idle]: ratios against rivals on this machine, one line a result:
+
+    bench NAME ours=... rival=... ratio=... unit=... rival_name=...
+
+A ratio above 1 always means that ours is better. Lines with # say what exactly was measured, on which load, and which rivals
+are not installed. ROWS=n sets the size of the scan's table (5,000,000), TMPDIR where the tables stand.
+"""
+import json
+import os
+import shutil
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = os.environ.get("top_builddir", ".")
+SRC = os.environ.get("top_srcdir", ".")
+sys.path.insert(0, os.path.join(SRC, "tests/proc"))
+sys.dont_write_bytecode = True
+
+ROWS = int(os.environ.get("ROWS") or 5000000)
+TMP = os.environ.get("TMPDIR") or "/tmp"
+
+
+def say(text):
+    print(f"# {text}", flush=True)
+
+
+def load():
+    with open("/proc/loadavg", encoding="ascii") as file:
+        return file.read().split()[0]
+
+
+def result(name, ours, rival, unit, rival_name):
+    """Less is better for everything that is measured here."""
+    print(f"bench {name} ours={ours:.4g} rival={rival:.4g} ratio={rival / ours:.2f} unit={unit} rival_name={rival_name}",
+          flush=True)
+
+
+def skipped(rival, why):
+    print(f"bench - skipped rival_name={rival}: {why}", flush=True)
+
+
+def program(name):
+    return os.path.join(TOP, "tests/bench", name)
+
+
+# --- scan --------------------------------------------------------------------------------------------
+
+def read_side(text):
+    """Output of scan_bench and its likes: times, cells, and the rest."""
+    times, cells, other = {}, {}, {}
+    for line in text.splitlines():
+        field = line.split("\t")
+        if field[0] == "time":
+            times[field[1]] = float(field[2])
+        elif field[0] == "cell":
+            cells.setdefault(field[1], []).append(field[2:])
+        else:
+            other[field[0]] = field[1:]
+    return times, cells, other
+
+
+def same_cells(ours, theirs, rival):
+    """Counts exactly, means within half the grid; a group that has no row may be absent on the other side."""
+    good = True
+    for name, rows in theirs.items():
+        groups = {tuple(r[:-2]): (int(r[-2]), float(r[-1])) for r in rows}
+        mine = {tuple(r[:-3]): (int(r[-3]), float(r[-2]), float(r[-1])) for r in ours[name]}
+        wrong = [g for g, (n, _, _) in mine.items() if n and g not in groups]
+        for group, (count, mean) in groups.items():
+            n, m, tolerance = mine.get(group, (-1, 0, 0))
+            if n != count or abs(m - mean) > tolerance + 1e-6:
+                wrong.append(group)
+        if wrong:
+            good = False
+            say(f"{name}: {len(wrong)} cells differ from {rival}, first {wrong[0]}")
+    if good:
+        say(f"all cells agree with {rival}")
+    return good
+
+
+def table():
+    csv = os.path.join(TMP, f"concordat-encounters-{ROWS}.csv")
+    if not os.path.exists(csv):
+        subprocess.run([program("encounters_csv"), csv + ".new", str(ROWS)], check=True)
+        os.rename(csv + ".new", csv)
+    return csv
+
+
+def duckdb(csv, folder, kind):
+    modules = program("duckdb")
+    if not shutil.which("node") or not shutil.which("npm"):
+        return None, "node and npm are not installed"
+    if not os.path.isdir(os.path.join(modules, "node_modules/@duckdb/node-api")):
+        os.makedirs(modules, exist_ok=True)
+        got = subprocess.run(["npm", "install", "--silent", "--prefix", modules, "@duckdb/node-api"], check=False,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if got.returncode:
+            return None, "npm cannot install @duckdb/node-api"
+    run = subprocess.run(["node", os.path.join(SRC, "tests/bench/duckdb_bench.mjs"), modules, csv, folder, kind],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    return (run.stdout.decode(), None) if run.returncode == 0 else (None, run.stderr.decode()[-300:])
+
+
+CIPHER_QUESTIONS = {
+    "Q1": ("SELECT count(*) FROM patients", "SELECT count(*), 0 FROM patients"),
+    "Q2": ("SELECT avg(age) FROM patients WHERE diagnosis='E11.9'",
+           "SELECT count(*), avg(age) FROM patients WHERE diagnosis='E11.9'"),
+    "Q3": ("SELECT sex, site, count(*), avg(cost) FROM patients GROUP BY sex, site ORDER BY sex, site",) * 2,
+    "Q4": ("SELECT count(*) FROM patients WHERE age BETWEEN 50 AND 60 AND los_days > 7",
+           "SELECT count(*), 0 FROM patients WHERE age BETWEEN 50 AND 60 AND los_days > 7"),
+}
+
+
+def sqlcipher(csv, folder):
+    """One process: loads, warms up, then each question twice; user and system time as its own timer says."""
+    if not shutil.which("sqlcipher"):
+        return None, "the command sqlcipher is not installed (Debian: sqlcipher)"
+    file = os.path.join(folder, "bench.sqlcipher")
+    script = [f"PRAGMA key='bench';", "PRAGMA cipher_page_size=4096;",
+              "CREATE TABLE patients(patient_id INTEGER, age INTEGER, sex TEXT, site TEXT, diagnosis TEXT, admit_date TEXT,"
+              " los_days INTEGER, cost REAL);", ".mode csv", f".import {csv} patients",
+              "DELETE FROM patients WHERE rowid = 1;", '.separator "\\t"', ".mode tabs", "SELECT count(*) FROM patients;",
+              ".timer on"]
+    for name, (timed, _) in CIPHER_QUESTIONS.items():
+        script += [f"SELECT 'question {name}';", timed + ";", timed + ";"]
+    script += [".timer off"]
+    for name, (_, full) in CIPHER_QUESTIONS.items():
+        script += [f"SELECT 'cells {name}';", full + ";"]
+    run = subprocess.run(["sqlcipher", file], input="\n".join(script).encode(), stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, check=False)
+    lines, name, cells = [f"size\t0\t{os.path.getsize(file)}"], None, False
+    best = {}
+    for line in run.stdout.decode().splitlines():
+        if line.startswith("question ") or line.startswith("cells "):
+            cells, name, first = line.startswith("cells "), line.split()[1], True
+        elif line.startswith("Run Time:") and name and not cells:
+            word = line.split()
+            spent = (float(word[5]) + float(word[7])) * 1000
+            if first: # the timer of the heading itself
+                first = False
+            else:
+                best[name] = min(spent, best.get(name, spent))
+        elif cells:
+            lines.append(f"cell\t{name}\t{line}")
+    lines += [f"time\t{name}\t{ms}\t{ms}" for name, ms in best.items()]
+    return ("\n".join(lines), None) if len(best) == 4 else (None, run.stderr.decode()[-300:])
+
+
+def bench_scan():
+    csv = table()
+    say(f"scan: {ROWS} rows, no unit column; CPU ms of one thread, best of 9 warm runs, load {load()}")
+    say("ours: from SQL text to exact sums by query_execute; the partition is opened, checked and decrypted each time")
+    say("rivals: duckdb and duckdb-enum in the clear, warm, 1 thread, best of 9; sqlcipher encrypted, 4 KiB pages, best of 2")
+    run = subprocess.run([program("scan_bench"), csv], stdout=subprocess.PIPE, check=True,
+                         env={**os.environ, "TMPDIR": TMP})
+    times, cells, other = read_side(run.stdout.decode())
+    say(f"import {float(other['import'][0]):.0f} CPU ms, opening {float(other['open'][0]):.2f} CPU ms")
+    folder = tempfile.mkdtemp(prefix="concordat-bench.", dir=TMP)
+    good = True
+    try:
+        for rival in ("duckdb", "duckdb-enum", "sqlcipher"):
+            if rival == "sqlcipher":
+                text, why = sqlcipher(csv, folder)
+            else:
+                text, why = duckdb(csv, folder, "enum" if rival == "duckdb-enum" else "plain")
+            if text is None:
+                skipped(rival, why)
+                continue
+            rival_times, rival_cells, rival_other = read_side(text)
+            good = same_cells(cells, rival_cells, rival) and good
+            for name in sorted(rival_times):
+                result(f"scan-{name}", times[name], rival_times[name], "ms", rival)
+            result("scan-size", int(other["size"][1]) / 1e6, int(rival_other["size"][1]) / 1e6, "MB", rival)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    say(f"load {load()}")
+    return good
+
+
+# --- query -------------------------------------------------------------------------------------------
+
+def pack(value):
+    """As much msgpack as a request needs."""
+    if isinstance(value, int):
+        return bytes([value]) if value < 128 else b"\xcd" + struct.pack(">H", value)
+    if isinstance(value, str):
+        raw = value.encode()
+        if len(raw) < 32:
+            return bytes([0xa0 | len(raw)]) + raw
+        return (b"\xd9" + bytes([len(raw)]) if len(raw) < 256 else b"\xda" + struct.pack(">H", len(raw))) + raw
+    return bytes([0x90 | len(value)]) + b"".join(map(pack, value))
+
+
+def exactly(connection, size):
+    got = b""
+    while len(got) < size:
+        more = connection.recv(size - len(got))
+        if not more:
+            raise ConnectionError("the daemon closed its socket")
+        got += more
+    return got
+
+
+def operation(home, name, *arguments):
+    """One operation over the control socket, without the command's own start; returns seconds and the answer's bytes."""
+    body = pack([1, name, [list(a) for a in arguments]])
+    began = time.perf_counter()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.path.join(home, "control.sock"))
+        connection.sendall(struct.pack(">IB", len(body) + 1, 1) + body)
+        while True:
+            size, kind = struct.unpack(">IB", exactly(connection, 5))
+            answer = exactly(connection, size - 1)
+            if kind == 3:
+                break
+    spent = time.perf_counter() - began
+    if answer[:2] != b"\x92\x00":
+        raise RuntimeError(f"{name}: {answer[:300]!r}")
+    return spent, answer
+
+
+def percentiles(values):
+    ordered = sorted(values)
+    return ordered[0], statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
+
+
+def certificate(folder):
+    key, cert, both = (os.path.join(folder, n) for n in ("key.pem", "cert.pem", "both.pem"))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                    "-out", cert, "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+                   check=True, stderr=subprocess.DEVNULL)
+    with open(both, "wb") as to:
+        for part in (cert, key):
+            with open(part, "rb") as file:
+                to.write(file.read())
+    return both, cert
+
+
+def fan_out(folder, request, answer, rounds):
+    if not shutil.which("openssl") or not os.path.exists(program("nng_fanout")):
+        return None
+    both, cert = certificate(folder)
+    run = subprocess.run([program("nng_fanout"), both, cert, "4", str(request), str(answer), str(rounds)],
+                         stdout=subprocess.PIPE, check=False, timeout=120)
+    return [float(v) for v in run.stdout.split()] if run.returncode == 0 else None
+
+
+def bench_query():
+    from harness import Sandbox, licence
+    names = ["alpha", "beta", "gamma", "delta", "epsilon"]
+    sql = "SELECT sex, COUNT(*) FROM t GROUP BY sex"
+    rounds = 300
+    with Sandbox(",".join(names)) as box:
+        manifest = box.write("t.yaml", "dataset: t\nversion: \"1\"\ntitle: Test\nsize: 400\ncolumns:\n"
+                             "  - {name: sex, type: category, values: [F, M]}\n" + licence(epsilon_total=8))
+        rows = box.write("t.csv", "sex\n" + "F\nM\n" * 200)
+        for name in names[1:]: # the asking node holds no rows, so that there are four answers
+            box.run(name, "dataset", "import", manifest, "--data", rows)
+        home = box.home("alpha")
+        arguments = [("SQL", sql), ("--epsilon", "0.01"), ("--purpose", "DUO:0000006")]
+
+        def all_answer():
+            try:
+                answer = operation(home, "query", *arguments, ("--explain", ""))[1]
+                answer = json.loads(answer[answer.index(b"{"):])
+                return len(answer.get("sites", [])) == 4
+            except (RuntimeError, ValueError, OSError):
+                return False
+
+        if box.wait("licences at the asking node", all_answer, 30) is None:
+            return False
+        for _ in range(50):
+            operation(home, "query", *arguments, ("--explain", ""))
+        explained = [operation(home, "query", *arguments, ("--explain", ""))[0] * 1e6 for _ in range(rounds)]
+        local = [operation(home, "peers")[0] * 1e6 for _ in range(rounds)]
+        full = [operation(home, "query", ("SQL", sql), ("--epsilon", f"0.01{i}"), arguments[2])[0] * 1e3 for i in range(10)]
+        sent = box.run("beta", "audit", "egress")
+        sent = sent if isinstance(sent, list) else next(v for v in sent.values() if isinstance(v, list))
+        answer = round(statistics.mean(r["bytes"] for r in sent if r["kind"] == "explain"))
+        request = 384 # by the message's fields: signature 64, hashes and ids 80, four site ids, and the texts
+        say(f"query: the --explain path of 5 nodes: control socket, request signed for and sent to 4 sites over mutual TLS, each")
+        say("checks signature and schema, decides by licence, prices, signs and counts what leaves; answers checked, combined, JSON;")
+        say(f"so it holds all of a query but scan, noise, ledger (two syncs) and release tick. {rounds} rounds in a row, load {load()}")
+        best, middle, slow = percentiles(explained)
+        say(f"ours best {best:.0f} median {middle:.0f} p99 {slow:.0f} us; a local operation (peers) median {statistics.median(local):.0f} us")
+        say(f"whole queries, with tick (100 ms) and ledger: median {statistics.median(full):.0f} ms")
+        folder = tempfile.mkdtemp(prefix="concordat-bench.", dir=TMP)
+        try:
+            bare = fan_out(folder, request, answer, rounds)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not bare:
+            skipped("nng", "openssl or nng_fanout is missing")
+            return True
+        say(f"nng: stock TLS, 4 echo processes, {request} bytes out, {answer} bytes back; best {min(bare):.0f} p99 {percentiles(bare)[2]:.0f} us")
+        result("query-latency", middle, statistics.median(bare), "us", "nng")
+    return True
+
+
+# --- idle --------------------------------------------------------------------------------------------
+
+def resident(pid):
+    """KiB: all of it, and of that what only this process has."""
+    values = {}
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in ("VmRSS", "RssAnon"):
+                values[name] = int(rest.split()[0])
+    return values["VmRSS"], values["RssAnon"]
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        field = file.read().rpartition(")")[2].split()
+    return (int(field[11]) + int(field[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def idle_of(pids, seconds=20):
+    before = [cpu_seconds(p) for p in pids]
+    time.sleep(seconds)
+    spent = [cpu_seconds(p) - b for p, b in zip(pids, before)]
+    memory = [resident(p) for p in pids]
+    return max(m for m, _ in memory), max(a for _, a in memory), max(spent)
+
+
+def bench_idle():
+    from harness import Sandbox
+    with Sandbox("alpha,beta,gamma") as box:
+        time.sleep(5)
+        memory, own, spent = idle_of([box.pid(n) for n in box.names])
+    say(f"idle: three meshed daemons for 20 s, the greatest of them: {memory} KiB resident ({own} KiB its own), {spent:.2f} CPU s;"
+        f" load {load()}")
+    result("idle-memory", memory, 16384, "KiB", "aim")
+    if not shutil.which("serf"):
+        skipped("serf", "not installed (Debian: serf)")
+        return True
+    agents = []
+    try:
+        for i in range(3):
+            agents.append(subprocess.Popen(
+                ["serf", "agent", f"-node=n{i}", f"-bind=127.0.0.1:{27946 + i}", f"-rpc-addr=127.0.0.1:{27373 + i}"]
+                + (["-join=127.0.0.1:27946"] if i else []), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            time.sleep(1)
+        time.sleep(4)
+        rival, _, rival_spent = idle_of([a.pid for a in agents])
+    finally:
+        for agent in agents:
+            agent.terminate()
+            agent.wait()
+    result("idle-memory", memory, rival, "KiB", "serf")
+    result("idle-cpu", max(spent, 0.01), max(rival_spent, 0.01), "s", "serf")
+    return True
+
+
+BENCHES = {"scan": bench_scan, "query": bench_query, "idle": bench_idle}
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or list(BENCHES)
+    for unknown in [w for w in wanted if w not in BENCHES]:
+        sys.exit(f"bench: there is no {unknown}; there are {', '.join(BENCHES)}")
+    sys.exit(0 if all([BENCHES[w]() for w in wanted]) else 1)
