@@ -12,14 +12,14 @@ KILLS = int(os.environ.get("KILLS", "20"))
 MINUTES = float(os.environ.get("MINUTES", "0"))
 PURPOSE = ("--purpose", "DUO:0000006")
 
-MANIFEST = """dataset: {name}
-version: "{version}"
+MANIFEST = """dataset: NAME
+version: "VERSION"
 size: 2500
 columns:
-  - {{name: age, type: integer, min: 50, max: 110, deidentify: age90}}
-  - {{name: sex, type: category, values: [F, M]}}
-  - {{name: kappa, type: real, min: 0, max: 10}}
-  - {{name: death, type: boolean}}
+  - {name: age, type: integer, min: 50, max: 110, deidentify: age90}
+  - {name: sex, type: category, values: [F, M]}
+  - {name: kappa, type: real, min: 0, max: 10}
+  - {name: death, type: boolean}
 """ + licence(epsilon_total=400, per_query=4, per_job=100)
 
 JOB = """job: chaos
@@ -64,7 +64,7 @@ class Chaos:
             self.bad.append(f"{sql}: {who} answered {old}, later {answer['rows']}")
 
     def bring_in(self, node):
-        path = self.box.write(f"import-{node}.yaml", MANIFEST.format(name="second", version=self.imports))
+        path = self.box.write(f"import-{node}.yaml", MANIFEST.replace("NAME", "second").replace("VERSION", str(self.imports)))
         code, _, _ = self.box.try_run(node, "dataset", "import", path, "--data", f"{self.box.dir}/{node}.csv")
         self.imports += code == 0
 
@@ -100,7 +100,7 @@ def main():
         source = box.write("all.csv", "\n".join(",".join(row) for row in flchain()[:1501]) + "\n")
         box.run("alpha", "sandbox", "split", source, "--into", box.dir)
         for name in box.names:
-            box.run(name, "dataset", "import", box.write("m.yaml", MANIFEST.format(name="flchain", version="1")), "--data", f"{box.dir}/{name}.csv")
+            box.run(name, "dataset", "import", box.write("m.yaml", MANIFEST.replace("NAME", "flchain").replace("VERSION", "1")), "--data", f"{box.dir}/{name}.csv")
         chaos = Chaos(box)
         while chaos.kills < KILLS or time.monotonic() - began < MINUTES * 60:
             chaos.one()
