@@ -22,9 +22,10 @@
 #define SCORE_CLOSE    (-50000)
 #define NEVER          UINT64_MAX
 
-/* Refills continuously; counts thousandths so that slow rates need no fractions. */
+/* Refills continuously, in parts of a token: at N a minute, each millisecond brings exactly N parts. */
+#define PARTS 60000u
 struct bucket {
-    uint64_t milli;
+    uint64_t parts;
     uint64_t at_ms;
 };
 
@@ -149,15 +150,15 @@ static void due(struct proto_gossip *g, uint64_t at_ms)
     }
 }
 
-static void refill(struct bucket *b, uint64_t now_ms, uint64_t milli_per_ms_x1000, uint64_t burst)
+static void refill(struct bucket *b, uint64_t now_ms, uint64_t per_min, uint64_t burst)
 {
     uint64_t passed = now_ms > b->at_ms ? now_ms - b->at_ms : 0;
     if (b->at_ms == 0 || passed > 3600000) {
-        b->milli = burst * 1000; /* the first use, or long enough for any burst */
+        b->parts = burst * PARTS; /* the first use, or long enough for any burst */
     } else {
-        b->milli += passed * milli_per_ms_x1000 / 1000;
-        if (b->milli > burst * 1000) {
-            b->milli = burst * 1000;
+        b->parts += passed * per_min;
+        if (b->parts > burst * PARTS) {
+            b->parts = burst * PARTS;
         }
     }
     b->at_ms = now_ms ? now_ms : 1;
@@ -255,6 +256,21 @@ static uint32_t rid_place(const struct proto_gossip *g, const uint8_t rid[16])
 bool proto_gossip_has(const struct proto_gossip *g, const uint8_t rid[16])
 {
     return g->rid_index[rid_place(g, rid)] != 0;
+}
+
+bool proto_gossip_key(const struct proto_gossip *g, const uint8_t rid[16], uint8_t ret_issuer[16],
+                      uint8_t ret_key[16], uint64_t *ret_kind, bool *ret_second)
+{
+    uint32_t value = g->rid_index[rid_place(g, rid)];
+    if (!value) {
+        return false;
+    }
+    const struct slot *slot = &g->slots[(value - 1) / 2];
+    memcpy(ret_issuer, slot->issuer, 16);
+    memcpy(ret_key, slot->key, 16);
+    *ret_kind = slot->kind;
+    *ret_second = (value - 1) % 2 == 1;
+    return true;
 }
 
 /* Adds (or takes away, which is adding the complement) the rid's element to the sum of its bucket. */
@@ -849,14 +865,14 @@ static bool issuer_room(struct proto_gossip *g, const struct job *job, uint64_t 
     if (!issuer) {
         return !charge;
     }
-    refill(&issuer->versions, now_ms, per_min * 1000 / 60, per_min * 10);
+    refill(&issuer->versions, now_ms, per_min, per_min * 10);
     uint32_t slot;
-    if (issuer->versions.milli < 1000 ||
+    if (issuer->versions.parts < PARTS ||
         (issuer->slots >= g->config.issuer_keys && merge_judge(g, job, &slot) == MERGE_NEW_SLOT)) {
         return false;
     }
     if (charge) {
-        issuer->versions.milli -= 1000;
+        issuer->versions.parts -= PARTS;
     }
     return true;
 }
@@ -866,13 +882,13 @@ static void take_record(struct proto_gossip *g, const struct proto_gossip_event 
                         struct proto_gossip_actions *out, struct span bytes)
 {
     struct link *link = &g->links[e->link];
-    refill(&link->records, e->now_ms, (uint64_t)g->config.link_per_s * 1000,
+    refill(&link->records, e->now_ms, (uint64_t)g->config.link_per_s * 60,
            (uint64_t)g->config.link_per_s * 4);
-    if (link->records.milli < 1000) {
+    if (link->records.parts < PARTS) {
         g->counters.limited++;
         return;
     }
-    link->records.milli -= 1000;
+    link->records.parts -= PARTS;
     struct proto_record record;
     if (proto_record_decode(bytes, g->config.hash, &record, NULL)) {
         g->counters.malformed++;

@@ -162,6 +162,11 @@ void proto_gossip_step(struct proto_gossip *gossip, const struct proto_gossip_ev
 bool proto_gossip_push_add(struct buf *message, struct span record);
 
 bool proto_gossip_has(const struct proto_gossip *gossip, const uint8_t rid[16]);
+/* The key that RID is a version of; false: it is not in the set. ret_second: it is not the head but the proof of an
+ * equivocation, which stores keep apart. */
+bool proto_gossip_key(const struct proto_gossip *gossip, const uint8_t rid[16],
+                      uint8_t ret_issuer[16], uint8_t ret_key[16], uint64_t *ret_kind,
+                      bool *ret_second);
 uint64_t proto_gossip_root(const struct proto_gossip *gossip,
                            uint8_t ret_root[16]); /* returns the count of rids */
 void proto_gossip_link(const struct proto_gossip *gossip, uint32_t link,

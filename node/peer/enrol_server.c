@@ -285,8 +285,10 @@ static enum err publish(struct peer_enrol *e, const struct invitation *i,
                                  NULL, reterr);
     }
     buf_fini(&body);
-    if (!err && peer_publish_other(e->peer, request->address_record, NULL)) {
-        peer_say(e->peer, PEER_LOG_DEBUG, "the address of %s is known or not valid", i->token.name);
+    /* Only the first address: a second first version would look like an equivocation. */
+    if (!err && peer_member_by_id(e->peer, id, &known) && !known.address[0] &&
+        peer_publish_other(e->peer, request->address_record, NULL)) {
+        peer_say(e->peer, PEER_LOG_WARN, "the address of %s is not valid", i->token.name);
     }
     return err;
 }

@@ -54,13 +54,54 @@ static void outbox_put(struct link *link, struct span message)
     }
 }
 
+static void second_keep(struct peer *peer, struct span bytes)
+{
+    struct proto_record record;
+    struct second *second = &peer->seconds[peer->second_next++ % SECONDS_MAX];
+    buf_fini(&second->record);
+    second->record = (struct buf){.max = PROTO_RECORD_MAX};
+    if (!proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) &&
+        !buf_put(&second->record, bytes)) {
+        memcpy(second->rid, record.id, 16);
+    }
+}
+
+static bool record_is(struct span bytes, const uint8_t rid[16])
+{
+    struct proto_record record;
+    return !proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) &&
+           memcmp(record.id, rid, 16) == 0;
+}
+
+/* The bytes of a record of our set: a head, or the proof of an equivocation. */
+static bool record_find(struct peer *peer, const uint8_t rid[16], struct arena *arena,
+                        struct span *ret)
+{
+    uint8_t issuer[16], key[16];
+    uint64_t kind;
+    bool second;
+    if (!store_records_by_id(peer->store, rid, arena, ret)) {
+        return true;
+    }
+    if (!proto_gossip_key(peer->gossip, rid, issuer, key, &kind, &second) || !second) {
+        return false;
+    }
+    for (size_t i = 0; i < SECONDS_MAX; i++) {
+        if (peer->seconds[i].record.len && memcmp(peer->seconds[i].rid, rid, 16) == 0) {
+            *ret = buf_span(&peer->seconds[i].record);
+            return true;
+        }
+    }
+    return !store_records_fork(peer->store, issuer, key, kind, arena, ret) && record_is(*ret, rid);
+}
+
 static void outbox_records(struct link *link, struct span rids)
 {
     struct arena arena = {0};
     struct buf message = {.max = PROTO_GOSSIP_MESSAGE_MAX};
     for (size_t i = 0; i + 16 <= rids.len; i += 16) {
         struct span record;
-        if (store_records_by_id(link->peer->store, rids.ptr + i, &arena, &record)) {
+        if (!record_find(link->peer, rids.ptr + i, &arena, &record)) {
             continue;
         }
         if (!proto_gossip_push_add(&message, record)) {
@@ -261,6 +302,7 @@ static void job_done(struct peer *peer, const struct proto_gossip_action *action
         peer->on_record(peer->on_record_user, buf_span(&job->record), action->forked);
     }
     if (action->ok && action->forked) {
+        second_keep(peer, buf_span(&job->record));
         peer_say(peer, PEER_LOG_ALARM, "an issuer signed two versions of one record");
     }
     job_free(peer, job);
@@ -463,6 +505,7 @@ enum err peer_publish_other(struct peer *peer, struct span record, struct err_in
     }
     enum err err = store_records_put(peer->store, record, reterr);
     struct buf copy = {.max = PROTO_RECORD_MAX};
+    err = err == E_FORKED ? E_OK : err; /* kept as proof, which others need as well */
     if (!err) {
         err = buf_put(&copy, record);
     }
@@ -482,14 +525,28 @@ static bool of_membership(uint64_t kind)
            kind == PROTO_RECORD_REVOKE || kind == PROTO_RECORD_ADDRESS;
 }
 
+static void load_second(struct peer *peer, const struct proto_record *head)
+{
+    struct arena arena = {0};
+    struct proto_gossip_event event = {
+        .kind = PROTO_GOSSIP_ADD, .now_ms = peer_now_ms(), .wall_ms = peer_wall_ms()};
+    if (!store_records_fork(peer->store, head->envelope.issuer.ptr, head->envelope.key.ptr,
+                            head->envelope.kind, &arena, &event.bytes)) {
+        proto_gossip_step(peer->gossip, &event, peer->actions);
+    }
+    arena_fini(&arena);
+}
+
 /* Stored records were verified when they came; loading trusts the disk, which the store itself checks. */
 static enum err load_one(void *user, struct span bytes, bool forked)
 {
     struct loading *loading = user;
     struct proto_record record;
-    (void)forked;
     if (proto_record_decode(bytes, &crypto_proto_hash, &record, NULL)) {
         return E_OK;
+    }
+    if (forked) {
+        load_second(loading->peer, &record);
     }
     if (of_membership(record.envelope.kind)) {
         peer_directory_apply(loading->peer->directory, bytes);
@@ -531,6 +588,9 @@ void gossip_close(struct peer *peer)
         if (peer->jobs[i]) {
             job_free(peer, peer->jobs[i]);
         }
+    }
+    for (size_t i = 0; i < SECONDS_MAX; i++) {
+        buf_fini(&peer->seconds[i].record);
     }
     proto_gossip_free(peer->gossip);
     proto_gossip_actions_free(peer->actions);

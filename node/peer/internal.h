@@ -83,6 +83,13 @@ struct slot {
     bool receiving;
 };
 
+/* The second version of a disputed key. The store keeps the first one that it saw lose; the set keeps the best loser. */
+struct second {
+    uint8_t rid[16];
+    struct buf record;
+};
+#define SECONDS_MAX 64
+
 enum link_state {
     LINK_DOWN,
     LINK_DIALLING,
@@ -239,6 +246,8 @@ struct peer {
     struct proto_gossip *gossip;
     struct proto_gossip_actions *actions;
     struct gossip_job *jobs[PROTO_GOSSIP_JOBS];
+    struct second seconds[SECONDS_MAX]; /* a ring */
+    size_t second_next;
     void (*on_record)(void *user, struct span record, bool forked);
     void *on_record_user;
     pthread_mutex_t publish_lock;

@@ -35,9 +35,11 @@ static enum err request_make(struct joining *j, struct err_info *reterr)
     uint8_t sig[64];
     struct buf csr = {.max = CRYPTO_CERTIFICATE_MAX}, bytes = {.max = 16384};
     enum err err = crypto_certificate_request(o->tls_key, &csr, reterr);
-    err = err ? err
-              : enrol_address_record(o->identity, j->token.federation_id, o->listen,
-                                     (int64_t)time(NULL), &j->address_record, reterr);
+    err =
+        err ? err
+            /* The same bytes in every attempt with one token: two first versions would be an equivocation. */
+            : enrol_address_record(o->identity, j->token.federation_id, o->listen,
+                                   j->token.expires - ENROL_MEMBER_S, &j->address_record, reterr);
     struct enrol_request request = {.v = 1,
                                     .token = span_str(o->token),
                                     .org_type = span_str(o->org_type),
@@ -214,6 +216,22 @@ static enum err check_charter(const struct joining *j, struct span record, struc
     return err;
 }
 
+/* An earlier attempt may have published another address of ours, which then stands. */
+static bool address_among(const struct joining *j, const struct peer_enrol_result *result)
+{
+    struct span bytes;
+    struct proto_record record;
+    size_t offset = 0;
+    while (peer_enrol_result_next(result, &offset, &bytes)) {
+        if (!proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) &&
+            record.envelope.kind == PROTO_RECORD_ADDRESS &&
+            span_equal(record.envelope.issuer, span_of(j->node_id, 16))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum err result_make(struct joining *j, struct span body, struct peer_enrol_result *result,
                             struct err_info *reterr)
 {
@@ -225,8 +243,7 @@ static enum err result_make(struct joining *j, struct span body, struct peer_enr
     err = err ? err : buf_put(&result->certificate, reply.certificate);
     err = err ? err : buf_put(&result->charter, reply.charter);
     err = err ? err : buf_put(&result->records, reply.records);
-    if (!err) {
-        /* Our own address: the inviter may not have sent it back yet. */
+    if (!err && !address_among(j, result)) {
         err = enrol_records_add(&result->records, buf_span(&j->address_record));
     }
     memcpy(result->federation, j->token.federation, sizeof result->federation);

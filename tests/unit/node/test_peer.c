@@ -308,7 +308,7 @@ struct calling {
     size_t count;
     uint64_t deadline_ms;
     pthread_t thread;
-    volatile bool over;
+    _Atomic bool over;
     enum err err;
 };
 
@@ -609,7 +609,7 @@ struct joining {
     struct peer_enrol_result *result;
     struct err_info info;
     enum err err;
-    volatile bool over, waits;
+    _Atomic bool over, waits;
     pthread_t thread;
 };
 
@@ -745,6 +745,34 @@ static void test_push_and_catch_up(void **state)
     assert_true(run_until(roots_equal, &three, 10000));
 }
 
+/* Two histories of one record, each shown to another node, end up side by side everywhere, also after a restart. */
+static void test_equivocation_is_known_everywhere(void **state)
+{
+    (void)state;
+    int three = 3;
+    struct buf first = {.max = 4400}, second = {.max = 4400};
+    OK(enrol_record(nodes[1].identity, founded.federation_id, PROTO_RECORD_LICENCE, "two-faced",
+                    span_str("yes"), time(NULL), &first, &info));
+    OK(enrol_record(nodes[1].identity, founded.federation_id, PROTO_RECORD_LICENCE, "two-faced",
+                    span_str("no"), time(NULL), &second, &info));
+    OK(peer_publish_other(nodes[0].peer, buf_span(&first), &info));
+    OK(peer_publish_other(nodes[2].peer, buf_span(&second), &info));
+    run_until(never, NULL, 300);
+    assert_true(run_until(roots_equal, &three, 10000));
+    for (int i = 0; i < 3; i++) {
+        struct proto_record a, b;
+        OK(proto_record_decode(buf_span(&first), &crypto_proto_hash, &a, NULL));
+        OK(proto_record_decode(buf_span(&second), &crypto_proto_hash, &b, NULL));
+        assert_true(proto_gossip_has(nodes[i].peer->gossip, a.id));
+        assert_true(proto_gossip_has(nodes[i].peer->gossip, b.id));
+    }
+    stop(&nodes[2]);
+    start(&nodes[2], "none");
+    assert_true(run_until(roots_equal, &three, 10000));
+    buf_fini(&first);
+    buf_fini(&second);
+}
+
 static void test_expelled_link_dies(void **state)
 {
     (void)state;
@@ -811,6 +839,7 @@ int main(void)
         cmocka_unit_test(test_enrolment),
         cmocka_unit_test(test_reverse_links),
         cmocka_unit_test(test_push_and_catch_up),
+        cmocka_unit_test(test_equivocation_is_known_everywhere),
         cmocka_unit_test(test_expelled_link_dies),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

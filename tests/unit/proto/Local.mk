@@ -29,3 +29,8 @@ check_PROGRAMS += %D%/test_sql
 TESTS += %D%/test_sql
 %C%_test_sql_SOURCES = %D%/test_sql.c tests/lib/seed.h
 %C%_test_sql_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
+
+check_PROGRAMS += %D%/test_gossip
+TESTS += %D%/test_gossip
+%C%_test_gossip_SOURCES = %D%/test_gossip.c tests/lib/fake_hash.h
+%C%_test_gossip_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS)
