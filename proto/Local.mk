@@ -39,3 +39,8 @@ MAINTAINERCLEANFILES += %D%/sql_grammar.c %D%/sql_grammar.h
 %C%_libproto_a_SOURCES += \
 	%D%/control.c %D%/control.h \
 	%D%/operation.c %D%/operation.h
+
+# Training rounds.
+%C%_libproto_a_SOURCES += \
+	%D%/round.c %D%/round.h \
+	%D%/round_site.c %D%/round_site.h

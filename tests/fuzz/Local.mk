@@ -1,7 +1,7 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = audit_export certificate chunk codec column control csv frame gossip keyring licence manifest record sql token train
-EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export %D%/corpus/frame %D%/corpus/gossip %D%/corpus/token %D%/corpus/train
+FUZZ_TARGETS = audit_export certificate chunk codec column control csv frame gossip keyring licence manifest record sql token train round
+EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export %D%/corpus/frame %D%/corpus/gossip %D%/corpus/token %D%/corpus/train %D%/corpus/round
 
 check_PROGRAMS += %D%/replay_certificate
 TESTS += %D%/replay_certificate
@@ -83,7 +83,16 @@ TESTS += %D%/replay_train
 %C%_replay_train_SOURCES = %D%/fuzz_train.c %D%/replay.c
 %C%_replay_train_LDADD = node/train/libtrain.a node/query/libquery.a node/model/libmodel.a node/privacy/libprivacy.a $(STORE_LIBS) -lm -lpthread
 
+check_PROGRAMS += %D%/replay_round
+TESTS += %D%/replay_round
+%C%_replay_round_SOURCES = %D%/fuzz_round.c %D%/replay.c
+%C%_replay_round_LDADD = $(PROTO_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_round
+%C%_fuzz_round_SOURCES = %D%/fuzz_round.c
+%C%_fuzz_round_LDADD = $(PROTO_LIBS) -lm
+%C%_fuzz_round_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_train
 %C%_fuzz_train_SOURCES = %D%/fuzz_train.c
 %C%_fuzz_train_LDADD = node/train/libtrain.a node/query/libquery.a node/model/libmodel.a node/privacy/libprivacy.a $(STORE_LIBS) -lm -lpthread

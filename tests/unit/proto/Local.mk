@@ -34,3 +34,8 @@ check_PROGRAMS += %D%/test_gossip
 TESTS += %D%/test_gossip
 %C%_test_gossip_SOURCES = %D%/test_gossip.c tests/lib/fake_hash.h
 %C%_test_gossip_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += %D%/test_round
+TESTS += %D%/test_round
+%C%_test_round_SOURCES = %D%/test_round.c
+%C%_test_round_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS)
