@@ -226,6 +226,33 @@ enum err control_dataset_import(struct control_call *call, json_t **ret, struct 
     return err;
 }
 
+/* Peers bind questions to the published columns by number, so their order is part of what stays. */
+static enum err same_order(struct import *import, struct err_info *reterr)
+{
+    struct query_admission *now = proto_alloc(1, sizeof *now);
+    enum err err = now ? query_admission_load(&import->call->node->query, import->manifest.dataset, now, reterr) : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < now->schema.count; i++) {
+        if (strcmp(now->schema.columns[i].name, import->published.columns[i].name) != 0) {
+            err = proto_err_set(reterr, E_SCHEMA, "the columns of %s stand in another order: keep it, or import the data again",
+                                import->manifest.dataset);
+        }
+    }
+    if (now) {
+        query_admission_fini(now);
+    }
+    proto_free(now);
+    return err;
+}
+
+/* The row that answers take version and size from. */
+static enum err update_row(struct import *import, struct store_dataset *row, struct err_info *reterr)
+{
+    snprintf(row->version, sizeof row->version, "%s", import->manifest.version);
+    row->size = import->manifest.size;
+    row->manifest_yaml = buf_span(&import->yaml);
+    return store_catalogue_put(&import->call->node->store, row, reterr);
+}
+
 enum err control_dataset_update(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     struct import import = {.call = call};
@@ -239,10 +266,19 @@ enum err control_dataset_update(struct control_call *call, json_t **ret, struct 
         err = proto_err_set(reterr, E_SCHEMA, "the columns of %s changed: import the data again", import.manifest.dataset);
     }
     if (!err) {
+        err = same_order(&import, reterr);
+    }
+    if (!err) {
         err = rehearse(&import, reterr);
     }
     if (!err) {
         err = control_audit(call, "dataset.update", reterr, "dataset", import.manifest.dataset, "version", import.manifest.version, (const char *)NULL);
+    }
+    if (!err) {
+        err = update_row(&import, &row, reterr);
+    }
+    if (!err) {
+        err = publish_dataset(&import, reterr);
     }
     if (!err && import.manifest.has_licence) {
         err = publish_licence(&import, id, reterr);
