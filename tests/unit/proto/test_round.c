@@ -267,6 +267,9 @@ static void test_names_everybody(void **unused)
     assert_int_equal(find(PROTO_ROUND_SEND_ROUND, 1)->round, 2);
     must(of_site(PROTO_ROUND_SITE_ADMITTED, 3, 0)); /* late, and joins at once */
     assert_int_equal(find(PROTO_ROUND_SEND_ROUND, 3)->round, 2);
+    must(of_site(PROTO_ROUND_SITE_REFUSED, 0,
+                 1)); /* late, and of the round before: says nothing now */
+    assert_int_equal(round_.sites[0].standing, PROTO_ROUND_ADMITTED);
     must(of_site(PROTO_ROUND_SITE_FAILED, 1, 2));
     must(update(3, 1));
     must(update(0, 2));
