@@ -23,7 +23,8 @@ struct control_call {
     uint32_t gid;
     int socket;
     struct arena arena;
-    json_t *error_sites; /* a handler may leave sites here for its error document */
+    json_t *error_sites;   /* a handler may leave sites here for its error document, */
+    json_t *error_rejects; /* or the rows that an import rejected */
     bool cancelled;
 };
 

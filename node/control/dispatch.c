@@ -12,13 +12,16 @@ static control_handler *const handlers[PROTO_OP_TOTAL] = {
 /* Reals as people wrote them: 15 digits are exact for every sum of nano-units that we print. */
 #define JSON_FORMAT (JSON_COMPACT | JSON_REAL_PRECISION(15))
 
-char *control_error_text(enum err err, const struct err_info *info, json_t *sites)
+char *control_error_text(enum err err, const struct err_info *info, json_t *sites, json_t *rejects)
 {
     json_t *error = json_pack("{s:s, s:s, s:i, s:s, s:s}", "code", proto_err_name(err), "kind",
                               proto_err_kind_name(proto_err_kind(err)), "exit", proto_err_exit(err), "message", proto_err_text(err),
                               "detail", info ? info->text : "");
     if (error && sites) {
         json_object_set(error, "sites", sites);
+    }
+    if (error && rejects) {
+        json_object_set(error, "rejects", rejects);
     }
     json_t *document = json_pack("{s:o}", "error", error);
     char *text = document ? json_dumps(document, JSON_FORMAT) : NULL;
@@ -78,11 +81,12 @@ void control_dispatch(struct control_call *call, char **ret_json, int *ret_exit)
         err = E_NO_MEMORY;
     }
     if (err) {
-        *ret_json = control_error_text(err, &info, call->error_sites);
+        *ret_json = control_error_text(err, &info, call->error_sites, call->error_rejects);
     } else {
         *ret_json = json_dumps(answer, JSON_FORMAT | JSON_ENCODE_ANY);
     }
     *ret_exit = proto_err_exit(*ret_json ? err : E_NO_MEMORY);
     json_decref(answer);
     json_decref(call->error_sites);
+    json_decref(call->error_rejects);
 }

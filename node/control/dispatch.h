@@ -8,7 +8,7 @@
 /* Checks role and arguments, runs the handler; *ret_json is a text for free(), *ret_exit its exit code. Never fails. */
 void control_dispatch(struct control_call *call, char **ret_json, int *ret_exit);
 /* {"error": ...} of contract. */
-char *control_error_text(enum err err, const struct err_info *info, json_t *sites);
+char *control_error_text(enum err err, const struct err_info *info, json_t *sites, json_t *rejects);
 
 /* Handlers, by file. */
 #define CONTROL_HANDLERS(X)                                                                        \

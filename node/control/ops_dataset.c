@@ -154,14 +154,20 @@ static enum err rehearse(struct import *import, struct err_info *reterr)
     return err;
 }
 
-static json_t *report_view(const struct import *import)
+static json_t *rejects_view(const struct import *import)
 {
     json_t *rejects = json_array();
-    json_t *operations = json_object();
     for (size_t i = 0; i < import->report->reject_count; i++) {
         json_array_append_new(rejects, json_pack("{s:I, s:s, s:s}", "line", (json_int_t)import->report->rejects[i].line, "column",
                                                  import->report->rejects[i].column, "reason", import->report->rejects[i].reason));
     }
+    return rejects;
+}
+
+static json_t *report_view(const struct import *import)
+{
+    json_t *rejects = rejects_view(import);
+    json_t *operations = json_object();
     for (size_t i = 0; i < import->manifest.schema.count; i++) {
         const struct proto_column *column = &import->manifest.schema.columns[i];
         if (column->deidentify != PROTO_DEID_NONE) {
@@ -182,9 +188,11 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
     if (fd < 0) {
         return reterr->code == E_IO ? E_INVALID : reterr->code;
     }
-    close(fd);
+    /* The importer opens what was checked, not what stands under the name by then. */
+    char checked[32];
+    snprintf(checked, sizeof checked, "/proc/self/fd/%d", fd);
     struct store_import_options options = {
-        .data_path = data,
+        .data_path = checked,
         .format = control_text(call, "--format"),
         .dry_run = control_flag(call, "--dry-run"),
         .max_rejects = (uint64_t)control_number(call, "--max-rejects", 0),
@@ -195,6 +203,11 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
         .user = call,
     };
     enum err err = store_import_run(&call->node->store, &import->manifest, &options, import->report, reterr);
+    close(fd);
+    if (err) {
+        proto_err_frame(reterr, "importing %s", data);
+        call->error_rejects = rejects_view(import);
+    }
     uint8_t id[16];
     if (!err && !options.dry_run) {
         err = control_audit(call, "dataset.import", reterr, "dataset", import->manifest.dataset, "version", import->manifest.version, (const char *)NULL);

@@ -20,6 +20,8 @@ enum err control_federation_invite(struct control_call *call, json_t **ret, stru
         .name = control_text(call, "--node"),
         .org = control_text(call, "--org"),
         .role = control_text(call, "--role"),
+        .org_type = control_text(call, "--org-type"),
+        .country = control_text(call, "--country"),
         .valid_s = valid_s,
         .key_fingerprint = control_text(call, "--key"),
     };
@@ -32,8 +34,8 @@ enum err control_federation_invite(struct control_call *call, json_t **ret, stru
         err = peer_token_decode(token, strlen(token), &decoded, reterr);
     }
     if (!err) {
-        *ret = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:o}", "token", token, "node", decoded.name, "org", decoded.org, "role",
-                         decoded.role, "expires", control_json_time(decoded.expires), "address", decoded.address, "key",
+        *ret = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:o}", "token", token, "node", decoded.name, "org", decoded.org, "org_type",
+                         decoded.org_type, "country", decoded.country, "role", decoded.role, "expires", control_json_time(decoded.expires), "address", decoded.address, "key",
                          decoded.has_key ? control_json_hex(decoded.key, 32) : json_null());
     }
     return err;

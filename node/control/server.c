@@ -94,7 +94,7 @@ static void answer(int socket, const char *json, int exit_code)
     struct buf frame = {.max = PROTO_CONTROL_MAX + PROTO_CONTROL_HEAD};
     struct proto_control_result result = {(uint64_t)exit_code, span_str(json ? json : "{}")};
     if (proto_control_encode_result(&result, &frame, NULL) != E_OK) {
-        char *text = control_error_text(E_LIMIT, &(struct err_info){.text = "the answer is too long for one frame"}, NULL);
+        char *text = control_error_text(E_LIMIT, &(struct err_info){.text = "the answer is too long for one frame"}, NULL, NULL);
         result = (struct proto_control_result){(uint64_t)proto_err_exit(E_LIMIT), span_str(text ? text : "{}")};
         frame.len = 0;
         if (proto_control_encode_result(&result, &frame, NULL) != E_OK) {
@@ -127,7 +127,7 @@ static void serve(struct connection *connection, struct control_call *call)
         err = proto_control_decode_request(body, &call->arena, &request, &info);
     }
     if (err) {
-        json = control_error_text(err, &info, NULL);
+        json = control_error_text(err, &info, NULL, NULL);
         exit_code = proto_err_exit(err);
     } else {
         call->request = &request;
@@ -178,7 +178,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         }
     }
     if (socket >= 0) {
-        char *text = control_error_text(E_BUSY, &(struct err_info){.text = "too many commands at once"}, NULL);
+        char *text = control_error_text(E_BUSY, &(struct err_info){.text = "too many commands at once"}, NULL, NULL);
         answer(socket, text, proto_err_exit(E_BUSY));
         free(text);
         close(socket);
