@@ -257,7 +257,8 @@ const struct proto_operation proto_operations[] = {
         "make this node's home and join a federation",
         "With --found: makes the federation's root, its charter and the first member, this node.\n"
         "With --token-file: makes the keys here, asks the inviting node for a certificate and\n"
-        "keeps it; private keys never leave this machine. With --prepare: makes the keys only\n"
+        "keeps it; private keys never leave this machine. Name, organisation, type and country\n"
+        "are those of the token, which the inviter signed. With --prepare: makes the keys only\n"
         "and prints their fingerprint, which an invitation may name with --key.",
         "{\"node\",\"node_id\",\"home\",\"federation\",\"federation_id\",\"fingerprint\","
         "\"state\":\"founded|member|pending|prepared\"}"),
@@ -283,7 +284,7 @@ const struct proto_operation proto_operations[] = {
         "Prints a token for `concordat init --token-file` on the new node. It carries the\n"
         "address of this node and the root's fingerprint and is good once. Without --key the\n"
         "node stays pending until `concordat federation admit` names its fingerprint.",
-        "{\"token\",\"node\",\"org\",\"role\",\"expires\",\"address\",\"key\"}"),
+        "{\"token\",\"node\",\"org\",\"org_type\",\"country\",\"role\",\"expires\",\"address\",\"key\"}"),
     ROW(FEDERATION_ADMIT, "federation admit", DAEMON, OPERATOR, false, admit_arguments,
         "admit a pending node after comparing its fingerprint",
         "Compare the fingerprint with the other institution by telephone or on paper first.",

@@ -13,24 +13,30 @@
 
 #define INIT_DEADLINE_MS (UINT64_C(24) * 3600 * 1000) /* a person has to compare fingerprints */
 
+struct text_option {
+    const char *option;
+    char *to;
+    size_t size;
+    bool in_token; /* the inviter attests it, so it need not be given again */
+};
+
 static enum err fill(struct config_node *config, const struct cli_call *call,
                      struct err_info *reterr)
 {
-    const struct {
-        const char *option;
-        char *to;
-        size_t size;
-    } texts[] = {{"--name", config->node, sizeof config->node},
-                 {"--org", config->org, sizeof config->org},
-                 {"--org-type", config->org_type, sizeof config->org_type},
-                 {"--country", config->country, sizeof config->country},
-                 {"--listen", config->listen, sizeof config->listen}};
+    const struct text_option texts[] = {
+        {"--name", config->node, sizeof config->node, true},
+        {"--org", config->org, sizeof config->org, true},
+        {"--org-type", config->org_type, sizeof config->org_type, true},
+        {"--country", config->country, sizeof config->country, true},
+        {"--listen", config->listen, sizeof config->listen, false}};
     config_node_defaults(config);
     snprintf(config->unlock, sizeof config->unlock, "%s",
              cli_text(call, "--unlock") ? cli_text(call, "--unlock") : CLI_UNLOCK_DEFAULT);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const char *text = cli_text(call, texts[i].option);
-        if (!text && !cli_text(call, "--prepare")) {
+        bool later =
+            cli_text(call, "--prepare") || (texts[i].in_token && cli_text(call, "--token-file"));
+        if (!text && !later) {
             return proto_err_set(reterr, E_USAGE, "%s is missing", texts[i].option);
         }
         int n = text ? snprintf(texts[i].to, texts[i].size, "%s", text) : 0;
@@ -107,6 +113,35 @@ static void waiting(void *user, const char *fingerprint)
         fingerprint);
 }
 
+/* What the inviter attests stands; who gave something else here should hear of it before any key is shown. */
+static enum err take_attested(struct config_node *config, const struct peer_token *token,
+                              struct err_info *reterr)
+{
+    const struct {
+        const char *option, *attested;
+        char *to;
+        size_t size;
+    } texts[] = {{"--name", token->name, config->node, sizeof config->node},
+                 {"--org", token->org, config->org, sizeof config->org},
+                 {"--org-type", token->org_type, config->org_type, sizeof config->org_type},
+                 {"--country", token->country, config->country, sizeof config->country}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (texts[i].to[0] && strcmp(texts[i].to, texts[i].attested) != 0) {
+            return proto_err_set(
+                reterr, E_INVALID,
+                "the invitation attests %s %s, not %s: leave the option out, or ask the inviter "
+                "for another token",
+                texts[i].option, texts[i].attested, texts[i].to);
+        }
+        int n = snprintf(texts[i].to, texts[i].size, "%s", texts[i].attested);
+        if (n < 0 || (size_t)n >= texts[i].size) {
+            return proto_err_set(reterr, E_INVALID, "%s of the token is too long", texts[i].option);
+        }
+    }
+    snprintf(config->federation, sizeof config->federation, "%s", token->federation);
+    return E_OK;
+}
+
 static enum err join(struct cli_provision_node *node, const char *path, json_t **ret,
                      struct err_info *reterr)
 {
@@ -115,16 +150,12 @@ static enum err join(struct cli_provision_node *node, const char *path, json_t *
     struct peer_enrol_result result = {0};
     enum err err = read_token(path, text, reterr);
     err = err ? err : peer_token_decode(text, strlen(text), &token, reterr);
-    if (!err) {
-        snprintf(node->config.federation, sizeof node->config.federation, "%s", token.federation);
-        err = config_node_check(&node->config, reterr);
-    }
+    err = err ? err : take_attested(&node->config, &token, reterr);
+    err = err ? err : config_node_check(&node->config, reterr);
     err = err ? err : cli_provision_keys(node, reterr);
     if (!err) {
         struct peer_enrol_join_options options = {.token = text,
                                                   .name = node->config.node,
-                                                  .org_type = node->config.org_type,
-                                                  .country = node->config.country,
                                                   .listen = node->config.listen,
                                                   .identity = node->identity,
                                                   .tls_key = node->tls_key,

@@ -10,8 +10,6 @@
 static const struct proto_field request_fields[] = {
     PROTO_FIELD(struct enrol_request, v, PROTO_U64, 1, 1),
     PROTO_FIELD(struct enrol_request, token, PROTO_STR, 1, PEER_TOKEN_TEXT),
-    PROTO_FIELD(struct enrol_request, org_type, PROTO_STR, 9, 10),
-    PROTO_FIELD(struct enrol_request, country, PROTO_STR, 2, 2),
     PROTO_FIELD(struct enrol_request, point, PROTO_BIN, 65, 65),
     PROTO_FIELD(struct enrol_request, csr, PROTO_BIN, 1, 4096),
     PROTO_FIELD(struct enrol_request, address_record, PROTO_BIN, 1, PROTO_RECORD_MAX),
@@ -68,8 +66,7 @@ void peer_enrol_result_fini(struct peer_enrol_result *result)
 
 enum err enrol_signed(const struct enrol_request *request, struct buf *out)
 {
-    const struct span parts[] = {request->token, request->org_type, request->country, request->csr,
-                                 request->address_record};
+    const struct span parts[] = {request->token, request->csr, request->address_record};
     enum err err = E_OK;
     for (size_t i = 0; !err && i < sizeof parts / sizeof *parts; i++) {
         err = enrol_records_add(out, parts[i]);

@@ -9,7 +9,8 @@
  *     peer_enrol_join(&join, &result, &info);            // blocks; asks again while a person has to admit it
  *
  * A token is base64url of msgpack [body, signature by the root key]. It names everything that the certificate will
- * say (name, organisation, role), so that nothing but the key comes from the joining side. Its nonce is burnt on disk
+ * and the MEMBER record will say (name, organisation, its type and country, role): the inviter attests it, and nothing
+ * but keys and an address comes from the joining side. Its nonce is burnt on disk
  * before the certificate leaves; the same key may ask again with the same token and gets the same answer, another key
  * raises an alarm. The joining side needs no trust but the token: it pins the root by the SHA-256 of its key.
  *
@@ -31,6 +32,8 @@ struct peer_token {
     uint8_t root_pin[32]; /* SHA-256 of the root's SPKI */
     char name[33];
     char org[65];
+    char org_type[11]; /* nonprofit, forprofit or government */
+    char country[3];
     char role[17];
     int64_t expires;
     uint8_t nonce[16];
@@ -81,9 +84,8 @@ MUST_CHECK enum err peer_enrol_found(const struct peer_enrol_found_options *opti
                                      struct peer_enrol_result *ret, struct err_info *reterr);
 
 struct peer_enrol_join_options {
-    const char *token; /* text, blanks at the ends are allowed */
-    const char *name;  /* must be the token's */
-    const char *org_type, *country;
+    const char *token;  /* text, blanks at the ends are allowed */
+    const char *name;   /* must be the token's */
     const char *listen; /* published in ADDRESS; "none" is allowed */
     const struct crypto_identity *identity;
     const struct crypto_identity *tls_key;
@@ -115,6 +117,8 @@ void peer_enrol_free(struct peer_enrol *enrol);
 
 struct peer_enrol_invitation {
     const char *name, *org, *role; /* role: "node" when NULL */
+    const char *org_type;          /* "nonprofit" when NULL */
+    const char *country;           /* this node's own when NULL */
     int64_t valid_s;               /* 0: 24 h */
     const char *key_fingerprint;   /* 64 hexadecimal digits, or NULL: pending until admitted */
     const char *address; /* HOST[:PORT] to put in the token; NULL: the listen address, port + 1 */

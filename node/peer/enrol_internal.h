@@ -17,8 +17,6 @@
 struct enrol_request {
     uint64_t v;
     struct span token; /* text */
-    struct span org_type;
-    struct span country;
     struct span point; /* identity key */
     struct span csr;   /* of the TLS key */
     struct span address_record;
@@ -32,7 +30,7 @@ struct enrol_reply {
 };
 extern const struct proto_message enrol_request_message, enrol_reply_message;
 
-/* What the identity key signs: token | org type | country | csr | address record, each after its length. */
+/* What the identity key signs: token | csr | address record, each after its length. */
 MUST_CHECK enum err enrol_signed(const struct enrol_request *request, struct buf *out);
 
 struct enrol_names {

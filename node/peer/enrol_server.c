@@ -264,10 +264,9 @@ static enum err answer(struct peer_enrol *e, const struct invitation *i, struct 
     return err;
 }
 
-/* The MEMBER record, unless a run before a crash published it already. */
+/* The MEMBER record, all of it but the keys from the token that we signed, unless a run before a crash published it already. */
 static enum err publish(struct peer_enrol *e, const struct invitation *i,
-                        const struct enrol_request *request, const char *org_type,
-                        const char *country, struct err_info *reterr)
+                        const struct enrol_request *request, struct err_info *reterr)
 {
     struct crypto_certificate_info info;
     struct peer_member known;
@@ -276,8 +275,9 @@ static enum err publish(struct peer_enrol *e, const struct invitation *i,
     crypto_identity_node_id(i->point, id);
     enum err err = crypto_certificate_parse(buf_span(&i->certificate), &info, reterr);
     if (!err && !peer_member_by_id(e->peer, id, &known)) {
-        struct enrol_names names = {i->token.name, i->token.org, org_type,      country,
-                                    i->token.role, i->point,     info.spki_hash};
+        struct enrol_names names = {i->token.name,    i->token.org,  i->token.org_type,
+                                    i->token.country, i->token.role, i->point,
+                                    info.spki_hash};
         err = enrol_member_body(&names, e->peer->identity, e->peer->federation_id,
                                 (int64_t)time(NULL), &body, reterr);
         err = err ? err
@@ -394,10 +394,8 @@ static enum err serve(struct peer_enrol *e, struct span body, struct buf *out,
     struct arena unused = {0};
     struct enrol_request request;
     struct invitation *i = NULL;
-    char org_type[16], country[3];
     enum err err = proto_codec_decode(&enrol_request_message, body, &unused, &request, reterr);
-    if (err || !span_to_cstr(request.org_type, org_type, sizeof org_type) ||
-        !span_to_cstr(request.country, country, sizeof country)) {
+    if (err) {
         return proto_err_set(reterr, E_INVALID, "not an enrolment request");
     }
     pthread_mutex_lock(&e->lock);
@@ -406,7 +404,7 @@ static enum err serve(struct peer_enrol *e, struct span body, struct buf *out,
     e->rate_second = second;
     err = e->rate_count > RATE_PER_S ? E_BUSY : judge(e, &request, &i, reterr);
     err = err || i->issued ? err : issue(e, i, &request, reterr);
-    err = err ? err : publish(e, i, &request, org_type, country, reterr);
+    err = err ? err : publish(e, i, &request, reterr);
     err = err ? err : answer(e, i, out, reterr);
     pthread_mutex_unlock(&e->lock);
     return err;
@@ -608,6 +606,27 @@ static bool invite_address(const struct peer_enrol *e, const char *address, char
     return n > 0 && n < 128 && peer_url_split(to, host, &port);
 }
 
+/* What the council attests about the organisation: as the inviter says, never as the requester does. */
+static enum err token_attest(const struct peer_enrol *e, const struct peer_enrol_invitation *in,
+                             struct peer_token *token, struct err_info *reterr)
+{
+    struct peer_member self = {.country = ""};
+    const char *org_type = in->org_type ? in->org_type : "nonprofit";
+    (void)peer_member_by_id(e->peer, e->peer->node_id, &self);
+    const char *country = in->country ? in->country : self.country;
+    if (strcmp(org_type, "nonprofit") != 0 && strcmp(org_type, "forprofit") != 0 &&
+        strcmp(org_type, "government") != 0) {
+        return proto_err_set(reterr, E_INVALID,
+                             "an organisation's type is nonprofit, forprofit or government");
+    }
+    if (strlen(country) != 2 || strspn(country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 2) {
+        return proto_err_set(reterr, E_INVALID, "a country has two capital letters, as DE");
+    }
+    snprintf(token->org_type, sizeof token->org_type, "%s", org_type);
+    snprintf(token->country, sizeof token->country, "%s", country);
+    return E_OK;
+}
+
 static enum err token_make(const struct peer_enrol *e, const struct peer_enrol_invitation *in,
                            struct peer_token *token, struct err_info *reterr)
 {
@@ -621,6 +640,10 @@ static enum err token_make(const struct peer_enrol *e, const struct peer_enrol_i
     if (!in->org || !*in->org || strlen(in->org) >= sizeof token->org ||
         strlen(role) >= sizeof token->role) {
         return proto_err_set(reterr, E_INVALID, "the organisation or the role is not valid");
+    }
+    enum err err = token_attest(e, in, token, reterr);
+    if (err) {
+        return err;
     }
     if (peer_member_by_name(e->peer, in->name, &taken)) {
         return proto_err_set(reterr, E_EXISTS, "%s is a member already", in->name);
@@ -666,7 +689,8 @@ enum err peer_enrol_invite(struct peer_enrol *e, const struct peer_enrol_invitat
     }
     pthread_mutex_unlock(&e->lock);
     if (!err) {
-        note(e, "enrol.invite", "%s of %s as %s", token.name, token.org, token.role);
+        note(e, "enrol.invite", "%s of %s (%s, %s) as %s", token.name, token.org, token.org_type,
+             token.country, token.role);
     }
     return err;
 }

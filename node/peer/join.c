@@ -42,8 +42,6 @@ static enum err request_make(struct joining *j, struct err_info *reterr)
                                    j->token.expires - ENROL_MEMBER_S, &j->address_record, reterr);
     struct enrol_request request = {.v = 1,
                                     .token = span_str(o->token),
-                                    .org_type = span_str(o->org_type),
-                                    .country = span_str(o->country),
                                     .point = span_of(crypto_identity_point(o->identity), 65),
                                     .csr = buf_span(&csr),
                                     .address_record = buf_span(&j->address_record),

@@ -18,6 +18,8 @@ struct token_body {
     struct span root_pin;
     struct span name;
     struct span org;
+    struct span org_type;
+    struct span country;
     struct span role;
     uint64_t expires;
     struct span nonce;
@@ -31,6 +33,8 @@ static const struct proto_field body_fields[] = {
     PROTO_FIELD(struct token_body, root_pin, PROTO_BIN, 32, 32),
     PROTO_FIELD(struct token_body, name, PROTO_STR, 1, 32),
     PROTO_FIELD(struct token_body, org, PROTO_STR, 1, 64),
+    PROTO_FIELD(struct token_body, org_type, PROTO_STR, 9, 10),
+    PROTO_FIELD(struct token_body, country, PROTO_STR, 2, 2),
     PROTO_FIELD(struct token_body, role, PROTO_STR, 1, 16),
     PROTO_FIELD(struct token_body, expires, PROTO_U64, 1, INT64_C(1) << 40),
     PROTO_FIELD(struct token_body, nonce, PROTO_BIN, 16, 16),
@@ -139,6 +143,8 @@ static enum err token_fill(const struct token_body *body, struct peer_token *ret
         !span_to_cstr(body->address, token.address, sizeof token.address) ||
         !span_to_cstr(body->name, token.name, sizeof token.name) ||
         !span_to_cstr(body->org, token.org, sizeof token.org) ||
+        !span_to_cstr(body->org_type, token.org_type, sizeof token.org_type) ||
+        !span_to_cstr(body->country, token.country, sizeof token.country) ||
         !span_to_cstr(body->role, token.role, sizeof token.role)) {
         return proto_err_set(reterr, E_INVALID, "the token holds a bad name");
     }
@@ -187,6 +193,8 @@ enum err peer_token_encode(const struct peer_token *token, const struct crypto_i
         .root_pin = span_of(token->root_pin, 32),
         .name = span_str(token->name),
         .org = span_str(token->org),
+        .org_type = span_str(token->org_type),
+        .country = span_str(token->country),
         .role = span_str(token->role),
         .expires = (uint64_t)token->expires,
         .nonce = span_of(token->nonce, 16),

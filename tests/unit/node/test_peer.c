@@ -649,8 +649,6 @@ static void joining_start(struct joining *j, struct node *n, const char *token, 
 {
     j->options = (struct peer_enrol_join_options){.token = token,
                                                   .name = "node-2",
-                                                  .org_type = "government",
-                                                  .country = "AT",
                                                   .listen = listen,
                                                   .identity = n->identity,
                                                   .tls_key = n->tls_key,
@@ -668,7 +666,13 @@ static void test_enrolment(void **state)
     struct peer_enrol_options options = {
         .root = root, .root_der = buf_span(&founded.root), .audit = on_audit};
     OK(peer_enrol_new(nodes[0].peer, &options, &enrol, &info));
-    struct peer_enrol_invitation invitation = {.name = "node-2", .org = "clinic-2"};
+    struct peer_enrol_invitation invitation = {
+        .name = "node-2", .org = "clinic-2", .org_type = "charity"};
+    assert_int_equal(peer_enrol_invite(enrol, &invitation, token, sizeof token, &info), E_INVALID);
+    invitation.org_type = "government";
+    invitation.country = "at";
+    assert_int_equal(peer_enrol_invite(enrol, &invitation, token, sizeof token, &info), E_INVALID);
+    invitation.country = NULL; /* the inviter's */
     enum err err = peer_enrol_invite(enrol, &invitation, token, sizeof token, &info);
     if (err) {
         fail_msg("%s", info.text);
@@ -685,6 +689,12 @@ static void test_enrolment(void **state)
     if (j.err) {
         fail_msg("%s", j.info.text);
     }
+    /* what the inviter said stands in the record, not what the new node says of itself */
+    struct peer_member attested;
+    assert_true(peer_member_by_name(nodes[0].peer, "node-2", &attested));
+    assert_string_equal(attested.org, "clinic-2");
+    assert_string_equal(attested.org_type, "government");
+    assert_string_equal(attested.country, "CH");
     /* the same token with another key: refused, and somebody is told */
     struct peer_enrol_result stolen;
     struct joining thief = {.result = &stolen};
