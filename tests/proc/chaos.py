@@ -38,7 +38,8 @@ evaluate: {{split: 0.1, every: 2}}
 class Chaos:
     def __init__(self, box):
         self.box = box
-        self.least = {}    # node -> smallest rho_left that it ever told
+        self.least = {}    # node -> smallest rho_left since the last training began (one gives back steps that never started)
+        self.released = {} # node -> rho of the answers that it released to us, each counted once
         self.answers = {}  # question -> rows, as they were released
         self.kills = self.questions = self.imports = self.jobs = 0
         self.bad = []
@@ -49,6 +50,9 @@ class Chaos:
             if row["rho_left"] > self.least.get(key, 1e9) + 1e-12:
                 self.bad.append(f"{key} had {self.least[key]} left and now says {row['rho_left']}")
             self.least[key] = min(self.least.get(key, 1e9), row["rho_left"])
+            spent = row["rho_total"] - row["rho_left"]
+            if key[1] == "flchain" and spent < self.released.get(key[0], 0) - 1e-9:
+                self.bad.append(f"{key[0]} says that {spent} is spent, but released answers for {self.released[key[0]]}")
 
     def ask(self, node):
         number = rng.randrange(60)
@@ -57,6 +61,9 @@ class Chaos:
         if code:
             return
         self.questions += 1
+        for site in answer["sites"]:
+            if site["status"] == "answered" and not site.get("replayed"):
+                self.released[site["node"]] = self.released.get(site["node"], 0) + answer["cost"]["rho"]
         self.budget_seen(answer["budget"])
         who = tuple(sorted(s["node"] for s in answer["sites"] if s["status"] == "answered"))
         old = self.answers.setdefault((sql, who), answer["rows"])
@@ -70,7 +77,8 @@ class Chaos:
 
     def train(self, node):
         job = self.box.write("job.yaml", JOB.format(epsilon=rng.choice([1, 2, 3])))
-        code, answer, _ = self.box.try_run(node, "train", "start", job)
+        code, _, _ = self.box.try_run(node, "train", "start", job)
+        self.least.clear()
         if code == 0:
             self.jobs += 1
             time.sleep(rng.uniform(0, 1.5))
@@ -85,6 +93,8 @@ class Chaos:
         action(node)
         killer.join()
         self.box.kill(victim)
+        if self.jobs:
+            self.least.clear() # a job of before may end at any time
         self.kills += 1
         self.box.start()
         self.budget_seen(self.box.run(victim, "budget")["budget"])
