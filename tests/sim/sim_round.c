@@ -724,7 +724,9 @@ static void check_end(void)
         seen[sim.sites[i].institution] = seen[sim.sites[i].institution] || !sim.sites[i].refuses;
     }
     if (sim.stop_asked) {
-        MUST(sim.over && sim.end != PROTO_ROUND_FAILED);
+        /* A crash may lose the STOP before it is on disk; then the job ends as it would have without. */
+        MUST(sim.over || honest < sim.start.min_sites || tight);
+        MUST(sim.end != PROTO_ROUND_FAILED || honest < sim.start.min_sites);
     } else if (honest >= sim.start.min_sites && !tight) {
         MUST(sim.over && sim.end == PROTO_ROUND_DONE);
     } else if (willing < sim.start.min_sites) {
