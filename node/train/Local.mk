@@ -10,3 +10,4 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/site.c \
 	%D%/state.c %D%/state.h \
 	%D%/table.c %D%/table.h
+EXTRA_DIST += %D%/README.md
