@@ -11,7 +11,8 @@
 #define FILE_SIZE   (FILE_HEADER + 32 + CRYPTO_CHUNK_OVERHEAD)
 
 struct crypto_identity {
-    struct crypto_key *secret; /* big-endian scalar */
+    struct crypto_key *secret;    /* big-endian scalar */
+    struct crypto_signer *signer; /* the same, as the provider wants it */
     uint8_t point[CRYPTO_POINT_SIZE];
 };
 
@@ -74,9 +75,19 @@ static struct crypto_identity *identity_new(void)
 void crypto_identity_free(struct crypto_identity *identity)
 {
     if (identity) {
+        if (identity->signer) {
+            crypto_provider()->p256_signer_free(identity->signer);
+        }
         crypto_key_free(identity->secret);
         proto_free(identity);
     }
+}
+
+/* When secret and point are there. */
+static enum err make_signer(struct crypto_identity *identity)
+{
+    return crypto_provider()->p256_signer_new(identity->secret->bytes, identity->point,
+                                              &identity->signer);
 }
 
 enum err crypto_identity_clone(const struct crypto_identity *identity, struct crypto_identity **ret)
@@ -87,6 +98,11 @@ enum err crypto_identity_clone(const struct crypto_identity *identity, struct cr
     }
     *copy->secret = *identity->secret;
     memcpy(copy->point, identity->point, sizeof copy->point);
+    enum err err = make_signer(copy);
+    if (err) {
+        crypto_identity_free(copy);
+        return err;
+    }
     *ret = copy;
     return E_OK;
 }
@@ -132,6 +148,7 @@ enum err crypto_identity_generate(struct crypto_identity **ret)
             err = derive_point(identity);
         }
     } while (err == E_INVALID);
+    err = err ? err : make_signer(identity);
     if (err) {
         crypto_identity_free(identity);
         return err;
@@ -189,7 +206,7 @@ static enum err unseal(struct span file, const struct crypto_key *dek,
     if (!err && memcmp(identity->point, file.ptr + 4, CRYPTO_POINT_SIZE) != 0) {
         err = E_CORRUPT;
     }
-    return err;
+    return err ? err : make_signer(identity);
 }
 
 enum err crypto_identity_load(const char *path, const struct crypto_key *dek,
@@ -215,44 +232,32 @@ enum err crypto_identity_load(const char *path, const struct crypto_key *dek,
     return E_OK;
 }
 
-/* s and n - s are both signatures; records take the lower one, so that each has one encoding. */
-static int lower_s(const mbedtls_ecp_group *group, mbedtls_mpi *s)
+/* s and n - s are both signatures; records take the lower one, so that s has one encoding. Both are public. */
+static void lower_s(uint8_t s[32])
 {
-    mbedtls_mpi other;
-    mbedtls_mpi_init(&other);
-    int ret = mbedtls_mpi_sub_mpi(&other, &group->N, s);
-    if (ret == 0 && mbedtls_mpi_cmp_mpi(&other, s) < 0) {
-        ret = mbedtls_mpi_copy(s, &other);
+    static const uint8_t order[32] = {0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00,
+                                      0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                      0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84,
+                                      0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51};
+    uint8_t other[32];
+    int borrow = 0;
+    for (int i = 31; i >= 0; i--) {
+        int digit = order[i] - s[i] - borrow;
+        borrow = digit < 0;
+        other[i] = (uint8_t)(digit & 0xff);
     }
-    mbedtls_mpi_free(&other);
-    return ret;
+    if (memcmp(other, s, 32) < 0) {
+        memcpy(s, other, 32);
+    }
 }
 
 enum err crypto_identity_sign(const struct crypto_identity *identity, const uint8_t digest[32],
                               uint8_t ret_sig[64])
 {
-    /* The group is loaded for each call, because mbedTLS 2.28 caches tables in it without a lock. */
-    mbedtls_ecp_group group;
-    mbedtls_mpi d;
-    mbedtls_mpi r;
-    mbedtls_mpi s;
-    mbedtls_ecp_group_init(&group);
-    mbedtls_mpi_init(&d);
-    mbedtls_mpi_init(&r);
-    mbedtls_mpi_init(&s);
-    enum err err = E_INTERNAL;
-    if (mbedtls_ecp_group_load(&group, MBEDTLS_ECP_DP_SECP256R1) == 0 &&
-        mbedtls_mpi_read_binary(&d, identity->secret->bytes, 32) == 0 &&
-        mbedtls_ecdsa_sign_det_ext(&group, &r, &s, &d, digest, 32, MBEDTLS_MD_SHA256, compat_rng,
-                                   NULL) == 0 &&
-        lower_s(&group, &s) == 0 && mbedtls_mpi_write_binary(&r, ret_sig, 32) == 0 &&
-        mbedtls_mpi_write_binary(&s, ret_sig + 32, 32) == 0) {
-        err = E_OK;
+    enum err err = crypto_provider()->p256_sign(identity->signer, digest, ret_sig);
+    if (!err) {
+        lower_s(ret_sig + 32);
     }
-    mbedtls_mpi_free(&s);
-    mbedtls_mpi_free(&r);
-    mbedtls_mpi_free(&d);
-    mbedtls_ecp_group_free(&group);
     return err;
 }
 

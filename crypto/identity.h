@@ -5,7 +5,8 @@
  *     crypto_identity_save(identity, "home/identity/identity.key", dek, &info);
  *
  * File: "CID1" | point[65] | sealed chunk (chunk.h) of the 32-byte secret, context "concordat/identity/1", AAD = the 69
- * bytes before it. Signatures are deterministic (RFC 6979), r||s, low s.
+ * bytes before it. Signatures are r||s, low s; two of the same bytes may differ (provider.h), so
+ * nothing is named by its signature.
  * Threads: an identity may be used from many threads at once. Limits: one curve. */
 #ifndef CONCORDAT_CRYPTO_IDENTITY_H
 #define CONCORDAT_CRYPTO_IDENTITY_H

@@ -66,6 +66,23 @@ static bool test_sha256(const struct crypto_provider *provider)
     return memcmp(got, expect, sizeof got) == 0;
 }
 
+/* A signature has no known answer where the nonce is drawn, so it must be one that VERIFY takes for this digest only. */
+static bool test_sign(const struct crypto_provider *provider, const uint8_t secret[32],
+                      const uint8_t point[65])
+{
+    struct crypto_signer *signer = NULL;
+    uint8_t sig[64] = {0};
+    uint8_t digest[32] = {1, 2, 3};
+    bool ok = provider->p256_signer_new(secret, point, &signer) == E_OK &&
+              provider->p256_sign(signer, digest, sig) == E_OK &&
+              provider->p256_verify(point, digest, sig) == E_OK;
+    provider->p256_signer_free(signer);
+    signer = NULL;
+    digest[31] ^= 1;
+    ok = ok && provider->p256_verify(point, digest, sig) == E_AUTH;
+    return ok && provider->p256_signer_new(zeros, point, &signer) == E_INVALID;
+}
+
 static bool test_p256(const struct crypto_provider *provider)
 {
     uint8_t secret[32];
@@ -90,6 +107,7 @@ static bool test_p256(const struct crypto_provider *provider)
     ok = ok && provider->p256_verify(point, digest, sig) == E_OK;
     digest[0] ^= 1;
     ok = ok && provider->p256_verify(point, digest, sig) == E_AUTH;
+    ok = ok && test_sign(provider, secret, point);
     return ok && provider->p256_ecdh(secret, base, got) == E_OK && memcmp(got, point + 1, 32) == 0;
 }
 

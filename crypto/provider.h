@@ -4,7 +4,7 @@
  *     enum err err = crypto_init(&info);             // once, before any thread
  *     crypto_provider()->aead_seal(key, nonce, aad, plain, cipher, tag);
  *
- * It is not the place for key exchange in TLS, X.509 or signing: these stay with mbedTLS.
+ * It is not the place for key exchange in TLS, X.509 or the signatures in them: these stay with mbedTLS.
  * Threads: crypto_init once before threads; everything else from any thread.
  * Limits: one AEAD message is at most CRYPTO_AEAD_MAX bytes. Nonces are the caller's duty: see chunk.h. */
 #ifndef CONCORDAT_CRYPTO_PROVIDER_H
@@ -18,6 +18,8 @@
 #define CRYPTO_SIGNATURE_SIZE    64
 #define CRYPTO_POINT_SIZE        65 /* uncompressed P-256 */
 #define CRYPTO_SIGNATURE_DER_MAX 72
+
+struct crypto_signer; /* each provider has its own */
 
 /* Seal and open: cipher and plain have the same length and may be the same memory. When open fails it returns E_AUTH
  * and out_plain is wiped. Other errors: E_LIMIT too long, E_INTERNAL the library failed. */
@@ -39,6 +41,15 @@ struct crypto_provider {
      * E_AUTH when the signature or the point is not valid. */
     enum err (*p256_verify)(const uint8_t public_point[65], const uint8_t digest[32],
                             const uint8_t sig[64]);
+    /* A secret made ready for signing, with its own point; many threads may sign with one at a time. The caller owns it,
+     * and freeing wipes it. E_INVALID the secret is not in 1..n-1; E_NO_MEMORY. */
+    enum err (*p256_signer_new)(const uint8_t secret[32], const uint8_t public_point[65],
+                                struct crypto_signer **ret);
+    void (*p256_signer_free)(struct crypto_signer *signer); /* NULL is allowed */
+    /* r||s over a SHA-256 digest; s may be high. mbedTLS: RFC 6979. libcrypto: the nonce comes from the secret, the digest
+     * and its own random generator together, so a weak generator does not betray the secret. E_INTERNAL, E_NO_MEMORY. */
+    enum err (*p256_sign)(const struct crypto_signer *signer, const uint8_t digest[32],
+                          uint8_t sig[64]);
     /* The x coordinate. E_AUTH: the point is not on the curve or the scalar is out of range. */
     enum err (*p256_ecdh)(const uint8_t secret[32], const uint8_t public_point[65],
                           uint8_t out[32]);

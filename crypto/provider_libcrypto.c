@@ -171,6 +171,56 @@ static enum err p256_verify(const uint8_t public_point[65], const uint8_t digest
     return ok ? E_OK : E_AUTH;
 }
 
+/* --- signing ------------------------------------------------------------------------------------------------------ */
+
+/* The key object lives as long as its identity, so its numbers must not lie in the ordinary heap: the library's secure
+ * heap is locked, kept out of dumps, and wiped when freed. It is the process's one; where a host has made it already, or
+ * memory cannot be locked, the library goes on with what there is, as it does for all its other users. */
+#define SECURE_HEAP  ((size_t)64 << 10)
+#define SECURE_BLOCK 32
+
+static pthread_once_t heap_once = PTHREAD_ONCE_INIT;
+
+static void make_heap(void)
+{
+    if (!CRYPTO_secure_malloc_initialized()) {
+        (void)CRYPTO_secure_malloc_init(SECURE_HEAP, SECURE_BLOCK);
+    }
+}
+
+static bool scalar_valid(const uint8_t secret[32]);
+
+/* A struct crypto_signer is the library's own key. */
+static enum err p256_signer_new(const uint8_t secret[32], const uint8_t public_point[65],
+                                struct crypto_signer **ret)
+{
+    if (!scalar_valid(secret)) {
+        return E_INVALID;
+    }
+    pthread_once(&heap_once, make_heap);
+    EVP_PKEY *key = p256_key(public_point, secret);
+    *ret = (struct crypto_signer *)key;
+    return key ? E_OK : E_NO_MEMORY;
+}
+
+static void p256_signer_free(struct crypto_signer *signer)
+{
+    EVP_PKEY_free((EVP_PKEY *)signer);
+}
+
+static enum err p256_sign(const struct crypto_signer *signer, const uint8_t digest[32],
+                          uint8_t sig[64])
+{
+    /* The library counts references in the key and changes nothing else. */
+    EVP_PKEY *key = (EVP_PKEY *)(uintptr_t)signer;
+    uint8_t der[CRYPTO_SIGNATURE_DER_MAX];
+    size_t len = sizeof der;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(library, key, NULL);
+    bool ok = ctx && EVP_PKEY_sign_init(ctx) == 1 && EVP_PKEY_sign(ctx, der, &len, digest, 32) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    return ok && crypto_signature_from_der(span_of(der, len), sig) == E_OK ? E_OK : E_INTERNAL;
+}
+
 static enum err derive(EVP_PKEY *own, EVP_PKEY *peer, uint8_t out[32])
 {
     uint8_t shared[32];
@@ -224,6 +274,9 @@ const struct crypto_provider *crypto_provider_libcrypto(void)
         .chacha_open = chacha_open,
         .sha256 = sha256,
         .p256_verify = p256_verify,
+        .p256_signer_new = p256_signer_new,
+        .p256_signer_free = p256_signer_free,
+        .p256_sign = p256_sign,
         .p256_ecdh = p256_ecdh,
         .x25519 = x25519,
     };

@@ -149,6 +149,64 @@ static enum err p256_verify(const uint8_t public_point[65], const uint8_t digest
     return err;
 }
 
+/* A struct crypto_signer is a key of the locked arena. */
+static enum err p256_signer_new(const uint8_t secret[32], const uint8_t public_point[65],
+                                struct crypto_signer **ret)
+{
+    (void)public_point;
+    mbedtls_ecp_group group;
+    mbedtls_mpi d;
+    mbedtls_ecp_group_init(&group);
+    mbedtls_mpi_init(&d);
+    enum err err = E_NO_MEMORY;
+    if (mbedtls_ecp_group_load(&group, MBEDTLS_ECP_DP_SECP256R1) == 0 &&
+        mbedtls_mpi_read_binary(&d, secret, 32) == 0) {
+        err = mbedtls_ecp_check_privkey(&group, &d) == 0 ? E_OK : E_INVALID;
+    }
+    mbedtls_mpi_free(&d);
+    mbedtls_ecp_group_free(&group);
+    struct crypto_key *key = err ? NULL : crypto_key_new();
+    if (key) {
+        memcpy(key->bytes, secret, 32);
+        *ret = (struct crypto_signer *)key;
+    }
+    return err || key ? err : E_NO_MEMORY;
+}
+
+static void p256_signer_free(struct crypto_signer *signer)
+{
+    crypto_key_free((struct crypto_key *)signer);
+}
+
+static enum err p256_sign(const struct crypto_signer *signer, const uint8_t digest[32],
+                          uint8_t sig[64])
+{
+    /* The group is loaded for each call, because mbedTLS 2.28 caches tables in it without a lock. */
+    const struct crypto_key *key = (const struct crypto_key *)signer;
+    mbedtls_ecp_group group;
+    mbedtls_mpi d;
+    mbedtls_mpi r;
+    mbedtls_mpi s;
+    mbedtls_ecp_group_init(&group);
+    mbedtls_mpi_init(&d);
+    mbedtls_mpi_init(&r);
+    mbedtls_mpi_init(&s);
+    enum err err = E_INTERNAL;
+    if (mbedtls_ecp_group_load(&group, MBEDTLS_ECP_DP_SECP256R1) == 0 &&
+        mbedtls_mpi_read_binary(&d, key->bytes, 32) == 0 &&
+        mbedtls_ecdsa_sign_det_ext(&group, &r, &s, &d, digest, 32, MBEDTLS_MD_SHA256, compat_rng,
+                                   NULL) == 0 &&
+        mbedtls_mpi_write_binary(&r, sig, 32) == 0 &&
+        mbedtls_mpi_write_binary(&s, sig + 32, 32) == 0) {
+        err = E_OK;
+    }
+    mbedtls_mpi_free(&s);
+    mbedtls_mpi_free(&r);
+    mbedtls_mpi_free(&d);
+    mbedtls_ecp_group_free(&group);
+    return err;
+}
+
 static enum err p256_ecdh(const uint8_t secret[32], const uint8_t public_point[65], uint8_t out[32])
 {
     struct p256 p;
@@ -229,6 +287,9 @@ const struct crypto_provider *crypto_provider_mbedtls(void)
         .chacha_open = chacha_open,
         .sha256 = crypto_mbedtls_sha256,
         .p256_verify = p256_verify,
+        .p256_signer_new = p256_signer_new,
+        .p256_signer_free = p256_signer_free,
+        .p256_sign = p256_sign,
         .p256_ecdh = p256_ecdh,
         .x25519 = x25519,
     };

@@ -99,8 +99,8 @@ static void test_envelope(void **state)
         common_fill(bytes, sizeof bytes);
         assert_int_equal(crypto_envelope_sign(identity, domain, fed, all, sig), E_OK);
         assert_int_equal(crypto_envelope_sign(identity, domain, fed, all, again), E_OK);
-        assert_memory_equal(sig, again, 64); /* deterministic */
         assert_int_equal(crypto_envelope_verify(point, domain, fed, all, sig), E_OK);
+        assert_int_equal(crypto_envelope_verify(point, domain, fed, all, again), E_OK);
         assert_int_equal(
             crypto_envelope_verify(crypto_identity_point(other), domain, fed, all, sig), E_AUTH);
         assert_int_equal(crypto_envelope_verify(point, "concordat/record/licence/2", fed, all, sig),

@@ -107,6 +107,78 @@ static void test_p256(void **state)
     }
 }
 
+/* Each signs, both verify, and only this digest; secrets at the edges of the range are refused. */
+static void test_signing(void **state)
+{
+    (void)state;
+    static const uint8_t order[32] = {0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00,
+                                      0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                      0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84,
+                                      0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51};
+    uint8_t base[65];
+    uint8_t digest[32];
+    uint8_t sig[64];
+    assert_true(span_from_hex("046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+                              "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5",
+                              base, 65));
+    for (int i = 0; i < 20; i++) {
+        uint8_t point[65] = {4};
+        uint8_t secret[32] = {0};
+        struct crypto_signer *signer = NULL;
+        secret[31] = 1; /* its point is the base point */
+        memcpy(point, base, sizeof point);
+        common_fill(digest, sizeof digest);
+        for (int p = 0; p < 2; p++) {
+            assert_int_equal(providers[p]->p256_signer_new(secret, point, &signer), E_OK);
+            assert_int_equal(providers[p]->p256_sign(signer, digest, sig), E_OK);
+            assert_int_equal(providers[0]->p256_verify(point, digest, sig), E_OK);
+            assert_int_equal(providers[1]->p256_verify(point, digest, sig), E_OK);
+            digest[i] ^= 1;
+            assert_int_equal(providers[1 - p]->p256_verify(point, digest, sig), E_AUTH);
+            providers[p]->p256_signer_free(signer);
+        }
+    }
+    for (int p = 0; p < 2; p++) {
+        struct crypto_signer *signer = NULL;
+        uint8_t zero[32] = {0};
+        assert_int_equal(providers[p]->p256_signer_new(zero, base, &signer), E_INVALID);
+        assert_int_equal(providers[p]->p256_signer_new(order, base, &signer), E_INVALID);
+        assert_null(signer);
+        providers[p]->p256_signer_free(NULL);
+    }
+}
+
+/* RFC 6979 A.2.5, P-256 with SHA-256: only mbedTLS draws no nonce. */
+static void test_rfc6979(void **state)
+{
+    (void)state;
+    uint8_t secret[32];
+    uint8_t point[65] = {0};
+    uint8_t digest[32];
+    uint8_t sig[64];
+    uint8_t expect[64];
+    struct crypto_signer *signer = NULL;
+    assert_true(span_from_hex("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721",
+                              secret, 32));
+    assert_true(span_from_hex("efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716"
+                              "f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8",
+                              expect, 64));
+    crypto_sha256_one(span_str("sample"), digest);
+    assert_int_equal(crypto_provider_mbedtls()->p256_signer_new(secret, point, &signer), E_OK);
+    assert_int_equal(crypto_provider_mbedtls()->p256_sign(signer, digest, sig), E_OK);
+    assert_memory_equal(sig, expect, 64);
+    crypto_provider_mbedtls()->p256_signer_free(signer);
+}
+
+static enum err silent_sign(const struct crypto_signer *signer, const uint8_t digest[32],
+                            uint8_t sig[64])
+{
+    (void)signer;
+    (void)digest;
+    memset(sig, 1, 64);
+    return E_OK;
+}
+
 static void test_agreement(void **state)
 {
     (void)state;
@@ -177,6 +249,10 @@ static void test_self_test(void **state)
     broken = *providers[0];
     broken.p256_verify = broken_verify; /* one that says yes to everything */
     assert_int_equal(crypto_provider_test(&broken, &info), E_INTERNAL);
+    broken = *providers[0];
+    broken.p256_sign = silent_sign;
+    assert_int_equal(crypto_provider_test(&broken, &info), E_INTERNAL);
+    assert_non_null(strstr(info.text, "P-256"));
 }
 
 /* Argon2id: RFC 9106's own vector uses a secret and associated data, which we have not; this one comes from the reference
@@ -287,7 +363,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_aead),         cmocka_unit_test(test_sha256),
-        cmocka_unit_test(test_p256),         cmocka_unit_test(test_agreement),
+        cmocka_unit_test(test_p256),         cmocka_unit_test(test_signing),
+        cmocka_unit_test(test_rfc6979),      cmocka_unit_test(test_agreement),
         cmocka_unit_test(test_self_test),    cmocka_unit_test(test_argon2id),
         cmocka_unit_test(test_keys),         cmocka_unit_test(test_fork_sees_nothing),
         cmocka_unit_test(test_small_things),
