@@ -284,7 +284,7 @@ enum err train_stop(struct train_service *service, const uint8_t id[16], struct 
         err = launch(job, reterr); /* its thread tells the sites */
     } else {
         err = proto_err_set(reterr, E_INVALID, "the job has ended: %s",
-                            train_state_name(job->state.state));
+                            train_state_name((enum train_state)job->state.state));
     }
     uint64_t until = query_now_ms() + STOP_WAIT_MS;
     while (!err && job->running && query_now_ms() < until) {
@@ -303,7 +303,7 @@ enum err train_resume(struct train_service *service, const uint8_t id[16], struc
         err = not_coordinated(reterr);
     } else if (job->running || job->state.state != TRAIN_WAITING) {
         err = proto_err_set(reterr, E_INVALID, "only a waiting job can be resumed; this one is %s",
-                            train_state_name(job->state.state));
+                            train_state_name((enum train_state)job->state.state));
     } else {
         err = launch(job, reterr);
         err = err ? err : wait_planned(job, reterr);
