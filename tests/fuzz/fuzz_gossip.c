@@ -47,11 +47,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (size >= 3) {
         size_t len = get_be16(data + 1);
         len = len < size - 3 ? len : size - 3;
+        now += data[0] * 16u;
         struct proto_gossip_event event = {.kind = (enum proto_gossip_event_kind)(data[0] % 7),
                                            .link = data[0] / 7 % 5,
                                            .job = data[0],
                                            .bytes = span_of(data + 3, len),
-                                           .now_ms = now += data[0] * 16u,
+                                           .now_ms = now,
                                            .wall_ms = now};
         proto_gossip_step(core, &event, actions);
         answer(core, actions, more, now);

@@ -806,7 +806,7 @@ static int setup(void **state)
     (void)state;
     signal(SIGPIPE, SIG_IGN);
     uv_loop_init(&loop);
-    return crypto_init(&info);
+    return crypto_init(&info) != E_OK;
 }
 
 static int teardown(void **state)
