@@ -7,7 +7,9 @@
 #include "store/audit.h"
 #include "store/catalogue.h"
 #include "store/egress.h"
+#include "store/partition.h"
 
+#include <stdio.h>
 #include <sys/statvfs.h>
 
 struct peer_member *control_members(struct control_call *call, size_t *ret_count)
@@ -112,6 +114,40 @@ static void check_disk(struct control_call *call, json_t *checks)
           full ? "free some space: a full disk stops imports and answers" : "");
 }
 
+struct doctor {
+    struct control_call *call;
+    json_t *checks;
+    size_t damaged;
+};
+
+/* Opening checks the file as a whole; a value within it is checked when it is read. */
+static enum err check_dataset(void *user, const struct store_dataset *row)
+{
+    struct doctor *doctor = user;
+    struct store_partition *partition = NULL;
+    struct err_info info = {0};
+    enum err err = store_partition_open(&doctor->call->node->store, row->name, &partition, &info);
+    if (err) {
+        char text[640];
+        snprintf(text, sizeof text, "%s (%s)", info.text, proto_err_name(err));
+        check(doctor->checks, "dataset", "fail", text, "put the file back from a backup, or import the data again");
+        doctor->damaged++;
+    }
+    store_partition_close(partition);
+    return E_OK;
+}
+
+static void check_datasets(struct control_call *call, json_t *checks)
+{
+    struct doctor doctor = {.call = call, .checks = checks};
+    struct err_info info = {0};
+    if (store_catalogue_each(&call->node->store, check_dataset, &doctor, &info)) {
+        check(checks, "datasets", "fail", info.text, "restore from a backup; do not go on");
+    } else if (!doctor.damaged) {
+        check(checks, "datasets", "ok", "the files of all datasets are whole", "");
+    }
+}
+
 enum err control_doctor(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     (void)reterr;
@@ -122,6 +158,7 @@ enum err control_doctor(struct control_call *call, json_t **ret, struct err_info
           call->node->ready ? "" : "it waits for two other institutions to confirm its state; see the log");
     enum err err = report ? store_audit_check(&call->node->store, report, &info) : E_NO_MEMORY;
     check(checks, "audit", err ? "fail" : "ok", err ? info.text : "the audit chain is whole", err ? "restore from a backup; do not go on" : "");
+    check_datasets(call, checks);
     check_peers(call, checks);
     check_disk(call, checks);
     *ret = json_pack("{s:o}", "checks", checks);
