@@ -1,20 +1,23 @@
-/* Strict msgpack by message tables: one table states a message's fields, types and limits, and
- * serves reader and writer.
+/* Strict msgpack by message tables: one table states a message's fields, types and limits, and serves reader and
+ * writer.
  *
  *     struct ping { uint64_t now_ms; struct span root; };
  *     static const struct proto_field ping_fields[] = {
  *         PROTO_FIELD(struct ping, now_ms, PROTO_U64, 0, INT64_MAX),
  *         PROTO_FIELD(struct ping, root, PROTO_BIN, 16, 16),
  *     };
- *     static const struct proto_message ping_message = PROTO_MESSAGE("ping", struct ping,
- * ping_fields);
+ *     static const struct proto_message ping_message = PROTO_MESSAGE("ping", struct ping, ping_fields);
  *
- * A message is a msgpack array of exactly its fields, in table order; an absent optional field is
- * nil. Decoding refuses: another element count, a wrong type, a value outside min..max, trailing
- * bytes, nesting deeper than PROTO_CODEC_DEPTH, arrays longer than the bytes that could hold them,
- * invalid UTF-8 in PROTO_STR, and anything whose re-encoding by the same table differs in one byte
- * (so each value has one encoding: integers are minimal). Limits: PROTO_CODEC_MAX bytes and
- * PROTO_CODEC_ELEMENTS elements a message, checked before anything is allocated. Threads: pure. */
+ * A message is a msgpack array of exactly its fields, in table order; an absent optional field is nil. Decoding
+ * refuses:
+ *     - another element count, a wrong type, a value outside min..max, trailing bytes;
+ *     - nesting deeper than PROTO_CODEC_DEPTH, arrays longer than the bytes that could hold them;
+ *     - invalid UTF-8 in PROTO_STR;
+ *     - anything whose re-encoding by the same table differs in one byte, so that each value has one encoding (integers
+ *       are minimal).
+ *
+ * Limits: PROTO_CODEC_MAX bytes and PROTO_CODEC_ELEMENTS elements a message, checked before anything is allocated.
+ * Threads: pure. */
 #ifndef CONCORDAT_PROTO_CODEC_H
 #define CONCORDAT_PROTO_CODEC_H
 

@@ -10,7 +10,8 @@
  *     err = proto_control_next(buf_span(&in), &frame, &used, reterr);
  *     if (err == E_TRUNCATED) { read more; }
  *     else if (!err && frame.kind == PROTO_CONTROL_RESULT) {
- *         err = proto_control_decode_result(frame.body, &result, reterr); }
+ *         err = proto_control_decode_result(frame.body, &result, reterr);
+ *     }
  *
  * Who asks is told by the socket (SO_PEERCRED), never by the frame.
  * Limits: PROTO_CONTROL_MAX bytes a frame, PROTO_CONTROL_ARGUMENTS, PROTO_CONTROL_VALUE_MAX.

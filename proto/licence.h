@@ -1,17 +1,16 @@
 /* The licence of a dataset: its terms as one signed body, validated as one object.
  *
- * It states who may ask, for what purpose, which actions, with what noise and budget, and what a
- * model trained on the data owes. It holds no JSON, ODRL or YAML: those are views made above. A
- * licence is not monotonic, so anything that is not understood refuses (E_UNSUPPORTED), it is never
- * skipped.
+ * It states who may ask, for what purpose, which actions, with what noise and budget, and what a model trained on the
+ * data owes. It holds no JSON, ODRL or YAML: those are views made above. A licence is not monotonic, so anything that
+ * is not understood refuses (E_UNSUPPORTED), it is never skipped.
  *
  *     struct proto_licence licence;
- *     err = proto_licence_decode(record.envelope.body, &arena, &licence, reterr);   // table and
- * proto_licence_valid
+ *     // by the table, then proto_licence_valid
+ *     err = proto_licence_decode(record.envelope.body, &arena, &licence, reterr);
  *
- * Units: epsilon in millionths, delta in 1e-12, times in unix seconds. The dataset is the bare
- * name; its node is the envelope's issuer. Threads: pure. Limits: PROTO_LICENCE_*. Format:
- * reference agreements, section 1.2. */
+ * Units: epsilon in millionths, delta in 1e-12, times in unix seconds. The dataset is the bare name; its node is the
+ * envelope's issuer.
+ * Threads: pure. Limits: PROTO_LICENCE_*. Format: reference agreements, section 1.2. */
 #ifndef CONCORDAT_PROTO_LICENCE_H
 #define CONCORDAT_PROTO_LICENCE_H
 
@@ -130,8 +129,7 @@ MUST_CHECK enum err proto_licence_valid(const struct proto_licence *licence,
                                         struct err_info *reterr);
 
 /* The known obligation ids. A commitment (collaborate, publish, return-results, ethics-ref) must
- * have been accepted by the requester; the others bind whoever uses an answer and travel with it.
- */
+ * have been accepted by the requester; the others bind whoever uses an answer and travel with it. */
 bool proto_obligation_known(struct span id, bool *ret_commitment);
 /* "EU" and "EEA" become their members (alpha-2); a plain code becomes itself. false: not a code. */
 bool proto_geography_expand(const char *code, const char *const **ret_codes, size_t *ret_count);

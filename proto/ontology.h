@@ -2,12 +2,11 @@
  *
  *     struct proto_ontology ontology = {0};
  *     err = proto_ontology_parse(tsv, &crypto_proto_hash, &ontology, reterr);
- *     bool wider = proto_ontology_is_a(&ontology, span_str("MONDO:0005105"),
- * span_str("MONDO:0004992"));
+ *     bool wider = proto_ontology_is_a(&ontology, span_str("MONDO:0005105"), span_str("MONDO:0004992"));
  *
- * Format: lines "child TAB parent"; '#' starts a comment line. Cycles are harmless. Terms are
- * compared whole, case matters, never by prefix. Threads: read-only after parsing. Limits:
- * PROTO_ONTOLOGY_*. */
+ * Format: lines "child TAB parent"; '#' starts a comment line. Cycles are harmless. Terms are compared whole, case
+ * matters, never by prefix.
+ * Threads: read-only after parsing. Limits: PROTO_ONTOLOGY_*. */
 #ifndef CONCORDAT_PROTO_ONTOLOGY_H
 #define CONCORDAT_PROTO_ONTOLOGY_H
 

@@ -1,19 +1,19 @@
-/* The table of operations: one row per command of this version. It is data only. The command line
- * parses and helps by it, the daemon dispatches by it, completion and man pages are printed from
- * it, and tests walk it.
+/* The table of operations: one row per command of this version. It is data only. The command line parses and helps by
+ * it, the daemon dispatches by it, completion and man pages are printed from it, and tests walk it.
  *
  *     size_t words;
  *     const struct proto_operation *op = proto_operation_find(argc, argv, &words);
  *     if (op && op->where == PROTO_WHERE_DAEMON) { send op->path and the arguments; }
  *
  * In the daemon, by the path that came in the request:
+ *
  *     const struct proto_operation *op = proto_operation_by_path(request.operation);
  *     switch (op->id) { case PROTO_OP_QUERY: ... }
  *
- * Arguments travel by the `name` of their row: "SQL" for a positional, "--epsilon" for an option; a
- * flag that is set has the value "". An argument that is not `repeated` comes at most once. The
- * command has checked the form (numbers, durations, required ones), the daemon checks it again with
- * proto_operation_check. Threads: constants. */
+ * Arguments travel by the `name` of their row: "SQL" for a positional, "--epsilon" for an option; a flag that is set
+ * has the value "". An argument that is not `repeated` comes at most once. The command has checked the form (numbers,
+ * durations, required ones), the daemon checks it again with proto_operation_check.
+ * Threads: constants. */
 #ifndef CONCORDAT_PROTO_OPERATION_H
 #define CONCORDAT_PROTO_OPERATION_H
 

@@ -1,29 +1,28 @@
 /* Accounting of differential privacy: how much noise, what a release costs, what was spent.
  *
- * It is pure arithmetic on doubles and integers, rounded so that a loss is never understated. It is
- * not a sampler and keeps no ledger: noise is made in node/privacy, spending is stored in
- * store/ledger.
+ * It is pure arithmetic on doubles and integers, rounded so that a loss is never understated. It is not a sampler and
+ * keeps no ledger: noise is made in node/privacy, spending is stored in store/ledger.
  *
- *     uint64_t cap = proto_privacy_rho_floor_nano(8.0, 1e-6);       // what a licence may spend in
- * all uint64_t cost = proto_privacy_rho_ceil_nano(2.0, 1e-6);       // what one question costs
- *     double order = proto_privacy_order(8.0, 1e-6);                // fixed with the budget, never
- * changed cost += 100 * proto_privacy_sgd_step_nano(0.05, 1.1, order);  // a hundred training
- * steps, same ledger
+ *     uint64_t cap = proto_privacy_rho_floor_nano(8.0, 1e-6);       // what a licence may spend in all
+ *     uint64_t cost = proto_privacy_rho_ceil_nano(2.0, 1e-6);       // what one question costs
+ *     double order = proto_privacy_order(8.0, 1e-6);                // fixed with the budget, never changed
+ *     cost += 100 * proto_privacy_sgd_step_nano(0.05, 1.1, order);  // a hundred training steps, same ledger
  *
- * The currency is zero-concentrated DP (zCDP) in nano-rho, 1e-9, as uint64_t. Neighbours differ by
- * one patient added or removed. A training step has no finite zCDP, so at the one order a* of its
- * budget it costs R(a*)/a*: the summed Renyi divergence at a* stays below a* rho_max, which gives
- * (epsilon, delta).
+ * The currency is zero-concentrated DP (zCDP) in nano-rho, 1e-9, as uint64_t. Neighbours differ by one patient added or
+ * removed. A training step has no finite zCDP, so at the one order a* of its budget it costs R(a*)/a*: the summed Renyi
+ * divergence at a* stays below a* rho_max, which gives (epsilon, delta).
  *
- * Sources: zCDP to (epsilon, delta): Canonne, Kamath, Steinke 2020 (arXiv 2004.00010), Prop. 12 and
- * Cor. 13. Subsampled Gaussian: Mironov, Talwar, Zhang 2019 (arXiv 1908.10530). Analytic Gaussian:
- * Balle, Wang 2018 (arXiv 1805.06530), Thm. 8. Filter at a fixed order: Feldman, Zrnic 2021 (arXiv
- * 2008.11193). Tested against tests/vectors/privacy 01, 01b, 01c, 02, 02b, 02c, 10, 11 and 15.
+ * Sources:
+ *     zCDP to (epsilon, delta)    Canonne, Kamath, Steinke 2020 (arXiv 2004.00010), Prop. 12 and Cor. 13
+ *     subsampled Gaussian         Mironov, Talwar, Zhang 2019 (arXiv 1908.10530)
+ *     analytic Gaussian           Balle, Wang 2018 (arXiv 1805.06530), Thm. 8
+ *     filter at a fixed order     Feldman, Zrnic 2021 (arXiv 2008.11193)
+ * Tested against tests/vectors/privacy 01, 01b, 01c, 02, 02b, 02c, 10, 11 and 15.
  *
  * Threads: all functions are free of state.
  * Limits: 0 < delta < 1, 0 <= epsilon <= 1e6, orders 1.001 <= a <= 1e6, 0 <= rate <= 1, sigma within
- * [PROTO_PRIVACY_SIGMA_MIN, PROTO_PRIVACY_SIGMA_MAX]. Outside of them a loss is infinite (a cost
- * UINT64_MAX) and a budget is 0: nonsense buys nothing. */
+ * [PROTO_PRIVACY_SIGMA_MIN, PROTO_PRIVACY_SIGMA_MAX]. Outside of them a loss is infinite (a cost UINT64_MAX) and a
+ * budget is 0: nonsense buys nothing. */
 #ifndef CONCORDAT_PROTO_PRIVACY_H
 #define CONCORDAT_PROTO_PRIVACY_H
 
@@ -55,12 +54,12 @@ double proto_privacy_order(double epsilon, double delta);
 
 /* --- DP-SGD ----------------------------------------------------------------------------------- */
 
-/* Renyi divergence R(a) of one step: each patient joins with probability RATE on its own, the sum
- * of vectors of L2 norm <= 1 gets Gaussian noise of standard deviation SIGMA. R = ln(A)/(a-1),
- * where A - 1 = E_{z~N(0,s^2)}[(1+x)^a - 1 - a x],  x = q (e^{(2z-1)/(2 s^2)} - 1),  E x = 0, by
- * the trapezoid rule, or for integer orders A - 1 = sum_{k>=2} C(a,k) (1-q)^{a-k} q^k
- * (e^{(k^2-k)/(2 s^2)} - 1). No term is negative, so there is no cancellation however small R is.
- * Rounded up by 1e-10 relative. */
+/* Renyi divergence R(a) of one step: each patient joins with probability RATE on its own, the sum of vectors of L2
+ * norm <= 1 gets Gaussian noise of standard deviation SIGMA. R = ln(A)/(a-1), where
+ *     A - 1 = E_{z~N(0,s^2)}[(1+x)^a - 1 - a x],  x = q (e^{(2z-1)/(2 s^2)} - 1),  E x = 0
+ * by the trapezoid rule, or for integer orders
+ *     A - 1 = sum_{k>=2} C(a,k) (1-q)^{a-k} q^k (e^{(k^2-k)/(2 s^2)} - 1).
+ * No term is negative, so there is no cancellation however small R is. Rounded up by 1e-10 relative. */
 double proto_privacy_rdp_gaussian_subsampled(double rate, double sigma, double order);
 /* The same by the trapezoid rule for every order; for tests that compare the two ways. */
 double proto_privacy_rdp_gaussian_trapezoid(double rate, double sigma, double order);
@@ -85,8 +84,7 @@ MUST_CHECK enum err proto_privacy_sgd_fit(uint64_t nano, double rate, uint64_t s
 /* R at one order to epsilon: R + ln(1-1/a) - ln(delta a)/(a-1), never below 0. */
 double proto_privacy_rdp_epsilon(double rdp, double order, double delta);
 
-/* --- one Gaussian release, for reports ----------------------------------------------------------
- */
+/* --- one Gaussian release, for reports ------------------------------------------------------- */
 
 /* delta(epsilon) of noise SIGMA at sensitivity 1, its logarithm (delta underflows below 1e-300),
  * and back. */
@@ -96,8 +94,7 @@ double proto_privacy_analytic_gaussian_epsilon(double sigma, double delta);
 /* The smallest sigma for (epsilon, delta) at this L2 sensitivity, rounded up. */
 double proto_privacy_analytic_gaussian_sigma(double epsilon, double delta, double sensitivity);
 
-/* Standard normal distribution: P[Z <= z], its logarithm without underflow, and its inverse (0 < p
- * < 1). */
+/* Standard normal distribution: P[Z <= z], its logarithm without underflow, and its inverse for 0 < p < 1. */
 double proto_privacy_normal_cdf(double z);
 double proto_privacy_normal_log_cdf(double z);
 double proto_privacy_normal_quantile(double p);

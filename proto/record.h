@@ -1,18 +1,17 @@
 /* Signed records: what members of a federation say about themselves, their data and their terms.
  *
- * A record is [envelope_bytes, signature]; the envelope is a fixed-order array whose exact bytes
- * are signed, hashed, stored and forwarded verbatim. Only the issuer writes its (issuer, key);
- * versions of one key merge by a total order that every node computes alike. This module neither
- * signs nor verifies (crypto/envelope does, under PROTO_RECORD_DOMAIN), nor does it look into
- * bodies (body.h, licence.h).
+ * A record is [envelope_bytes, signature]; the envelope is a fixed-order array whose exact bytes are signed, hashed,
+ * stored and forwarded verbatim. Only the issuer writes its (issuer, key); versions of one key merge by a total order
+ * that every node computes alike. This module neither signs nor verifies (crypto/envelope does, under
+ * PROTO_RECORD_DOMAIN), nor does it look into bodies (body.h, licence.h).
  *
  *     struct proto_record record;
  *     err = proto_record_decode(bytes, &crypto_proto_hash, &record, reterr);
- *     if (!err) { err = crypto_envelope_verify(point, PROTO_RECORD_DOMAIN, fed_id,
- * record.envelope_bytes, record.signature); }
+ *     if (!err) {
+ *         err = crypto_envelope_verify(point, PROTO_RECORD_DOMAIN, fed_id, record.envelope_bytes, record.signature);
+ *     }
  *
- * Limits: body PROTO_RECORD_BODY_MAX, record PROTO_RECORD_MAX. Threads: pure. Format: reference
- * gossip, section 2.6. */
+ * Limits: body PROTO_RECORD_BODY_MAX, record PROTO_RECORD_MAX. Threads: pure. Format: reference gossip, section 2.6. */
 #ifndef CONCORDAT_PROTO_RECORD_H
 #define CONCORDAT_PROTO_RECORD_H
 

@@ -1,13 +1,17 @@
-/* SQL text to query tree: a hand-written lexer and a lemon grammar (sql_grammar.y). What the names
- * mean is decided by proto_query_bind. Keywords and aggregates in any case; names exactly as
- * declared; the grammar of doc's `concordat query`:
+/* SQL text to query tree: a hand-written lexer and a lemon grammar (sql_grammar.y). What the names mean is decided by
+ * proto_query_bind. Keywords and aggregates in any case; names exactly as declared; the grammar of `concordat query`:
  *
  *     SELECT item, ... FROM dataset [WHERE condition] [GROUP BY column, ...] [;]
- *     item       column | COUNT(*) | COUNT(DISTINCT unit) | NAME(argument, ...)   each with [AS
- * label] condition  operand (= <> != < <= > >=) operand | operand [NOT] BETWEEN x AND y | operand
- * [NOT] IN (x, ...) operand IS [NOT] NULL | column | TRUE | FALSE | NOT condition | condition
- * AND/OR condition | (condition) literal    12  -1.5e3  'text with ''quotes'''  DATE '2026-01-31'
- * TRUE  FALSE  NULL name       [A-Za-z_][A-Za-z0-9_]*  or  "any ""quoted"" name"
+ *
+ *     item       column | COUNT(*) | COUNT(DISTINCT unit) | NAME(argument, ...)      each with [AS label]
+ *     condition  operand (= <> != < <= > >=) operand
+ *                operand [NOT] BETWEEN x AND y
+ *                operand [NOT] IN (x, ...)
+ *                operand IS [NOT] NULL
+ *                column | TRUE | FALSE
+ *                NOT condition | condition AND condition | condition OR condition | (condition)
+ *     literal    12  -1.5e3  'text with ''quotes'''  DATE '2026-01-31'  TRUE  FALSE  NULL
+ *     name       [A-Za-z_][A-Za-z0-9_]*  or  "any ""quoted"" name"
  *
  * Limits: PROTO_QUERY_*. Threads: pure. */
 #ifndef CONCORDAT_PROTO_SQL_H

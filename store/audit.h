@@ -1,21 +1,25 @@
-/* The audit chain: every decision, charge and act of administration as one entry that names the
- * hash of the one before it, with a head that the node signs in the same transaction.
+/* The audit chain: every decision, charge and act of administration as one entry that names the hash of the one before
+ * it, with a head that the node signs in the same transaction.
  *
- *     err = store_audit_append(store, "dataset.import", span_str("{\"dataset\":\"flchain\"}"), now,
- * &info); err = store_audit_verify("home/node.mdb", NULL, &report, &info);     no keys, no daemon
+ *     err = store_audit_append(store, "dataset.import", span_str("{\"dataset\":\"flchain\"}"), now, &info);
+ *     err = store_audit_verify("home/node.mdb", NULL, &report, &info);     no keys, no daemon
  *
  * Entry (big-endian): "CAE1" | u64 seq | i64 time | u8 kind_len | kind | prev[32] | sealed body.
- * Hash = SHA-256("concordat1-audit-entry" 0 | entry): over stored bytes, so verifying needs no key.
- * Head: node_id[16] | u64 seq | hash[32] | u64 spent_nano | i64 time | ledger_root[32], signed
- * under STORE_AUDIT_DOMAIN. spent_nano is what the domain's account holds after that entry;
- * ledger_root is the sum modulo 2^256 of SHA-256("concordat1-ledger-row" 0 | table 0 | key | stored
- * value) over all accounts and charges: no row of the ledger can change, go or come back without
- * the head. Export: "CAUDIT1\n" | node_id[16] | federation_id[16] | head | u32 records | (u32 len |
- * record)... | u32 endorsements | (node_id[16] | signature[64] | head body[104])... | u64 entries |
- * (u32 len | entry)... and nothing after it. Verification trusts the charter record that it finds,
- * or the point it is given; people compare federation and identity in the report with what they
- * know. Threads: any. Limits: kind 1 to STORE_AUDIT_KIND lower-case letters, digits, '.', '-', '_';
- * body STORE_AUDIT_BODY. */
+ *     Its hash = SHA-256("concordat1-audit-entry" 0 | entry): over stored bytes, so verifying needs no key.
+ * Head: node_id[16] | u64 seq | hash[32] | u64 spent_nano | i64 time | ledger_root[32], signed under
+ * STORE_AUDIT_DOMAIN.
+ *     spent_nano is what the domain's account holds after that entry. ledger_root is the sum modulo 2^256 of
+ *     SHA-256("concordat1-ledger-row" 0 | table 0 | key | stored value) over all accounts and charges: no row of the
+ *     ledger can change, go or come back without the head.
+ * Export, and nothing after it:
+ *     "CAUDIT1\n" | node_id[16] | federation_id[16] | head
+ *     u32 records | (u32 len | record)...
+ *     u32 endorsements | (node_id[16] | signature[64] | head body[104])...
+ *     u64 entries | (u32 len | entry)...
+ *
+ * Verification trusts the charter record that it finds, or the point it is given; people compare federation and
+ * identity in the report with what they know.
+ * Threads: any. Limits: kind 1 to STORE_AUDIT_KIND lower-case letters, digits, '.', '-', '_'; body STORE_AUDIT_BODY. */
 #ifndef CONCORDAT_STORE_AUDIT_H
 #define CONCORDAT_STORE_AUDIT_H
 
@@ -85,12 +89,11 @@ struct store_audit_report {
                                                   on one of our heads fits this chain */
 };
 
-/* Reads HOME/node.mdb or an export, whichever PATH is; writes nothing. Works beside a running
- * daemon and on a copy, but not in the process that has this store open (use store_audit_check
- * there). identity_point  NULL: from the node's own MEMBER record, whose council signatures are
- * checked by the charter record. ret             filled also when it returns E_CORRUPT or E_AUTH.
- * Errors: E_CORRUPT, E_AUTH, E_ROLLBACK with report.ok false; E_NOT_FOUND; E_INVALID neither kind
- * of file; E_IO. */
+/* Reads HOME/node.mdb or an export, whichever PATH is; writes nothing. Works beside a running daemon and on a copy, but
+ * not in the process that has this store open (use store_audit_check there).
+ * identity_point  NULL: from the node's own MEMBER record, whose council signatures are checked by the charter record.
+ * ret             filled also when it returns E_CORRUPT or E_AUTH.
+ * Errors: E_CORRUPT, E_AUTH, E_ROLLBACK with report.ok false; E_NOT_FOUND; E_INVALID neither kind of file; E_IO. */
 MUST_CHECK enum err store_audit_verify(const char *path, const uint8_t identity_point[65],
                                        struct store_audit_report *ret, struct err_info *reterr);
 /* The same over the bytes of an export. */

@@ -1,20 +1,18 @@
-/* The encodings of one column's chunk: up to STORE_CHUNK_ROWS values as bytes and back. Pure: no
- * file, no key.
+/* The encodings of one column's chunk: up to STORE_CHUNK_ROWS values as bytes and back. Pure: no file, no key.
  *
- *     struct store_column_input input = {.form = STORE_FORM_NUMBER, .rows = n, .numbers = values,
- *     .null = bitmap};
+ *     struct store_column_input input = {.form = STORE_FORM_NUMBER, .rows = n, .numbers = values, .null = bitmap};
  *     err = store_column_encode(&input, &bytes, &zone);
- *     err = store_column_decode(span, STORE_FORM_NUMBER, n, &chunk);       chunk.buffers are reused
- *     by the next call
+ *     err = store_column_decode(span, STORE_FORM_NUMBER, n, &chunk);     // the next call reuses chunk's buffers
  *     x = store_column_number(&chunk, row);
  *
- * Encodings: constant (base alone); packed: value = (base + code) / 10^scale, codes of 0 to 32
- * bits, least significant bit first;
- * raw: IEEE 754 doubles; text: zstd of lengths and bytes. Integers, dates and decimals share
- * packed: a real becomes a scaled
- * integer when every value of the chunk survives the way there and back exactly (the idea of ALP,
- * Afroozeh and Boncz 2023).
- * A missing value is a set bit in the null bitmap and a 0 code.
+ * Encodings:
+ *     constant  base alone
+ *     packed    value = (base + code) / 10^scale, codes of 0 to 32 bits, least significant bit first
+ *     raw       IEEE 754 doubles
+ *     text      zstd of lengths and bytes
+ * Integers, dates and decimals share packed: a real becomes a scaled integer when every value of the chunk survives the
+ * way there and back exactly (the idea of ALP, Afroozeh and Boncz 2023). A missing value is a set bit in the null
+ * bitmap and a 0 code.
  * Threads: any; a store_chunk belongs to one. Bytes: doc/format.md. */
 #ifndef CONCORDAT_STORE_COLUMN_H
 #define CONCORDAT_STORE_COLUMN_H
@@ -86,9 +84,8 @@ struct store_chunk {
 /* Appends to OUT. Errors: E_LIMIT too much text; E_NO_MEMORY. */
 MUST_CHECK enum err store_column_encode(const struct store_column_input *input, struct buf *out,
                                         struct store_zone *ret);
-/* BYTES may end with padding. CHUNK is zero at first and reused then; what it shows is valid until
- * the next decode. Codes and numbers
- * have rows rounded up to 64 elements, aligned to 64 bytes, zeros behind the last row.
+/* BYTES may end with padding. CHUNK is zero at first and reused then; what it shows is valid until the next decode.
+ * Codes and numbers have rows rounded up to 64 elements, aligned to 64 bytes, zeros behind the last row.
  * Errors: E_CORRUPT the bytes are not a chunk of that form and number of rows; E_NO_MEMORY. */
 MUST_CHECK enum err store_column_decode(struct span bytes, enum store_form form, size_t rows,
                                         struct store_chunk *chunk);

@@ -1,20 +1,16 @@
-/* De-identification while importing: age90 and year on values, and the pseudonym table, which gives
- * each identifier a dense
- * number that later imports of the same dataset keep. No identifier is stored anywhere, only
- * HMAC-SHA256[0:16] of it under a
- * key derived from the dataset's, in sealed blocks of node.mdb's table "pseudonym". The number says
- * nothing about the
- * identifier (it is the order of first appearance) and never leaves the node. Shredding the
- * dataset's key forgets the table.
+/* De-identification while importing: age90 and year on values, and the pseudonym table, which gives each identifier a
+ * dense number that later imports of the same dataset keep. No identifier is stored anywhere, only HMAC-SHA256[0:16] of
+ * it under a key derived from the dataset's, in sealed blocks of node.mdb's table "pseudonym". The number says nothing
+ * about the identifier (it is the order of first appearance) and never leaves the node. Shredding the dataset's key
+ * forgets the table.
  *
  *     err = store_pseudonym_load(store, "flchain", "patient", dek, &table, reterr);
  *     err = store_pseudonym_get(table, span_str("P-0017"), &number);       adds it when it is new
  *     err = store_pseudonym_save(store, table, reterr);                    durable on return
  *     store_pseudonym_free(table);
  *
- * Threads: a table belongs to one thread; one import of a dataset at a time. Limits:
- * STORE_PSEUDONYM_MAX identifiers, 24 to 40
- * bytes of memory each while importing. */
+ * Threads: a table belongs to one thread; one import of a dataset at a time.
+ * Limits: STORE_PSEUDONYM_MAX identifiers, 24 to 40 bytes of memory each while importing. */
 #ifndef CONCORDAT_STORE_DEIDENTIFY_H
 #define CONCORDAT_STORE_DEIDENTIFY_H
 

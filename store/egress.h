@@ -1,8 +1,7 @@
-/* What left this node: to whom, what, how many bytes. Answers, updates and models one row each,
- * small talk as counters.
+/* What left this node: to whom, what, how many bytes. Answers, updates and models one row each, small talk as counters.
  *
- *     store_egress_add(store, "beta", "answer", charge_id_hex, 412, now, &info);     before it is
- * sent store_egress_count(store, "beta", "gossip", 96);     cheap; in memory until the next flush
+ *     store_egress_add(store, "beta", "answer", charge_id_hex, 412, now, &info);     before it is sent
+ *     store_egress_count(store, "beta", "gossip", 96);     cheap; in memory until the next flush
  *     store_egress_flush(store, now, &info);               each few seconds and before store_close
  *
  * Counters since the last flush are lost with the process; rows are not. Threads: any. */

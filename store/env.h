@@ -1,7 +1,5 @@
-/* LMDB files, each opened once in a process: LMDB loses its reader protection when one file is
- * opened twice. A second
- * store_env_open of a path gives the same handle and counts it. Not a database API: callers use
- * lmdb.h through
+/* LMDB files, each opened once in a process: LMDB loses its reader protection when one file is opened twice. A second
+ * store_env_open of a path gives the same handle and counts it. Not a database API: callers use lmdb.h through
  * store_env_mdb and turn its codes into ours with store_env_error.
  *
  *     err = store_env_open("home/node.mdb", STORE_ENV_CREATE, (size_t)1 << 36, &env, reterr);
@@ -10,9 +8,8 @@
  *     ...
  *     store_env_close(env);
  *
- * All are MDB_NOSUBDIR|MDB_NOTLS with STORE_ENV_READERS readers; the map is sparse, so its size
- * costs no disk. Whoever opens
- * for writing without STORE_ENV_BULK holds an flock on PATH-owner: two daemons cannot share a home.
+ * All are MDB_NOSUBDIR|MDB_NOTLS with STORE_ENV_READERS readers; the map is sparse, so its size costs no disk. Whoever
+ * opens for writing without STORE_ENV_BULK holds an flock on PATH-owner: two daemons cannot share a home.
  * Threads: any. Not across fork: open after becoming a daemon. Source: lmdb.h, "Caveats". */
 #ifndef CONCORDAT_STORE_ENV_H
 #define CONCORDAT_STORE_ENV_H
@@ -33,9 +30,8 @@ enum {
 struct store_env;
 
 /* map_bytes: the most that the file may ever hold; 0 with READONLY means the file's own.
- * Errors: E_BUSY another process has it for writing, or it is open here with other flags;
- * E_NOT_FOUND; E_CORRUPT not an LMDB
- * file, or shorter than its own pages; E_IO, E_DISK_FULL, E_NO_MEMORY. */
+ * Errors: E_BUSY another process has it for writing, or it is open here with other flags; E_NOT_FOUND;
+ * E_CORRUPT not an LMDB file, or shorter than its own pages; E_IO, E_DISK_FULL, E_NO_MEMORY. */
 MUST_CHECK enum err store_env_open(const char *path, unsigned flags, size_t map_bytes,
                                    struct store_env **ret, struct err_info *reterr);
 /* Counts down; the last one closes. No transaction may be open then. NULL is fine. */

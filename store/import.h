@@ -1,25 +1,24 @@
-/* Import: rows of a file become a sealed partition, in one pass and in memory that does not grow
- * with the rows (only with the
- * number of distinct privacy units and private categories).
+/* Import: rows of a file become a sealed partition, in one pass and in memory that does not grow with the rows (only
+ * with the number of distinct privacy units and private categories).
  *
  *     struct store_import_options options = {.data_path = "flchain.csv", .format = "csv"};
  *     struct store_import_report report;
  *     err = store_import_run(store, &manifest, &options, &report, &info);
  *
- * Order on disk: partitions/UUID.mdb.new is written and synced, pseudonyms are committed, the file
- * is renamed, the folder synced,
- * and then the catalogue row is committed: only that makes it visible. A crash at any point leaves
- * the earlier state and at
- * most a file that no catalogue row names, which store_import_recover removes at the next
- * store_open. An earlier import's file
- * is unlinked last; scans under way keep reading it.
- * Values: a number outside its bounds is kept (queries clamp); what does not parse, a category
- * value that is not declared, and
- * a row without its privacy unit are rejected by line, column and reason. No text of this module
- * holds a cell's contents.
- * Threads: any, but one import of the same dataset at a time (E_BUSY). Limits: 2^32 - 1 rows; a
- * private category has at most
- * STORE_IMPORT_VALUES values. */
+ * Order on disk:
+ *     1. partitions/UUID.mdb.new is written and synced;
+ *     2. pseudonyms are committed;
+ *     3. the file is renamed, the folder synced;
+ *     4. the catalogue row is committed: only that makes it visible.
+ * A crash at any point leaves the earlier state and at most a file that no catalogue row names, which
+ * store_import_recover removes at the next store_open. An earlier import's file is unlinked last; scans under way keep
+ * reading it.
+ *
+ * Values: a number outside its bounds is kept (queries clamp); what does not parse, a category value that is not
+ * declared, and a row without its privacy unit are rejected by line, column and reason. No text of this module holds a
+ * cell's contents.
+ * Threads: any, but one import of the same dataset at a time (E_BUSY).
+ * Limits: 2^32 - 1 rows; a private category has at most STORE_IMPORT_VALUES values. */
 #ifndef CONCORDAT_STORE_IMPORT_H
 #define CONCORDAT_STORE_IMPORT_H
 
@@ -60,10 +59,8 @@ struct store_import_report {
 
 /* MANIFEST is checked. RET is filled on failure as well (the rejects).
  * Errors: E_INVALID more rejects than allowed, or the file cannot be read as its format; E_SCHEMA a
- * column is not in the
- * file; E_UNSUPPORTED a format, type or de-identification; E_LIMIT; E_NOT_FOUND no such file;
- * E_CANCELLED; E_BUSY;
- * E_IO, E_DISK_FULL, E_NO_MEMORY. On failure the earlier state stands. */
+ * column is not in the file; E_UNSUPPORTED a format, type or de-identification; E_LIMIT; E_NOT_FOUND no such file;
+ * E_CANCELLED; E_BUSY; E_IO, E_DISK_FULL, E_NO_MEMORY. On failure the earlier state stands. */
 MUST_CHECK enum err store_import_run(struct store *store, const struct proto_manifest *manifest,
                                      const struct store_import_options *options,
                                      struct store_import_report *ret, struct err_info *reterr);
@@ -71,8 +68,7 @@ MUST_CHECK enum err store_import_run(struct store *store, const struct proto_man
  * store_open. */
 MUST_CHECK enum err store_import_recover(struct store *store, struct err_info *reterr);
 /* Forgets a dataset: its key is shredded first, then catalogue row, pseudonyms and file go. What
- * was spent on it stays in the
- * ledger. Errors: E_NOT_FOUND; E_IO. */
+ * was spent on it stays in the ledger. Errors: E_NOT_FOUND; E_IO. */
 MUST_CHECK enum err store_import_remove(struct store *store, const char *dataset,
                                         struct err_info *reterr);
 

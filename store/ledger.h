@@ -1,29 +1,31 @@
-/* The privacy ledger: what has been spent of each budget, in whole nano-rho. It admits or refuses
- * charges, keeps the answers for replay, and knows no mechanism: costs are computed before
- * (proto/privacy) and passed in.
+/* The privacy ledger: what has been spent of each budget, in whole nano-rho. It admits or refuses charges, keeps the
+ * answers for replay, and knows no mechanism: costs are computed before (proto/privacy) and passed in.
  *
- *     store_ledger_account(store, "flchain", cap_nano, delta_e12, order, now, &info);     at import
- * and when a budget changes err = store_ledger_reserve(store, &charge, &after, &info);     durable:
- * from here on it is spent, whatever happens
+ *     // at import and when a budget changes
+ *     store_ledger_account(store, "flchain", cap_nano, delta_e12, order, now, &info);
+ *     // durable: from here on it is spent, whatever happens
+ *     err = store_ledger_reserve(store, &charge, &after, &info);
  *     ... compute and add noise ...
- *     err = store_ledger_release(store, charge.id, answer, replay_key, body, now, &info); durable:
- * now send
+ *     // durable: now send
+ *     err = store_ledger_release(store, charge.id, answer, replay_key, body, now, &info);
  *
- * A training reserves all its steps at once, marks each as started before it touches data
- * (store_ledger_steps_start), and when it ends gets back the steps that were never started
- * (store_ledger_finish). Nothing is ever given back for a query.
+ * A training reserves all its steps at once, marks each as started before it touches data (store_ledger_steps_start),
+ * and when it ends gets back the steps that were never started (store_ledger_finish). Nothing is ever given back for a
+ * query.
  *
- * Scopes: the domain (all datasets of the node: they share one space of patients) and the dataset
- * are always charged and capped; institution, person and project within a dataset are always
- * counted and capped when the charge says so. Spent amounts are keyed by dataset name and survive
- * removal, a new import and another licence. The domain's cap is the largest cap of any of its
- * datasets. A charge for training is the Renyi cost at one fixed order; so the order of an account
- * cannot change once training was charged to it: keep account.order and compute the new cap at that
- * order. When the dataset's order is not the domain's, nano_domain is the cost at the domain's
- * order. Every change is one transaction with one audit entry and a newly signed head that covers
- * all rows of the ledger. Arithmetic: unsigned, bounded by STORE_NANO_MAX, checked; compared as
- * integers. Threads: any. Source of the rules: Whitehouse et al. 2023 (approximate zCDP filter),
- * Feldman and Zrnic 2021 (RDP filter). */
+ * Scopes: the domain (all datasets of the node: they share one space of patients) and the dataset are always charged
+ * and capped; institution, person and project within a dataset are always counted and capped when the charge says so.
+ * Spent amounts are keyed by dataset name and survive removal, a new import and another licence. The domain's cap is
+ * the largest cap of any of its datasets.
+ *
+ * A charge for training is the Renyi cost at one fixed order; so the order of an account cannot change once training
+ * was charged to it: keep account.order and compute the new cap at that order. When the dataset's order is not the
+ * domain's, nano_domain is the cost at the domain's order.
+ *
+ * Every change is one transaction with one audit entry and a newly signed head that covers all rows of the ledger.
+ * Arithmetic: unsigned, bounded by STORE_NANO_MAX, checked; compared as integers.
+ * Threads: any. Source of the rules: Whitehouse et al. 2023 (approximate zCDP filter), Feldman and Zrnic 2021 (RDP
+ * filter). */
 #ifndef CONCORDAT_STORE_LEDGER_H
 #define CONCORDAT_STORE_LEDGER_H
 

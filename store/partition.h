@@ -1,19 +1,17 @@
-/* A dataset's partition: one immutable LMDB file of sealed column chunks, opened for reading and
- * checked as a whole.
+/* A dataset's partition: one immutable LMDB file of sealed column chunks, opened for reading and checked as a whole.
  *
  *     err = store_partition_open(store, "flchain", &partition, reterr);
  *     schema = store_partition_schema(partition);
  *     ...
  *     store_partition_close(partition);
  *
- * Opening checks, in this order: the file's trailer (an HMAC over its size and every page that is
- * not inside a value, so that LMDB
- * never walks a page that was tampered with), the sealed meta value, the root over every (key,
- * tag), and that uuid and root are
- * those of the catalogue. Values are checked by their tags when they are read.
- * E_CORRUPT: bytes were changed or cut; E_AUTH: a value does not open; E_ROLLBACK: a whole and
- * genuine file, but another than the
- * catalogue names. The text names the dataset's file.
+ * Opening checks, in this order: the file's trailer (an HMAC over its size and every page that is not inside a value,
+ * so that LMDB never walks a page that was tampered with), the sealed meta value, the root over every (key, tag), and
+ * that uuid and root are those of the catalogue. Values are checked by their tags when they are read.
+ *     E_CORRUPT   bytes were changed or cut
+ *     E_AUTH      a value does not open
+ *     E_ROLLBACK  a whole and genuine file, but another than the catalogue names
+ * The text names the dataset's file.
  * Threads: an open partition may be scanned by many threads. Bytes: doc/format.md. */
 #ifndef CONCORDAT_STORE_PARTITION_H
 #define CONCORDAT_STORE_PARTITION_H
@@ -29,8 +27,7 @@ MUST_CHECK enum err store_partition_open(struct store *store, const char *datase
                                          struct store_partition **ret, struct err_info *reterr);
 void store_partition_close(struct store_partition *partition);
 
-/* The published schema; lives as long as the partition. Column numbers everywhere are its indexes.
- * */
+/* The published schema; lives as long as the partition. Column numbers everywhere are its indexes. */
 const struct proto_schema *store_partition_schema(const struct store_partition *partition);
 uint64_t store_partition_rows(const struct store_partition *partition);
 /* One more than the largest unit number; rows when each row is a unit. Private: it never leaves the

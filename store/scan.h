@@ -62,11 +62,9 @@ struct store_scan_stats {
 typedef enum err store_scan_fn(void *user, const struct store_batch *batch);
 
 /* WHERE may be NULL. COLUMNS are numbers of the published schema; with WITH_UNIT false batch->unit
- * is NULL and the unit column
- * is not read. CANCELLED may be NULL; both callbacks get USER. STATS may be NULL.
+ * is NULL and the unit column is not read. CANCELLED may be NULL; both callbacks get USER. STATS may be NULL.
  * Errors: E_CANCELLED; what ON_BATCH returned; E_INVALID a column or predicate is not bound to this
- * schema; E_AUTH, E_CORRUPT
- * (the text names the dataset's file); E_NO_MEMORY, E_IO. */
+ * schema; E_AUTH, E_CORRUPT (the text names the dataset's file); E_NO_MEMORY, E_IO. */
 MUST_CHECK enum err store_scan_with(struct store_partition *partition, const int *columns,
                                     size_t count, const struct proto_predicate *where,
                                     bool with_unit, bool (*cancelled)(void *user),

@@ -52,9 +52,9 @@ MUST_CHECK enum err store_raw_each(struct store *store, MDB_txn *txn, enum store
                                    struct span from, store_raw_fn *each, void *user,
                                    struct err_info *reterr);
 
-/* Values sealed under the DEK "node", AAD = table name 0 key 0 part number and part count. seal:
- * inside a writer callback. open: appends the plain bytes to RET. Errors: E_AUTH, E_CORRUPT (both
- * name the table); E_LIMIT. */
+/* Values sealed under the DEK "node", AAD = table name 0 key 0 part number and part count.
+ * seal: inside a writer callback. open: appends the plain bytes to RET.
+ * Errors: E_AUTH, E_CORRUPT (both name the table); E_LIMIT. */
 MUST_CHECK enum err store_seal(struct store *store, enum store_table table, struct span key,
                                struct span plain, struct buf *ret, struct err_info *reterr);
 MUST_CHECK enum err store_unseal(const struct store *store, enum store_table table, struct span key,

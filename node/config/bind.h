@@ -1,14 +1,13 @@
-/* YAML documents into structures by tables of typed rows. Only this folder includes it; callers use
- * yaml.h.
+/* YAML documents into structures by tables of typed rows. Only this folder includes it; callers use yaml.h.
  *
  *     static const struct config_row rows[] = {
- *         {.name = "rounds", .type = CONFIG_U64, .offset = offsetof(struct proto_job, rounds), .min
- * = 1, .max = 10000}, CONFIG_ROWS_END,
+ *         {.name = "rounds", .type = CONFIG_U64, .offset = offsetof(struct proto_job, rounds), .min = 1, .max = 10000},
+ *         CONFIG_ROWS_END,
  *     };
  *     err = config_bind(bytes, "job.yaml", rows, &job, &job.arena, check, reterr);
  *
- * A row whose key is absent leaves the member as it was: defaults are set before. What a row's type
- * accepts is below. Threads: none shared. */
+ * A row whose key is absent leaves the member as it was: defaults are set before. What a row's type accepts is below.
+ * Threads: none shared. */
 #ifndef CONCORDAT_NODE_CONFIG_BIND_H
 #define CONCORDAT_NODE_CONFIG_BIND_H
 

@@ -1,14 +1,14 @@
-/* The files that people write, read into structures: dataset manifests, training jobs and
- * node.yaml. Each is a table of typed rows (name, type, range, required, offset) over one YAML
- * document; what a file means is checked by proto/manifest and proto/job.
+/* The files that people write, read into structures: dataset manifests, training jobs and node.yaml. Each is a table of
+ * typed rows (name, type, range, required, offset) over one YAML document; what a file means is checked by
+ * proto/manifest and proto/job.
  *
  *     struct config_node node = {0};
- *     enum err err = config_yaml_node("/srv/a/node.yaml", &node, reterr);   //
- * "/srv/a/node.yaml:7:3: listen: ..." config_node_fini(&node);
+ *     enum err err = config_yaml_node("/srv/a/node.yaml", &node, reterr);   // "/srv/a/node.yaml:7:3: listen: ..."
+ *     config_node_fini(&node);
  *
- * Every refusal is E_INVALID or E_UNSUPPORTED and its text starts with file:line:column. Unknown
- * and repeated keys, aliases, anchors, tags, more than one document, and what exceeds CONFIG_YAML_*
- * are refused. Threads: none shared; call from any. */
+ * Every refusal is E_INVALID or E_UNSUPPORTED and its text starts with file:line:column. Unknown and repeated keys,
+ * aliases, anchors, tags, more than one document, and what exceeds CONFIG_YAML_* are refused.
+ * Threads: none shared; call from any. */
 #ifndef CONCORDAT_NODE_CONFIG_YAML_H
 #define CONCORDAT_NODE_CONFIG_YAML_H
 

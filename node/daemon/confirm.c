@@ -133,8 +133,8 @@ enum err daemon_confirm(struct node *node, struct err_info *reterr)
     for (size_t i = 0; !err && i < round->count; i++) {
         if (round->calls[i].status == E_OK) {
             err = read_reply(node, round, i, reterr);
-            if (err && err != E_ROLLBACK && err != E_AUTH) {
-                round->calls[i].status = err; /* it counts as not answered */
+            if (err && err != E_ROLLBACK) {
+                round->calls[i].status = err; /* a head that we never signed, say: it counts as not answered */
                 err = E_OK;
             }
         }

@@ -35,6 +35,7 @@ struct daemon {
     uv_timer_t drain;
     uint64_t seconds;
     _Atomic bool confirming;
+    _Atomic bool rolled_back; /* somebody holds a newer head of ours: for good, until a person restarts with the right home */
     bool peer_done;
     int exit_code;
 };
@@ -77,9 +78,11 @@ static void *confirm_main(void *arg)
     struct err_info info = {0};
     bool before = daemon->node.ready;
     enum err err = daemon_confirm(&daemon->node, &info);
-    if (err == E_ROLLBACK || err == E_AUTH) {
-        daemon_log(DAEMON_ERROR, "rollback", "%s: this home is older than what others saw of it; it does not serve", info.text);
+    if (err == E_ROLLBACK) {
         daemon->node.ready = false;
+        daemon_log(DAEMON_ERROR, "rollback", "%s (%s): this home is older than what others saw of it; it does not serve", info.text,
+                   proto_err_name(err));
+        daemon->rolled_back = true;
     } else if (!before && daemon->node.ready) {
         daemon_log(DAEMON_INFO, "serving", "the node's state is the newest known");
         notify("READY=1");
@@ -92,7 +95,7 @@ static void confirm(struct daemon *daemon)
 {
     pthread_t thread;
     pthread_attr_t attributes;
-    if (daemon->confirming || daemon->node.stopping) {
+    if (daemon->confirming || daemon->node.stopping || daemon->rolled_back) {
         return;
     }
     daemon->confirming = true;

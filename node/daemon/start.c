@@ -286,6 +286,32 @@ static void on_record(void *user, struct span record, bool forked)
     }
 }
 
+/* Others dial what our newest ADDRESS record says, so a changed listen or advertise has to be told before it helps. */
+static enum err publish_address(struct node *node, struct err_info *reterr)
+{
+    const struct config_node *config = &node->config;
+    const char *url = config->advertise[0] ? config->advertise : config->listen;
+    struct peer_member self;
+    struct buf body = {.max = PROTO_RECORD_BODY_MAX};
+    uint8_t id[16];
+    if (!peer_member_by_id(node->peer, node->query.node_id, &self) || strcmp(self.address, url) == 0) {
+        return E_OK;
+    }
+    if (strlen(url) >= sizeof self.address) {
+        return proto_err_set(reterr, E_INVALID, "node.yaml: advertise is longer than %zu characters", sizeof self.address - 1);
+    }
+    struct proto_address address = {.v = PROTO_BODY_VERSION, .url = span_str(url), .reverse = strcmp(url, "none") == 0};
+    enum err err = proto_address_encode(&address, &body, reterr);
+    if (!err) {
+        err = peer_publish(node->peer, PROTO_RECORD_ADDRESS, "address", buf_span(&body), 0, 0, id, reterr);
+    }
+    if (!err) {
+        daemon_log(DAEMON_INFO, "address", "others reach this node at %s from now on, not at %s", url, self.address);
+    }
+    buf_fini(&body);
+    return err;
+}
+
 enum err daemon_connect(struct node *node, struct err_info *reterr)
 {
     struct buf certificate = {0};
@@ -314,7 +340,8 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     peer_handle(node->peer, PEER_MSG_BLOB_GET, 0, train_blob_get, node->train);
     peer_handle(node->peer, PEER_MSG_HEAD, 0, daemon_head_handle, node);
     peer_on_record(node->peer, on_record, node);
-    return peer_start(node->peer, reterr);
+    err = peer_start(node->peer, reterr);
+    return err ? err : publish_address(node, reterr);
 }
 
 enum err daemon_reload(struct node *node, struct err_info *reterr)

@@ -11,6 +11,7 @@
 
 #include "crypto/envelope.h"
 #include "crypto/random.h"
+#include "store/egress.h"
 #include "store/job.h"
 #include "store/records.h"
 
@@ -389,7 +390,7 @@ static enum err judge(struct peer_enrol *e, const struct enrol_request *request,
 }
 
 static enum err serve(struct peer_enrol *e, struct span body, struct buf *out,
-                      struct err_info *reterr)
+                      char ret_name[33], struct err_info *reterr)
 {
     struct arena unused = {0};
     struct enrol_request request;
@@ -403,6 +404,9 @@ static enum err serve(struct peer_enrol *e, struct span body, struct buf *out,
     e->rate_count = second == e->rate_second ? e->rate_count + 1 : 1;
     e->rate_second = second;
     err = e->rate_count > RATE_PER_S ? E_BUSY : judge(e, &request, &i, reterr);
+    if (i) {
+        memcpy(ret_name, i->token.name, sizeof i->token.name);
+    }
     err = err || i->issued ? err : issue(e, i, &request, reterr);
     err = err ? err : publish(e, i, &request, reterr);
     err = err ? err : answer(e, i, out, reterr);
@@ -417,12 +421,13 @@ static void context_run(struct pool_job *job)
     struct span bytes = span_of(nng_msg_body(msg), nng_msg_len(msg));
     struct peer_frame_request frame;
     struct err_info info = {.text = ""};
+    char name[33] = "enrolment"; /* of the listing, until a token says who it is */
     struct buf out = {.max = PEER_MESSAGE_MAX};
     uint8_t head[PEER_FRAME_REPLY_HEAD];
     enum err err = peer_frame_decode_request(bytes, &frame);
     if (!err) {
         err =
-            frame.type == PEER_MSG_ENROL ? serve(c->enrol, frame.body, &out, &info) : E_UNSUPPORTED;
+            frame.type == PEER_MSG_ENROL ? serve(c->enrol, frame.body, &out, name, &info) : E_UNSUPPORTED;
     }
     struct peer_frame_reply reply = {.status = err};
     struct span body = err ? span_str(info.text) : buf_span(&out);
@@ -433,6 +438,7 @@ static void context_run(struct pool_job *job)
         nng_msg_clear(msg); /* out of memory: an empty answer is refused by the other side */
     }
     buf_fini(&out);
+    store_egress_count(c->enrol->peer->store, name, "enrol", nng_msg_len(msg));
     c->sending = true;
     nng_aio_set_msg(c->aio, msg);
     nng_aio_set_timeout(c->aio, 5000);

@@ -178,6 +178,7 @@ struct pipe_entry {
     uint8_t exporter[32];
     int64_t certificate_until;
     uint64_t number; /* order of arrival */
+    uint64_t since_ms;
 };
 
 struct handler {
@@ -270,6 +271,8 @@ uint64_t peer_now_ms(void); /* monotonic, any thread */
 uint64_t peer_wall_ms(void);
 uint64_t peer_random_below(uint64_t n);
 void peer_count(struct peer *peer, uint64_t *counter, uint64_t by);
+/* LEN bytes of this folder's own messages, or of heads, go to a member; handlers list what they send. */
+void peer_egress(struct peer *peer, size_t link, uint32_t type, size_t len);
 /* Arms the tick for AT at the latest. */
 void peer_tick_at(struct peer *peer, uint64_t at_ms);
 
@@ -278,6 +281,8 @@ bool pipe_add(struct peer *peer, nng_pipe pipe, const struct peer_tls_identity *
 bool pipe_get(struct peer *peer, uint32_t id, struct pipe_entry *ret);
 bool pipe_remove(struct peer *peer, uint32_t id, struct pipe_entry *ret);
 void pipe_greeted(struct peer *peer, uint32_t id);
+/* Closes pipes of our REP socket that have not greeted within HELLO_LIMIT_MS. */
+void pipe_close_silent(struct peer *peer, uint64_t now_ms, uint64_t *next_ms);
 /* Closes all pipes of NODE; on the REP side only, and only those older than pipe `than`, when that is not 0. */
 void pipe_close_all(struct peer *peer, const uint8_t node[16], uint32_t than);
 

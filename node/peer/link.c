@@ -651,6 +651,7 @@ static void slot_send(struct slot *slot, struct call *call)
     call->slot = (int)(slot - slot->link->slots);
     peer_count(peer, &peer->counters.requests_out, 1);
     peer_count(peer, &peer->counters.bytes_out, nng_msg_len(msg));
+    peer_egress(peer, slot->link->index, call->type, nng_msg_len(msg));
     nng_aio_set_msg(slot->aio, msg);
     nng_aio_set_timeout(slot->aio, (nng_duration)(call->deadline_ms - now));
     nng_ctx_send(slot->ctx, slot->aio);

@@ -9,6 +9,7 @@
 #include "crypto/envelope.h"
 #include "crypto/random.h"
 #include "proto/body.h"
+#include "store/egress.h"
 
 #define CHARTER_FILE_MAX 8192
 
@@ -114,6 +115,20 @@ enum err peer_tls(struct peer *peer, bool server, const char *expected, nng_tls_
     return peer_tls_config(profile, server, expected, ret, NULL);
 }
 
+/* --- what leaves ----------------------------------------------------------------------------------------------------------- */
+
+void peer_egress(struct peer *peer, size_t link, uint32_t type, size_t len)
+{
+    struct peer_member member;
+    const char *kind = type == PEER_MSG_GOSSIP                              ? "gossip"
+                       : type == PEER_MSG_HEAD                              ? "head"
+                       : type == PEER_MSG_HELLO || type == PEER_MSG_REVERSE ? "hello"
+                                                                            : NULL;
+    if (kind && link < PEER_MEMBERS_MAX && peer_directory_get(peer->directory, link, &member)) {
+        store_egress_count(peer->store, member.name, kind, len);
+    }
+}
+
 /* --- the tick ----------------------------------------------------------------------------------------------------------- */
 
 static void on_tick(uv_timer_t *timer);
@@ -143,6 +158,7 @@ static void on_tick(uv_timer_t *timer)
         return;
     }
     link_tick(peer, now, &next);
+    pipe_close_silent(peer, now, &next);
     if (next != UINT64_MAX) {
         peer_tick_at(peer, next);
     }

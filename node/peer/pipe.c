@@ -23,6 +23,7 @@ bool pipe_add(struct peer *peer, nng_pipe pipe, const struct peer_tls_identity *
         *entry = (struct pipe_entry){.id = (uint32_t)nng_pipe_id(pipe), .rep = rep};
         entry->outgoing = rep && nng_dialer_id(nng_pipe_dialer(pipe)) > 0;
         entry->number = ++peer->pipe_number;
+        entry->since_ms = peer_now_ms();
         entry->certificate_until = who->certificate.not_after;
         memcpy(entry->node, who->certificate.node_id, 16);
         memcpy(entry->exporter, who->exporter, 32);
@@ -92,5 +93,31 @@ void pipe_close_all(struct peer *peer, const uint8_t node[16], uint32_t than)
         nng_pipe pipe = NNG_PIPE_INITIALIZER;
         pipe.id = ids[i];
         nng_pipe_close(pipe);
+    }
+}
+
+void pipe_close_silent(struct peer *peer, uint64_t now_ms, uint64_t *next_ms)
+{
+    uint32_t ids[32]; /* the rest follows with the next tick */
+    size_t count = 0;
+    pthread_mutex_lock(&peer->pipes_lock);
+    for (size_t i = 0; i < peer->pipes_used; i++) {
+        const struct pipe_entry *entry = &peer->pipes[i];
+        if (!entry->id || !entry->rep || entry->greeted) {
+            continue;
+        }
+        uint64_t until = entry->since_ms + HELLO_LIMIT_MS;
+        if (until <= now_ms && count < sizeof ids / sizeof *ids) {
+            ids[count++] = entry->id;
+            until = now_ms + 1000; /* looked at again, should it not be gone then */
+        }
+        *next_ms = until < *next_ms ? until : *next_ms;
+    }
+    pthread_mutex_unlock(&peer->pipes_lock);
+    for (size_t i = 0; i < count; i++) {
+        nng_pipe pipe = NNG_PIPE_INITIALIZER;
+        pipe.id = ids[i];
+        nng_pipe_close(pipe);
+        peer_count(peer, &peer->counters.hello_failed, 1);
     }
 }

@@ -21,6 +21,9 @@ static void pipe_run(struct peer *peer, struct peer_event *event)
     struct pipe_event *e = (struct pipe_event *)event;
     int at = peer_directory_find(peer->directory, e->entry.node);
     struct link *link = at < 0 ? NULL : peer->links[at];
+    if (e->up && !peer->stopping) {
+        peer_tick_at(peer, e->entry.since_ms + HELLO_LIMIT_MS);
+    }
     if (link && e->entry.outgoing) {
         if (e->up) {
             link->reverse_pipe = e->entry.id;
@@ -49,7 +52,7 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
     bool up = ev == NNG_PIPE_EV_ADD_POST;
     uint32_t id = (uint32_t)nng_pipe_id(pipe);
     bool known = up ? pipe_get(peer, id, &entry) : pipe_remove(peer, id, &entry);
-    struct pipe_event *e = known && entry.outgoing ? proto_alloc(1, sizeof *e) : NULL;
+    struct pipe_event *e = known && (up || entry.outgoing) ? proto_alloc(1, sizeof *e) : NULL;
     if (e) {
         *e = (struct pipe_event){.event.run = pipe_run, .entry = entry, .up = up};
         peer_post(peer, &e->event);
@@ -190,6 +193,8 @@ static void request_received(struct peer *peer, struct peer_event *event)
         return;
     }
     struct pipe_entry pipe;
+    request->link = PEER_MEMBERS_MAX; /* nobody yet */
+    request->frame = (struct peer_frame_request){0};
     request->msg = nng_aio_get_msg(request->aio);
     nng_aio_set_msg(request->aio, NULL);
     struct span bytes = span_of(nng_msg_body(request->msg), nng_msg_len(request->msg));
@@ -296,6 +301,7 @@ static void reply_with(struct peer_request *request, enum err status, unsigned f
         }
         return;
     }
+    peer_egress(peer, request->link, request->frame.type, nng_msg_len(msg));
     nng_aio_set_msg(request->aio, msg);
     nng_aio_set_timeout(request->aio, 10000);
     nng_ctx_send(request->ctx, request->aio);

@@ -1,38 +1,33 @@
-/* One noisy release: exact integer sums of a query's cells, plus exact discrete Gaussian noise, for
- * one charge rho.
+/* One noisy release: exact integer sums of a query's cells, plus exact discrete Gaussian noise, for one charge rho.
  *
- *     struct privacy_coordinate c[2] = {{.kind = PRIVACY_ROWS, .bound = 1, .integer = true},   //
- * COUNT(*)
- *                                       {.kind = PRIVACY_ROWS, .bound = 15.0}};                //
- * SUM(creatinine) err = privacy_mechanism_plan(rho_nano, max_rows_per_unit, c, 2, reterr); //
- * before any data is read sums[1] += privacy_mechanism_quantise(&c[1], value); // for each row that
- * counts err = privacy_mechanism_release(c, 2, sums, cells, noisy, reterr); // value = noisy *
- * 2^grid_log2
+ *     struct privacy_coordinate c[2] = {
+ *         {.kind = PRIVACY_ROWS, .bound = 1, .integer = true},     // COUNT(*)
+ *         {.kind = PRIVACY_ROWS, .bound = 15.0},                   // SUM(creatinine)
+ *     };
+ *     err = privacy_mechanism_plan(rho_nano, max_rows_per_unit, c, 2, reterr);     // before any data is read
+ *     sums[1] += privacy_mechanism_quantise(&c[1], value);                         // for each row that counts
+ *     err = privacy_mechanism_release(c, 2, sums, cells, noisy, reterr);           // value = noisy * 2^grid_log2
  *
- * It is the only place that turns exact sums into an answer. It neither bounds how many rows a
- * patient adds (the scan must keep at most max_rows_per_unit of each patient over all cells
- * together) nor charges the ledger.
+ * It is the only place that turns exact sums into an answer. It neither bounds how many rows a patient adds (the scan
+ * must keep at most max_rows_per_unit of each patient over all cells together) nor charges the ledger.
  *
- * Proof. Neighbours differ by the rows of one patient: at most m = max_rows_per_unit rows, r_i of
- * them in cell i, sum r_i <= m, c cells touched. Row coordinate j of cell i moves by at most r_i
- * D_j, where D_j is the largest |quantised value| and an integer; the coordinate that counts
- * patients moves by 1 in each touched cell. With A = sum_j (D_j/sigma_j)^2 over the K row
- * coordinates and B = U/sigma_u^2 (U = 1 if patients are counted, else 0) 2 rho = sum
- * (shift/sigma)^2 <= A sum r_i^2 + B c. For given c, sum r_i^2 is greatest with all spare rows in
- * one cell: (m-c+1)^2 + c-1, convex in c. So an end is the worst: c = 1 gives A m^2 + B, c = m
- * gives (A + B) m. With sigma_j = m D_j s and sigma_u = sqrt(m) s they are (K + U/m)/s^2 and (K/m +
- * U)/s^2, so s^2 = max(K + U/m, K/m + U)/(2 rho) is enough, and an exact rational: sigma_j^2 =
- * D_j^2 m max(K m + U, K + U m) 1e9 / (2 rho_nano),  sigma_u^2 = max(K m + U, K + U m) 1e9 / (2
- * rho_nano), which is then rounded up to num/2^k. That discrete Gaussian noise of those variances
- * is rho-zCDP: Canonne, Kamath, Steinke 2020, Thm. 14 (independent coordinates). Grid, clamp and
- * rounding act on one row at a time, before the sum.
+ * Proof. Neighbours differ by the rows of one patient: at most m = max_rows_per_unit rows, r_i of them in cell i,
+ * sum r_i <= m, c cells touched. Row coordinate j of cell i moves by at most r_i D_j, where D_j is the largest
+ * |quantised value| and an integer; the coordinate that counts patients moves by 1 in each touched cell.
+ * With A = sum_j (D_j/sigma_j)^2 over the K row coordinates and B = U/sigma_u^2 (U = 1 if patients are counted, else 0)
+ *     2 rho = sum (shift/sigma)^2 <= A sum r_i^2 + B c.
+ * For given c, sum r_i^2 is greatest with all spare rows in one cell: (m-c+1)^2 + c-1, convex in c. So an end is the
+ * worst: c = 1 gives A m^2 + B, c = m gives (A + B) m. With sigma_j = m D_j s and sigma_u = sqrt(m) s they are
+ * (K + U/m)/s^2 and (K/m + U)/s^2, so s^2 = max(K + U/m, K/m + U)/(2 rho) is enough, and an exact rational:
+ *     sigma_j^2 = D_j^2 m max(K m + U, K + U m) 1e9 / (2 rho_nano)
+ *     sigma_u^2 =         max(K m + U, K + U m) 1e9 / (2 rho_nano)
+ * which is then rounded up to num/2^k. That discrete Gaussian noise of those variances is rho-zCDP: Canonne, Kamath,
+ * Steinke 2020, Thm. 14 (independent coordinates). Grid, clamp and rounding act on one row at a time, before the sum.
  *
- * Grid of reals: g = 2^(floor(log2 sigma) - 25), but not coarser than the bound; integers: the
- * same, not finer than 1. The rounding of a row is at most g/2. The answer is a multiple of g
- * whatever the data, so no low bits leak.
+ * Grid of reals: g = 2^(floor(log2 sigma) - 25), but not coarser than the bound; integers: the same, not finer than 1.
+ * The rounding of a row is at most g/2. The answer is a multiple of g whatever the data, so no low bits leak.
  *
- * Threads: free of state. Limits: PRIVACY_COORDINATES_MAX coordinates, PRIVACY_ROWS_MAX rows a
- * patient. */
+ * Threads: free of state. Limits: PRIVACY_COORDINATES_MAX coordinates, PRIVACY_ROWS_MAX rows a patient. */
 #ifndef CONCORDAT_NODE_PRIVACY_MECHANISM_H
 #define CONCORDAT_NODE_PRIVACY_MECHANISM_H
 

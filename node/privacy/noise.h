@@ -1,24 +1,21 @@
-/* Exact samplers of the discrete Gaussian and the discrete Laplace distribution, and a pool of
- * ready samples.
+/* Exact samplers of the discrete Gaussian and the discrete Laplace distribution, and a pool of ready samples.
  *
- * Algorithms 1 to 3 of Canonne, Kamath, Steinke 2020 (arXiv 2004.00010): only integers, only coins
- * from the system's random source, no floating point. This is not the place that decides how much
- * noise is needed (node/privacy/mechanism), and there is no seed: tests judge the distribution.
+ * Algorithms 1 to 3 of Canonne, Kamath, Steinke 2020 (arXiv 2004.00010): only integers, only coins from the system's
+ * random source, no floating point. This is not the place that decides how much noise is needed
+ * (node/privacy/mechanism), and there is no seed: tests judge the distribution.
  *
  *     int64_t noise[16];
  *     err = privacy_noise_gaussian(25, 1, noise, 16);     // standard deviation 5
  *
- * Timing. The time of one draw tells something about its size (Jin et al., S&P 2022). So a daemon
- * keeps a pool: it calls privacy_pool_prepare when the plan of a query is known, reads the data,
- * then takes the samples, which another thread has made in the meantime. Answers also go out on a
- * fixed tick, which is the caller's part.
+ * Timing. The time of one draw tells something about its size (Jin et al., S&P 2022). So a daemon keeps a pool: it
+ * calls privacy_pool_prepare when the plan of a query is known, reads the data, then takes the samples, which another
+ * thread has made in the meantime. Answers also go out on a fixed tick, which is the caller's part.
  *
- * Threads: the direct samplers are free of state; a struct privacy_random belongs to one thread; a
- * pool is safe for all threads. The process must not fork without exec, since a child would hold
- * the same buffered coins. Limits: numerator and denominator of sigma^2 up to PRIVACY_NOISE_MAX =
- * 2^54; t and s of Laplace up to 2^40. Within them every product of the algorithms fits 128 bits
- * except for events of probability below e^-64, and those are decided exactly too, by splitting the
- * product (see privacy_noise_bernoulli_exp_product); nothing is redrawn. */
+ * Threads: the direct samplers are free of state; a struct privacy_random belongs to one thread; a pool is safe for all
+ * threads. The process must not fork without exec, since a child would hold the same buffered coins.
+ * Limits: numerator and denominator of sigma^2 up to PRIVACY_NOISE_MAX = 2^54; t and s of Laplace up to 2^40. Within
+ * them every product of the algorithms fits 128 bits except for events of probability below e^-64, and those are
+ * decided exactly too, by splitting the product (see privacy_noise_bernoulli_exp_product); nothing is redrawn. */
 #ifndef CONCORDAT_NODE_PRIVACY_NOISE_H
 #define CONCORDAT_NODE_PRIVACY_NOISE_H
 
@@ -40,8 +37,7 @@ MUST_CHECK enum err privacy_noise_gaussian(uint64_t sigma2_num, uint64_t sigma2_
 /* P[x] proportional to exp(-|x| s / t). */
 MUST_CHECK enum err privacy_noise_laplace(uint64_t t, uint64_t s, int64_t *to, size_t count);
 
-/* --- coins: a buffer of system randomness, for samplers here and for Poisson sampling in
- * node/model ------------- */
+/* --- coins: a buffer of system randomness, for samplers here and for Poisson sampling in node/model --- */
 
 /* Zero-initialise. Any failure of the source is kept in ERR; draws then give 0 and the caller must
  * look at ERR. */
@@ -64,9 +60,7 @@ void privacy_random_fini(struct privacy_random *random);
 bool privacy_noise_bernoulli_exp_product(struct privacy_random *random, unsigned __int128 x,
                                          unsigned __int128 y, unsigned __int128 d, unsigned bits);
 
-/* --- pool
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- pool --- */
 
 struct privacy_pool;
 /* Starts the thread. Errors: E_NO_MEMORY; E_INTERNAL no thread could be made. */

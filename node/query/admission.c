@@ -87,7 +87,7 @@ size_t query_admission_institutions(struct query_context *context, const uint8_t
 {
     const char *countries[QUERY_SITES_MAX];
     size_t known;
-    struct peer_member *members = proto_alloc(QUERY_SITES_MAX, sizeof *members);
+    struct peer_member *members = proto_alloc(count < QUERY_SITES_MAX ? count + 1 : QUERY_SITES_MAX, sizeof *members);
     if (!members) {
         return 0;
     }
@@ -102,7 +102,8 @@ void query_admission_decide(struct query_context *context, struct query_admissio
     const char *countries[QUERY_SITES_MAX];
     size_t country_count = 0;
     size_t institutions = 0;
-    struct peer_member *members = proto_alloc(QUERY_SITES_MAX, sizeof *members);
+    size_t room = wish->site_count < QUERY_SITES_MAX ? wish->site_count + 1 : QUERY_SITES_MAX;
+    struct peer_member *members = proto_alloc(room, sizeof *members);
     if (members) {
         institutions = gather(context, wish->sites, wish->site_count, members, countries, &country_count);
     }
@@ -143,9 +144,11 @@ void query_admission_decide(struct query_context *context, struct query_admissio
 
 struct store_caps query_admission_caps(struct query_context *context, const struct store_account *account)
 {
-    struct peer_member *members = proto_alloc(QUERY_SITES_MAX, sizeof *members);
+    size_t room = peer_members(context->peer, NULL, 0) + 1; /* for one that joins meanwhile */
+    struct peer_member *members = proto_alloc(room, sizeof *members);
     struct store_caps caps = {.institution_nano = account->cap_nano / 2};
-    size_t count = members ? peer_members(context->peer, members, QUERY_SITES_MAX) : 0;
+    size_t count = members ? peer_members(context->peer, members, room) : 0;
+    count = count < room ? count : room;
     bool alone = count > 0;
     for (size_t i = 1; i < count && alone; i++) {
         alone = strcmp(members[i].org, members[0].org) == 0;

@@ -203,7 +203,9 @@ static enum err make_calls(struct asking *asking, struct err_info *reterr)
         call->type = PEER_MSG_QUERY;
         call->body = buf_span(request);
         asking->call_site[asking->call_count++] = i;
-        store_egress_count(asking->context->store, publisher->member.name, "query", request->len);
+        if (memcmp(call->to, asking->context->node_id, 16) != 0) { /* what we ask ourselves does not leave */
+            store_egress_count(asking->context->store, publisher->member.name, "query", request->len);
+        }
     }
     return err;
 }

@@ -67,6 +67,9 @@ void query_bound_fini(struct query_bound *bound)
     proto_free(bound->rows);
     proto_free(bound->smallest);
     proto_free(bound->filled);
+    if (bound->seen) { /* who is in which group */
+        crypto_wipe(bound->seen, bound->seen_cap * sizeof *bound->seen);
+    }
     proto_free(bound->seen);
     *bound = (struct query_bound){0};
 }
@@ -185,6 +188,9 @@ static enum err grow(struct query_bound *bound)
         if (bound->seen[i]) {
             *slot(table, cap, bound->seen[i]) = bound->seen[i];
         }
+    }
+    if (bound->seen) {
+        crypto_wipe(bound->seen, bound->seen_cap * sizeof *bound->seen);
     }
     proto_free(bound->seen);
     bound->seen = table;

@@ -593,13 +593,21 @@ static enum err finish(struct job *job, enum err err, const struct err_info *inf
 
 static void reply(struct job *job, struct peer_request *incoming, enum err err)
 {
-    if (!err) {
+    bool leaves = memcmp(job->requester.id, job->context->node_id, 16) != 0;
+    if (!err && leaves && job->answer.status == QUERY_UNAVAILABLE) {
+        /* It tells nothing but that; where the disk is full it must still get out. */
+        store_egress_count(job->context->store, job->requester.name, "unavailable", job->answer_bytes.len);
+    } else if (!err && leaves) {
         char id[33];
         span_to_hex(job->request.query_id, id);
         struct err_info info = {0};
         const char *kind = job->request.explain ? "explain" : "answer";
         err = store_egress_add(job->context->store, job->requester.name, kind, id, job->answer_bytes.len,
                                query_now(), &info);
+        if (err) {
+            job->context->log(job->context->user, PEER_LOG_WARN, "egress.failed", info.text);
+            err = E_BUSY;
+        }
     }
     peer_reply(incoming, err, err ? SPAN_NONE : buf_span(&job->answer_bytes));
 }

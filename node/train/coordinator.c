@@ -547,7 +547,9 @@ enum err train_coordinator_offer(struct train_service *service, struct train_job
                    cancelled, user);
         err = seal_offer(service, state, site, explain, false, &asked[count].request, reterr);
         asked[count].call.body = buf_span(&asked[count].request);
-        store_egress_count(service->context->store, site->node, "train", asked[count].request.len);
+        if (memcmp(site->id, service->context->node_id, 16) != 0) {
+            store_egress_count(service->context->store, site->node, "train", asked[count].request.len);
+        }
         count++;
     }
     if (!err) {
@@ -799,8 +801,10 @@ static enum err ask_round(struct train_job *job, const struct train_plan *plan, 
         err = seal_round(job, &state->sites[i], number, evaluate, weights, &asked->request, reterr);
         asked->call.body = buf_span(&asked->request);
         outcome->bytes_down += asked->request.len;
-        store_egress_count(job->service->context->store, state->sites[i].node, "weights",
-                           asked->request.len);
+        if (memcmp(state->sites[i].id, job->service->context->node_id, 16) != 0) {
+            store_egress_count(job->service->context->store, state->sites[i].node, "weights",
+                               asked->request.len);
+        }
     }
     arena_fini(&arena);
     if (err) {

@@ -651,7 +651,7 @@ void train_site_plan(struct peer_request *request, void *user)
     err = admit(work, &info);
     pthread_mutex_unlock(&service->offers);
     err = finish_offer(work, err, &info);
-    if (!err) {
+    if (!err && memcmp(work->requester.id, service->context->node_id, 16) != 0) {
         store_egress_count(service->context->store, work->requester.name, "train", work->bytes.len);
     }
     reply(work, err);
@@ -1077,7 +1077,7 @@ static void round_thread_body(struct work *work)
     err = entered ? finish_round(work, err, &info) : err;
     train_tables_fini(&work->tables);
     query_release_tick(work->started_ms, work->context->release_tick_ms);
-    if (!err) {
+    if (!err && memcmp(work->requester.id, work->context->node_id, 16) != 0) {
         char id[33];
         span_to_hex(work->job_id, id);
         err = store_egress_add(work->context->store, work->requester.name, "update", id,
