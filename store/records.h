@@ -1,14 +1,12 @@
-/* Signed public records, one current version per (issuer, key, kind), merged by
- * proto_record_compare. Values are plain: they are gossiped. This module checks no signature and no
- * membership; the caller does before it puts.
+/* Signed public records, one current version per (issuer, key, kind), merged by proto_record_compare. Values are plain:
+ * they are gossiped. This module checks no signature and no membership; the caller does before it puts.
  *
- *     err = store_records_put(store, record_bytes, &info);       E_OK new head, E_EXISTS nothing
- * new, E_FORKED see below err = store_records_get(store, issuer, key, PROTO_RECORD_LICENCE, &arena,
- * &bytes, &forked);
+ *     err = store_records_put(store, record_bytes, &info);   // E_OK new, E_EXISTS nothing new, E_FORKED: below
+ *     err = store_records_get(store, issuer, key, PROTO_RECORD_LICENCE, &arena, &bytes, &forked);
  *
- * Two versions of one (issuer, key, kind, seq) prove that the issuer signed two histories: the
- * winner of the merge order stands, the other is kept as proof, and the key stays flagged as forked
- * for good, whatever follows. Threads: any. Limits: PROTO_RECORD_MAX bytes a record. */
+ * Two versions of one (issuer, key, kind, seq) prove that the issuer signed two histories: the winner of the merge
+ * order stands, the other is kept as proof, and the key stays flagged as forked for good, whatever follows.
+ * Threads: any. Limits: PROTO_RECORD_MAX bytes a record. */
 #ifndef CONCORDAT_STORE_RECORDS_H
 #define CONCORDAT_STORE_RECORDS_H
 

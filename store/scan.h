@@ -6,15 +6,12 @@
  *     int columns[] = {proto_schema_find(schema, "cost")};
  *     err = store_scan(partition, columns, 1, query.where, cancelled, add, &sum, reterr);
  *
- * WHERE is a bound tree (proto/query.h: no NOT, so a comparison with a missing value is just not
- * true). A chunk whose zone map
- * says that no row can pass is not read; of the others the cheapest column is read first, and the
- * rest only while rows remain.
- * Constants are translated into the chunk's codes, so that filters compare integers. Batches
- * without a selected row are not
- * reported. Values are as stored: not clamped to the declared bounds.
- * Threads: any, one call each. Limits: STORE_SCAN_COLUMNS columns out; predicates of depth
- * STORE_SCAN_DEPTH.
+ * WHERE is a bound tree (proto/query.h: no NOT, so a comparison with a missing value is just not true). A chunk whose
+ * zone map says that no row can pass is not read; of the others the cheapest column is read first, and the rest only
+ * while rows remain. Constants are translated into the chunk's codes, so that filters compare integers. Batches without
+ * a selected row are not reported. Values are as stored: not clamped to the declared bounds.
+ * Threads: any, one call each.
+ * Limits: STORE_SCAN_COLUMNS columns out; predicates of depth STORE_SCAN_DEPTH.
  * Memory: about 0.6 MB a column; everything decoded is wiped at the end. */
 #ifndef CONCORDAT_STORE_SCAN_H
 #define CONCORDAT_STORE_SCAN_H

@@ -1,21 +1,19 @@
-/* The home's durable handles: node.mdb with all its tables, the keys that seal it, and the one
- * writer. What stands in a table is the business of catalogue, records, ledger, audit, witness,
- * egress and job; big columns live in partitions, weights in blobs. Not a cache, and nothing here
- * decides whether something may be done.
+/* The home's durable handles: node.mdb with all its tables, the keys that seal it, and the one writer. What stands in a
+ * table is the business of catalogue, records, ledger, audit, witness, egress and job; big columns live in partitions,
+ * weights in blobs. Not a cache, and nothing here decides whether something may be done.
  *
  *     struct store store;
  *     err = store_open(home, keyring, node_id, &store, &info);
- *     err = store_identity(&store, identity, federation_id, &info);    (before the first write to
- * ledger or audit)
+ *     err = store_identity(&store, identity, federation_id, &info);    // before the first write to ledger or audit
  *     ...
  *     store_close(&store);
  *
- * Opening checks the home's format number, walks the audit chain up to its signed head, adds the
- * ledger's rows up against its accounts and against the head, and removes imports that never
- * finished. A store that was tampered with or is older than its own head is refused, with the table
- * named. Threads: all store_ functions may be called from any thread after store_identity, except
- * store_open and store_close. Writers queue: whoever comes first commits for all that wait (one
- * sync for many). One process: env.h keeps a second daemon out. Do not use a store after fork. */
+ * Opening checks the home's format number, walks the audit chain up to its signed head, adds the ledger's rows up
+ * against its accounts and against the head, and removes imports that never finished. A store that was tampered with or
+ * is older than its own head is refused, with the table named.
+ * Threads: all store_ functions may be called from any thread after store_identity, except store_open and store_close.
+ * Writers queue: whoever comes first commits for all that wait (one sync for many). One process: env.h keeps a second
+ * daemon out. Do not use a store after fork. */
 #ifndef CONCORDAT_STORE_STORE_H
 #define CONCORDAT_STORE_STORE_H
 

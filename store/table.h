@@ -1,14 +1,14 @@
-/* Tables of node.mdb for the modules of this folder: transactions, sealed values, blinded keys.
- * Nothing above store/ includes this.
+/* Tables of node.mdb for the modules of this folder: transactions, sealed values, blinded keys. Nothing above store/
+ * includes this.
  *
- *     static enum err put(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr) {
- * ... } err = store_write(store, put, &ctx, reterr);    E_OK: it is on disk
+ *     static enum err put(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr) { ... }
+ *     err = store_write(store, put, &ctx, reterr);    // E_OK: it is on disk
  *
- * A writer callback that fails leaves no trace; it must have no other effect than through its
- * transaction and CTX, and must not call store_write. It may run on the thread of another caller.
- * Callbacks of concurrent callers run one after the other, each sees the writes of those before it,
- * and one sync makes all of them durable. Reading: store_read gives a snapshot; what it shows is
- * borrowed until store_read_end. Threads: any; one transaction belongs to one thread. */
+ * A writer callback that fails leaves no trace; it must have no other effect than through its transaction and CTX, and
+ * must not call store_write. It may run on the thread of another caller. Callbacks of concurrent callers run one after
+ * the other, each sees the writes of those before it, and one sync makes all of them durable.
+ * Reading: store_read gives a snapshot; what it shows is borrowed until store_read_end.
+ * Threads: any; one transaction belongs to one thread. */
 #ifndef CONCORDAT_STORE_TABLE_H
 #define CONCORDAT_STORE_TABLE_H
 

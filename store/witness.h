@@ -1,9 +1,9 @@
-/* Heads of audit chains that others vouch for: theirs that we hold, and signatures of others on
- * ours. A node that put back an old file is found out by them.
+/* Heads of audit chains that others vouch for: theirs that we hold, and signatures of others on ours. A node that put
+ * back an old file is found out by them.
  *
- *     store_witness_put(store, &head, point, &info);     after each answer, update or agreement
- *     store_witness_sign(store, &head, sig);             to be sent back to its owner, who keeps
- * it: store_witness_endorse(store, by, point, &head, sig, &info);
+ *     store_witness_put(store, &head, point, &info);                     // after each answer, update or agreement
+ *     store_witness_sign(store, &head, sig);                             // goes back to its owner, who keeps it:
+ *     store_witness_endorse(store, by, point, &head, sig, &info);
  *
  * Threads: any. */
 #ifndef CONCORDAT_STORE_WITNESS_H
