@@ -144,6 +144,7 @@ def slowly(data):
 
 
 def main():
+    global count
     with tempfile.TemporaryDirectory() as top:
         home = os.path.join(top, "h" * 60, "o" * 60)  # longer than sun_path
         os.makedirs(home)
@@ -237,15 +238,21 @@ def main():
            and asked[0][1][2][1:] == [["--set", "rounds=1"], ["--set", "privacy.epsilon=2"]], "train run asks for two", asked)
 
         # A bar on a terminal only.
-        leader, follower = pty.openpty()
-        daemon = Daemon(home, answers(progress("reading a.csv, bytes", 5, 10), result({"dataset": "a"})))
-        ran = subprocess.run([CONCORDAT, "--home", home, "dataset", "import", manifest, "--data", manifest],
-                             stdout=subprocess.PIPE, stderr=follower, timeout=60, check=False)
-        daemon.end()
-        os.close(follower)
-        drawn = os.read(leader, 4096).decode()
-        os.close(leader)
-        ok("reading a.csv [############............]  50 %" in drawn and drawn.endswith("\x1b[K"), "a bar on a terminal", drawn)
+        try:
+            leader, follower = pty.openpty()
+        except OSError as error:
+            leader = follower = None
+            count += 1
+            print(f"ok {count} - a bar on a terminal # SKIP this machine gives no pseudo-terminal: {error}", flush=True)
+        if leader is not None:
+            daemon = Daemon(home, answers(progress("reading a.csv, bytes", 5, 10), result({"dataset": "a"})))
+            ran = subprocess.run([CONCORDAT, "--home", home, "dataset", "import", manifest, "--data", manifest],
+                                 stdout=subprocess.PIPE, stderr=follower, timeout=60, check=False)
+            daemon.end()
+            os.close(follower)
+            drawn = os.read(leader, 4096).decode()
+            os.close(leader)
+            ok("reading a.csv [############............]  50 %" in drawn and drawn.endswith("\x1b[K"), "a bar on a terminal", drawn)
     print(f"1..{count}")
 
 
