@@ -144,7 +144,8 @@ void query_admission_decide(struct query_context *context, struct query_admissio
 
 struct store_caps query_admission_caps(struct query_context *context, const struct store_account *account)
 {
-    size_t room = peer_members(context->peer, NULL, 0) + 1; /* for one that joins meanwhile */
+    struct peer_member none;
+    size_t room = peer_members(context->peer, &none, 0) + 1; /* for one that joins meanwhile */
     struct peer_member *members = proto_alloc(room, sizeof *members);
     struct store_caps caps = {.institution_nano = account->cap_nano / 2};
     size_t count = members ? peer_members(context->peer, members, room) : 0;

@@ -42,7 +42,8 @@ static enum err load(struct query_context *context, const char *name, struct are
 enum err query_publishers(struct query_context *context, const char *dataset, struct arena *arena,
                           struct query_publisher **ret, size_t *ret_count, struct err_info *reterr)
 {
-    size_t cap = peer_members(context->peer, NULL, 0) + 1; /* room for one that joins meanwhile */
+    struct peer_member none;
+    size_t cap = peer_members(context->peer, &none, 0) + 1; /* room for one that joins meanwhile */
     struct peer_member *members = proto_alloc(cap, sizeof *members);
     size_t count = members ? peer_members(context->peer, members, cap) : 0;
     count = count < cap ? count : cap;
