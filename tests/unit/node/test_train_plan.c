@@ -213,7 +213,7 @@ static void figures_come_back(void **state)
     size_t correct = 0;
     (void)state;
     for (size_t i = 0; i < ROWS; i++) {
-        x[i] = (float)i / ROWS * 2 - 1;
+        x[i] = (float)i / (float)ROWS * 2 - 1;
         y[i] = i % 4 ? x[i] > 0 : x[i] <= 0; /* a quarter is wrong */
         unit[i] = (uint32_t)i;
         loss += fmin(model_logistic_loss(2 * (double)x[i], y[i]), TRAIN_LOSS_CLIP);
@@ -226,9 +226,9 @@ static void figures_come_back(void **state)
     double variances[TRAIN_SUMS] = {0};
     struct train_metrics metrics =
         train_metrics_read(figures.sums[TRAIN_SUM_COUNT], 0, figures.sums, variances);
-    assert_true(fabs(figures.sums[TRAIN_SUM_COUNT] - ROWS) < 3);
-    assert_true(fabs(metrics.loss - loss / ROWS) < 0.01);
-    assert_true(fabs(metrics.accuracy - (double)correct / ROWS) < 0.01);
+    assert_true(fabs(figures.sums[TRAIN_SUM_COUNT] - (double)ROWS) < 3);
+    assert_true(fabs(metrics.loss - loss / (double)ROWS) < 0.01);
+    assert_true(fabs(metrics.accuracy - (double)correct / (double)ROWS) < 0.01);
     double pairs = 0;
     double won = 0;
     for (size_t i = 0; i < ROWS; i += 7) {
