@@ -284,7 +284,7 @@ def control_socket(bench):
     ok(code == 0 and answer["state"] == "serving", "garbage, huge lengths and half requests on control.sock: others go on")
     note(f"control socket: {time.monotonic() - began:.1f} s")
     back = throw(connect, struct.pack(">IB", 2001, 1) + b"\x91" * 2000, 2)
-    ok(b'"error"' in back and b"\x02\x03"[:0] in back, "a frame that cannot be decoded gets an error")
+    ok(b'"error"' in back, "a frame that cannot be decoded gets an error")
     bench.quiet = quiet
 
 
