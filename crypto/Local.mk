@@ -13,5 +13,6 @@ noinst_LIBRARIES += %D%/libconcordat_crypto.a
 	%D%/provider.c %D%/provider.h \
 	%D%/provider_libcrypto.c \
 	%D%/provider_mbedtls.c %D%/provider_mbedtls.h \
-	%D%/random.c %D%/random.h
+	%D%/random.c %D%/random.h \
+	%D%/shares.c %D%/shares.h
 EXTRA_DIST += %D%/README.md

@@ -14,17 +14,22 @@
 
 #define FORMAT      1
 #define HEADER      32 /* magic 4, version 2, slots 2, node id 16, generation 8 */
-#define SLOT_PARAMS 28 /* kind 1, zero 1, zero 2, memory 4, passes 4, salt 16 */
+#define SLOT_PARAMS 28 /* kind 1, k 1, n 1, id 1, memory 4, passes 4, salt 16 */
 #define WRAPPED     60 /* nonce 12, key 32, tag 16 */
 #define SLOT_SIZE   (SLOT_PARAMS + WRAPPED)
 #define MAC_SIZE    32
 #define FILE_MAX                                                                                   \
     ((size_t)HEADER + CRYPTO_KEYRING_SLOTS * SLOT_SIZE + 4 +                                       \
      (size_t)CRYPTO_KEYRING_ENTRIES * (1 + CRYPTO_KEYRING_NAME + 4 + WRAPPED) + MAC_SIZE)
-#define FILE_MIN     ((size_t)HEADER + SLOT_SIZE + 4 + MAC_SIZE)
-#define SECRET_MAX   1024 /* a key file's length, a passphrase's length */
-#define SLOT_KEYFILE 1
-#define SLOT_PHRASE  2
+#define FILE_MIN        ((size_t)HEADER + SLOT_SIZE + 4 + MAC_SIZE)
+#define SECRET_MAX      1024 /* a key file's length, a passphrase's length */
+#define SLOT_KEYFILE    1
+#define SLOT_PHRASE     2
+#define SLOT_CREDENTIAL 3
+#define SLOT_RECOVERY   4
+#define AT_K            1 /* in a slot's parameters */
+#define AT_N            2
+#define AT_ID           3
 
 struct slot {
     uint8_t params[SLOT_PARAMS];
@@ -45,6 +50,7 @@ struct crypto_keyring {
     uint64_t generation;
     struct slot slots[CRYPTO_KEYRING_SLOTS];
     size_t slot_count;
+    uint8_t opened; /* id of the slot by which it was opened */
     struct entry *entries;
     size_t entry_count;
     size_t entry_cap;
@@ -124,14 +130,22 @@ static enum err entry_unwrap(const struct crypto_keyring *keyring, struct entry 
 
 /* --- slots ----------------------------------------------------------------------------------------------------------- */
 
-static enum err keyfile_read(const char *path, struct buf *secret, struct err_info *reterr)
+/* Bits that others must not have. systemd gives a service's user its credentials by an access list, whose mask shows as the
+ * group's bits. */
+static mode_t forbidden_bits(enum crypto_unlock_how how)
+{
+    return how == CRYPTO_UNLOCK_CREDENTIAL ? 0137 : 0177;
+}
+
+static enum err keyfile_read(enum crypto_unlock_how how, const char *path, struct buf *secret,
+                             struct err_info *reterr)
 {
     struct stat st;
     if (stat(path, &st) != 0) {
         enum err err = errno == ENOENT ? E_NOT_FOUND : E_IO;
         return proto_err_set(reterr, err, "key file %s: %s", path, strerror(errno));
     }
-    if (!S_ISREG(st.st_mode) || (st.st_mode & 0177) != 0 ||
+    if (!S_ISREG(st.st_mode) || (st.st_mode & forbidden_bits(how)) != 0 ||
         (st.st_uid != geteuid() && st.st_uid != 0)) {
         return proto_err_set(reterr, E_REFUSED,
                              "key file %s: it must be a plain file of mode 0600 and of this user",
@@ -164,13 +178,22 @@ static enum err keyfile_make(const char *path, struct err_info *reterr)
 
 static uint8_t slot_kind(const struct crypto_unlock *unlock)
 {
-    return unlock->how == CRYPTO_UNLOCK_KEYFILE ? SLOT_KEYFILE : SLOT_PHRASE;
+    static const uint8_t kinds[] = {
+        [CRYPTO_UNLOCK_KEYFILE] = SLOT_KEYFILE,
+        [CRYPTO_UNLOCK_PASSPHRASE] = SLOT_PHRASE,
+        [CRYPTO_UNLOCK_CREDENTIAL] = SLOT_CREDENTIAL,
+        [CRYPTO_UNLOCK_RECOVERY] = SLOT_RECOVERY,
+    };
+    return kinds[unlock->how];
 }
 
 static enum err unlock_check(const struct crypto_unlock *unlock, struct err_info *reterr)
 {
-    if (unlock->how == CRYPTO_UNLOCK_KEYFILE) {
+    if (unlock->how == CRYPTO_UNLOCK_KEYFILE || unlock->how == CRYPTO_UNLOCK_CREDENTIAL) {
         return unlock->path ? E_OK : proto_err_set(reterr, E_USAGE, "no key file was named");
+    }
+    if (unlock->how == CRYPTO_UNLOCK_RECOVERY) {
+        return unlock->share_count ? E_OK : proto_err_set(reterr, E_USAGE, "no shares were given");
     }
     if (unlock->how != CRYPTO_UNLOCK_PASSPHRASE || unlock->passphrase.len == 0 ||
         unlock->passphrase.len > SECRET_MAX) {
@@ -183,15 +206,36 @@ static bool params_valid(const uint8_t params[SLOT_PARAMS])
 {
     uint32_t memory_kib = get_be32(params + 4);
     uint32_t passes = get_be32(params + 8);
-    if (params[1] != 0 || params[2] != 0 || params[3] != 0) {
+    bool shared = params[0] == SLOT_RECOVERY;
+    if (shared ? params[AT_K] < 2 || params[AT_N] < params[AT_K] || params[AT_N] > CRYPTO_SHARES_MAX
+               : params[AT_K] != 0 || params[AT_N] != 0) {
         return false;
     }
-    if (params[0] == SLOT_KEYFILE) {
+    if (shared || params[0] == SLOT_KEYFILE || params[0] == SLOT_CREDENTIAL) {
         return memory_kib == 0 && passes == 0;
     }
     return params[0] == SLOT_PHRASE && memory_kib >= CRYPTO_KEYRING_MEMORY_MIN &&
            memory_kib <= CRYPTO_KEYRING_MEMORY_MAX && passes >= 1 &&
            passes <= CRYPTO_KEYRING_PASSES_MAX;
+}
+
+static enum err shared_key(const uint8_t params[SLOT_PARAMS], const struct crypto_key *secret,
+                           struct crypto_key *ret)
+{
+    return crypto_hkdf(span_of(params + 12, 16), span_of(secret->bytes, sizeof secret->bytes),
+                       span_str("concordat/keyring/recovery/1"), ret->bytes, sizeof ret->bytes);
+}
+
+static enum err recovery_key(const uint8_t params[SLOT_PARAMS], const struct crypto_unlock *unlock,
+                             struct crypto_key *ret, struct err_info *reterr)
+{
+    struct crypto_key *secret = crypto_key_new();
+    enum err err = secret
+                       ? crypto_shares_combine(unlock->shares, unlock->share_count, secret, reterr)
+                       : E_NO_MEMORY;
+    err = err ? err : shared_key(params, secret, ret);
+    crypto_key_free(secret);
+    return err;
 }
 
 /* The key that wraps the KEK in this slot. Parameters come from the file before anything is authenticated, hence the
@@ -204,8 +248,11 @@ static enum err slot_key(const uint8_t params[SLOT_PARAMS], const struct crypto_
         return crypto_argon2id(unlock->passphrase, salt, get_be32(params + 4), get_be32(params + 8),
                                ret->bytes);
     }
+    if (params[0] == SLOT_RECOVERY) {
+        return recovery_key(params, unlock, ret, reterr);
+    }
     struct buf secret = {0};
-    enum err err = keyfile_read(unlock->path, &secret, reterr);
+    enum err err = keyfile_read(unlock->how, unlock->path, &secret, reterr);
     if (!err) {
         err = crypto_hkdf(span_of(salt, 16), buf_span(&secret),
                           span_str("concordat/keyring/keyfile/1"), ret->bytes, sizeof ret->bytes);
@@ -229,10 +276,14 @@ static struct slot_aad slot_aad(const uint8_t node_id[16], const uint8_t params[
     return aad;
 }
 
-static enum err slot_make(const struct crypto_unlock *unlock, const uint8_t node_id[16],
+static enum err slot_make(const struct crypto_unlock *unlock, uint8_t id, const uint8_t node_id[16],
                           const struct crypto_key *kek, struct slot *ret, struct err_info *reterr)
 {
     struct slot slot = {.params = {slot_kind(unlock)}};
+    slot.params[AT_ID] = id;
+    if (unlock->how == CRYPTO_UNLOCK_RECOVERY) {
+        return proto_err_set(reterr, E_USAGE, "shares open a slot, they do not make one");
+    }
     if (unlock->how == CRYPTO_UNLOCK_PASSPHRASE) {
         put_be32(slot.params + 4,
                  unlock->memory_kib ? unlock->memory_kib : CRYPTO_ARGON2_MEMORY_KIB);
@@ -244,7 +295,7 @@ static enum err slot_make(const struct crypto_unlock *unlock, const uint8_t node
     }
     struct crypto_key *key = crypto_key_new();
     enum err err = key ? crypto_random(slot.params + 12, 16) : E_NO_MEMORY;
-    if (!err && unlock->how == CRYPTO_UNLOCK_KEYFILE) {
+    if (!err && unlock->how == CRYPTO_UNLOCK_KEYFILE) { /* a credential is systemd's to make */
         err = keyfile_make(unlock->path, reterr);
     }
     if (!err) {
@@ -261,22 +312,31 @@ static enum err slot_make(const struct crypto_unlock *unlock, const uint8_t node
     return err;
 }
 
-/* Tries each slot of the right kind. E_AUTH: none opens. */
-static enum err slots_open(struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
-                           struct err_info *reterr)
+/* A key file and a credential are the same kind of secret in another place, so either opens the other's slot. */
+static bool slot_fits(uint8_t slot, uint8_t given)
+{
+    bool file = given == SLOT_KEYFILE || given == SLOT_CREDENTIAL;
+    return slot == given || (file && (slot == SLOT_KEYFILE || slot == SLOT_CREDENTIAL));
+}
+
+/* Tries each slot of the right kind. RET_KEK is written on success only. E_AUTH: none opens. */
+static enum err slots_open(const struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
+                           struct crypto_key *ret_kek, uint8_t *ret_id, struct err_info *reterr)
 {
     struct crypto_key *key = crypto_key_new();
     enum err err = key ? E_AUTH : E_NO_MEMORY;
     for (size_t i = 0; i < keyring->slot_count && err == E_AUTH; i++) {
         const struct slot *slot = &keyring->slots[i];
-        if (slot->params[0] != slot_kind(unlock)) {
+        if (!slot_fits(slot->params[0], slot_kind(unlock))) {
             continue;
         }
         err = slot_key(slot->params, unlock, key, reterr);
         if (!err) {
             struct slot_aad aad = slot_aad(keyring->node_id, slot->params);
-            err = unwrap(key->bytes, span_of(aad.bytes, sizeof aad.bytes), slot->wrapped,
-                         keyring->kek);
+            err = unwrap(key->bytes, span_of(aad.bytes, sizeof aad.bytes), slot->wrapped, ret_kek);
+        }
+        if (!err) {
+            *ret_id = slot->params[AT_ID];
         }
     }
     crypto_key_free(key);
@@ -385,11 +445,16 @@ static const uint8_t *take(struct reader *reader, size_t len)
 
 static bool read_slots(struct reader *reader, size_t count, struct crypto_keyring *keyring)
 {
+    uint8_t seen[32] = {0};
     for (size_t i = 0; i < count; i++) {
         const uint8_t *slot = take(reader, SLOT_SIZE);
         if (!slot || !params_valid(slot)) {
             return false;
         }
+        if (seen[slot[AT_ID] / 8] & 1U << slot[AT_ID] % 8) {
+            return false;
+        }
+        seen[slot[AT_ID] / 8] = (uint8_t)(seen[slot[AT_ID] / 8] | 1U << slot[AT_ID] % 8);
         if (keyring) {
             memcpy(keyring->slots[i].params, slot, SLOT_PARAMS);
             memcpy(keyring->slots[i].wrapped, slot + SLOT_PARAMS, WRAPPED);
@@ -517,7 +582,7 @@ enum err crypto_keyring_create(const char *path, const struct crypto_unlock *unl
     keyring->slot_count = 1;
     err = crypto_random(keyring->kek->bytes, sizeof keyring->kek->bytes);
     if (!err) {
-        err = slot_make(unlock, node_id, keyring->kek, &keyring->slots[0], reterr);
+        err = slot_make(unlock, 0, node_id, keyring->kek, &keyring->slots[0], reterr);
     }
     if (!err) {
         err = save(keyring, SIZE_MAX, true, reterr);
@@ -567,7 +632,7 @@ enum err crypto_keyring_open(const char *path, const struct crypto_unlock *unloc
         }
     }
     if (!err) {
-        err = slots_open(keyring, unlock, reterr);
+        err = slots_open(keyring, unlock, keyring->kek, &keyring->opened, reterr);
     }
     if (!err) {
         err = verify(keyring, buf_span(&file));
@@ -675,6 +740,16 @@ enum err crypto_keyring_get(struct crypto_keyring *keyring, const char *name,
     return i == SIZE_MAX ? E_NOT_FOUND : E_OK;
 }
 
+/* The entry at I and its key leave memory. */
+static void forget(struct crypto_keyring *keyring, size_t i)
+{
+    crypto_key_free(keyring->entries[i].dek);
+    keyring->entry_count--;
+    memmove(&keyring->entries[i], &keyring->entries[i + 1],
+            (keyring->entry_count - i) * sizeof *keyring->entries);
+    crypto_wipe(&keyring->entries[keyring->entry_count], sizeof *keyring->entries);
+}
+
 enum err crypto_keyring_shred(struct crypto_keyring *keyring, const char *name,
                               struct err_info *reterr)
 {
@@ -684,11 +759,246 @@ enum err crypto_keyring_shred(struct crypto_keyring *keyring, const char *name,
                        ? proto_err_set(reterr, E_NOT_FOUND, "keyring: there is no key %s", name)
                        : save(keyring, i, false, reterr);
     if (!err) {
-        crypto_key_free(keyring->entries[i].dek);
-        keyring->entry_count--;
-        memmove(&keyring->entries[i], &keyring->entries[i + 1],
-                (keyring->entry_count - i) * sizeof *keyring->entries);
-        crypto_wipe(&keyring->entries[keyring->entry_count], sizeof *keyring->entries);
+        forget(keyring, i);
+    }
+    pthread_mutex_unlock(&keyring->lock);
+    return err;
+}
+
+enum err crypto_keyring_promote(struct crypto_keyring *keyring, const char *from, const char *to,
+                                struct err_info *reterr)
+{
+    if (!name_valid(to, strnlen(to, CRYPTO_KEYRING_NAME + 1))) {
+        return proto_err_set(reterr, E_INVALID, "keyring: no key can have this name");
+    }
+    pthread_mutex_lock(&keyring->lock);
+    size_t i = find(keyring, from);
+    size_t old = find(keyring, to);
+    enum err err = i == SIZE_MAX || i == old
+                       ? proto_err_set(reterr, E_NOT_FOUND, "keyring: there is no key %s", from)
+                       : E_OK;
+    struct entry before = {0};
+    if (!err) {
+        before = keyring->entries[i];
+        struct entry *entry = &keyring->entries[i];
+        memset(entry->name, 0, sizeof entry->name);
+        memcpy(entry->name, to, strlen(to));
+        if (old != SIZE_MAX) {
+            entry->version = keyring->entries[old].version + 1;
+        }
+        err = entry_wrap(keyring, entry); /* name and version stand in its AAD */
+        err = err ? err : save(keyring, old, false, reterr);
+        if (err) {
+            *entry = before;
+        }
+    }
+    if (!err && old != SIZE_MAX) {
+        forget(keyring, old);
+    }
+    crypto_wipe(&before, sizeof before);
+    pthread_mutex_unlock(&keyring->lock);
+    return err;
+}
+
+uint64_t crypto_keyring_generation(struct crypto_keyring *keyring)
+{
+    pthread_mutex_lock(&keyring->lock);
+    uint64_t generation = keyring->generation;
+    pthread_mutex_unlock(&keyring->lock);
+    return generation;
+}
+
+/* --- slots, as people manage them -------------------------------------------------------------------------------------- */
+
+/* What a failed change of slots or KEK goes back to. */
+struct slots {
+    struct slot slots[CRYPTO_KEYRING_SLOTS];
+    size_t count;
+    uint8_t opened;
+};
+
+static struct slots slots_keep(const struct crypto_keyring *keyring)
+{
+    struct slots kept = {.count = keyring->slot_count, .opened = keyring->opened};
+    memcpy(kept.slots, keyring->slots, sizeof kept.slots);
+    return kept;
+}
+
+static enum err slots_save(struct crypto_keyring *keyring, const struct slots *kept,
+                           struct err_info *reterr)
+{
+    enum err err = save(keyring, SIZE_MAX, false, reterr);
+    if (err) {
+        memcpy(keyring->slots, kept->slots, sizeof kept->slots);
+        keyring->slot_count = kept->count;
+        keyring->opened = kept->opened;
+    }
+    return err;
+}
+
+static size_t slot_find(const struct crypto_keyring *keyring, uint8_t id)
+{
+    for (size_t i = 0; i < keyring->slot_count; i++) {
+        if (keyring->slots[i].params[AT_ID] == id) {
+            return i;
+        }
+    }
+    return SIZE_MAX;
+}
+
+static uint8_t slot_free_id(const struct crypto_keyring *keyring)
+{
+    uint8_t id = 0;
+    while (slot_find(keyring, id) != SIZE_MAX) {
+        id++; /* ends: there are at most eight */
+    }
+    return id;
+}
+
+size_t crypto_keyring_slots(struct crypto_keyring *keyring,
+                            struct crypto_slot to[CRYPTO_KEYRING_SLOTS])
+{
+    static const enum crypto_unlock_how hows[] = {
+        [SLOT_KEYFILE] = CRYPTO_UNLOCK_KEYFILE,
+        [SLOT_PHRASE] = CRYPTO_UNLOCK_PASSPHRASE,
+        [SLOT_CREDENTIAL] = CRYPTO_UNLOCK_CREDENTIAL,
+        [SLOT_RECOVERY] = CRYPTO_UNLOCK_RECOVERY,
+    };
+    pthread_mutex_lock(&keyring->lock);
+    size_t count = keyring->slot_count;
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *params = keyring->slots[i].params;
+        to[i] = (struct crypto_slot){.id = params[AT_ID],
+                                     .how = hows[params[0]],
+                                     .k = params[AT_K],
+                                     .n = params[AT_N],
+                                     .memory_kib = get_be32(params + 4),
+                                     .opened = params[AT_ID] == keyring->opened};
+    }
+    pthread_mutex_unlock(&keyring->lock);
+    return count;
+}
+
+/* With the lock held: SLOT, which has no id yet, is added. Its id stands in the AAD, so the caller took it from
+ * slot_free_id under the same lock. */
+static enum err slot_append(struct crypto_keyring *keyring, const struct slot *slot,
+                            struct err_info *reterr)
+{
+    struct slots kept = slots_keep(keyring);
+    keyring->slots[keyring->slot_count++] = *slot;
+    return slots_save(keyring, &kept, reterr);
+}
+
+static enum err slot_room(const struct crypto_keyring *keyring, struct err_info *reterr)
+{
+    return keyring->slot_count < CRYPTO_KEYRING_SLOTS
+               ? E_OK
+               : proto_err_set(reterr, E_LIMIT,
+                               "keyring: it has %d slots already, remove one first",
+                               CRYPTO_KEYRING_SLOTS);
+}
+
+enum err crypto_keyring_slot_add(struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
+                                 uint8_t *ret_id, struct err_info *reterr)
+{
+    struct slot slot;
+    enum err err = unlock_check(unlock, reterr);
+    if (err) {
+        return err;
+    }
+    pthread_mutex_lock(&keyring->lock);
+    uint8_t id = slot_free_id(keyring);
+    err = slot_room(keyring, reterr);
+    err = err ? err : slot_make(unlock, id, keyring->node_id, keyring->kek, &slot, reterr);
+    err = err ? err : slot_append(keyring, &slot, reterr);
+    pthread_mutex_unlock(&keyring->lock);
+    if (!err) {
+        *ret_id = id;
+    }
+    return err;
+}
+
+/* The shares are of a fresh secret; the slot's salt gives their set its name. */
+static enum err recovery_make(const struct crypto_keyring *keyring, unsigned k, unsigned n,
+                              uint8_t id, struct slot *ret, char (*ret_shares)[CRYPTO_SHARE_TEXT])
+{
+    struct slot slot = {.params = {SLOT_RECOVERY, (uint8_t)k, (uint8_t)n, id}};
+    struct crypto_key *secret = crypto_key_new();
+    struct crypto_key *key = crypto_key_new();
+    enum err err = secret && key ? crypto_random(secret->bytes, sizeof secret->bytes) : E_NO_MEMORY;
+    err = err ? err : crypto_random(slot.params + 12, 16);
+    err = err ? err : crypto_shares_split(secret, slot.params + 12, k, n, ret_shares);
+    err = err ? err : shared_key(slot.params, secret, key);
+    if (!err) {
+        struct slot_aad aad = slot_aad(keyring->node_id, slot.params);
+        err = wrap(key->bytes, span_of(aad.bytes, sizeof aad.bytes), keyring->kek, slot.wrapped);
+    }
+    crypto_key_free(secret);
+    crypto_key_free(key);
+    *ret = slot;
+    return err;
+}
+
+enum err crypto_keyring_slot_recovery(struct crypto_keyring *keyring, unsigned k, unsigned n,
+                                      char (*ret_shares)[CRYPTO_SHARE_TEXT], uint8_t *ret_id,
+                                      struct err_info *reterr)
+{
+    struct slot slot;
+    if (k < 2 || n < k || n > CRYPTO_SHARES_MAX) {
+        return proto_err_set(reterr, E_USAGE, "recovery shares: K of N with 2 <= K <= N <= %d",
+                             CRYPTO_SHARES_MAX);
+    }
+    pthread_mutex_lock(&keyring->lock);
+    uint8_t id = slot_free_id(keyring);
+    enum err err = slot_room(keyring, reterr);
+    err = err ? err : recovery_make(keyring, k, n, id, &slot, ret_shares);
+    err = err ? err : slot_append(keyring, &slot, reterr);
+    pthread_mutex_unlock(&keyring->lock);
+    if (err) {
+        crypto_wipe(ret_shares, (size_t)n * CRYPTO_SHARE_TEXT);
+    } else {
+        *ret_id = id;
+    }
+    return err;
+}
+
+enum err crypto_keyring_slot_remove(struct crypto_keyring *keyring, uint8_t id,
+                                    struct err_info *reterr)
+{
+    pthread_mutex_lock(&keyring->lock);
+    size_t i = slot_find(keyring, id);
+    enum err err = E_OK;
+    if (i == SIZE_MAX) {
+        err = proto_err_set(reterr, E_NOT_FOUND, "keyring: there is no slot %u", id);
+    } else if (keyring->slot_count == 1) {
+        err = proto_err_set(reterr, E_REFUSED, "keyring: slot %u is the last way in", id);
+    } else {
+        struct slots kept = slots_keep(keyring);
+        keyring->slot_count--;
+        memmove(&keyring->slots[i], &keyring->slots[i + 1],
+                (keyring->slot_count - i) * sizeof *keyring->slots);
+        err = slots_save(keyring, &kept, reterr);
+    }
+    pthread_mutex_unlock(&keyring->lock);
+    return err;
+}
+
+enum err crypto_keyring_slot_replace(struct crypto_keyring *keyring, uint8_t id,
+                                     const struct crypto_unlock *unlock, struct err_info *reterr)
+{
+    struct slot slot;
+    enum err err = unlock_check(unlock, reterr);
+    if (err) {
+        return err;
+    }
+    pthread_mutex_lock(&keyring->lock);
+    size_t i = slot_find(keyring, id);
+    err = i == SIZE_MAX ? proto_err_set(reterr, E_NOT_FOUND, "keyring: there is no slot %u", id)
+                        : slot_make(unlock, id, keyring->node_id, keyring->kek, &slot, reterr);
+    if (!err) {
+        struct slots kept = slots_keep(keyring);
+        keyring->slots[i] = slot;
+        err = slots_save(keyring, &kept, reterr);
     }
     pthread_mutex_unlock(&keyring->lock);
     return err;
@@ -699,24 +1009,81 @@ enum err crypto_keyring_rewrap(struct crypto_keyring *keyring, const struct cryp
 {
     struct slot slot;
     enum err err = unlock_check(unlock, reterr);
-    if (!err) {
-        err = slot_make(unlock, keyring->node_id, keyring->kek, &slot, reterr);
-    }
     if (err) {
         return err;
     }
     pthread_mutex_lock(&keyring->lock);
-    struct slot old[CRYPTO_KEYRING_SLOTS];
-    size_t old_count = keyring->slot_count;
-    memcpy(old, keyring->slots, sizeof old);
-    keyring->slots[0] = slot;
-    keyring->slot_count = 1;
-    err = save(keyring, SIZE_MAX, false, reterr);
-    if (err) {
-        memcpy(keyring->slots, old, sizeof old);
-        keyring->slot_count = old_count;
+    err = slot_make(unlock, 0, keyring->node_id, keyring->kek, &slot, reterr);
+    if (!err) {
+        struct slots kept = slots_keep(keyring);
+        keyring->slots[0] = slot;
+        keyring->slot_count = 1;
+        keyring->opened = 0;
+        err = slots_save(keyring, &kept, reterr);
     }
     pthread_mutex_unlock(&keyring->lock);
+    return err;
+}
+
+static enum err rewrap_all(struct crypto_keyring *keyring)
+{
+    enum err err = E_OK;
+    for (size_t i = 0; i < keyring->entry_count && !err; i++) {
+        err = entry_wrap(keyring, &keyring->entries[i]);
+    }
+    return err;
+}
+
+/* With the lock held. The wrapped keys are made anew in place; going back wraps them under the old KEK again, which needs
+ * no disk. */
+static enum err rotate(struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
+                       struct crypto_key *fresh, struct err_info *reterr)
+{
+    struct slot slot;
+    uint8_t id = 0;
+    struct crypto_key *opened = crypto_key_new();
+    enum err err = opened ? slots_open(keyring, unlock, opened, &id, reterr) : E_NO_MEMORY;
+    crypto_key_free(opened);
+    err = err ? err : crypto_random(fresh->bytes, sizeof fresh->bytes);
+    err = err ? err : slot_make(unlock, id, keyring->node_id, fresh, &slot, reterr);
+    if (err) {
+        return err;
+    }
+    struct slots kept = slots_keep(keyring);
+    struct crypto_key *old = keyring->kek;
+    keyring->kek = fresh;
+    keyring->slots[0] = slot;
+    keyring->slot_count = 1;
+    keyring->opened = id;
+    err = rewrap_all(keyring);
+    err = err ? err : slots_save(keyring, &kept, reterr);
+    if (!err) {
+        crypto_key_free(old);
+        return E_OK;
+    }
+    keyring->kek = old;
+    memcpy(keyring->slots, kept.slots, sizeof kept.slots);
+    keyring->slot_count = kept.count;
+    keyring->opened = kept.opened;
+    enum err back = rewrap_all(keyring);
+    return back ? proto_err_set(reterr, back, "keyring: it cannot be wrapped; restart the daemon")
+                : err;
+}
+
+enum err crypto_keyring_rotate(struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
+                               struct err_info *reterr)
+{
+    enum err err = unlock_check(unlock, reterr);
+    struct crypto_key *fresh = err ? NULL : crypto_key_new();
+    if (err || !fresh) {
+        return err ? err : E_NO_MEMORY;
+    }
+    pthread_mutex_lock(&keyring->lock);
+    err = rotate(keyring, unlock, fresh, reterr);
+    pthread_mutex_unlock(&keyring->lock);
+    if (err) {
+        crypto_key_free(fresh);
+    }
     return err;
 }
 

@@ -1,5 +1,5 @@
-/* The file that holds a node's wrapped keys. A slot (key file or passphrase) unlocks the key-encryption key (KEK); the KEK
- * wraps one random data key (DEK) for each name: "node", "identity", "dataset/NAME". It stands outside LMDB, because
+/* The file that holds a node's wrapped keys. A slot (key file, passphrase, systemd credential or recovery shares) unlocks the
+ * key-encryption key (KEK); the KEK wraps one random data key (DEK) for each name: "node", "identity", "dataset/NAME". It stands outside LMDB, because
  * LMDB is copy-on-write and would keep a shredded key in its free pages. Not a store for anything but 32-byte keys.
  *
  *     struct crypto_unlock unlock = {.how = CRYPTO_UNLOCK_KEYFILE, .path = "home/unlock.key"};
@@ -10,13 +10,15 @@
  *
  * File (big-endian; written beside, fsynced, renamed, directory fsynced; mode 0600):
  *     "CKR1" | u16 version 1 | u16 slots | node_id[16] | u64 generation
- *     slots:    u8 kind | u8 0 | u16 0 | u32 memory_kib | u32 passes | salt[16] | nonce[12] | wrapped KEK[32] | tag[16]
+ *     slots:    u8 kind | u8 k | u8 n | u8 id | u32 memory_kib | u32 passes | salt[16] | nonce[12] | wrapped KEK[32] | tag[16]
  *     u32 entries
  *     entries:  u8 name_len | name | u32 version | nonce[12] | wrapped DEK[32] | tag[16]
  *     HMAC-SHA256[32] over all of it, under a key derived from the KEK
+ * kind: 1 key file, 2 passphrase, 3 credential, 4 recovery; k and n are those of recovery shares, else 0; ids are unique.
  * A slot's tag covers its parameters and the node id; an entry's tag covers node id, name and version; the last HMAC
  * covers the set of entries, so that none can be dropped, added or swapped.
- * What it cannot see: an older whole file put back. Shredding overwrites the old file's blocks before it forgets them, but
+ * What it cannot see by itself: an older whole file put back; the generation, which each change raises by one, is anchored
+ * in node.mdb for that (store.h). Shredding overwrites the old file's blocks before it forgets them, but
  * copies elsewhere (backups, snapshots, wear levelling) live as long as their owner keeps them.
  * Threads: calls may come from any thread; a borrowed key must not be in use when it is shredded.
  * Limits: CRYPTO_KEYRING_ENTRIES names of 1 to CRYPTO_KEYRING_NAME bytes; one process at a time. */
@@ -24,6 +26,7 @@
 #define CONCORDAT_CRYPTO_KEYRING_H
 
 #include "crypto/memory.h"
+#include "crypto/shares.h"
 #include "proto/err.h"
 #include "proto/span.h"
 
@@ -39,12 +42,17 @@ struct crypto_keyring;
 enum crypto_unlock_how {
     CRYPTO_UNLOCK_KEYFILE, /* path: a file of 32 to 1024 bytes, mode 0600 or narrower, ours or root's */
     CRYPTO_UNLOCK_PASSPHRASE, /* passphrase: 1 to 1024 bytes */
+    CRYPTO_UNLOCK_CREDENTIAL, /* path: as a key file, but systemd owns it and may give a group of its own the right to
+                                 read; others may not */
+    CRYPTO_UNLOCK_RECOVERY, /* shares: k or more texts of shares.h. Not for create, slot_add and replace */
 };
 
 struct crypto_unlock {
     enum crypto_unlock_how how;
     const char *path;
     struct span passphrase;
+    const char *const *shares;
+    size_t share_count;
     uint32_t memory_kib; /* of a passphrase slot at creation; 0 means CRYPTO_ARGON2_MEMORY_KIB */
 };
 
@@ -74,10 +82,49 @@ MUST_CHECK enum err crypto_keyring_get(struct crypto_keyring *keyring, const cha
  * Errors: E_NOT_FOUND; E_IO, E_DISK_FULL: nothing has changed. */
 MUST_CHECK enum err crypto_keyring_shred(struct crypto_keyring *keyring, const char *name,
                                          struct err_info *reterr);
+/* FROM takes the name TO, whose own key is gone when it returns E_OK: how a rotated key comes into force, in one write.
+ * Errors: E_NOT_FOUND there is no FROM; E_INVALID; E_IO, E_DISK_FULL: nothing has changed. */
+MUST_CHECK enum err crypto_keyring_promote(struct crypto_keyring *keyring, const char *from,
+                                           const char *to, struct err_info *reterr);
+
+struct crypto_slot {
+    uint8_t id;
+    enum crypto_unlock_how how;
+    unsigned k, n;       /* of recovery shares */
+    uint32_t memory_kib; /* of a passphrase */
+    bool opened;         /* the keyring was opened with it */
+};
+/* Fills TO with at most CRYPTO_KEYRING_SLOTS rows and returns how many there are. */
+size_t crypto_keyring_slots(struct crypto_keyring *keyring,
+                            struct crypto_slot to[CRYPTO_KEYRING_SLOTS]);
+/* One more way in; an absent key file is made. Errors: E_LIMIT eight are there; else as create. On failure nothing has
+ * changed. */
+MUST_CHECK enum err crypto_keyring_slot_add(struct crypto_keyring *keyring,
+                                            const struct crypto_unlock *unlock, uint8_t *ret_id,
+                                            struct err_info *reterr);
+/* A slot that K of N shares open, which are written to RET_SHARES and kept nowhere. Errors: E_USAGE k or n; E_LIMIT. */
+MUST_CHECK enum err crypto_keyring_slot_recovery(struct crypto_keyring *keyring, unsigned k,
+                                                 unsigned n, char (*ret_shares)[CRYPTO_SHARE_TEXT],
+                                                 uint8_t *ret_id, struct err_info *reterr);
+/* Errors: E_NOT_FOUND no such slot; E_REFUSED it is the last one. */
+MUST_CHECK enum err crypto_keyring_slot_remove(struct crypto_keyring *keyring, uint8_t id,
+                                               struct err_info *reterr);
+/* The slot ID gives way to a new one of the same id, in one write. Errors: E_NOT_FOUND; else as slot_add. */
+MUST_CHECK enum err crypto_keyring_slot_replace(struct crypto_keyring *keyring, uint8_t id,
+                                                const struct crypto_unlock *unlock,
+                                                struct err_info *reterr);
 /* Replaces all slots by one new one (another passphrase or key file); data keys stay. On failure nothing has changed. */
 MUST_CHECK enum err crypto_keyring_rewrap(struct crypto_keyring *keyring,
                                           const struct crypto_unlock *unlock,
                                           struct err_info *reterr);
+/* A new KEK, under which every data key is wrapped anew. UNLOCK must open one of the slots, which stays with its id; the
+ * others cannot be wrapped without their secrets and are dropped. Errors: E_AUTH UNLOCK opens none; E_IO, E_DISK_FULL. On
+ * failure nothing has changed. */
+MUST_CHECK enum err crypto_keyring_rotate(struct crypto_keyring *keyring,
+                                          const struct crypto_unlock *unlock,
+                                          struct err_info *reterr);
+/* Raised by one with each change of the file. */
+uint64_t crypto_keyring_generation(struct crypto_keyring *keyring);
 /* The name at INDEX in file order, NULL past the end; borrowed until the next add or shred. */
 const char *crypto_keyring_name(struct crypto_keyring *keyring, size_t index);
 

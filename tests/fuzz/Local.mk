@@ -1,7 +1,7 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = audit_export certificate chunk codec column control csv frame gossip keyring licence manifest record sql token train round
-EXTRA_DIST += %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export %D%/corpus/frame %D%/corpus/gossip %D%/corpus/token %D%/corpus/train %D%/corpus/round
+FUZZ_TARGETS = share audit_export certificate chunk codec column control csv frame gossip keyring licence manifest ndjson record sql token train round
+EXTRA_DIST += %D%/corpus/share %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/ndjson %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export %D%/corpus/frame %D%/corpus/gossip %D%/corpus/token %D%/corpus/train %D%/corpus/round
 
 check_PROGRAMS += %D%/replay_certificate
 TESTS += %D%/replay_certificate
@@ -53,6 +53,11 @@ TESTS += %D%/replay_csv
 %C%_replay_csv_SOURCES = %D%/fuzz_csv.c %D%/replay.c
 %C%_replay_csv_LDADD = $(STORE_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_ndjson
+TESTS += %D%/replay_ndjson
+%C%_replay_ndjson_SOURCES = %D%/fuzz_ndjson.c %D%/replay.c
+%C%_replay_ndjson_LDADD = $(STORE_LIBS) -lm
+
 check_PROGRAMS += %D%/replay_column
 TESTS += %D%/replay_column
 %C%_replay_column_SOURCES = %D%/fuzz_column.c %D%/replay.c
@@ -88,7 +93,20 @@ TESTS += %D%/replay_round
 %C%_replay_round_SOURCES = %D%/fuzz_round.c %D%/replay.c
 %C%_replay_round_LDADD = $(PROTO_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_share
+TESTS += %D%/replay_share
+%C%_replay_share_SOURCES = %D%/fuzz_share.c %D%/replay.c
+%C%_replay_share_LDADD = $(CRYPTO_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_share
+%C%_fuzz_share_SOURCES = %D%/fuzz_share.c
+%C%_fuzz_share_LDADD = $(CRYPTO_LIBS) -lm
+%C%_fuzz_share_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_ndjson
+%C%_fuzz_ndjson_SOURCES = %D%/fuzz_ndjson.c
+%C%_fuzz_ndjson_LDADD = $(STORE_LIBS) -lm
+%C%_fuzz_ndjson_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_round
 %C%_fuzz_round_SOURCES = %D%/fuzz_round.c
 %C%_fuzz_round_LDADD = $(PROTO_LIBS) -lm

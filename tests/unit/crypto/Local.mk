@@ -1,8 +1,8 @@
 # unit/crypto
 check_PROGRAMS += %D%/test_provider %D%/test_wycheproof %D%/test_chunk %D%/test_keyring %D%/test_identity \
-	%D%/test_certificate %D%/test_channel
+	%D%/test_certificate %D%/test_channel %D%/test_shares
 TESTS += %D%/test_provider %D%/test_wycheproof %D%/test_chunk %D%/test_keyring %D%/test_identity \
-	%D%/test_certificate %D%/test_channel
+	%D%/test_certificate %D%/test_channel %D%/test_shares
 EXTRA_DIST += %D%/common.h
 
 %C%_test_provider_SOURCES = %D%/test_provider.c
@@ -19,6 +19,8 @@ EXTRA_DIST += %D%/common.h
 %C%_test_certificate_LDADD = $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_test_channel_SOURCES = %D%/test_channel.c
 %C%_test_channel_LDADD = $(CRYPTO_LIBS) $(CMOCKA_LIBS)
+%C%_test_shares_SOURCES = %D%/test_shares.c
+%C%_test_shares_LDADD = $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 
 EXTRA_DIST += \
 	tests/vectors/crypto/LICENSE \

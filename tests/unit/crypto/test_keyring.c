@@ -307,6 +307,167 @@ static void test_out_of_memory(void **state)
     crypto_keyring_close(keyring);
 }
 
+/* Opens the ring by UNLOCK and compares the key "node" with WANT. */
+static enum err opens(const struct crypto_unlock *unlock, const struct crypto_key *want)
+{
+    struct crypto_keyring *keyring = NULL;
+    const struct crypto_key *got = NULL;
+    enum err err = crypto_keyring_open(ring_path, unlock, &keyring, NULL);
+    if (!err) {
+        assert_int_equal(crypto_keyring_get(keyring, "node", &got), E_OK);
+        assert_memory_equal(got->bytes, want->bytes, 32);
+    }
+    crypto_keyring_close(keyring);
+    return err;
+}
+
+static struct crypto_key node_key(struct crypto_keyring *keyring)
+{
+    const struct crypto_key *key = NULL;
+    assert_int_equal(crypto_keyring_get(keyring, "node", &key), E_OK);
+    return *key;
+}
+
+/* All four kinds side by side: each opens, each can go, the last one stays. */
+static void test_slots(void **state)
+{
+    (void)state;
+    struct crypto_keyring *keyring = made();
+    assert_int_equal(crypto_keyring_add(keyring, "node", NULL), E_OK);
+    struct crypto_key node = node_key(keyring);
+    char other_path[256];
+    common_path(&dir, "other.key", other_path);
+    struct crypto_unlock file = by_file(key_path);
+    struct crypto_unlock other = by_file(other_path);
+    struct crypto_unlock phrase = {.how = CRYPTO_UNLOCK_PASSPHRASE,
+                                   .passphrase = span_str("correct horse"),
+                                   .memory_kib = CRYPTO_KEYRING_MEMORY_MIN};
+    struct crypto_unlock credential = {.how = CRYPTO_UNLOCK_CREDENTIAL, .path = other_path};
+    char shares[5][CRYPTO_SHARE_TEXT];
+    uint8_t phrase_id = 0;
+    uint8_t share_id = 0;
+    uint8_t credential_id = 0;
+    uint64_t generation = crypto_keyring_generation(keyring);
+    assert_int_equal(crypto_keyring_slot_add(keyring, &credential, &credential_id, NULL),
+                     E_NOT_FOUND); /* systemd makes it, not we */
+    assert_int_equal(crypto_keyring_slot_add(keyring, &phrase, &phrase_id, NULL), E_OK);
+    assert_int_equal(crypto_keyring_slot_recovery(keyring, 6, 5, shares, &share_id, NULL), E_USAGE);
+    assert_int_equal(crypto_keyring_slot_recovery(keyring, 3, 5, shares, &share_id, NULL), E_OK);
+    assert_int_equal(crypto_keyring_generation(keyring), generation + 2);
+    struct crypto_unlock none = {.how = CRYPTO_UNLOCK_RECOVERY};
+    assert_int_equal(crypto_keyring_slot_add(keyring, &none, &credential_id, NULL), E_USAGE);
+    assert_int_equal(crypto_keyring_slot_replace(keyring, phrase_id, &other, NULL), E_OK);
+    assert_int_equal(chmod(other_path, 0440), 0); /* as systemd's access list shows */
+    assert_int_equal(crypto_keyring_slot_add(keyring, &credential, &credential_id, NULL), E_OK);
+    struct crypto_slot rows[CRYPTO_KEYRING_SLOTS];
+    assert_int_equal(crypto_keyring_slots(keyring, rows), 4);
+    assert_int_equal(rows[2].how, CRYPTO_UNLOCK_RECOVERY);
+    assert_int_equal(rows[2].k, 3);
+    assert_int_equal(rows[2].n, 5);
+    assert_true(rows[0].opened && !rows[1].opened);
+    crypto_keyring_close(keyring);
+
+    const char *some[] = {shares[4], shares[0], shares[2]};
+    struct crypto_unlock recovery = {
+        .how = CRYPTO_UNLOCK_RECOVERY, .shares = some, .share_count = 3};
+    assert_int_equal(opens(&file, &node), E_OK);
+    assert_int_equal(opens(&phrase, &node), E_AUTH); /* it was replaced */
+    assert_int_equal(opens(&other, &node), E_REFUSED); /* a key file that a group can read */
+    assert_int_equal(opens(&credential, &node), E_OK);
+    assert_int_equal(opens(&recovery, &node), E_OK);
+    recovery.share_count = 2;
+    assert_int_equal(opens(&recovery, &node), E_USAGE);
+    recovery.share_count = 3;
+
+    assert_int_equal(crypto_keyring_open(ring_path, &recovery, &keyring, NULL), E_OK);
+    assert_int_equal(crypto_keyring_slot_remove(keyring, 99, NULL), E_NOT_FOUND);
+    assert_int_equal(crypto_keyring_slot_remove(keyring, 0, NULL), E_OK);
+    assert_int_equal(crypto_keyring_slot_remove(keyring, phrase_id, NULL), E_OK);
+    assert_int_equal(crypto_keyring_slot_remove(keyring, credential_id, NULL), E_OK);
+    assert_int_equal(crypto_keyring_slot_remove(keyring, share_id, NULL), E_REFUSED);
+    crypto_keyring_close(keyring);
+    assert_int_equal(opens(&file, &node), E_AUTH);
+    assert_int_equal(opens(&credential, &node), E_AUTH);
+    assert_int_equal(opens(&recovery, &node), E_OK);
+}
+
+static void test_slot_limit(void **state)
+{
+    (void)state;
+    struct crypto_keyring *keyring = made();
+    struct crypto_unlock file = by_file(key_path);
+    uint8_t id = 0;
+    for (int i = 1; i < CRYPTO_KEYRING_SLOTS; i++) {
+        assert_int_equal(crypto_keyring_slot_add(keyring, &file, &id, NULL), E_OK);
+        assert_int_equal(id, i);
+    }
+    assert_int_equal(crypto_keyring_slot_add(keyring, &file, &id, NULL), E_LIMIT);
+    assert_int_equal(crypto_keyring_slot_remove(keyring, 3, NULL), E_OK);
+    assert_int_equal(crypto_keyring_slot_add(keyring, &file, &id, NULL), E_OK);
+    assert_int_equal(id, 3);
+    crypto_keyring_close(keyring);
+}
+
+/* A new KEK: no byte of a wrapped key is the same, the old file opens nothing new, other slots are gone. */
+static void test_rotate(void **state)
+{
+    (void)state;
+    static uint8_t before[4096];
+    static uint8_t after[4096];
+    struct crypto_keyring *keyring = made();
+    struct crypto_unlock file = by_file(key_path);
+    struct crypto_unlock wrong = {.how = CRYPTO_UNLOCK_PASSPHRASE,
+                                  .passphrase = span_str("x"),
+                                  .memory_kib = CRYPTO_KEYRING_MEMORY_MIN};
+    uint8_t id = 0;
+    assert_int_equal(crypto_keyring_add(keyring, "node", NULL), E_OK);
+    assert_int_equal(crypto_keyring_add(keyring, "dataset/a", NULL), E_OK);
+    assert_int_equal(crypto_keyring_slot_add(keyring, &wrong, &id, NULL), E_OK);
+    struct crypto_key node = node_key(keyring);
+    size_t len = common_read(ring_path, before, sizeof before);
+    struct crypto_unlock stranger = {.how = CRYPTO_UNLOCK_PASSPHRASE, .passphrase = span_str("y")};
+    assert_int_equal(crypto_keyring_rotate(keyring, &stranger, NULL), E_AUTH);
+    assert_int_equal(common_read(ring_path, after, sizeof after), len);
+    assert_memory_equal(before, after, len);
+    assert_int_equal(crypto_keyring_rotate(keyring, &file, NULL), E_OK);
+    size_t now = common_read(ring_path, after, sizeof after);
+    assert_true(now < len);
+    for (size_t i = 32; i + 16 <= len; i++) {
+        /* Only names, versions and constants may be in both: no run of 16 of the old file is in the new one. */
+        assert_null(memmem(after + 32, now - 32, before + i, 16));
+    }
+    crypto_keyring_close(keyring);
+    assert_int_equal(opens(&file, &node), E_OK);
+    assert_int_equal(opens(&wrong, &node), E_AUTH);
+}
+
+/* A rotated data key takes its place in one write. */
+static void test_promote(void **state)
+{
+    (void)state;
+    struct crypto_keyring *keyring = made();
+    struct crypto_unlock file = by_file(key_path);
+    const struct crypto_key *key = NULL;
+    assert_int_equal(crypto_keyring_add(keyring, "node", NULL), E_OK);
+    assert_int_equal(crypto_keyring_add(keyring, "dataset/a", NULL), E_OK);
+    assert_int_equal(crypto_keyring_add(keyring, "rotate/a", NULL), E_OK);
+    struct crypto_key node = node_key(keyring);
+    assert_int_equal(crypto_keyring_get(keyring, "rotate/a", &key), E_OK);
+    struct crypto_key fresh = *key;
+    assert_int_equal(crypto_keyring_promote(keyring, "rotate/b", "dataset/a", NULL), E_NOT_FOUND);
+    assert_int_equal(crypto_keyring_promote(keyring, "rotate/a", "dataset a", NULL), E_INVALID);
+    assert_int_equal(crypto_keyring_promote(keyring, "rotate/a", "dataset/a", NULL), E_OK);
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(crypto_keyring_get(keyring, "rotate/a", &key), E_NOT_FOUND);
+        assert_int_equal(crypto_keyring_get(keyring, "dataset/a", &key), E_OK);
+        assert_memory_equal(key->bytes, fresh.bytes, 32);
+        crypto_keyring_close(keyring);
+        assert_int_equal(crypto_keyring_open(ring_path, &file, &keyring, NULL), E_OK);
+    }
+    crypto_keyring_close(keyring);
+    assert_int_equal(opens(&file, &node), E_OK);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -324,6 +485,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_shred, start, stop),
         cmocka_unit_test_setup_teardown(test_passphrase, start, stop),
         cmocka_unit_test_setup_teardown(test_cost_bounds, start, stop),
+        cmocka_unit_test_setup_teardown(test_slots, start, stop),
+        cmocka_unit_test_setup_teardown(test_slot_limit, start, stop),
+        cmocka_unit_test_setup_teardown(test_rotate, start, stop),
+        cmocka_unit_test_setup_teardown(test_promote, start, stop),
         cmocka_unit_test_setup_teardown(test_out_of_memory, start, stop),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
