@@ -25,6 +25,13 @@ enum proto_when {
     PROTO_WHEN_RELEASE_MODEL,
 };
 
+/* How the rows are written; NONE: as the name of their file says, else csv. */
+enum proto_format {
+    PROTO_FORMAT_NONE,
+    PROTO_FORMAT_CSV,
+    PROTO_FORMAT_NDJSON,
+};
+
 struct proto_text_list {
     const char **items;
     size_t count;
@@ -81,6 +88,7 @@ struct proto_manifest {
     char version[33];
     char title[257];
     uint64_t size;              /* declared order of magnitude of the number of units */
+    enum proto_format format;
     struct proto_schema schema; /* declared */
     bool has_licence;
     struct proto_manifest_licence licence;

@@ -98,8 +98,9 @@ static const struct proto_argument revoke_arguments[] = {
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
 static const struct proto_argument import_arguments[] = {
     POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the dataset's manifest, YAML"),
-    OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE", "the rows"),
-    OPTION("--format", PROTO_ARG_TEXT, "csv|ndjson|fhir|conll", "their format (default csv)"),
+    OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE", "the rows, plain or packed with gzip or zstd"),
+    OPTION("--format", PROTO_ARG_TEXT, "csv|ndjson|fhir|conll",
+           "their format (default: the manifest's, else by the name's end, else csv)"),
     FLAG("--dry-run", "check everything, keep nothing"),
     OPTION("--max-rejects", PROTO_ARG_NUMBER, "N", "rows that may be rejected (default 0)"),
     END};
@@ -301,9 +302,11 @@ const struct proto_operation proto_operations[] = {
         "import rows under a manifest, de-identified and sealed",
         "Reads the rows, checks each against the manifest, de-identifies and seals them. Either\n"
         "all of it is imported or nothing. Rows that do not fit are named by line, column and\n"
-        "reason; more of them than --max-rejects: exit 7, nothing imported.",
+        "reason; more of them than --max-rejects: exit 7, nothing imported. Numbers outside their\n"
+        "bounds become the nearer bound and are counted.",
         "{\"dataset\",\"rows\",\"rejected\",\"rejects\":[{\"line\",\"column\",\"reason\"}],\n"
-        " \"bytes_raw\",\"bytes_stored\",\"deidentified\":{\"column\":\"operation\"}}"),
+        " \"bytes_raw\",\"bytes_stored\",\"deidentified\":{\"column\":\"operation\"},\n"
+        " \"clamped\":{\"column\":count},\"absent\":[\"column\"]}"),
     ROW(DATASET_LIST, "dataset list", DAEMON, 0, false, no_arguments,
         "list the datasets that this node holds", "Lists this node's own datasets.",
         "[{\"dataset\",\"version\",\"title\",\"columns\",\"bytes_stored\",\"imported\",\"licence\"}"

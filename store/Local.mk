@@ -23,6 +23,8 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/partition.c %D%/partition.h \
 	%D%/partition_file.c %D%/partition_file.h \
 	%D%/reader_csv.c %D%/reader_csv.h \
+	%D%/reader_ndjson.c %D%/reader_ndjson.h \
 	%D%/scan.c %D%/scan.h \
-	%D%/source.h
+	%D%/source.h \
+	%D%/stream.c %D%/stream.h
 EXTRA_DIST += %D%/README.md

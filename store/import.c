@@ -9,6 +9,7 @@
 #include "store/parse.h"
 #include "store/partition_file.h"
 #include "store/reader_csv.h"
+#include "store/reader_ndjson.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -38,6 +39,8 @@ struct values {
 /* One published column while its chunk fills. */
 struct column {
     const struct proto_column *declared;
+    const struct proto_column *published;
+    struct store_import_column *report;
     const char *name;
     size_t field;
     enum store_form form;
@@ -55,6 +58,7 @@ struct column {
     struct buf zones;
     /* The row at hand. */
     bool missing;
+    bool clamped;
     double number;
     uint32_t code;
     struct span cell;
@@ -198,6 +202,12 @@ static const char *parse_number(struct column *column)
     } else if (!fault && column->declared->deidentify == PROTO_DEID_YEAR) {
         column->number = store_deidentify_year(column->number);
     }
+    if (!fault && column->published->has_bounds) {
+        double min = column->published->min, max = column->published->max;
+        double bounded = column->number < min ? min : column->number > max ? max : column->number;
+        column->clamped = bounded != column->number;
+        column->number = bounded;
+    }
     return fault;
 }
 
@@ -206,7 +216,8 @@ static const char *parse_cell(struct column *column, const struct store_field *f
     column->cell = span_of(field->text, field->len);
     column->number = 0;
     column->code = 0;
-    column->missing = store_parse_missing(column->declared, column->cell);
+    column->clamped = false;
+    column->missing = field->null || store_parse_missing(column->declared, column->cell);
     if (column->missing) {
         return column->is_unit ? "is missing, but it is the privacy unit" : NULL;
     }
@@ -305,6 +316,7 @@ static enum err append_row(struct import *import, uint64_t line, struct err_info
         if (column->histogram && !column->missing) {
             column->histogram[column->code]++;
         }
+        column->report->clamped += column->clamped;
     }
     import->rows++;
     import->report->rows++;
@@ -358,8 +370,9 @@ static enum err flush_column(struct import *import, struct column *column, struc
 static size_t map_bytes(const struct import *import)
 {
     uint64_t raw = import->source->bytes_total;
-    if (raw == 0) {
-        return (size_t)64 << 30; /* not a plain file: its size is not known */
+    if (raw == 0 || import->source->packed) {
+        return (size_t)64
+               << 30; /* not a plain file: its size is not known, and a map costs nothing but addresses */
     }
     /* A field of one byte and its comma may become a double of eight. */
     return (size_t)(raw * 8 + import->count * ((uint64_t)2 << 20) + ((uint64_t)64 << 20));
@@ -408,7 +421,7 @@ static void reject(struct import *import, uint64_t line, const char *column, con
 static bool take_row(struct import *import, const struct store_row *row)
 {
     if (row->fault) {
-        reject(import, row->line, "", row->fault);
+        reject(import, row->line, row->fault_column ? row->fault_column : "", row->fault);
         return false;
     }
     for (size_t i = 0; i < import->count; i++) {
@@ -545,6 +558,10 @@ static enum err open_column(struct import *import, struct column *column, size_t
 {
     const struct proto_column *declared = column->declared;
     column->name = declared->name;
+    column->published = &import->published.columns[published];
+    column->report = &import->report->columns[published];
+    memcpy(column->report->name, declared->name, sizeof column->report->name);
+    import->report->column_count = published + 1;
     column->is_unit =
         import->published.unit[0] && strcmp(import->published.unit, declared->name) == 0;
     column->form =
@@ -868,13 +885,89 @@ static void close_import(struct import *import, enum err err)
     }
 }
 
+static bool ends_with(const char *name, const char *end)
+{
+    size_t a = strlen(name);
+    size_t b = strlen(end);
+    return a >= b && strcmp(name + a - b, end) == 0;
+}
+
+static bool named_ndjson(const char *name)
+{
+    static const char *const ends[] = {".ndjson", ".jsonl"};
+    static const char *const packed[] = {"", ".gz", ".zst"};
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t j = 0; j < 3; j++) {
+            char end[16];
+            snprintf(end, sizeof end, "%s%s", ends[i], packed[j]);
+            if (ends_with(name, end)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The option wins over the manifest, and that over the file's name. */
+static enum err choose_format(const struct import *import, enum proto_format *ret,
+                              struct err_info *reterr)
+{
+    const struct store_import_options *options = import->options;
+    *ret = import->manifest->format;
+    if (options->format) {
+        bool csv = strcmp(options->format, "csv") == 0;
+        if (!csv && strcmp(options->format, "ndjson") != 0) {
+            return proto_err_set(reterr, E_UNSUPPORTED, "this version reads csv and ndjson");
+        }
+        *ret = csv ? PROTO_FORMAT_CSV : PROTO_FORMAT_NDJSON;
+    } else if (*ret == PROTO_FORMAT_NONE) {
+        *ret = named_ndjson(options->data_name ? options->data_name : options->data_path)
+                   ? PROTO_FORMAT_NDJSON
+                   : PROTO_FORMAT_CSV;
+    }
+    return E_OK;
+}
+
+/* A JSON object has no header line: what the manifest asks for is its header. */
+static enum err open_ndjson(struct import *import, struct err_info *reterr)
+{
+    const struct proto_schema *declared = &import->manifest->schema;
+    const char **names = arena_alloc(&import->arena, declared->count, sizeof *names);
+    size_t count = 0;
+    for (size_t i = 0; names && i < declared->count; i++) {
+        const struct proto_column *column = &declared->columns[i];
+        if (column->deidentify != PROTO_DEID_DROP) {
+            names[count++] = column->source[0] ? column->source : column->name;
+        }
+    }
+    return names ? store_reader_ndjson_open(import->options->data_path, names, count,
+                                            &import->source, reterr)
+                 : proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
+}
+
+static enum err open_source(struct import *import, struct err_info *reterr)
+{
+    enum proto_format format;
+    enum err err = choose_format(import, &format, reterr);
+    if (err) {
+        return err;
+    }
+    return format == PROTO_FORMAT_NDJSON
+               ? open_ndjson(import, reterr)
+               : store_reader_csv_open(import->options->data_path, &import->source, reterr);
+}
+
+static void note_absent(struct import *import)
+{
+    for (size_t i = 0; i < import->count && import->source->absent; i++) {
+        import->columns[i].report->absent = import->source->absent[import->columns[i].field];
+    }
+}
+
 static enum err run(struct import *import, struct err_info *reterr)
 {
     const struct store_import_options *options = import->options;
-    if (options->format && strcmp(options->format, "csv") != 0) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "this version reads csv only");
-    }
-    enum err err = store_reader_csv_open(options->data_path, &import->source, reterr);
+    enum err err = open_source(import, reterr);
     err = err ? err : open_columns(import, reterr);
     err = err ? err : make_body(import, reterr);
     if (!err && !options->dry_run) {
@@ -882,7 +975,8 @@ static enum err run(struct import *import, struct err_info *reterr)
     }
     err = err ? err : read_rows(import, reterr);
     if (import->source) {
-        import->report->bytes_raw = import->source->bytes_done;
+        import->report->bytes_raw = import->source->bytes_plain;
+        note_absent(import);
     }
     err = err ? err : judge_rejects(import, reterr);
     return err || options->dry_run ? err : publish(import, reterr);
@@ -933,13 +1027,6 @@ static bool is_wanted(const struct wanted *wanted, const char *name)
         }
     }
     return false;
-}
-
-static bool ends_with(const char *name, const char *end)
-{
-    size_t a = strlen(name);
-    size_t b = strlen(end);
-    return a >= b && strcmp(name + a - b, end) == 0;
 }
 
 enum err store_import_recover(struct store *store, struct err_info *reterr)

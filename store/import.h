@@ -1,7 +1,7 @@
 /* Import: rows of a file become a sealed partition, in one pass and in memory that does not grow with the rows (only
  * with the number of distinct privacy units and private categories).
  *
- *     struct store_import_options options = {.data_path = "flchain.csv", .format = "csv"};
+ *     struct store_import_options options = {.data_path = "flchain.csv.gz"};
  *     struct store_import_report report;
  *     err = store_import_run(store, &manifest, &options, &report, &info);
  *
@@ -14,9 +14,9 @@
  * store_import_recover removes at the next store_open. An earlier import's file is unlinked last; scans under way keep
  * reading it.
  *
- * Values: a number outside its bounds is kept (queries clamp); what does not parse, a category value that is not
- * declared, and a row without its privacy unit are rejected by line, column and reason. No text of this module holds a
- * cell's contents.
+ * Values: a number outside its bounds becomes the nearer bound, and is counted; what does not parse, a category value
+ * that is not declared, and a row without its privacy unit are rejected by line, column and reason. No text of this
+ * module holds a cell's contents.
  * Threads: any, but one import of the same dataset at a time (E_BUSY).
  * Limits: 2^32 - 1 rows; a private category has at most STORE_IMPORT_VALUES values. */
 #ifndef CONCORDAT_STORE_IMPORT_H
@@ -30,7 +30,8 @@
 
 struct store_import_options {
     const char *data_path;
-    const char *format; /* "csv"; NULL means that as well */
+    const char *data_name; /* what people call the file; its end may say its format. NULL: data_path */
+    const char *format;    /* "csv" or "ndjson"; NULL: what the manifest says, else the name's end, else csv */
     bool dry_run;       /* reads and checks everything, writes nothing */
     uint64_t max_rejects;
     int64_t now;                   /* becomes imported_at */
@@ -39,6 +40,13 @@ struct store_import_options {
     void (*progress)(void *user, uint64_t bytes_done, uint64_t bytes_total,
                      uint64_t rows); /* may be NULL */
     void *user;
+};
+
+/* What became of one stored column's values. */
+struct store_import_column {
+    char name[PROTO_NAME_SIZE];
+    uint64_t clamped; /* lay outside the declared bounds and were moved to the nearer one */
+    bool absent;      /* no row had it at all (ndjson) */
 };
 
 struct store_import_report {
@@ -51,7 +59,9 @@ struct store_import_report {
         char reason[96];
     } rejects[STORE_IMPORT_REJECTS]; /* the first ones */
     size_t reject_count;
-    uint64_t bytes_raw;
+    struct store_import_column columns[PROTO_SCHEMA_COLUMNS_MAX]; /* in the order of the published schema */
+    size_t column_count;
+    uint64_t bytes_raw; /* of the data, unpacked */
     uint64_t bytes_stored;
     uint8_t partition_uuid[16];
     uint8_t root[32];

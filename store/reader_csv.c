@@ -4,13 +4,9 @@
 #include "crypto/memory.h"
 #include "proto/alloc.h"
 #include "proto/codec.h"
-#include "store/env.h"
+#include "store/stream.h"
 
 #include <csv.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define BLOCK     ((size_t)256 << 10)
 #define GROW_STEP 1024
@@ -19,7 +15,7 @@ struct reader {
     struct store_source base;
     struct csv_parser parser;
     bool parser_open;
-    int fd; /* -1: reading from borrowed bytes */
+    struct store_stream *stream; /* NULL: reading from borrowed bytes */
     uint8_t *block;
     const uint8_t *at; /* what is left of the block or of the borrowed bytes */
     size_t left;
@@ -37,6 +33,7 @@ struct reader {
     size_t count;
     size_t cap;
     bool row_done;
+    bool too_many; /* columns */
     const char *fault;
     enum err broken; /* set by callbacks, which cannot return */
     struct store_field *header;
@@ -72,6 +69,7 @@ static enum err grow_row(struct reader *reader, size_t more)
 {
     size_t need = reader->text_len + more + 1;
     if (need > STORE_CSV_ROW_MAX || reader->count >= STORE_CSV_COLUMNS_MAX) {
+        reader->too_many = reader->count >= STORE_CSV_COLUMNS_MAX;
         return E_LIMIT;
     }
     if (need > reader->text_cap) {
@@ -140,17 +138,17 @@ static enum err fill(struct reader *reader, struct err_info *reterr)
     if (reader->left || reader->last) {
         return E_OK;
     }
-    ssize_t got;
-    do {
-        got = read(reader->fd, reader->block, BLOCK);
-    } while (got < 0 && errno == EINTR);
-    if (got < 0) {
-        return proto_err_set(reterr, E_IO, "reading the data: %s", strerror(errno));
+    size_t got;
+    enum err err = store_stream_read(reader->stream, reader->block, BLOCK, &got, reterr);
+    if (err) {
+        proto_err_frame(reterr, "reading line %llu", (unsigned long long)reader->line);
+        return err;
     }
     reader->last = got == 0;
     reader->at = reader->block;
-    reader->left = (size_t)got;
-    reader->base.bytes_done += (uint64_t)got;
+    reader->left = got;
+    reader->base.bytes_done = store_stream_done(reader->stream);
+    reader->base.bytes_plain += got;
     return E_OK;
 }
 
@@ -185,6 +183,10 @@ static void begin_row(struct reader *reader)
 
 static enum err line_error(struct reader *reader, enum err err, struct err_info *reterr)
 {
+    if (err == E_LIMIT && reader->too_many) {
+        return proto_err_set(reterr, err, "line %llu: more than %d columns",
+                             (unsigned long long)reader->row_line, STORE_CSV_COLUMNS_MAX);
+    }
     if (err == E_LIMIT) {
         return proto_err_set(reterr, err,
                              "line %llu: a field or row is too long (an unterminated quote?)",
@@ -309,9 +311,7 @@ static void free_reader(struct store_source *source)
     if (reader->parser_open) {
         csv_free(&reader->parser);
     }
-    if (reader->fd >= 0) {
-        close(reader->fd);
-    }
+    store_stream_close(reader->stream);
     if (reader->block) {
         crypto_wipe(reader->block, BLOCK);
     }
@@ -384,37 +384,32 @@ enum err store_reader_csv_bytes(struct span bytes, struct store_source **ret,
     if (!reader) {
         return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
     }
-    reader->fd = -1;
     reader->at = bytes.ptr;
     reader->left = bytes.len;
     reader->last = true;
     reader->base.bytes_total = bytes.len;
     reader->base.bytes_done = bytes.len;
+    reader->base.bytes_plain = bytes.len;
     return start(reader, ret, reterr);
 }
 
 enum err store_reader_csv_open(const char *path, struct store_source **ret, struct err_info *reterr)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0) {
-        return proto_err_set(reterr, errno == ENOENT ? E_NOT_FOUND : E_IO, "%s: %s", path,
-                             strerror(errno));
+    struct store_stream *stream;
+    enum err err = store_stream_open(path, &stream, reterr);
+    if (err) {
+        return err;
     }
     struct reader *reader = proto_alloc(1, sizeof *reader);
     uint8_t *block = reader ? proto_alloc(BLOCK, 1) : NULL;
     if (!block) {
         proto_free(reader);
-        close(fd);
+        store_stream_close(stream);
         return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
     }
-    reader->fd = fd;
+    reader->stream = stream;
     reader->block = block;
-    struct stat file;
-    if (fstat(fd, &file) == 0 && S_ISREG(file.st_mode)) {
-        reader->base.bytes_total = (uint64_t)file.st_size;
-    } else if (fstat(fd, &file) == 0 && S_ISDIR(file.st_mode)) {
-        free_reader(&reader->base);
-        return proto_err_set(reterr, E_INVALID, "%s is a folder", path);
-    }
+    reader->base.bytes_total = store_stream_total(stream);
+    reader->base.packed = store_stream_is_packed(stream);
     return start(reader, ret, reterr);
 }

@@ -1,4 +1,5 @@
-/* Comma-separated values (RFC 4180) through libcsv, streaming: memory does not grow with the file.
+/* Comma-separated values (RFC 4180) through libcsv, streaming: memory does not grow with the file, which may be packed
+ * with gzip or zstd (stream.h).
  *
  *     err = store_reader_csv_open("flchain.csv", &source, reterr);      header is read
  *
@@ -17,7 +18,7 @@
 #define STORE_CSV_ROW_MAX     ((size_t)1 << 20)
 #define STORE_CSV_COLUMNS_MAX 4096
 
-/* Errors: E_NOT_FOUND; E_INVALID no header line; E_LIMIT; E_IO, E_NO_MEMORY. */
+/* Errors: E_NOT_FOUND; E_INVALID no header line; E_LIMIT; E_IO, E_NO_MEMORY; those of store_stream_open. */
 MUST_CHECK enum err store_reader_csv_open(const char *path, struct store_source **ret,
                                           struct err_info *reterr);
 /* The same over BYTES, which are borrowed until the source is freed; what tests and the fuzzer use. */

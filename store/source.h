@@ -1,5 +1,5 @@
-/* Where rows come from: a pull interface over a file format. A source gives text fields and where they stood; types,
- * missing markers and de-identification are the importer's.
+/* Where rows come from: a pull interface over a file format (reader_csv.h, reader_ndjson.h). A source gives text fields and
+ * where they stood; types, missing markers and de-identification are the importer's.
  *
  *     while (!(err = source->next(source, &row, reterr)) && !row.end) {
  *         if (row.fault) { reject(row.line, row.fault); continue; }
@@ -14,15 +14,19 @@
 #include "proto/err.h"
 #include "proto/span.h"
 
+#include <stdbool.h>
+
 struct store_field {
     const char *text; /* ends with a zero that is not counted; no zero inside */
     size_t len;
+    bool null; /* the format says that there is no value, whatever texts may stand for it elsewhere */
 };
 
 struct store_row {
     bool end;          /* no more rows; nothing else is set */
     uint64_t line;     /* in the file, from 1, where the row starts */
     const char *fault; /* NULL, or why this row cannot be used (never its contents) */
+    const char *fault_column; /* NULL, or the header of the field that is at fault */
     const struct store_field *fields; /* in the order of the header; valid until the next call */
     size_t count;
 };
@@ -34,7 +38,10 @@ struct store_source {
     const struct store_field *header; /* names as they stand in the file */
     size_t header_count;
     uint64_t bytes_done;
-    uint64_t bytes_total; /* 0: not known */
+    uint64_t bytes_total;  /* 0: not known */
+    uint64_t bytes_plain;  /* like bytes_done, but after unpacking */
+    bool packed;           /* gzip or zstd: bytes_total says little about the rows */
+    const bool *absent;    /* NULL, or for each header: no row so far had it (at the end of the data) */
 };
 
 #endif

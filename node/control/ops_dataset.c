@@ -164,6 +164,30 @@ static json_t *rejects_view(const struct import *import)
     return rejects;
 }
 
+/* Columns with values outside their bounds, and how many; to this site's operator alone. */
+static json_t *clamped_view(const struct import *import)
+{
+    json_t *view = json_object();
+    for (size_t i = 0; i < import->report->column_count; i++) {
+        const struct store_import_column *column = &import->report->columns[i];
+        if (column->clamped) {
+            json_object_set_new(view, column->name, json_integer((json_int_t)column->clamped));
+        }
+    }
+    return view;
+}
+
+static json_t *absent_view(const struct import *import)
+{
+    json_t *view = json_array();
+    for (size_t i = 0; i < import->report->column_count; i++) {
+        if (import->report->columns[i].absent) {
+            json_array_append_new(view, json_string(import->report->columns[i].name));
+        }
+    }
+    return view;
+}
+
 static json_t *report_view(const struct import *import)
 {
     json_t *rejects = rejects_view(import);
@@ -174,10 +198,10 @@ static json_t *report_view(const struct import *import)
             json_object_set_new(operations, column->name, json_string(proto_deidentify_name(column->deidentify)));
         }
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o}", "dataset", import->manifest.dataset, "version", import->manifest.version,
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o}", "dataset", import->manifest.dataset, "version", import->manifest.version,
                      "rows", (json_int_t)import->report->rows, "rejected", (json_int_t)import->report->rejected, "rejects", rejects,
                      "bytes_raw", (json_int_t)import->report->bytes_raw, "bytes_stored", (json_int_t)import->report->bytes_stored,
-                     "deidentified", operations);
+                     "deidentified", operations, "clamped", clamped_view(import), "absent", absent_view(import));
 }
 
 static enum err import_run(struct import *import, json_t **ret, struct err_info *reterr)
@@ -193,6 +217,7 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
     snprintf(checked, sizeof checked, "/proc/self/fd/%d", fd);
     struct store_import_options options = {
         .data_path = checked,
+        .data_name = data,
         .format = control_text(call, "--format"),
         .dry_run = control_flag(call, "--dry-run"),
         .max_rejects = (uint64_t)control_number(call, "--max-rejects", 0),

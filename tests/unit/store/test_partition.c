@@ -353,7 +353,7 @@ static void flchain_is_stored_value_by_value(void **state)
          .max = 110,
          .deidentify = PROTO_DEID_AGE90},
         {.name = "sex", .type = PROTO_COLUMN_CATEGORY, .values = sexes, .value_count = 2},
-        {.name = "kappa", .type = PROTO_COLUMN_REAL, .has_bounds = true, .max = 20},
+        {.name = "kappa", .type = PROTO_COLUMN_REAL, .has_bounds = true, .max = 25},
         {.name = "creatinine",
          .type = PROTO_COLUMN_REAL,
          .has_bounds = true,
