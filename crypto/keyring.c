@@ -740,6 +740,27 @@ enum err crypto_keyring_get(struct crypto_keyring *keyring, const char *name,
     return i == SIZE_MAX ? E_NOT_FOUND : E_OK;
 }
 
+enum err crypto_keyring_copy(struct crypto_keyring *keyring, const char *name,
+                             struct crypto_key **ret)
+{
+    struct crypto_key *copy = crypto_key_new();
+    if (!copy) {
+        return E_NO_MEMORY;
+    }
+    pthread_mutex_lock(&keyring->lock);
+    size_t i = find(keyring, name);
+    if (i != SIZE_MAX) {
+        *copy = *keyring->entries[i].dek;
+    }
+    pthread_mutex_unlock(&keyring->lock);
+    if (i == SIZE_MAX) {
+        crypto_key_free(copy);
+        return E_NOT_FOUND;
+    }
+    *ret = copy;
+    return E_OK;
+}
+
 /* The entry at I and its key leave memory. */
 static void forget(struct crypto_keyring *keyring, size_t i)
 {

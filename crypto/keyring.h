@@ -78,6 +78,10 @@ MUST_CHECK enum err crypto_keyring_add(struct crypto_keyring *keyring, const cha
 /* ret: borrowed until the name is shredded or the keyring closed. Errors: E_NOT_FOUND. */
 MUST_CHECK enum err crypto_keyring_get(struct crypto_keyring *keyring, const char *name,
                                        const struct crypto_key **ret);
+/* The same as a copy of the caller's own, which ends with crypto_key_free: for keys that may be rotated or shredded
+ * meanwhile. Errors: E_NOT_FOUND, E_NO_MEMORY. */
+MUST_CHECK enum err crypto_keyring_copy(struct crypto_keyring *keyring, const char *name,
+                                        struct crypto_key **ret);
 /* When it returns E_OK the key is gone from the file and from memory.
  * Errors: E_NOT_FOUND; E_IO, E_DISK_FULL: nothing has changed. */
 MUST_CHECK enum err crypto_keyring_shred(struct crypto_keyring *keyring, const char *name,

@@ -15,6 +15,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/table.c %D%/table.h \
 	%D%/witness.c %D%/witness.h
 %C%_libstore_a_SOURCES += \
+	%D%/claim.c %D%/claim.h \
 	%D%/column.c %D%/column.h \
 	%D%/deidentify.c %D%/deidentify.h \
 	%D%/import.c %D%/import.h \
@@ -24,6 +25,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/partition_file.c %D%/partition_file.h \
 	%D%/reader_csv.c %D%/reader_csv.h \
 	%D%/reader_ndjson.c %D%/reader_ndjson.h \
+	%D%/rotate.c %D%/rotate.h \
 	%D%/scan.c %D%/scan.h \
 	%D%/source.h \
 	%D%/stream.c %D%/stream.h

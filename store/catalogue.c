@@ -93,6 +93,8 @@ static void name_key(const struct store *store, const char *name, uint8_t ret[ST
 struct put {
     const char *name;
     struct span plain;
+    store_catalogue_also *also;
+    void *ctx;
 };
 
 static enum err put_in(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
@@ -100,12 +102,19 @@ static enum err put_in(struct store *store, MDB_txn *txn, void *ctx, struct err_
     const struct put *put = ctx;
     uint8_t key[STORE_BLIND_SIZE];
     name_key(store, put->name, key);
-    return store_sealed_put(store, txn, STORE_TABLE_CATALOGUE, span_of(key, sizeof key), put->plain,
-                            reterr);
+    enum err err = store_sealed_put(store, txn, STORE_TABLE_CATALOGUE, span_of(key, sizeof key),
+                                    put->plain, reterr);
+    return err || !put->also ? err : put->also(store, txn, put->ctx, reterr);
 }
 
 enum err store_catalogue_put(struct store *store, const struct store_dataset *row,
                              struct err_info *reterr)
+{
+    return store_catalogue_put_with(store, row, NULL, NULL, reterr);
+}
+
+enum err store_catalogue_put_with(struct store *store, const struct store_dataset *row,
+                                  store_catalogue_also *also, void *ctx, struct err_info *reterr)
 {
     struct buf plain = {.max = ROW_MAX};
     if (!row->name[0] || !memchr(row->name, 0, sizeof row->name) ||
@@ -114,7 +123,7 @@ enum err store_catalogue_put(struct store *store, const struct store_dataset *ro
     }
     enum err err = encode(row, &plain, reterr);
     if (!err) {
-        struct put put = {row->name, buf_span(&plain)};
+        struct put put = {row->name, buf_span(&plain), also, ctx};
         err = store_write(store, put_in, &put, reterr);
     }
     buf_fini(&plain);

@@ -32,6 +32,13 @@ struct store_dataset {
 /* Adds or replaces. Errors: E_INVALID an empty or overlong name; E_LIMIT; E_IO, E_DISK_FULL. */
 MUST_CHECK enum err store_catalogue_put(struct store *store, const struct store_dataset *row,
                                         struct err_info *reterr);
+/* The same and ALSO, which may be NULL, in one transaction. */
+struct MDB_txn;
+typedef enum err store_catalogue_also(struct store *store, struct MDB_txn *txn, void *ctx,
+                                      struct err_info *reterr);
+MUST_CHECK enum err store_catalogue_put_with(struct store *store, const struct store_dataset *row,
+                                             store_catalogue_also *also, void *ctx,
+                                             struct err_info *reterr);
 /* Spans in RET live in ARENA. Errors: E_NOT_FOUND; E_AUTH, E_CORRUPT. */
 MUST_CHECK enum err store_catalogue_get(struct store *store, const char *name, struct arena *arena,
                                         struct store_dataset *ret, struct err_info *reterr);

@@ -11,6 +11,7 @@
 #define KEY_SIZE    (2 * STORE_BLIND_SIZE + 4)
 #define SLOTS_MIN   1024
 #define AREA        "pseudonym"
+#define KEY_BLOCK   UINT32_MAX /* where the HMAC's key stands once the dataset's key was rotated */
 
 double store_deidentify_age90(double age)
 {
@@ -144,6 +145,44 @@ static enum err load_block(struct store_pseudonym *table, struct span key, struc
     return err ? proto_err_set(reterr, err, "loading table %s", AREA) : E_OK;
 }
 
+/* The HMAC's key: derived from the dataset's, unless a rotation kept the one that identifiers were mapped by. */
+static enum err make_mac_key(struct store_pseudonym *table, const char *column)
+{
+    struct buf info = {.max = 256};
+    enum err err = buf_printf(&info, "concordat/pseudonym/1/%s", column);
+    err = err ? err
+              : crypto_hkdf_expand(table->dek->bytes, buf_span(&info), table->mac_key->bytes,
+                                   CRYPTO_KEY_SIZE);
+    buf_fini(&info);
+    return err;
+}
+
+static enum err load_mac_key(struct store *store, MDB_txn *txn, struct store_pseudonym *table,
+                             struct err_info *reterr)
+{
+    uint8_t key[KEY_SIZE];
+    struct span value;
+    struct buf plain = {.max = 2 * CRYPTO_KEY_SIZE};
+    make_key(table, KEY_BLOCK, key);
+    enum err err =
+        store_raw_get(store, txn, STORE_TABLE_PSEUDONYM, span_of(key, sizeof key), &value, NULL);
+    if (err) {
+        return err == E_NOT_FOUND ? E_OK : err;
+    }
+    err = store_unseal_under(table->dek, AREA, span_of(key, sizeof key), value, &plain, reterr);
+    if (!err && plain.len != CRYPTO_KEY_SIZE) {
+        err = proto_err_set(reterr, E_CORRUPT, "a key of table %s has the wrong size", AREA);
+    }
+    if (!err) {
+        memcpy(table->mac_key->bytes, plain.ptr, CRYPTO_KEY_SIZE);
+    }
+    if (plain.ptr) {
+        crypto_wipe(plain.ptr, plain.cap);
+    }
+    buf_fini(&plain);
+    return err;
+}
+
 static enum err load_blocks(struct store *store, struct store_pseudonym *table,
                             struct err_info *reterr)
 {
@@ -154,6 +193,7 @@ static enum err load_blocks(struct store *store, struct store_pseudonym *table,
     }
     struct buf plain = {.max = BLOCK_BYTES + ID_SIZE};
     bool more = true;
+    err = load_mac_key(store, txn, table, reterr);
     for (uint32_t block = 0; more && !err; block++) {
         uint8_t key[KEY_SIZE];
         struct span value;
@@ -182,7 +222,6 @@ enum err store_pseudonym_load(struct store *store, const char *dataset, const ch
                               struct err_info *reterr)
 {
     struct store_pseudonym *table = proto_alloc(1, sizeof *table);
-    struct buf info = {.max = 256};
     if (!table) {
         return proto_err_set(reterr, E_NO_MEMORY, "loading table %s", AREA);
     }
@@ -192,11 +231,7 @@ enum err store_pseudonym_load(struct store *store, const char *dataset, const ch
     store_blind(store, STORE_TABLE_PSEUDONYM, parts, 1, table->prefix);
     store_blind(store, STORE_TABLE_PSEUDONYM, parts, 2, table->prefix + STORE_BLIND_SIZE);
     enum err err = table->mac_key ? E_OK : E_NO_MEMORY;
-    err = err ? err : buf_printf(&info, "concordat/pseudonym/1/%s", column);
-    err = err ? err
-              : crypto_hkdf_expand(dek->bytes, buf_span(&info), table->mac_key->bytes,
-                                   CRYPTO_KEY_SIZE);
-    buf_fini(&info);
+    err = err ? err : make_mac_key(table, column);
     if (err) {
         proto_err_set(reterr, err, "loading table %s", AREA);
     } else {
@@ -302,5 +337,86 @@ enum err store_pseudonym_remove(struct store *store, const char *dataset, struct
     store_blind(store, STORE_TABLE_PSEUDONYM, &part, 1, removal.prefix);
     enum err err = store_write(store, remove_blocks, &removal, reterr);
     buf_fini(&removal.keys);
+    return err;
+}
+
+/* --- another key for a dataset ------------------------------------------------------------- */
+
+static enum err reseal(struct store *store, MDB_txn *txn, struct span key,
+                       const struct crypto_key *from, const struct crypto_key *to,
+                       struct err_info *reterr)
+{
+    struct span value;
+    struct buf plain = {.max = BLOCK_BYTES + ID_SIZE};
+    struct buf sealed = {.max = BLOCK_BYTES + 4096};
+    enum err err = store_raw_get(store, txn, STORE_TABLE_PSEUDONYM, key, &value, reterr);
+    err = err ? err : store_unseal_under(from, AREA, key, value, &plain, reterr);
+    err = err ? err : store_seal_under(to, AREA, key, buf_span(&plain), &sealed, reterr);
+    err = err ? err
+              : store_raw_put(store, txn, STORE_TABLE_PSEUDONYM, key, buf_span(&sealed), reterr);
+    if (plain.ptr) {
+        crypto_wipe(plain.ptr, plain.cap);
+    }
+    buf_fini(&plain);
+    buf_fini(&sealed);
+    return err;
+}
+
+/* A column whose HMAC key was derived from FROM keeps it, sealed under TO. */
+static enum err keep_mac_key(struct store *store, MDB_txn *txn, const uint8_t dataset_blind[16],
+                             const char *dataset, const char *column, const struct crypto_key *from,
+                             const struct crypto_key *to, struct err_info *reterr)
+{
+    struct store_pseudonym table = {.dek = from, .mac_key = crypto_key_new()};
+    struct span parts[2] = {span_str(dataset), span_str(column)};
+    struct buf sealed = {.max = 4096};
+    uint8_t first[KEY_SIZE];
+    uint8_t key[KEY_SIZE];
+    struct span value;
+    if (!table.mac_key) {
+        return proto_err_set(reterr, E_NO_MEMORY, "the keys of table %s", AREA);
+    }
+    memcpy(table.prefix, dataset_blind, STORE_BLIND_SIZE);
+    store_blind(store, STORE_TABLE_PSEUDONYM, parts, 2, table.prefix + STORE_BLIND_SIZE);
+    make_key(&table, 0, first);
+    make_key(&table, KEY_BLOCK, key);
+    bool used = store_raw_get(store, txn, STORE_TABLE_PSEUDONYM, span_of(first, sizeof first),
+                              &value, NULL) == E_OK;
+    bool kept = store_raw_get(store, txn, STORE_TABLE_PSEUDONYM, span_of(key, sizeof key), &value,
+                              NULL) == E_OK;
+    enum err err = E_OK;
+    if (used && !kept) {
+        err = make_mac_key(&table, column);
+        err =
+            err ? err
+                : store_seal_under(to, AREA, span_of(key, sizeof key),
+                                   span_of(table.mac_key->bytes, CRYPTO_KEY_SIZE), &sealed, reterr);
+        err = err ? err
+                  : store_raw_put(store, txn, STORE_TABLE_PSEUDONYM, span_of(key, sizeof key),
+                                  buf_span(&sealed), reterr);
+    }
+    crypto_key_free(table.mac_key);
+    buf_fini(&sealed);
+    return err;
+}
+
+enum err store_pseudonym_rekey(struct store *store, MDB_txn *txn, const char *dataset,
+                               const char *const *columns, size_t count,
+                               const struct crypto_key *from, const struct crypto_key *to,
+                               struct err_info *reterr)
+{
+    struct removal all = {.keys = {.max = (size_t)16 << 20}};
+    struct span part = span_str(dataset);
+    store_blind(store, STORE_TABLE_PSEUDONYM, &part, 1, all.prefix);
+    enum err err = store_raw_each(store, txn, STORE_TABLE_PSEUDONYM,
+                                  span_of(all.prefix, STORE_BLIND_SIZE), collect, &all, reterr);
+    err = err == E_CANCELLED ? E_OK : err;
+    for (size_t at = 0; at < all.keys.len && !err; at += KEY_SIZE) {
+        err = reseal(store, txn, span_of(all.keys.ptr + at, KEY_SIZE), from, to, reterr);
+    }
+    for (size_t i = 0; i < count && !err; i++) {
+        err = keep_mac_key(store, txn, all.prefix, dataset, columns[i], from, to, reterr);
+    }
+    buf_fini(&all.keys);
     return err;
 }

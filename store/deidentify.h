@@ -38,4 +38,12 @@ void store_pseudonym_free(struct store_pseudonym *table);
 MUST_CHECK enum err store_pseudonym_remove(struct store *store, const char *dataset,
                                            struct err_info *reterr);
 
+/* Within a writer's transaction: all blocks of DATASET stand under the key TO, not FROM. The HMAC keys of its COLUMNS stay
+ * what they were, now sealed with the rest, as identifiers are stored nowhere and could not be mapped anew. */
+struct MDB_txn;
+MUST_CHECK enum err store_pseudonym_rekey(struct store *store, struct MDB_txn *txn,
+                                          const char *dataset, const char *const *columns,
+                                          size_t count, const struct crypto_key *from,
+                                          const struct crypto_key *to, struct err_info *reterr);
+
 #endif

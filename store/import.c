@@ -5,11 +5,13 @@
 #include "crypto/random.h"
 #include "proto/body.h"
 #include "store/catalogue.h"
+#include "store/claim.h"
 #include "store/deidentify.h"
 #include "store/parse.h"
 #include "store/partition_file.h"
 #include "store/reader_csv.h"
 #include "store/reader_ndjson.h"
+#include "store/rotate.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -787,42 +789,6 @@ static enum err publish(struct import *import, struct err_info *reterr)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
-/* Names of datasets that are being imported, so that two cannot race for pseudonyms. */
-static struct {
-    pthread_mutex_t lock;
-    struct busy {
-        struct busy *next;
-        const struct store *store;
-        const char *dataset;
-    } * first;
-} running = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static bool enter(struct busy *self)
-{
-    bool free = true;
-    pthread_mutex_lock(&running.lock);
-    for (struct busy *busy = running.first; busy; busy = busy->next) {
-        free = free && (busy->store != self->store || strcmp(busy->dataset, self->dataset) != 0);
-    }
-    if (free) {
-        self->next = running.first;
-        running.first = self;
-    }
-    pthread_mutex_unlock(&running.lock);
-    return free;
-}
-
-static void leave(struct busy *self)
-{
-    pthread_mutex_lock(&running.lock);
-    struct busy **at = &running.first;
-    while (*at != self) {
-        at = &(*at)->next;
-    }
-    *at = self->next;
-    pthread_mutex_unlock(&running.lock);
-}
-
 static void wipe_buf(struct buf *buf)
 {
     if (buf->ptr) {
@@ -987,9 +953,9 @@ enum err store_import_run(struct store *store, const struct proto_manifest *mani
                           struct store_import_report *ret, struct err_info *reterr)
 {
     memset(ret, 0, sizeof *ret);
-    struct busy self = {.store = store, .dataset = manifest->dataset};
-    if (!enter(&self)) {
-        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported", manifest->dataset);
+    struct store_claim self = {.store = store, .dataset = manifest->dataset};
+    if (!store_claim_enter(&self)) {
+        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported or given a new key", manifest->dataset);
     }
     struct import import = {.store = store,
                             .manifest = manifest,
@@ -998,7 +964,7 @@ enum err store_import_run(struct store *store, const struct proto_manifest *mani
                             .encoded = {.max = STORE_CHUNK_BYTES_MAX}};
     enum err err = run(&import, reterr);
     close_import(&import, err);
-    leave(&self);
+    store_claim_leave(&self);
     return err;
 }
 
@@ -1054,13 +1020,13 @@ enum err store_import_recover(struct store *store, struct err_info *reterr)
 
 enum err store_import_remove(struct store *store, const char *dataset, struct err_info *reterr)
 {
-    struct busy self = {.store = store, .dataset = dataset};
+    struct store_claim self = {.store = store, .dataset = dataset};
     struct arena arena = {0};
     struct store_dataset row;
     char name[CRYPTO_KEYRING_NAME];
     char path[PATH_MAX];
-    if (!enter(&self)) {
-        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported", dataset);
+    if (!store_claim_enter(&self)) {
+        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported or given a new key", dataset);
     }
     enum err err = store_catalogue_get(store, dataset, &arena, &row, reterr);
     if (!err) {
@@ -1068,6 +1034,12 @@ enum err store_import_remove(struct store *store, const char *dataset, struct er
         err = crypto_keyring_shred(store->keyring, name, reterr);
         err = err == E_NOT_FOUND ? E_OK : err; /* an earlier removal came this far */
     }
+    if (!err) {
+        store_rotate_name(dataset, name);
+        err = crypto_keyring_shred(store->keyring, name, reterr);
+        err = err == E_NOT_FOUND ? E_OK : err; /* no rotation was under way */
+    }
+    err = err ? err : store_keyring_anchor(store, reterr);
     err = err ? err : store_pseudonym_remove(store, dataset, reterr);
     if (!err && store_partition_path(store->home, row.partition_uuid, "", path, sizeof path) &&
         unlink(path) && errno != ENOENT) {
@@ -1075,6 +1047,6 @@ enum err store_import_remove(struct store *store, const char *dataset, struct er
     }
     err = err ? err : store_catalogue_remove(store, dataset, reterr);
     arena_fini(&arena);
-    leave(&self);
+    store_claim_leave(&self);
     return err;
 }

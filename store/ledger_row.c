@@ -102,16 +102,20 @@ static const struct proto_message note_message =
 
 #define AREA "answer"
 
-/* The dataset's key and 16 bytes that tell it from another key without revealing it. */
-static enum err dataset_key(const struct store *store, struct span dataset,
-                            const struct crypto_key **ret, uint8_t ret_check[16])
+/* 16 bytes that tell a key from another one without revealing it. */
+static enum err key_check(const struct crypto_key *dek, uint8_t ret[16])
+{
+    return crypto_hkdf_expand(dek->bytes, span_str("concordat/store/key-check/1"), ret, 16);
+}
+
+/* A copy of the dataset's key, since a rotation may end the original at any time; the caller frees it, also on failure. */
+static enum err dataset_key(const struct store *store, struct span dataset, struct crypto_key **ret,
+                            uint8_t ret_check[16])
 {
     char name[96];
     snprintf(name, sizeof name, "dataset/%.*s", (int)dataset.len, (const char *)dataset.ptr);
-    enum err err = crypto_keyring_get(store->keyring, name, ret);
-    return err ? err
-               : crypto_hkdf_expand((*ret)->bytes, span_str("concordat/store/key-check/1"),
-                                    ret_check, 16);
+    enum err err = crypto_keyring_copy(store->keyring, name, ret);
+    return err ? err : key_check(*ret, ret_check);
 }
 
 static enum err split(struct span value, struct span *ret_note, struct span *ret_answer)
@@ -125,11 +129,11 @@ static enum err split(struct span value, struct span *ret_note, struct span *ret
     return E_OK;
 }
 
-/* Errors: E_NOT_FOUND none, or its key is another one now. Spans borrow from the transaction and from PLAIN. */
+/* RET_KEY is NULL before and is the caller's to free, also on failure.
+ * Errors: E_NOT_FOUND none, or its key is another one now. Spans borrow from the transaction and from PLAIN. */
 static enum err find_answer(struct store *store, MDB_txn *txn, const uint8_t replay_key[32],
-                            struct buf *plain, struct note *ret_note,
-                            const struct crypto_key **ret_key, struct span *ret_answer,
-                            struct err_info *reterr)
+                            struct buf *plain, struct note *ret_note, struct crypto_key **ret_key,
+                            struct span *ret_answer, struct err_info *reterr)
 {
     struct arena arena = {0};
     struct span key = span_of(replay_key, 32);
@@ -191,7 +195,7 @@ enum err store_answer_put(struct store *store, MDB_txn *txn, const uint8_t repla
     struct buf plain = {.max = 512};
     struct buf value = {.max = 2 * STORE_ANSWER_MAX};
     struct note note;
-    const struct crypto_key *dek = NULL;
+    struct crypto_key *dek = NULL;
     struct span old;
     struct span key = span_of(replay_key, 32);
     uint8_t check[16];
@@ -199,6 +203,8 @@ enum err store_answer_put(struct store *store, MDB_txn *txn, const uint8_t repla
     if (!err) {
         err = E_EXISTS;
     } else if (err == E_NOT_FOUND) {
+        crypto_key_free(dek);
+        dek = NULL;
         err = dataset_key(store, dataset, &dek, check);
         if (err) {
             (void)proto_err_set(reterr, err,
@@ -212,8 +218,105 @@ enum err store_answer_put(struct store *store, MDB_txn *txn, const uint8_t repla
             err = store_raw_put(store, txn, STORE_TABLE_ANSWERS, key, buf_span(&value), reterr);
         }
     }
+    crypto_key_free(dek);
     buf_fini(&plain);
     buf_fini(&value);
+    return err;
+}
+
+/* --- another key for the answers of a dataset ------------------------------------------------------------------------- */
+
+struct rekey {
+    struct store *store;
+    struct span dataset;
+    const struct crypto_key *from;
+    const struct crypto_key *to;
+    uint8_t from_check[16];
+    uint8_t to_check[16];
+    struct buf keys;
+};
+
+/* Whether the answer at KEY is the dataset's, under the key that goes. */
+static enum err select_answer(void *user, struct span key, struct span value,
+                              struct err_info *reterr)
+{
+    struct rekey *rekey = user;
+    struct buf plain = {.max = 512};
+    struct arena arena = {0};
+    struct note note;
+    struct span sealed_note;
+    struct span answer;
+    enum err err = key.len == 32 ? split(value, &sealed_note, &answer) : E_CORRUPT;
+    if (err) {
+        return proto_err_set(reterr, err, "table answers: a row is damaged");
+    }
+    err = store_unseal(rekey->store, STORE_TABLE_ANSWERS, key, sealed_note, &plain, reterr);
+    err = err ? err
+              : store_ledger_row_decode(&note_message, buf_span(&plain), &arena, &note,
+                                        STORE_TABLE_ANSWERS, reterr);
+    if (!err && span_equal(note.dataset, rekey->dataset) &&
+        span_equal(note.key_check, span_of(rekey->from_check, 16))) {
+        err = buf_put(&rekey->keys, key);
+    }
+    arena_fini(&arena);
+    buf_fini(&plain);
+    return err;
+}
+
+static enum err rekey_answer(struct rekey *rekey, MDB_txn *txn, struct span key,
+                             struct err_info *reterr)
+{
+    struct buf plain = {.max = 512};
+    struct buf answer = {.max = STORE_ANSWER_MAX};
+    struct buf value = {.max = 2 * STORE_ANSWER_MAX};
+    struct arena arena = {0};
+    struct note note;
+    struct span stored;
+    struct span sealed_note;
+    struct span sealed;
+    enum err err = store_raw_get(rekey->store, txn, STORE_TABLE_ANSWERS, key, &stored, reterr);
+    err = err ? err : split(stored, &sealed_note, &sealed);
+    err = err ? err
+              : store_unseal(rekey->store, STORE_TABLE_ANSWERS, key, sealed_note, &plain, reterr);
+    err = err ? err
+              : store_ledger_row_decode(&note_message, buf_span(&plain), &arena, &note,
+                                        STORE_TABLE_ANSWERS, reterr);
+    err = err ? err : store_unseal_under(rekey->from, AREA, key, sealed, &answer, reterr);
+    if (!err) {
+        note.key_check = span_of(rekey->to_check, 16);
+        err = encode_answer(rekey->store, key, &note, rekey->to, buf_span(&answer), &value, reterr);
+    }
+    err =
+        err ? err
+            : store_raw_put(rekey->store, txn, STORE_TABLE_ANSWERS, key, buf_span(&value), reterr);
+    if (answer.ptr) {
+        crypto_wipe(answer.ptr, answer.cap);
+    }
+    arena_fini(&arena);
+    buf_fini(&plain);
+    buf_fini(&answer);
+    buf_fini(&value);
+    return err;
+}
+
+enum err store_answer_rekey(struct store *store, MDB_txn *txn, const char *dataset,
+                            const struct crypto_key *from, const struct crypto_key *to,
+                            struct err_info *reterr)
+{
+    struct rekey rekey = {.store = store,
+                          .dataset = span_str(dataset),
+                          .from = from,
+                          .to = to,
+                          .keys = {.max = (size_t)1 << 28}};
+    enum err err = key_check(from, rekey.from_check);
+    err = err ? err : key_check(to, rekey.to_check);
+    err = err ? err
+              : store_raw_each(store, txn, STORE_TABLE_ANSWERS, SPAN_NONE, select_answer, &rekey,
+                               reterr);
+    for (size_t at = 0; at < rekey.keys.len && !err; at += 32) {
+        err = rekey_answer(&rekey, txn, span_of(rekey.keys.ptr + at, 32), reterr);
+    }
+    buf_fini(&rekey.keys);
     return err;
 }
 
@@ -222,7 +325,7 @@ enum err store_ledger_answer(struct store *store, const uint8_t replay_key[32],
 {
     struct buf plain = {.max = 512};
     struct note note;
-    const struct crypto_key *dek = NULL;
+    struct crypto_key *dek = NULL;
     struct span sealed;
     MDB_txn *txn = NULL;
     enum err err = store_read(store, &txn, reterr);
@@ -236,6 +339,7 @@ enum err store_ledger_answer(struct store *store, const uint8_t replay_key[32],
         memcpy(ret_id, note.charge_id.ptr, 16);
     }
     store_read_end(txn);
+    crypto_key_free(dek);
     buf_fini(&plain);
     return err;
 }

@@ -48,4 +48,9 @@ MUST_CHECK enum err store_answer_put(struct store *store, MDB_txn *txn,
                                      const uint8_t charge_id[16], struct span answer,
                                      struct err_info *reterr);
 
+/* Within a writer's transaction: every stored answer of DATASET under the key FROM stands under TO. */
+MUST_CHECK enum err store_answer_rekey(struct store *store, MDB_txn *txn, const char *dataset,
+                                       const struct crypto_key *from, const struct crypto_key *to,
+                                       struct err_info *reterr);
+
 #endif

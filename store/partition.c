@@ -265,22 +265,21 @@ static enum err find_row(struct store *store, struct store_partition *partition,
     return err;
 }
 
-static enum err find_key(struct store *store, struct store_partition *partition,
+/* KEY is "dataset/NAME", or between a rotation's switch and its end "rotate/NAME". */
+static enum err find_key(struct store *store, struct store_partition *partition, const char *key,
                          struct err_info *reterr)
 {
     char name[CRYPTO_KEYRING_NAME];
-    snprintf(name, sizeof name, "dataset/%s", partition->dataset);
-    const struct crypto_key *dek = NULL;
-    enum err err = crypto_keyring_get(store->keyring, name, &dek);
+    snprintf(name, sizeof name, "%s/%s", key, partition->dataset);
+    crypto_key_free(partition->dek);
+    crypto_key_free(partition->index);
+    partition->dek = partition->index = NULL;
+    enum err err = crypto_keyring_copy(store->keyring, name, &partition->dek);
     if (err) {
-        return damaged(partition, err, "its key was shredded", reterr);
+        return damaged(partition, err,
+                       err == E_NOT_FOUND ? "its key was shredded" : "no room for its key", reterr);
     }
-    partition->dek = crypto_key_new();
-    if (!partition->dek) {
-        return damaged(partition, E_NO_MEMORY, "no room for its key", reterr);
-    }
-    *partition->dek = *dek;
-    err = store_partition_index_key(dek, &partition->index);
+    err = store_partition_index_key(partition->dek, &partition->index);
     return err ? damaged(partition, err, "no room for its key", reterr) : E_OK;
 }
 
@@ -299,6 +298,20 @@ static enum err open_file(struct store *store, struct store_partition *partition
     return err ? err : read_all(partition, reterr);
 }
 
+/* The trailer's MAC tells before LMDB sees the file which of two keys it is sealed under. */
+static enum err open_by_key(struct store *store, struct store_partition *partition,
+                            struct err_info *reterr)
+{
+    enum err err = find_key(store, partition, "dataset", reterr);
+    err = err ? err : open_file(store, partition, reterr);
+    if ((err == E_CORRUPT || err == E_AUTH) && !partition->env &&
+        find_key(store, partition, "rotate", NULL) == E_OK &&
+        open_file(store, partition, NULL) == E_OK) {
+        err = E_OK;
+    }
+    return err;
+}
+
 static enum err open_once(struct store *store, const char *dataset, bool *ret_again,
                           struct store_partition **ret, struct err_info *reterr)
 {
@@ -306,14 +319,15 @@ static enum err open_once(struct store *store, const char *dataset, bool *ret_ag
     if (!partition) {
         return proto_err_set(reterr, E_NO_MEMORY, "opening dataset %s", dataset);
     }
+    uint64_t generation = crypto_keyring_generation(store->keyring);
     snprintf(partition->dataset, sizeof partition->dataset, "%s", dataset);
     enum err err = find_row(store, partition, reterr);
     bool known = !err;
-    err = err ? err : find_key(store, partition, reterr);
-    err = err ? err : open_file(store, partition, reterr);
+    err = err ? err : open_by_key(store, partition, reterr);
     if (err) {
+        bool other_keys = generation != crypto_keyring_generation(store->keyring);
         store_partition_close(partition);
-        *ret_again = known && err == E_NOT_FOUND;
+        *ret_again = known && (err == E_NOT_FOUND || other_keys);
         return err;
     }
     *ret = partition;
@@ -325,8 +339,8 @@ enum err store_partition_open(struct store *store, const char *dataset,
 {
     bool again = true;
     enum err err = E_NOT_FOUND;
-    /* A new import may replace the file between the look into the catalogue and its opening. */
-    for (unsigned tries = 0; again && tries < 3; tries++) {
+    /* An import or a rotation may replace file and key between the look into the catalogue and the opening. */
+    for (unsigned tries = 0; again && tries < 5; tries++) {
         again = false;
         err = open_once(store, dataset, &again, ret, reterr);
     }

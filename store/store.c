@@ -8,8 +8,8 @@
 #include "store/env.h"
 #include "store/file.h"
 #include "store/import.h"
-#include "store/import.h"
 #include "store/ledger.h"
+#include "store/rotate.h"
 #include "store/table.h"
 
 #include <stdio.h>
@@ -175,6 +175,65 @@ static enum err check_ids(struct store *store, struct err_info *reterr)
     return err;
 }
 
+#define KEYRING_GENERATION span_str("keyring-generation")
+
+static enum err read_generation(struct store *store, MDB_txn *txn, uint64_t *ret,
+                                struct err_info *reterr)
+{
+    struct buf plain = {.max = 64};
+    enum err err =
+        store_sealed_get(store, txn, STORE_TABLE_META, KEYRING_GENERATION, &plain, reterr);
+    *ret = 0;
+    if (!err && plain.len != 8) {
+        err = proto_err_set(reterr, E_CORRUPT, "table meta: a row is damaged");
+    } else if (!err) {
+        *ret = get_be64(plain.ptr);
+    }
+    buf_fini(&plain);
+    if (err == E_AUTH) {
+        err = proto_err_set(reterr, E_CORRUPT, "table meta: a row was changed");
+    }
+    return err == E_NOT_FOUND ? E_OK : err;
+}
+
+static enum err anchor_in(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
+{
+    uint8_t bytes[8];
+    uint64_t now = *(const uint64_t *)ctx;
+    uint64_t known = 0;
+    enum err err = read_generation(store, txn, &known, reterr);
+    if (err || known >= now) {
+        return err;
+    }
+    put_be64(bytes, now);
+    return store_sealed_put(store, txn, STORE_TABLE_META, KEYRING_GENERATION,
+                            span_of(bytes, sizeof bytes), reterr);
+}
+
+enum err store_keyring_anchor(struct store *store, struct err_info *reterr)
+{
+    uint64_t generation = crypto_keyring_generation(store->keyring);
+    return store_write(store, anchor_in, &generation, reterr);
+}
+
+static enum err check_keyring(struct store *store, struct err_info *reterr)
+{
+    uint64_t known = 0;
+    uint64_t generation = crypto_keyring_generation(store->keyring);
+    MDB_txn *txn = NULL;
+    enum err err = store_read(store, &txn, reterr);
+    err = err ? err : read_generation(store, txn, &known, reterr);
+    store_read_end(txn);
+    if (!err && generation < known) {
+        err = proto_err_set(reterr, E_ROLLBACK,
+                            "the keyring is older than node.mdb (change %llu, not %llu): shredded "
+                            "or replaced keys would "
+                            "come back",
+                            (unsigned long long)generation, (unsigned long long)known);
+    }
+    return err || generation == known ? err : store_keyring_anchor(store, reterr);
+}
+
 enum err store_open(const char *home, struct crypto_keyring *keyring, const uint8_t node_id[16],
                     struct store *ret, struct err_info *reterr)
 {
@@ -198,9 +257,11 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     err = err ? err : sweep_home(home, reterr);
     err = err ? err : open_tables(&store, reterr);
     err = err ? err : check_ids(&store, reterr);
+    err = err ? err : check_keyring(&store, reterr);
     err = err ? err : store_audit_check_chain(&store, reterr);
     err = err ? err : store_ledger_check(&store, reterr);
     err = err ? err : store_import_recover(&store, reterr);
+    err = err ? err : store_rotate_recover(&store, reterr);
     proto_free(path);
     if (err) {
         proto_err_frame(reterr, "opening the store of %s", home);

@@ -75,7 +75,7 @@ struct store {
 /* Opens HOME/node.mdb, making it, HOME/format, HOME/partitions and HOME/models on first use. The
  * DEK "node" is added to the keyring when the home is new. Errors: E_CORRUPT, E_AUTH a table was
  * tampered with, or the format is newer than STORE_FORMAT; E_ROLLBACK the ledger holds less than
- * the audit head says; E_BUSY another daemon has it; E_NOT_FOUND no such home; E_IO, E_DISK_FULL.
+ * the audit head says, or the keyring is older than node.mdb; E_BUSY another daemon has it; E_NOT_FOUND no such home; E_IO, E_DISK_FULL.
  * On failure RET needs no close. */
 MUST_CHECK enum err store_open(const char *home, struct crypto_keyring *keyring,
                                const uint8_t node_id[16], struct store *ret,
@@ -87,6 +87,9 @@ MUST_CHECK enum err store_open(const char *home, struct crypto_keyring *keyring,
 MUST_CHECK enum err store_identity(struct store *store, const struct crypto_identity *identity,
                                    const uint8_t federation_id[16], const uint8_t *previous_point,
                                    struct err_info *reterr);
+/* Remembers in node.mdb how often the keyring was changed, so that an older keyring file put back is noticed at the next
+ * store_open (E_ROLLBACK). To be called after a key was shredded, rotated or a slot removed; store_open does it too. */
+MUST_CHECK enum err store_keyring_anchor(struct store *store, struct err_info *reterr);
 /* No call may be under way. A zeroed or already closed store is fine. */
 void store_close(struct store *store);
 

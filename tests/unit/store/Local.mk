@@ -32,3 +32,7 @@ TESTS += %D%/test_stream %D%/test_reader_ndjson
 %C%_test_reader_ndjson_SOURCES = %D%/test_reader_ndjson.c
 %C%_test_reader_ndjson_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)
 EXTRA_DIST += tests/vectors/data
+check_PROGRAMS += %D%/test_rotate
+TESTS += %D%/test_rotate
+%C%_test_rotate_SOURCES = %D%/test_rotate.c
+%C%_test_rotate_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS) -lm

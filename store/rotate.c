@@ -1,0 +1,395 @@
+#include "config.h"
+#include "store/rotate.h"
+
+#include "crypto/random.h"
+#include "store/catalogue.h"
+#include "store/claim.h"
+#include "store/deidentify.h"
+#include "store/ledger_row.h"
+#include "store/partition_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define PREFIX    "rotate/"
+#define VALUE_MAX (STORE_CHUNK_BYTES_MAX + 16384)
+
+struct rotate {
+    struct store *store;
+    const char *dataset;
+    const struct store_rotate_options *options;
+    struct store_partition *partition; /* the old file */
+    struct crypto_key *dek;            /* the new key */
+    struct store_partition_writer *writer;
+    struct store_partition_place place;
+    MDB_txn *txn;
+    struct crypto_opener *opener;
+    struct buf plain;
+    struct buf body; /* the encoded DATASET body of the meta value */
+    uint64_t done;
+    uint64_t total;
+    uint8_t root[32];
+    uint64_t bytes;
+    char path[PATH_MAX];
+    char new_path[PATH_MAX];
+    bool made;
+};
+
+void store_rotate_name(const char *dataset, char to[CRYPTO_KEYRING_NAME])
+{
+    snprintf(to, CRYPTO_KEYRING_NAME, PREFIX "%.64s", dataset);
+}
+
+static void dataset_name(const char *dataset, char to[CRYPTO_KEYRING_NAME])
+{
+    snprintf(to, CRYPTO_KEYRING_NAME, "dataset/%.64s", dataset);
+}
+
+bool store_rotate_pending(struct store *store, size_t index, char to[65])
+{
+    const char *name;
+    for (size_t i = 0; (name = crypto_keyring_name(store->keyring, i)); i++) {
+        if (strncmp(name, PREFIX, strlen(PREFIX)) == 0 && index-- == 0) {
+            snprintf(to, 65, "%.64s", name + strlen(PREFIX));
+            return true;
+        }
+    }
+    return false;
+}
+
+enum err store_rotate_begin(struct store *store, const char *dataset, struct err_info *reterr)
+{
+    struct arena arena = {0};
+    struct store_dataset row;
+    char name[CRYPTO_KEYRING_NAME];
+    struct store_claim claim = {.store = store, .dataset = dataset};
+    if (!store_claim_enter(&claim)) {
+        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported or given a new key",
+                             dataset);
+    }
+    enum err err = store_catalogue_get(store, dataset, &arena, &row, reterr);
+    arena_fini(&arena);
+    store_rotate_name(dataset, name);
+    err = err ? err : crypto_keyring_add(store->keyring, name, reterr);
+    err = err == E_EXISTS ? E_OK : err;
+    store_claim_leave(&claim);
+    return err;
+}
+
+/* --- the copy ------------------------------------------------------------------------------ */
+
+static enum err tell(struct rotate *rotate, struct err_info *reterr)
+{
+    const struct store_rotate_options *options = rotate->options;
+    rotate->done++;
+    if (options && options->progress) {
+        options->progress(options->user, rotate->done, rotate->total, rotate->dataset);
+    }
+    if (options && options->cancelled && options->cancelled(options->user)) {
+        return proto_err_set(reterr, E_CANCELLED,
+                             "dataset %s keeps its old key until the rotation goes on",
+                             rotate->dataset);
+    }
+    return E_OK;
+}
+
+static bool has_value(const struct rotate *rotate, enum store_partition_kind kind, const char *name,
+                      uint32_t number)
+{
+    uint8_t bytes[STORE_PARTITION_KEY];
+    store_partition_key(rotate->partition->index, kind, name, number, bytes);
+    MDB_val key = {.mv_size = sizeof bytes, .mv_data = bytes};
+    MDB_val value;
+    return mdb_get(rotate->txn, rotate->partition->dbi, &key, &value) == 0;
+}
+
+/* Lengths stay as well: what was padded is padded, and the writer adds nothing to whole pages. */
+static enum err copy_value(struct rotate *rotate, enum store_partition_kind kind, const char *name,
+                           uint32_t number, uint32_t rows, struct err_info *reterr)
+{
+    if (!has_value(rotate, kind, name, number)) {
+        return E_OK;
+    }
+    enum err err = store_partition_read(rotate->partition, rotate->txn, rotate->opener, kind, name,
+                                        number, rows, &rotate->plain, reterr);
+    err = err ? err
+              : store_partition_writer_put(rotate->writer, kind, name, number, rows,
+                                           buf_span(&rotate->plain), reterr);
+    return err ? err : tell(rotate, reterr);
+}
+
+static enum err copy_column(struct rotate *rotate, const char *name, struct err_info *reterr)
+{
+    const struct store_partition *partition = rotate->partition;
+    enum err err = copy_value(rotate, STORE_PARTITION_DICTIONARY, name, 0, 0, reterr);
+    for (uint32_t chunk = 0; chunk < partition->chunks && !err; chunk++) {
+        err = copy_value(rotate, STORE_PARTITION_CHUNK, name, chunk,
+                         (uint32_t)store_partition_chunk_rows(partition, chunk), reterr);
+        if (!err && chunk % STORE_ZONE_CHUNKS == 0) {
+            err = copy_value(rotate, STORE_PARTITION_ZONE, name, chunk / STORE_ZONE_CHUNKS, 0,
+                             reterr);
+        }
+    }
+    return err;
+}
+
+static enum err read_body(struct rotate *rotate, struct err_info *reterr)
+{
+    enum err err = store_partition_read(rotate->partition, rotate->txn, rotate->opener,
+                                        STORE_PARTITION_META, "", 0, 0, &rotate->plain, reterr);
+    if (!err &&
+        (rotate->plain.len < STORE_PARTITION_META_SIZE ||
+         get_be32(rotate->plain.ptr + 100) > rotate->plain.len - STORE_PARTITION_META_SIZE)) {
+        err = proto_err_set(reterr, E_CORRUPT, "dataset %s: its description", rotate->dataset);
+    }
+    return err ? err
+               : buf_put(&rotate->body, span_of(rotate->plain.ptr + STORE_PARTITION_META_SIZE,
+                                                get_be32(rotate->plain.ptr + 100)));
+}
+
+static enum err begin_reading(struct rotate *rotate, struct err_info *reterr)
+{
+    MDB_stat stat;
+    int rc = mdb_txn_begin(store_env_mdb(rotate->partition->env), NULL, MDB_RDONLY, &rotate->txn);
+    rc = rc ? rc : mdb_stat(rotate->txn, rotate->partition->dbi, &stat);
+    if (rc) {
+        return store_env_error(rc, rotate->partition->file, reterr);
+    }
+    rotate->total = stat.ms_entries - 1; /* the meta value is made by the writer */
+    return crypto_opener_new(rotate->partition->dek, store_partition_context(), &rotate->opener);
+}
+
+static enum err begin_writing(struct rotate *rotate, struct err_info *reterr)
+{
+    MDB_envinfo info;
+    const char *home = rotate->store->home;
+    int rc = mdb_env_info(store_env_mdb(rotate->partition->env), &info);
+    enum err err = rc ? store_env_error(rc, rotate->partition->file, reterr)
+                      : crypto_random(rotate->place.uuid, sizeof rotate->place.uuid);
+    memcpy(rotate->place.schema_hash, rotate->partition->place.schema_hash, 32);
+    if (!err &&
+        (!store_partition_path(home, rotate->place.uuid, "", rotate->path, sizeof rotate->path) ||
+         !store_partition_path(home, rotate->place.uuid, ".new", rotate->new_path,
+                               sizeof rotate->new_path))) {
+        err = proto_err_set(reterr, E_LIMIT, "the home's path is too long");
+    }
+    size_t map = (size_t)(info.me_last_pgno + 1) * 4096;
+    rotate->made = !err;
+    return err ? err
+               : store_partition_writer_open(rotate->new_path, rotate->dek, &rotate->place,
+                                             map + map / 2 + ((size_t)64 << 20), &rotate->writer,
+                                             reterr);
+}
+
+static enum err copy_all(struct rotate *rotate, struct err_info *reterr)
+{
+    const struct store_partition *partition = rotate->partition;
+    enum err err = begin_reading(rotate, reterr);
+    err = err ? err : begin_writing(rotate, reterr);
+    err = err ? err : read_body(rotate, reterr);
+    err = err ? err : copy_column(rotate, "", reterr); /* the list of forms */
+    for (size_t i = 0; i < partition->schema.count && !err; i++) {
+        err = copy_column(rotate, partition->schema.columns[i].name, reterr);
+    }
+    if (!err && rotate->done != rotate->total) {
+        err = proto_err_set(reterr, E_UNSUPPORTED,
+                            "dataset %s: its file holds values that this version does not know",
+                            rotate->dataset);
+    }
+    return err ? err
+               : store_partition_writer_finish(rotate->writer, partition->rows, partition->units,
+                                               buf_span(&rotate->body), rotate->root,
+                                               &rotate->bytes, reterr);
+}
+
+/* --- the switch ---------------------------------------------------------------------------- */
+
+static enum err sync_folder(const struct store *store, struct err_info *reterr)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/partitions", store->home);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum err err = fd < 0 || fsync(fd) ? store_env_errno(errno, path, reterr) : E_OK;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return err;
+}
+
+static enum err switch_in(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
+{
+    struct rotate *rotate = ctx;
+    const struct proto_schema *schema = &rotate->partition->schema;
+    const char *columns[PROTO_SCHEMA_COLUMNS_MAX];
+    for (size_t i = 0; i < schema->count; i++) {
+        columns[i] = schema->columns[i].name;
+    }
+    enum err err = store_pseudonym_rekey(store, txn, rotate->dataset, columns, schema->count,
+                                         rotate->partition->dek, rotate->dek, reterr);
+    return err ? err
+               : store_answer_rekey(store, txn, rotate->dataset, rotate->partition->dek,
+                                    rotate->dek, reterr);
+}
+
+static enum err put_row(struct rotate *rotate, struct err_info *reterr)
+{
+    struct arena arena = {0};
+    struct store_dataset row;
+    enum err err = store_catalogue_get(rotate->store, rotate->dataset, &arena, &row, reterr);
+    if (!err && memcmp(row.partition_uuid, rotate->partition->place.uuid, 16) != 0) {
+        err = proto_err_set(reterr, E_BUSY, "dataset %s was changed meanwhile", rotate->dataset);
+    }
+    if (!err) {
+        memcpy(row.partition_uuid, rotate->place.uuid, 16);
+        memcpy(row.root, rotate->root, 32);
+        row.bytes_stored = rotate->bytes;
+        err = store_catalogue_put_with(rotate->store, &row, switch_in, rotate, reterr);
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+/* Answers that were stored between the switch and the moment when the old key's name went. */
+static enum err late_answers(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
+{
+    struct rotate *rotate = ctx;
+    return store_answer_rekey(store, txn, rotate->dataset, rotate->partition->dek, rotate->dek,
+                              reterr);
+}
+
+static enum err promote(struct store *store, const char *dataset, struct err_info *reterr)
+{
+    char from[CRYPTO_KEYRING_NAME];
+    char to[CRYPTO_KEYRING_NAME];
+    store_rotate_name(dataset, from);
+    dataset_name(dataset, to);
+    enum err err = crypto_keyring_promote(store->keyring, from, to, reterr);
+    return err ? err : store_keyring_anchor(store, reterr);
+}
+
+static enum err publish(struct rotate *rotate, struct err_info *reterr)
+{
+    char old[PATH_MAX];
+    enum err err = rename(rotate->new_path, rotate->path)
+                       ? store_env_errno(errno, rotate->path, reterr)
+                       : sync_folder(rotate->store, reterr);
+    err = err ? err : put_row(rotate, reterr);
+    if (err) {
+        return err;
+    }
+    rotate->made = false; /* the file is the dataset's now, whatever comes */
+    err = promote(rotate->store, rotate->dataset, reterr);
+    err = err ? err : store_write(rotate->store, late_answers, rotate, reterr);
+    if (!err && store_partition_path(rotate->store->home, rotate->partition->place.uuid, "", old,
+                                     sizeof old)) {
+        (void)unlink(old); /* if it stays, the next store_open removes it */
+    }
+    return err;
+}
+
+static void close_all(struct rotate *rotate)
+{
+    store_partition_writer_close(rotate->writer);
+    if (rotate->made) {
+        (void)unlink(rotate->new_path);
+        (void)unlink(rotate->path);
+    }
+    if (rotate->txn) {
+        mdb_txn_abort(rotate->txn);
+    }
+    crypto_opener_free(rotate->opener);
+    store_partition_close(rotate->partition);
+    crypto_key_free(rotate->dek);
+    if (rotate->plain.ptr) {
+        crypto_wipe(rotate->plain.ptr, rotate->plain.cap);
+    }
+    buf_fini(&rotate->plain);
+    buf_fini(&rotate->body);
+}
+
+enum err store_rotate_run(struct store *store, const char *dataset,
+                          const struct store_rotate_options *options, struct err_info *reterr)
+{
+    char name[CRYPTO_KEYRING_NAME];
+    struct store_claim claim = {.store = store, .dataset = dataset};
+    if (!store_claim_enter(&claim)) {
+        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported or given a new key",
+                             dataset);
+    }
+    struct rotate *rotate = proto_alloc(1, sizeof *rotate);
+    enum err err = rotate ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "rotating a key");
+    if (!err) {
+        *rotate = (struct rotate){.store = store, .dataset = dataset, .options = options};
+        rotate->plain.max = VALUE_MAX;
+        rotate->body.max = VALUE_MAX;
+        store_rotate_name(dataset, name);
+        err = crypto_keyring_copy(store->keyring, name, &rotate->dek);
+        if (err) {
+            proto_err_set(reterr, err, "no rotation of dataset %s is begun", dataset);
+        }
+        err = err ? err : store_partition_open(store, dataset, &rotate->partition, reterr);
+        err = err ? err : copy_all(rotate, reterr);
+        err = err ? err : publish(rotate, reterr);
+        close_all(rotate);
+    }
+    proto_free(rotate);
+    store_claim_leave(&claim);
+    return err;
+}
+
+/* --- after a crash ------------------------------------------------------------------------- */
+
+/* Whether the catalogue's file is already sealed under the next key. */
+static enum err is_switched(struct store *store, const struct store_dataset *row, bool *ret,
+                            struct err_info *reterr)
+{
+    char name[CRYPTO_KEYRING_NAME];
+    char path[PATH_MAX];
+    struct crypto_key *dek = NULL;
+    struct crypto_key *index = NULL;
+    uint8_t uuid[16];
+    uint64_t bytes = 0;
+    store_rotate_name(row->name, name);
+    *ret = false;
+    enum err err = crypto_keyring_copy(store->keyring, name, &dek);
+    err = err ? err : store_partition_index_key(dek, &index);
+    if (!err && store_partition_path(store->home, row->partition_uuid, "", path, sizeof path)) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        *ret = fd >= 0 && store_partition_trailer_check(fd, index, uuid, &bytes) == E_OK;
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+    crypto_key_free(dek);
+    crypto_key_free(index);
+    return err ? proto_err_set(reterr, err, "the next key of dataset %s", row->name) : E_OK;
+}
+
+enum err store_rotate_recover(struct store *store, struct err_info *reterr)
+{
+    char dataset[65];
+    char name[CRYPTO_KEYRING_NAME];
+    enum err err = E_OK;
+    for (size_t i = 0; !err && store_rotate_pending(store, i, dataset);) {
+        struct arena arena = {0};
+        struct store_dataset row;
+        bool switched = false;
+        store_rotate_name(dataset, name);
+        err = store_catalogue_get(store, dataset, &arena, &row, reterr);
+        if (err == E_NOT_FOUND) {
+            err = crypto_keyring_shred(store->keyring, name, reterr); /* the dataset was removed */
+            arena_fini(&arena);
+            continue;
+        }
+        err = err ? err : is_switched(store, &row, &switched, reterr);
+        if (!err && switched) {
+            err = promote(store, dataset, reterr);
+        }
+        i += !switched; /* one that is not switched yet goes on when somebody runs it */
+        arena_fini(&arena);
+    }
+    return err;
+}
