@@ -23,39 +23,123 @@ static bool label_valid(const char *text, size_t max)
     return len <= max && proto_utf8_valid(span_str(text));
 }
 
-/* Which operation fits which type; what is named but not built is refused rather than skipped. */
+/* Types that an operation takes, and what is said otherwise. */
+static const struct {
+    unsigned types; /* bits of enum proto_column_type */
+    const char *needs;
+} operations[PROTO_DEID_COUNT] = {
+#define TYPE(t) (1U << PROTO_COLUMN_##t)
+    [PROTO_DEID_PSEUDONYM] = {TYPE(TEXT), "a pseudonym is text; declare type: text"},
+    [PROTO_DEID_PSEUDONYM_HMAC] = {TYPE(TEXT), "a pseudonym is text; declare type: text"},
+    [PROTO_DEID_AGE90] = {TYPE(INTEGER), "age90 needs an integer with min below 90"},
+    [PROTO_DEID_YEAR] = {TYPE(DATE), "year needs a date"},
+    [PROTO_DEID_DATESHIFT] = {TYPE(DATE), "dateshift needs a date"},
+    [PROTO_DEID_ZIP3] = {TYPE(TEXT) | TYPE(CATEGORY),
+                         "zip3 needs text or a category (numbers lose leading zeros)"},
+    [PROTO_DEID_BIN] = {TYPE(INTEGER) | TYPE(REAL), "bin needs an integer or a real"},
+    [PROTO_DEID_TOP] = {TYPE(INTEGER) | TYPE(REAL), "top needs an integer or a real"},
+    [PROTO_DEID_BOTTOM] = {TYPE(INTEGER) | TYPE(REAL), "bottom needs an integer or a real"},
+    [PROTO_DEID_GENERALISE] = {TYPE(TEXT) | TYPE(CATEGORY), "generalise needs text or a category"},
+    [PROTO_DEID_REDACT] = {TYPE(TEXT), "redact needs text"},
+#undef TYPE
+};
+
+static const char *check_bin(const struct proto_column *column)
+{
+    const struct proto_deidentify_by *by = &column->by;
+    bool whole = column->type == PROTO_COLUMN_INTEGER;
+    if ((by->width != 0) == (by->cut_count != 0)) {
+        return "bin needs width: or cuts:, one of them";
+    }
+    if (by->width != 0 &&
+        !(by->width > 0 && by->width <= 1e15 && (!whole || floor(by->width) == by->width))) {
+        return "width must be above 0 (of an integer column a whole number)";
+    }
+    for (size_t i = 0; i < by->cut_count; i++) {
+        if (!(fabs(by->cuts[i]) <= 1e15) || (i && !(by->cuts[i - 1] < by->cuts[i])) ||
+            (whole && floor(by->cuts[i]) != by->cuts[i])) {
+            return "cuts must ascend (of an integer column whole numbers)";
+        }
+    }
+    if (by->cut_count && !column->has_bounds) {
+        return "cuts need min and max: what lies below the first becomes min";
+    }
+    if (by->cut_count && (by->cuts[0] < column->min || by->cuts[by->cut_count - 1] > column->max)) {
+        return "cuts must lie between min and max";
+    }
+    bool one = column->has_bounds &&
+               proto_column_bin(column, column->min) >= proto_column_bin(column, column->max);
+    return one ? "all values would fall into one class" : NULL;
+}
+
+/* NULL, or what the operation's own keys lack. */
+static const char *check_by(const struct proto_column *column)
+{
+    const struct proto_deidentify_by *by = &column->by;
+    enum proto_deidentify op = column->deidentify;
+    if (op != PROTO_DEID_BIN && (by->width != 0 || by->cut_count)) {
+        return "width and cuts belong to bin";
+    }
+    if (op != PROTO_DEID_TOP && op != PROTO_DEID_BOTTOM && by->has_at) {
+        return "at belongs to top and bottom";
+    }
+    if (op != PROTO_DEID_GENERALISE && (by->level || (by->table && op != PROTO_DEID_ZIP3))) {
+        return "table belongs to generalise and zip3, level to generalise";
+    }
+    switch (op) {
+    case PROTO_DEID_AGE90:
+        return column->has_bounds && column->min >= 90 ? operations[op].needs : NULL;
+    case PROTO_DEID_BIN:
+        return check_bin(column);
+    case PROTO_DEID_TOP:
+    case PROTO_DEID_BOTTOM:
+        if (!by->has_at || !(fabs(by->at) <= 1e15) ||
+            (column->type == PROTO_COLUMN_INTEGER && floor(by->at) != by->at)) {
+            return "top and bottom need at: NUMBER (of an integer column a whole one)";
+        }
+        return column->has_bounds && !(column->min < by->at && by->at < column->max)
+                   ? "at must lie between min and max"
+                   : NULL;
+    case PROTO_DEID_GENERALISE:
+        return by->table ? NULL : "generalise needs table: FILE";
+    default:
+        return NULL;
+    }
+}
+
+/* Which operation fits which type and place. */
 static enum err check_deidentify(const struct proto_schema *schema, size_t i,
                                  struct err_info *reterr)
 {
     const struct proto_column *column = &schema->columns[i];
     enum proto_deidentify op = column->deidentify;
     bool is_unit = strcmp(column->name, schema->unit) == 0 && schema->unit[0];
-    if (op >= PROTO_DEID_PSEUDONYM_HMAC) {
-        return proto_err_set(reterr, E_UNSUPPORTED,
-                             "columns[%zu].deidentify: this version cannot do '%s' (it has drop, "
-                             "pseudonym, age90, year)",
-                             i, proto_deidentify_name(op));
-    }
-    if (is_unit && op != PROTO_DEID_NONE && op != PROTO_DEID_PSEUDONYM) {
+    if (is_unit && op != PROTO_DEID_NONE && op != PROTO_DEID_PSEUDONYM &&
+        op != PROTO_DEID_PSEUDONYM_HMAC) {
         return proto_err_set(reterr, E_INVALID,
                              "columns[%zu].deidentify: the unit column cannot be '%s'; patients "
                              "could not be told apart",
                              i, proto_deidentify_name(op));
     }
-    if (op == PROTO_DEID_PSEUDONYM && column->type != PROTO_COLUMN_TEXT) {
-        return proto_err_set(reterr, E_INVALID,
-                             "columns[%zu].deidentify: a pseudonym is text; declare type: text", i);
+    if ((unsigned)op < PROTO_DEID_COUNT && operations[op].types &&
+        !(operations[op].types & 1U << column->type)) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu].deidentify: %s", i,
+                             operations[op].needs);
     }
-    if (op == PROTO_DEID_YEAR && column->type != PROTO_COLUMN_DATE) {
-        return proto_err_set(reterr, E_INVALID, "columns[%zu].deidentify: year needs a date", i);
+    if (op == PROTO_DEID_DATESHIFT && !schema->unit[0]) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "columns[%zu].deidentify: dateshift needs unit:, as all dates of a patient move alike",
+            i);
     }
-    if (op == PROTO_DEID_AGE90 &&
-        (column->type != PROTO_COLUMN_INTEGER || (column->has_bounds && column->min >= 90))) {
-        return proto_err_set(reterr, E_INVALID,
-                             "columns[%zu].deidentify: age90 needs an integer with min below 90",
-                             i);
+    if (column->birth && op != PROTO_DEID_YEAR && op != PROTO_DEID_DATESHIFT &&
+        op != PROTO_DEID_DROP) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "columns[%zu].birth: a date of birth needs deidentify: year, dateshift or drop", i);
     }
-    return E_OK;
+    const char *lacks = check_by(column);
+    return lacks ? proto_err_set(reterr, E_INVALID, "columns[%zu].deidentify: %s", i, lacks) : E_OK;
 }
 
 static enum err check_columns(struct proto_schema *schema, struct err_info *reterr)

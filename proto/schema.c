@@ -56,6 +56,29 @@ static double year_of(double days)
     return year;
 }
 
+/* The lower edge of the class of VALUE. Below the first cut it is the declared least value. */
+double proto_column_bin(const struct proto_column *column, double value)
+{
+    const struct proto_deidentify_by *by = &column->by;
+    if (by->width > 0) {
+        return floor(value / by->width) * by->width + 0.0;
+    }
+    double edge = column->has_bounds ? column->min : by->cuts[0];
+    for (size_t i = 0; i < by->cut_count && by->cuts[i] <= value; i++) {
+        edge = by->cuts[i];
+    }
+    return edge;
+}
+
+static void publish_bin(struct proto_column *column)
+{
+    if (column->has_bounds) {
+        double max = proto_column_bin(column, column->max);
+        column->min = proto_column_bin(column, column->min);
+        column->max = max;
+    }
+}
+
 static void publish_column(struct proto_column *column)
 {
     switch (column->deidentify) {
@@ -69,11 +92,34 @@ static void publish_column(struct proto_column *column)
             column->max = year_of(column->max);
         }
         break;
+    case PROTO_DEID_DATESHIFT:
+        column->min -= column->has_bounds ? PROTO_SHIFT_DAYS_MAX : 0;
+        column->max += column->has_bounds ? PROTO_SHIFT_DAYS_MAX : 0;
+        break;
+    case PROTO_DEID_BIN:
+        publish_bin(column);
+        break;
+    case PROTO_DEID_TOP:
+        column->max = column->max > column->by.at ? column->by.at : column->max;
+        break;
+    case PROTO_DEID_BOTTOM:
+        column->min = column->min < column->by.at ? column->by.at : column->min;
+        break;
+    case PROTO_DEID_ZIP3:
+    case PROTO_DEID_GENERALISE:
+        if (column->type == PROTO_COLUMN_TEXT) {
+            column->type = PROTO_COLUMN_CATEGORY;
+            column->values_private = true;
+        }
+        break;
     default:
         break;
     }
     column->source[0] = '\0';
     column->deidentify = PROTO_DEID_NONE;
+    column->by = (struct proto_deidentify_by){0};
+    column->birth = false;
+    column->risk = PROTO_RISK_NONE;
     column->missing = NULL;
     column->missing_count = 0;
 }
@@ -95,6 +141,45 @@ enum err proto_schema_publish(const struct proto_schema *from, struct arena *are
     }
     *ret = to;
     return E_OK;
+}
+
+const char *proto_column_safe_harbor(const struct proto_column *column, bool is_unit,
+                                     const char **ret_why)
+{
+    static const struct {
+        const char *verdict;
+        const char *why;
+    } table[PROTO_DEID_COUNT] = {
+        [PROTO_DEID_DROP] = {"yes", "removed"},
+        [PROTO_DEID_PSEUDONYM] = {"yes", "a number that is not derived from the identifier"},
+        [PROTO_DEID_AGE90] = {"yes", "ages over 89 are one class"},
+        [PROTO_DEID_YEAR] = {"yes", "the year alone; a year of birth needs birth: true"},
+        [PROTO_DEID_PSEUDONYM_HMAC] = {"no", "derived from the identifier"},
+        [PROTO_DEID_DATESHIFT] =
+            {"no", "exact dates remain, shifted: expert determination or limited data set"},
+        [PROTO_DEID_ZIP3] = {"yes", "three digits, 000 where 20,000 people or fewer live"},
+        [PROTO_DEID_BIN] = {"depends", "classes; whether they are wide enough is not judged"},
+        [PROTO_DEID_TOP] = {"depends", "coded at the top; the values below stay"},
+        [PROTO_DEID_BOTTOM] = {"depends", "coded at the bottom; the values above stay"},
+        [PROTO_DEID_GENERALISE] = {"depends", "as coarse as the operator's table"},
+        [PROTO_DEID_REDACT] =
+            {"no", "free text: patterns and known names are replaced, never all there is"},
+    };
+    bool date = column->type == PROTO_COLUMN_DATE;
+    bool text = column->type >= PROTO_COLUMN_TEXT;
+    if (column->deidentify == PROTO_DEID_YEAR && column->birth) {
+        *ret_why = "the year alone, and none of people over 89";
+        return "yes";
+    }
+    if ((unsigned)column->deidentify < PROTO_DEID_COUNT && column->deidentify != PROTO_DEID_NONE) {
+        *ret_why = table[column->deidentify].why;
+        return table[column->deidentify].verdict;
+    }
+    *ret_why = is_unit ? "stored as a number that is not derived from the identifier"
+               : date  ? "a full date"
+               : text  ? "text as it stands"
+                       : "kept as it is; whether it identifies is not judged";
+    return is_unit ? "yes" : date || text ? "no" : "depends";
 }
 
 /* ---- the hash ------------------------------------------------------------------------------

@@ -42,16 +42,36 @@ enum proto_deidentify {
     PROTO_DEID_PSEUDONYM, /* random, by a sealed table of the node */
     PROTO_DEID_AGE90,     /* 90 and over is stored as 90 */
     PROTO_DEID_YEAR,      /* the date becomes an integer, its year */
-    /* Named by the contract and refused by this version. */
-    PROTO_DEID_PSEUDONYM_HMAC,
-    PROTO_DEID_DATESHIFT,
-    PROTO_DEID_ZIP3,
-    PROTO_DEID_BIN,
-    PROTO_DEID_TOP,
-    PROTO_DEID_BOTTOM,
-    PROTO_DEID_GENERALISE,
-    PROTO_DEID_REDACT,
+    PROTO_DEID_PSEUDONYM_HMAC, /* 16 letters of a keyed hash; of the unit column a number, as pseudonym */
+    PROTO_DEID_DATESHIFT,      /* all dates of a unit move by the same -50 to 50 days */
+    PROTO_DEID_ZIP3,           /* three digits, 000 where few people live */
+    PROTO_DEID_BIN,            /* the lower edge of the class that the number falls into */
+    PROTO_DEID_TOP,            /* numbers above `at` become it */
+    PROTO_DEID_BOTTOM,         /* numbers below `at` become it */
+    PROTO_DEID_GENERALISE,     /* what a table of the operator's says at `level` */
+    PROTO_DEID_REDACT,         /* patterns and names in free text are replaced */
     PROTO_DEID_COUNT
+};
+
+#define PROTO_SHIFT_DAYS_MAX 50  /* a shifted date lies at most as far from the true one */
+#define PROTO_CUTS_MAX       256 /* edges of a bin column */
+
+/* What an operation needs to know beside its name. */
+struct proto_deidentify_by {
+    double width; /* of bin; 0: by cuts */
+    double *cuts; /* ascending */
+    size_t cut_count;
+    bool has_at; /* of top and bottom */
+    double at;
+    const char *table; /* a file: the hierarchy of generalise, the list of zip3; NULL: none */
+    uint32_t level;    /* of generalise: 1 is the column behind the value */
+};
+
+/* How a column could tell who somebody is; for `dataset risk` alone. */
+enum proto_risk {
+    PROTO_RISK_NONE,
+    PROTO_RISK_QUASI,     /* known to others, too: age, sex, region */
+    PROTO_RISK_SENSITIVE, /* what must not be learnt of somebody: diagnosis */
 };
 
 struct proto_column {
@@ -66,7 +86,10 @@ struct proto_column {
         *values; /* of a category, in declared order: the index is the code; labels of tags */
     size_t value_count;
     bool values_private;
-    enum proto_deidentify deidentify; /* PROTO_DEID_NONE in a published schema */
+    enum proto_deidentify deidentify; /* PROTO_DEID_NONE in a published schema, and so for the next three */
+    struct proto_deidentify_by by;
+    bool birth; /* a date of birth: it goes where somebody is over 89 */
+    enum proto_risk risk;
     const char **missing; /* texts that mean "no value"; none given: the empty text alone */
     size_t missing_count;
     char ucum[32];
@@ -84,12 +107,19 @@ const char *proto_column_type_name(enum proto_column_type type);
 /* PROTO_COLUMN_TYPE_COUNT when no type has this name. */
 enum proto_column_type proto_column_type_by_name(const char *name);
 const char *proto_deidentify_name(enum proto_deidentify operation);
+/* Whether what is left of COLUMN after its operation keeps to the Safe Harbor list of 45 CFR 164.514(b)(2)(i): "yes",
+ * "no" or "depends", and why in a few words. It judges the declaration, never the contents. */
+const char *proto_column_safe_harbor(const struct proto_column *column, bool is_unit, const char **ret_why);
+
+/* What a bin column stores for VALUE: the lower edge of its class; below the first cut the declared least value. */
+double proto_column_bin(const struct proto_column *column, double value);
 
 /* 1 to 63 bytes of UTF-8 without control characters, double quotes, or blanks at either end. */
 bool proto_column_name_valid(const char *name);
 
-/* The schema as rows are stored: dropped columns are left out, `year` makes an integer, `age90`
- * lowers max to 90, and source, missing and deidentify are cleared. Value lists are shared with
+/* The schema as rows are stored: dropped columns are left out, `year` makes an integer, `age90` and `top`
+ * lower max, `bottom` raises min, `bin` moves both to edges, `dateshift` widens them by 50 days, text that zip3 or
+ * generalise made short becomes a private category, and source, missing and deidentify are cleared. Value lists are shared with
  * FROM, columns are allocated from ARENA. Errors: E_NO_MEMORY. */
 MUST_CHECK enum err proto_schema_publish(const struct proto_schema *from, struct arena *arena,
                                          struct proto_schema *ret);

@@ -25,8 +25,10 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/partition_file.c %D%/partition_file.h \
 	%D%/reader_csv.c %D%/reader_csv.h \
 	%D%/reader_ndjson.c %D%/reader_ndjson.h \
+	%D%/redact.c %D%/redact.h \
 	%D%/rotate.c %D%/rotate.h \
 	%D%/scan.c %D%/scan.h \
 	%D%/source.h \
-	%D%/stream.c %D%/stream.h
+	%D%/stream.c %D%/stream.h \
+	%D%/transform.c %D%/transform.h
 EXTRA_DIST += %D%/README.md

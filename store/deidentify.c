@@ -125,6 +125,11 @@ uint32_t store_pseudonym_count(const struct store_pseudonym *table)
     return table->count;
 }
 
+const struct crypto_key *store_pseudonym_key(const struct store_pseudonym *table)
+{
+    return table->mac_key;
+}
+
 /* --- on disk ------------------------------------------------------------------------------- */
 
 static enum err load_block(struct store_pseudonym *table, struct span key, struct span value,

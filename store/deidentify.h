@@ -1,4 +1,4 @@
-/* De-identification while importing: age90 and year on values, and the pseudonym table, which gives each identifier a
+/* De-identification while importing: age90 and year on values (others: transform.h, redact.h), and the pseudonym table, which gives each identifier a
  * dense number that later imports of the same dataset keep. No identifier is stored anywhere, only HMAC-SHA256[0:16] of
  * it under a key derived from the dataset's, in sealed blocks of node.mdb's table "pseudonym". The number says nothing
  * about the identifier (it is the order of first appearance) and never leaves the node. Shredding the dataset's key
@@ -31,6 +31,8 @@ MUST_CHECK enum err store_pseudonym_load(struct store *store, const char *datase
 MUST_CHECK enum err store_pseudonym_get(struct store_pseudonym *table, struct span identifier,
                                         uint32_t *ret);
 uint32_t store_pseudonym_count(const struct store_pseudonym *table);
+/* The key that its identifiers are mapped by, which a rotation keeps; others are derived from it. */
+const struct crypto_key *store_pseudonym_key(const struct store_pseudonym *table);
 MUST_CHECK enum err store_pseudonym_save(struct store *store, struct store_pseudonym *table,
                                          struct err_info *reterr);
 void store_pseudonym_free(struct store_pseudonym *table);

@@ -11,12 +11,15 @@
 #include "store/partition_file.h"
 #include "store/reader_csv.h"
 #include "store/reader_ndjson.h"
+#include "store/redact.h"
 #include "store/rotate.h"
+#include "store/transform.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -48,6 +51,9 @@ struct column {
     enum store_form form;
     bool is_unit;
     struct store_pseudonym *pseudonyms; /* of a unit or pseudonym column */
+    struct store_zips *zips;
+    struct store_hierarchy *hierarchy;
+    struct crypto_key *key; /* of keyed pseudonyms */
     struct values values;
     double *numbers;
     uint32_t *codes;
@@ -61,10 +67,18 @@ struct column {
     /* The row at hand. */
     bool missing;
     bool clamped;
+    bool blanked;
+    bool partial;      /* a date without its day */
+    double day;        /* of a date, before it became a year */
+    uint64_t redacted; /* replacements */
     double number;
     uint32_t code;
     struct span cell;
+    char small[20];   /* what cell may point into */
+    struct buf clean; /* likewise: redacted text */
 };
+
+#define NAME_FIELDS_MAX 32
 
 struct import {
     struct store *store;
@@ -82,6 +96,13 @@ struct import {
     uint64_t unit_limit; /* one more than the largest unit number */
     uint64_t *seen;      /* bitmap of unit numbers */
     size_t seen_words;
+    struct column *unit;          /* NULL: each row is one */
+    struct crypto_key *shift_key; /* of dateshift; NULL in a dry run */
+    bool has_relations;           /* a column whose value depends on others of its row */
+    bool redacts;
+    size_t name_fields[NAME_FIELDS_MAX]; /* dropped text of the file, whose words are names */
+    size_t name_count;
+    double today; /* days since 1970-01-01 */
     const struct crypto_key *dek;
     bool new_key;
     struct store_partition_place place;
@@ -174,6 +195,16 @@ static void close_values(struct values *values)
 static const char *parse_category(struct column *column)
 {
     struct span text = store_parse_trim(column->cell);
+    if (column->zips) {
+        store_zip3(column->zips, text, column->small);
+        text = span_of(column->small, 3);
+    } else if (column->hierarchy) {
+        const char *group = store_hierarchy_find(column->hierarchy, text);
+        if (!group) {
+            return "is not in the column's hierarchy";
+        }
+        text = span_str(group);
+    }
     if (column->values.grows) {
         column->cell = text;
         return text.len >= PROTO_SCHEMA_VALUE_SIZE ? "is too long for a category" : NULL;
@@ -186,31 +217,69 @@ static const char *parse_category(struct column *column)
     return NULL;
 }
 
+/* A date that is to become a year or to be shifted may be a record's: with a time of day, or without its day. */
+static const char *parse_date(struct column *column)
+{
+    enum proto_deidentify op = column->declared->deidentify;
+    if (op != PROTO_DEID_YEAR && op != PROTO_DEID_DATESHIFT) {
+        return store_parse_date(column->cell, &column->number);
+    }
+    return store_parse_record_date(column->cell, &column->number, &column->partial);
+}
+
+/* What needs no more than the value itself. */
+static void coarsen_number(struct column *column)
+{
+    const struct proto_column *declared = column->declared;
+    double at = declared->by.at;
+    switch (declared->deidentify) {
+    case PROTO_DEID_AGE90:
+        column->number = store_deidentify_age90(column->number);
+        break;
+    case PROTO_DEID_YEAR:
+        column->number = store_deidentify_year(column->number);
+        break;
+    case PROTO_DEID_BIN:
+        column->number = proto_column_bin(declared, column->number);
+        break;
+    case PROTO_DEID_TOP:
+        column->number = column->number > at ? at : column->number;
+        break;
+    case PROTO_DEID_BOTTOM:
+        column->number = column->number < at ? at : column->number;
+        break;
+    default:
+        break;
+    }
+}
+
 static const char *parse_number(struct column *column)
 {
+    const struct proto_column *declared = column->declared;
     const char *fault;
-    switch (column->declared->type) {
+    switch (declared->type) {
     case PROTO_COLUMN_INTEGER:
         fault = store_parse_integer(column->cell, &column->number);
         break;
     case PROTO_COLUMN_DATE:
-        fault = store_parse_date(column->cell, &column->number);
+        fault = parse_date(column);
         break;
     default:
         fault = store_parse_real(column->cell, &column->number);
     }
-    if (!fault && column->declared->deidentify == PROTO_DEID_AGE90) {
-        column->number = store_deidentify_age90(column->number);
-    } else if (!fault && column->declared->deidentify == PROTO_DEID_YEAR) {
-        column->number = store_deidentify_year(column->number);
+    if (fault) {
+        return fault;
     }
-    if (!fault && column->published->has_bounds) {
-        double min = column->published->min, max = column->published->max;
-        double bounded = column->number < min ? min : column->number > max ? max : column->number;
+    column->day = column->number;
+    if (declared->has_bounds) {
+        double bounded = column->number < declared->min   ? declared->min
+                         : column->number > declared->max ? declared->max
+                                                          : column->number;
         column->clamped = bounded != column->number;
         column->number = bounded;
     }
-    return fault;
+    coarsen_number(column);
+    return NULL;
 }
 
 static const char *parse_cell(struct column *column, const struct store_field *field)
@@ -218,13 +287,19 @@ static const char *parse_cell(struct column *column, const struct store_field *f
     column->cell = span_of(field->text, field->len);
     column->number = 0;
     column->code = 0;
-    column->clamped = false;
+    column->clamped = column->blanked = column->partial = false;
+    column->redacted = 0;
     column->missing = field->null || store_parse_missing(column->declared, column->cell);
     if (column->missing) {
         return column->is_unit ? "is missing, but it is the privacy unit" : NULL;
     }
-    if (column->is_unit || column->declared->deidentify == PROTO_DEID_PSEUDONYM) {
+    enum proto_deidentify op = column->declared->deidentify;
+    if (column->is_unit || op == PROTO_DEID_PSEUDONYM || op == PROTO_DEID_PSEUDONYM_HMAC) {
         column->cell = store_parse_trim(column->cell);
+        if (column->key && !column->is_unit) {
+            store_pseudonym_text(column->key, column->cell, column->small);
+            column->cell = span_str(column->small);
+        }
         return column->cell.len ? NULL : "is empty, but it identifies a person";
     }
     if (column->form == STORE_FORM_NUMBER) {
@@ -319,6 +394,8 @@ static enum err append_row(struct import *import, uint64_t line, struct err_info
             column->histogram[column->code]++;
         }
         column->report->clamped += column->clamped;
+        column->report->blanked += column->blanked;
+        column->report->redacted += column->redacted;
     }
     import->rows++;
     import->report->rows++;
@@ -420,6 +497,77 @@ static void reject(struct import *import, uint64_t line, const char *column, con
     import->stopped = report->rejected > import->options->max_rejects;
 }
 
+/* Whether this row says that its person is over 89. */
+static bool is_old(const struct import *import)
+{
+    for (size_t i = 0; i < import->count; i++) {
+        const struct column *column = &import->columns[i];
+        bool age = column->declared->deidentify == PROTO_DEID_AGE90 && column->number >= 90;
+        bool birth =
+            column->declared->birth && store_years_between(column->day, import->today) >= 90;
+        if (!column->missing && (age || birth)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void blank(struct column *column)
+{
+    column->missing = true;
+    column->blanked = true;
+    column->clamped = false;
+}
+
+/* A date that is shifted or a birth; OLD: its person is over 89, so that any date that shows it goes. */
+static void relate_date(const struct import *import, struct column *column, bool old)
+{
+    if (column->declared->deidentify == PROTO_DEID_YEAR) {
+        if (old && column->declared->birth) {
+            blank(column);
+        }
+    } else if (old || column->partial) {
+        blank(column);
+    } else if (import->shift_key) {
+        column->number += store_shift_days(import->shift_key, import->unit->cell);
+    }
+}
+
+static enum err redact(const struct import *import, struct column *column,
+                       const struct store_row *row)
+{
+    struct span names[NAME_FIELDS_MAX];
+    for (size_t i = 0; i < import->name_count; i++) {
+        const struct store_field *field = &row->fields[import->name_fields[i]];
+        names[i] = span_of(field->text, field->len);
+    }
+    column->clean.len = 0;
+    enum err err =
+        store_redact(column->cell, names, import->name_count, &column->clean, &column->redacted);
+    column->cell = buf_span(&column->clean);
+    return err;
+}
+
+/* What depends on other columns of the row, after all have been parsed. */
+static enum err relate(struct import *import, const struct store_row *row)
+{
+    enum err err = E_OK;
+    bool old = is_old(import);
+    for (size_t i = 0; i < import->count && !err; i++) {
+        struct column *column = &import->columns[i];
+        enum proto_deidentify op = column->declared->deidentify;
+        if (column->missing) {
+            continue;
+        }
+        if (op == PROTO_DEID_REDACT) {
+            err = redact(import, column, row);
+        } else if (op == PROTO_DEID_YEAR || op == PROTO_DEID_DATESHIFT) {
+            relate_date(import, column, old);
+        }
+    }
+    return err;
+}
+
 static bool take_row(struct import *import, const struct store_row *row)
 {
     if (row->fault) {
@@ -433,6 +581,10 @@ static bool take_row(struct import *import, const struct store_row *row)
             reject(import, row->line, column->name, fault);
             return false;
         }
+    }
+    if (import->has_relations && relate(import, row)) {
+        reject(import, row->line, "", "has too much text");
+        return false;
     }
     return true;
 }
@@ -531,8 +683,7 @@ static enum err bind_field(struct import *import, struct column *column, struct 
 
 static bool declared_supported(const struct proto_column *column)
 {
-    return column->deidentify <= PROTO_DEID_YEAR && column->type != PROTO_COLUMN_TOKENS &&
-           column->type != PROTO_COLUMN_TAGS;
+    return column->type != PROTO_COLUMN_TOKENS && column->type != PROTO_COLUMN_TAGS;
 }
 
 static enum err alloc_column(struct column *column)
@@ -555,6 +706,35 @@ static enum err alloc_column(struct column *column)
     return ok ? E_OK : E_NO_MEMORY;
 }
 
+/* The table of an operation, and which operations need more than their own cell. */
+static enum err open_operation(struct import *import, struct column *column,
+                               struct err_info *reterr)
+{
+    const struct proto_column *declared = column->declared;
+    size_t number = (size_t)(declared - import->manifest->schema.columns);
+    struct span table = import->options->tables ? import->options->tables[number] : SPAN_NONE;
+    enum err err = E_OK;
+    if (declared->by.table && !table.len) {
+        err = proto_err_set(reterr, E_INVALID, "its table %s is empty or was not given",
+                            declared->by.table);
+    } else if (declared->deidentify == PROTO_DEID_ZIP3) {
+        err = store_zips_open(table, &column->zips, reterr);
+    } else if (declared->deidentify == PROTO_DEID_GENERALISE) {
+        err = store_hierarchy_open(table, declared->by.level, &column->hierarchy, reterr);
+    }
+    if (err) {
+        proto_err_frame(reterr, "column %s", column->name);
+        return err;
+    }
+    column->clean.max = STORE_CHUNK_TEXT_MAX;
+    bool redacts = declared->deidentify == PROTO_DEID_REDACT;
+    import->redacts = import->redacts || redacts;
+    import->has_relations = import->has_relations || redacts || declared->birth ||
+                            declared->deidentify == PROTO_DEID_DATESHIFT;
+    import->unit = column->is_unit ? column : import->unit;
+    return E_OK;
+}
+
 static enum err open_column(struct import *import, struct column *column, size_t published,
                             struct err_info *reterr)
 {
@@ -573,8 +753,8 @@ static enum err open_column(struct import *import, struct column *column, size_t
                              column->name);
     }
     enum err err = alloc_column(column);
-    if (!err && declared->type == PROTO_COLUMN_CATEGORY) {
-        err = open_values(&column->values, declared);
+    if (!err && column->published->type == PROTO_COLUMN_CATEGORY) {
+        err = open_values(&column->values, column->published);
     }
     uint32_t codes = declared->type == PROTO_COLUMN_BOOLEAN ? 2 : (uint32_t)declared->value_count;
     if (!err && column->form == STORE_FORM_CODE && codes && codes <= STORE_HISTOGRAM_MAX) {
@@ -585,7 +765,25 @@ static enum err open_column(struct import *import, struct column *column, size_t
     if (err) {
         return proto_err_set(reterr, err, "column %s: %s", column->name, proto_err_text(err));
     }
-    return bind_field(import, column, reterr);
+    err = open_operation(import, column, reterr);
+    return err ? err : bind_field(import, column, reterr);
+}
+
+/* Columns of text that are dropped mostly hold names; what stands in them is taken out of the row's free text. */
+static void find_names(struct import *import)
+{
+    const struct proto_schema *declared = &import->manifest->schema;
+    for (size_t i = 0;
+         i < declared->count && import->redacts && import->name_count < NAME_FIELDS_MAX; i++) {
+        const struct proto_column *column = &declared->columns[i];
+        if (column->deidentify == PROTO_DEID_DROP && column->type == PROTO_COLUMN_TEXT) {
+            int found = find_header(import->source,
+                                    column->source[0] ? column->source : column->name, true);
+            if (found >= 0) {
+                import->name_fields[import->name_count++] = (size_t)found;
+            }
+        }
+    }
 }
 
 static enum err open_columns(struct import *import, struct err_info *reterr)
@@ -603,6 +801,7 @@ static enum err open_columns(struct import *import, struct err_info *reterr)
             err = open_column(import, column, import->count - 1, reterr);
         }
     }
+    find_names(import);
     return err;
 }
 
@@ -641,6 +840,22 @@ static enum err open_key(struct import *import, struct err_info *reterr)
     return err ? proto_err_set(reterr, err, "the key of the dataset") : E_OK;
 }
 
+/* Keys that a rotation keeps hang on the unit's table; without a unit only keyed pseudonyms have one. */
+static enum err derive_keys(struct import *import, struct err_info *reterr)
+{
+    const struct crypto_key *from =
+        import->unit ? store_pseudonym_key(import->unit->pseudonyms) : import->dek;
+    enum err err =
+        import->unit ? store_transform_key(from, "dateshift", "", &import->shift_key) : E_OK;
+    for (size_t i = 0; i < import->count && !err; i++) {
+        struct column *column = &import->columns[i];
+        if (column->declared->deidentify == PROTO_DEID_PSEUDONYM_HMAC) {
+            err = store_transform_key(from, "pseudonym-hmac", column->name, &column->key);
+        }
+    }
+    return err ? proto_err_set(reterr, err, "deriving the keys of de-identification") : E_OK;
+}
+
 static enum err prepare_writing(struct import *import, struct err_info *reterr)
 {
     enum err err = open_key(import, reterr);
@@ -659,7 +874,7 @@ static enum err prepare_writing(struct import *import, struct err_info *reterr)
                                        import->dek, &column->pseudonyms, reterr);
         }
     }
-    return err;
+    return err ? err : derive_keys(import, reterr);
 }
 
 /* --- publishing ---------------------------------------------------------------------------- */
@@ -812,8 +1027,12 @@ static void close_column(struct column *column)
     proto_free(column->histogram);
     wipe_buf(&column->text);
     wipe_buf(&column->zones);
+    wipe_buf(&column->clean);
     close_values(&column->values);
     store_pseudonym_free(column->pseudonyms);
+    store_zips_free(column->zips);
+    store_hierarchy_free(column->hierarchy);
+    crypto_key_free(column->key);
 }
 
 /* What a failed import made goes again: its file, and a key that nothing was published under. */
@@ -841,6 +1060,7 @@ static void close_import(struct import *import, enum err err)
     for (size_t i = 0; i < import->count; i++) {
         close_column(&import->columns[i]);
     }
+    crypto_key_free(import->shift_key);
     proto_free(import->columns);
     proto_free(import->seen);
     wipe_buf(&import->encoded);
@@ -900,9 +1120,14 @@ static enum err open_ndjson(struct import *import, struct err_info *reterr)
     const struct proto_schema *declared = &import->manifest->schema;
     const char **names = arena_alloc(&import->arena, declared->count, sizeof *names);
     size_t count = 0;
+    bool redacts = false;
+    for (size_t i = 0; i < declared->count; i++) {
+        redacts = redacts || declared->columns[i].deidentify == PROTO_DEID_REDACT;
+    }
     for (size_t i = 0; names && i < declared->count; i++) {
         const struct proto_column *column = &declared->columns[i];
-        if (column->deidentify != PROTO_DEID_DROP) {
+        bool names_people = redacts && column->type == PROTO_COLUMN_TEXT;
+        if (column->deidentify != PROTO_DEID_DROP || names_people) {
             names[count++] = column->source[0] ? column->source : column->name;
         }
     }
@@ -955,12 +1180,14 @@ enum err store_import_run(struct store *store, const struct proto_manifest *mani
     memset(ret, 0, sizeof *ret);
     struct store_claim self = {.store = store, .dataset = manifest->dataset};
     if (!store_claim_enter(&self)) {
-        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported or given a new key", manifest->dataset);
+        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported or given a new key",
+                             manifest->dataset);
     }
     struct import import = {.store = store,
                             .manifest = manifest,
                             .options = options,
                             .report = ret,
+                            .today = floor((double)options->now / 86400),
                             .encoded = {.max = STORE_CHUNK_BYTES_MAX}};
     enum err err = run(&import, reterr);
     close_import(&import, err);
@@ -1026,7 +1253,8 @@ enum err store_import_remove(struct store *store, const char *dataset, struct er
     char name[CRYPTO_KEYRING_NAME];
     char path[PATH_MAX];
     if (!store_claim_enter(&self)) {
-        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported or given a new key", dataset);
+        return proto_err_set(reterr, E_BUSY, "dataset %s is being imported or given a new key",
+                             dataset);
     }
     enum err err = store_catalogue_get(store, dataset, &arena, &row, reterr);
     if (!err) {

@@ -36,6 +36,7 @@ struct store_import_options {
     uint64_t max_rejects;
     int64_t now;                   /* becomes imported_at */
     struct span manifest_yaml;     /* kept in the catalogue row */
+    const struct span *tables;     /* by declared column: the bytes of its `table:`; NULL: no column has one */
     bool (*cancelled)(void *user); /* may be NULL; asked at every chunk */
     void (*progress)(void *user, uint64_t bytes_done, uint64_t bytes_total,
                      uint64_t rows); /* may be NULL */
@@ -46,6 +47,8 @@ struct store_import_options {
 struct store_import_column {
     char name[PROTO_NAME_SIZE];
     uint64_t clamped; /* lay outside the declared bounds and were moved to the nearer one */
+    uint64_t blanked;  /* dates that de-identification made missing: partial ones, and those of people over 89 */
+    uint64_t redacted; /* replacements in free text */
     bool absent;      /* no row had it at all (ndjson) */
 };
 

@@ -41,6 +41,10 @@ struct column_row {
     bool has_max;
     bool min_is_date;
     bool max_is_date;
+    bool quasi;
+    bool sensitive;
+    const char **cuts;
+    size_t cut_count;
 };
 
 static const char *read_bound(const char *text, double *to, bool *ret_is_date)
@@ -126,6 +130,19 @@ static const struct config_row column_rows[] = {
      .type = CONFIG_ENUM,
      .offset = COLUMN(deidentify),
      .names = deidentify_names},
+    {.name = "width", .type = CONFIG_NUMBER, .offset = COLUMN(by.width)},
+    {.name = "cuts",
+     .type = CONFIG_TEXTS,
+     .offset = offsetof(struct column_row, cuts),
+     .count_offset = offsetof(struct column_row, cut_count),
+     .min = 1,
+     .max = 32},
+    {.name = "at", .type = CONFIG_NUMBER, .offset = COLUMN(by.at), .present = COLUMN(by.has_at)},
+    {.name = "table", .type = CONFIG_TEXT, .offset = COLUMN(by.table), .min = 1, .max = 1024},
+    {.name = "level", .type = CONFIG_U32, .offset = COLUMN(by.level), .min = 1, .max = 16},
+    {.name = "birth", .type = CONFIG_BOOL, .offset = COLUMN(birth)},
+    {.name = "quasi", .type = CONFIG_BOOL, .offset = offsetof(struct column_row, quasi)},
+    {.name = "sensitive", .type = CONFIG_BOOL, .offset = offsetof(struct column_row, sensitive)},
     {.name = "source", .type = CONFIG_CHARS, .offset = COLUMN(source), .max = 128},
     {.name = "missing",
      .type = CONFIG_TEXTS,
@@ -377,6 +394,28 @@ static enum err settle_bounds(struct column_row *row, size_t i, struct err_info 
     return why ? proto_err_set(reterr, E_INVALID, "columns[%zu].max: %s", i, why) : E_OK;
 }
 
+static enum err settle_cuts(struct column_row *row, size_t i, struct arena *arena,
+                            struct err_info *reterr)
+{
+    struct proto_deidentify_by *by = &row->column.by;
+    if (row->cut_count > PROTO_CUTS_MAX) {
+        return proto_err_set(reterr, E_INVALID, "columns[%zu].cuts: more than %d", i,
+                             PROTO_CUTS_MAX);
+    }
+    by->cuts = arena_alloc(arena, row->cut_count + 1, sizeof *by->cuts);
+    if (!by->cuts) {
+        return E_NO_MEMORY;
+    }
+    for (size_t j = 0; j < row->cut_count; j++) {
+        bool is_date;
+        if (read_bound(row->cuts[j], &by->cuts[j], &is_date) || is_date) {
+            return proto_err_set(reterr, E_INVALID, "columns[%zu].cuts: must be numbers", i);
+        }
+    }
+    by->cut_count = row->cut_count;
+    return E_OK;
+}
+
 static enum err check_manifest(void *object, struct err_info *reterr)
 {
     struct manifest_file *file = object;
@@ -390,9 +429,18 @@ static enum err check_manifest(void *object, struct err_info *reterr)
     for (size_t i = 0; i < file->column_count; i++) {
         struct column_row *row = &file->columns[i];
         enum err err = settle_bounds(row, i, reterr);
+        err = err ? err : settle_cuts(row, i, &manifest->arena, reterr);
+        if (!err && row->quasi && row->sensitive) {
+            err = proto_err_set(reterr, E_INVALID,
+                                "columns[%zu].sensitive: a column is quasi or sensitive, not both",
+                                i);
+        }
         if (err) {
             return err;
         }
+        row->column.risk = row->quasi       ? PROTO_RISK_QUASI
+                           : row->sensitive ? PROTO_RISK_SENSITIVE
+                                            : PROTO_RISK_NONE;
         manifest->schema.columns[i] = row->column;
     }
     return proto_manifest_check(manifest, reterr);

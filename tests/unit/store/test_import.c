@@ -253,6 +253,169 @@ static void numbers_out_of_bounds_are_counted(void **state)
     home_remove(&job.home);
 }
 
+/* --- de-identification --------------------------------------------------------------------- */
+
+#define BOUNDS(low, high) .has_bounds = true, .min = low, .max = high
+
+static double test_cuts[] = {18, 65};
+
+enum {
+    D_PATIENT,
+    D_MRN,
+    D_AGE,
+    D_BORN,
+    D_SEEN,
+    D_ZIP,
+    D_CLASS,
+    D_LOW,
+    D_HIGH,
+    D_GROUP,
+    D_NOTE,
+    D_NAME,
+    D_COUNT
+};
+
+static struct proto_column clinic[D_COUNT] = {
+    {.name = "patient", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_PSEUDONYM_HMAC},
+    {.name = "mrn", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_PSEUDONYM_HMAC},
+    {.name = "age", .type = PROTO_COLUMN_INTEGER, BOUNDS(0, 110), .deidentify = PROTO_DEID_AGE90},
+    {.name = "born", .type = PROTO_COLUMN_DATE, .deidentify = PROTO_DEID_YEAR, .birth = true},
+    {.name = "seen", .type = PROTO_COLUMN_DATE, .deidentify = PROTO_DEID_DATESHIFT},
+    {.name = "zip", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_ZIP3},
+    {.name = "class",
+     .type = PROTO_COLUMN_INTEGER,
+     BOUNDS(0, 120),
+     .deidentify = PROTO_DEID_BIN,
+     .by = {.cuts = test_cuts, .cut_count = 2}},
+    {.name = "low",
+     .type = PROTO_COLUMN_REAL,
+     BOUNDS(0, 100),
+     .deidentify = PROTO_DEID_BOTTOM,
+     .by = {.has_at = true, .at = 10}},
+    {.name = "high",
+     .type = PROTO_COLUMN_REAL,
+     BOUNDS(0, 100),
+     .deidentify = PROTO_DEID_TOP,
+     .by = {.has_at = true, .at = 50}},
+    {.name = "code",
+     .type = PROTO_COLUMN_TEXT,
+     .deidentify = PROTO_DEID_GENERALISE,
+     .by = {.table = "icd", .level = 1}},
+    {.name = "note", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_REDACT},
+    {.name = "name", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_DROP},
+};
+
+static void every_operation_in_an_import(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    struct span tables[D_COUNT] = {SPAN_NONE};
+    tables[D_GROUP] = span_str("A00.1;A00\nB01.2;B01\n");
+    job.options.tables = tables;
+    job.options.now = (int64_t)20000 * 86400; /* 2024-10-04 */
+    job_name(&job, "c.csv");
+    static const char text[] =
+        "patient,mrn,age,born,seen,zip,class,low,high,code,note,name\n"
+        "P1,M7,50,1974-05-01,2024-01-10,10001,17,5,5,A00.1,Mr Bond called,James Bond\n"
+        "P1,M7,50,1974-05-01,2024-01-20T08:00:00Z,2743,18,50,50,B01.2,tel 555-1234,Bond\n"
+        "P2,M8,95,1929-05-01,2024-01-10,03601,70,130,130,A00.1,quiet,X\n"
+        "P3,,60,1934-10-04,2024-01,,3,1,1,A00.1,,\n"
+        "P4,M9,60,1934-10-05,,89301,-1,20,20,B01.2,-,\n";
+    write_file(job.path, text, strlen(text));
+    assert_int_equal(job_run(&job, clinic, D_COUNT), E_OK);
+    char line[5][200], mrn[5][32];
+    double age[5], born[5];
+    const char *at = stored(&job);
+    long seen[5] = {0};
+    char rest[5][150];
+    for (size_t i = 0; i < 5; i++) {
+        size_t len = strcspn(at, "\n");
+        snprintf(line[i], sizeof line[i], "%.*s", (int)len, at);
+        at += len + 1;
+        unsigned unit;
+        char born_text[8], seen_text[16];
+        assert_int_equal(sscanf(line[i], "%u %31s %lf %7s %15s %149[^\n]", &unit, mrn[i], &age[i],
+                                born_text, seen_text, rest[i]),
+                         6);
+        born[i] = born_text[0] == '-' ? 0 : atof(born_text);
+        seen[i] = seen_text[0] == '-' ? 0 : atol(seen_text);
+        assert_int_equal(unit, i ? i - 1 : 0);
+    }
+    assert_string_equal(mrn[0], mrn[1]);
+    assert_string_not_equal(mrn[0], mrn[2]);
+    assert_int_equal(strlen(mrn[0]), 16);
+    assert_string_equal(mrn[3], "-");
+    assert_true(age[2] == 90 && age[0] == 50);
+    assert_true(born[0] == 1974 && born[2] == 0);  /* of somebody over 89 the year goes, too */
+    assert_true(born[3] == 0 && born[4] == 1934);  /* 90 today; 90 tomorrow */
+    assert_int_equal(seen[1] - seen[0], 10);       /* one patient, one shift */
+    assert_in_range(seen[0] - 19732 + 50, 0, 100); /* 2024-01-10 */
+    assert_int_equal(seen[2], 0);                  /* over 89: no date at all */
+    assert_int_equal(seen[3], 0);                  /* and not a month */
+    assert_string_equal(rest[0], "100 0 10 5 A00 Mr [NAME] called");
+    assert_string_equal(rest[1], "027 18 50 50 B01 tel [PHONE]");
+    assert_string_equal(rest[2], "000 65 100 50 A00 quiet"); /* 130 was out of bounds */
+    assert_string_equal(rest[3], "- 0 10 1 A00 -");
+    assert_string_equal(rest[4], "000 0 20 20 B01 -");
+    assert_int_equal(job.report.columns[D_BORN].blanked, 2);
+    assert_int_equal(job.report.columns[D_SEEN].blanked, 2);
+    assert_int_equal(job.report.columns[D_NOTE].redacted, 2);
+    assert_int_equal(job.report.columns[D_CLASS].clamped, 1);
+
+    /* The same patient gets the same shift and the same pseudonym in a later import. */
+    char first[32];
+    snprintf(first, sizeof first, "%s", mrn[0]);
+    long first_seen = seen[0];
+    static const char later[] = "patient,mrn,age,born,seen,zip,class,low,high,code,note,name\n"
+                                "P9,M7,50,1974-05-01,2024-01-10,10001,17,5,5,A00.1,,\n"
+                                "P1,M7,50,1974-05-01,2024-01-10,10001,17,5,5,A00.1,,\n";
+    write_file(job.path, later, strlen(later));
+    assert_int_equal(job_run(&job, clinic, D_COUNT), E_OK);
+    at = strchr(stored(&job), '\n') + 1;
+    assert_int_equal(sscanf(at, "0 %31s 50 1974 %ld", mrn[0], &seen[0]), 2);
+    assert_string_equal(mrn[0], first);
+    assert_int_equal(seen[0], first_seen);
+
+    static const char unknown[] = "patient,mrn,age,born,seen,zip,class,low,high,code,note,name\n"
+                                  "P9,M7,50,1974-05-01,2024-01-10,10001,17,5,5,Z99,,\n";
+    write_file(job.path, unknown, strlen(unknown));
+    assert_int_equal(job_run(&job, clinic, D_COUNT), E_INVALID);
+    assert_non_null(strstr(job.info.text, "column code: is not in the column's hierarchy"));
+    job.options.tables = NULL;
+    assert_int_equal(job_run(&job, clinic, D_COUNT), E_INVALID);
+    assert_non_null(strstr(job.info.text, "its table icd"));
+    home_remove(&job.home);
+}
+
+static void the_published_schema_tells_no_more_than_is_stored(void **state)
+{
+    (void)state;
+    struct proto_schema declared = {
+        .columns = clinic, .count = D_COUNT, .unit = "patient", .max_rows_per_unit = 9};
+    struct proto_schema published;
+    struct arena arena = {0};
+    assert_int_equal(proto_schema_publish(&declared, &arena, &published), E_OK);
+    assert_int_equal(published.count, D_COUNT - 1);
+    assert_int_equal(proto_schema_check(&published, NULL), E_OK);
+    assert_true(published.columns[D_AGE].max == 90);
+    assert_true(published.columns[D_CLASS].min == 0 && published.columns[D_CLASS].max == 65);
+    assert_true(published.columns[D_LOW].min == 10 && published.columns[D_HIGH].max == 50);
+    assert_int_equal(published.columns[D_ZIP].type, PROTO_COLUMN_CATEGORY);
+    assert_true(published.columns[D_ZIP].values_private);
+    assert_null(published.columns[D_GROUP].by.table);
+    assert_int_equal(published.columns[D_BORN].type, PROTO_COLUMN_INTEGER);
+    const char *why;
+    static const char *const verdicts[] = {"no",      "no",      "yes",     "yes",     "no", "yes",
+                                           "depends", "depends", "depends", "depends", "no", "yes"};
+    for (size_t i = 0; i < D_COUNT; i++) {
+        assert_string_equal(proto_column_safe_harbor(&clinic[i], i == D_PATIENT, &why),
+                            verdicts[i]);
+        assert_non_null(why);
+    }
+    arena_fini(&arena);
+}
+
 int main(void)
 {
     seed = seed_of(seed_number(3));
@@ -260,6 +423,8 @@ int main(void)
         cmocka_unit_test(formats_give_the_same_rows),
         cmocka_unit_test(bad_input_is_refused_and_named),
         cmocka_unit_test(numbers_out_of_bounds_are_counted),
+        cmocka_unit_test(every_operation_in_an_import),
+        cmocka_unit_test(the_published_schema_tells_no_more_than_is_stored),
     };
     return cmocka_run_group_tests_name("import", tests, NULL, NULL);
 }
