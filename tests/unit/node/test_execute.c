@@ -119,7 +119,18 @@ static void make_table(struct table *table, size_t rows, bool nulls, struct seed
     }
 }
 
-static void write_table(const struct table *table, const char *path)
+/* What the import makes of numbers beyond the declared bounds. */
+static void hold_to_bounds(struct table *table)
+{
+    for (int c = AGE; c <= RAW; c++) {
+        for (size_t i = 0; i < table->rows; i++) {
+            table->value[c][i] = fmin(fmax(table->value[c][i], lows[c]), highs[c]);
+        }
+    }
+}
+
+/* Writes the values as they are drawn, then holds TABLE to the bounds. */
+static void write_table(struct table *table, const char *path)
 {
     FILE *file = fopen(path, "w");
     assert_non_null(file);
@@ -143,6 +154,7 @@ static void write_table(const struct table *table, const char *path)
         fprintf(file, "\n");
     }
     assert_int_equal(fclose(file), 0);
+    hold_to_bounds(table);
 }
 
 /* --- random questions ------------------------------------------------------------------------ */
