@@ -69,6 +69,8 @@ static const struct proto_field licence_fields[] = {
                      PROTO_LICENCE_OBLIGATIONS_MAX),
     PROTO_FIELD(struct proto_licence, hold, PROTO_BOOL, 0, 0),
     PROTO_FIELD_LIST(struct proto_licence, grants, &grant_message, 1, PROTO_LICENCE_GRANTS_MAX),
+    PROTO_FIELD_LIST_PRESENT(struct proto_licence, deidentified, has_deidentified,
+                             &proto_text_message, 0, 16),
 };
 static const struct proto_message licence_message =
     PROTO_MESSAGE("licence", struct proto_licence, licence_fields);

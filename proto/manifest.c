@@ -510,6 +510,41 @@ static enum err put_grant(const struct proto_manifest_grant *from, struct arena 
     return err;
 }
 
+/* By operation and not by column: the names of dropped columns are nobody's business, and records are short. */
+static enum err put_deidentified(const struct proto_schema *schema, struct arena *arena,
+                                 struct proto_list *ret)
+{
+    const char *verdicts[PROTO_DEID_COUNT] = {NULL};
+    for (size_t i = 0; i < schema->count; i++) {
+        const struct proto_column *column = &schema->columns[i];
+        bool is_unit = schema->unit[0] && strcmp(schema->unit, column->name) == 0;
+        const char *why;
+        const char *verdict = proto_column_safe_harbor(column, is_unit, &why);
+        if (column->deidentify != PROTO_DEID_NONE || strcmp(verdict, "no") == 0) {
+            verdicts[column->deidentify] = verdict;
+        }
+    }
+    struct proto_text *items = arena_alloc(arena, PROTO_DEID_COUNT, sizeof *items);
+    if (!items) {
+        return E_NO_MEMORY;
+    }
+    *ret = (struct proto_list){items, 0};
+    for (unsigned op = 0; op < PROTO_DEID_COUNT; op++) {
+        if (verdicts[op]) {
+            struct buf text = {.max = 64};
+            enum err err = buf_printf(
+                &text, "%s: %s", proto_deidentify_name((enum proto_deidentify)op), verdicts[op]);
+            const char *copy = err ? NULL : arena_strdup(arena, buf_span(&text));
+            buf_fini(&text);
+            if (!copy) {
+                return E_NO_MEMORY;
+            }
+            items[ret->count++].text = span_str(copy);
+        }
+    }
+    return E_OK;
+}
+
 enum err proto_manifest_licence_body(const struct proto_manifest *manifest,
                                      const uint8_t schema_hash[PROTO_HASH_SIZE], int64_t now,
                                      struct arena *arena, struct proto_licence *ret,
@@ -547,6 +582,8 @@ enum err proto_manifest_licence_body(const struct proto_manifest *manifest,
         err = put_grant(&from->grants[i], arena, &grants[i], reterr);
     }
     to.grants = (struct proto_list){grants, from->grant_count};
+    err = err ? err : put_deidentified(&manifest->schema, arena, &to.deidentified);
+    to.has_deidentified = true;
     err = err ? err : proto_licence_valid(&to, reterr);
     if (!err) {
         *ret = to;

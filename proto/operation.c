@@ -306,7 +306,9 @@ const struct proto_operation proto_operations[] = {
         "bounds become the nearer bound and are counted.",
         "{\"dataset\",\"rows\",\"rejected\",\"rejects\":[{\"line\",\"column\",\"reason\"}],\n"
         " \"bytes_raw\",\"bytes_stored\",\"deidentified\":{\"column\":\"operation\"},\n"
-        " \"clamped\":{\"column\":count},\"absent\":[\"column\"]}"),
+        " \"safe_harbor\":{\"column\":{\"operation\",\"safe_harbor\":\"yes|no|depends\",\"why\"}},\n"
+        " \"clamped\":{\"column\":count},\"blanked\":{},\"redacted\":{},\"absent\":[\"column\"],\n"
+        " \"tables\":\"sha256\"}"),
     ROW(DATASET_LIST, "dataset list", DAEMON, 0, false, no_arguments,
         "list the datasets that this node holds", "Lists this node's own datasets.",
         "[{\"dataset\",\"version\",\"title\",\"columns\",\"bytes_stored\",\"imported\",\"licence\"}"

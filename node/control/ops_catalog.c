@@ -102,12 +102,13 @@ json_t *control_licence_view(const struct proto_licence *licence)
         json_array_append_new(obligations, json_pack("{s:o, s:o, s:o}", "id", control_json_span(obligation[i].id), "when",
                                                      control_json_span(obligation[i].when), "text", control_json_span(obligation[i].text)));
     }
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "spdx", control_json_span(licence->spdx), "version",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "spdx", control_json_span(licence->spdx), "version",
                      control_json_span(licence->version), "not_before", control_json_time((int64_t)licence->not_before), "expires",
                      control_json_time((int64_t)licence->expires), "geography",
                      licence->has_geography ? control_json_texts(&licence->geography) : json_null(), "recipients",
                      licence->has_recipients ? control_json_texts(&licence->recipients) : json_null(), "obligations", obligations, "hold",
-                     licence->hold, "grants", grants);
+                     licence->hold, "grants", grants, "deidentified",
+                     licence->has_deidentified ? control_json_texts(&licence->deidentified) : json_null());
 }
 
 struct catalog {

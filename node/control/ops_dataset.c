@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define TABLE_BYTES_MAX ((size_t)16 << 20)
+
 static enum err read_file(struct control_call *call, const char *path, size_t max, struct buf *to, struct err_info *reterr)
 {
     int fd = control_open(call, path, reterr);
@@ -37,6 +39,9 @@ static enum err read_file(struct control_call *call, const char *path, size_t ma
 struct import {
     struct control_call *call;
     struct buf yaml;
+    struct buf *tables;      /* by declared column: what its `table:` holds */
+    struct span *table_spans; /* the same, for the importer */
+    char tables_hash[65];    /* of all of them; "": there is none */
     struct proto_manifest manifest;
     struct arena arena;
     struct proto_schema published;
@@ -61,9 +66,52 @@ static enum err load_manifest(struct import *import, const char *path, struct er
 
 static void free_import(struct import *import)
 {
+    for (size_t i = 0; import->tables && i < import->manifest.schema.count; i++) {
+        buf_fini(&import->tables[i]);
+    }
+    proto_free(import->tables);
+    proto_free(import->table_spans);
     buf_fini(&import->yaml);
     proto_manifest_fini(&import->manifest);
     arena_fini(&import->arena);
+}
+
+/* A table's path counts from the manifest's folder, and the person must be able to read it. */
+static enum err load_table(struct import *import, size_t i, struct err_info *reterr)
+{
+    const char *manifest = control_text(import->call, "MANIFEST");
+    const char *table = import->manifest.schema.columns[i].by.table;
+    const char *slash = strrchr(manifest, '/');
+    struct buf path = {.max = 4096};
+    int folder = table[0] == '/' || !slash ? 0 : (int)(slash - manifest) + 1;
+    enum err err = buf_printf(&path, "%.*s%s", folder, manifest, table);
+    err = err ? err : buf_put(&path, span_of("", 1));
+    err = err ? proto_err_set(reterr, err, "columns[%zu].table: its path is too long", i)
+              : read_file(import->call, (const char *)path.ptr, TABLE_BYTES_MAX, &import->tables[i], reterr);
+    buf_fini(&path);
+    return err;
+}
+
+static enum err load_tables(struct import *import, struct err_info *reterr)
+{
+    size_t count = import->manifest.schema.count;
+    bool any = false;
+    import->tables = proto_alloc(count, sizeof *import->tables);
+    import->table_spans = proto_alloc(count, sizeof *import->table_spans);
+    enum err err = import->tables && import->table_spans ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "reading tables");
+    for (size_t i = 0; i < count && !err; i++) {
+        if (import->manifest.schema.columns[i].by.table) {
+            err = load_table(import, i, reterr);
+            import->table_spans[i] = buf_span(&import->tables[i]);
+            any = true;
+        }
+    }
+    if (!err && any) {
+        uint8_t hash[32];
+        crypto_sha256(import->table_spans, count, hash);
+        span_to_hex(span_of(hash, sizeof hash), import->tables_hash);
+    }
+    return err;
 }
 
 static void show_progress(void *user, uint64_t done, uint64_t total, uint64_t rows)
@@ -164,15 +212,45 @@ static json_t *rejects_view(const struct import *import)
     return rejects;
 }
 
-/* Columns with values outside their bounds, and how many; to this site's operator alone. */
-static json_t *clamped_view(const struct import *import)
+/* What the import did to values, by column: to this site's operator alone, as the counts are exact. */
+static json_t *counts_view(const struct import *import, uint64_t (*of)(const struct store_import_column *))
 {
     json_t *view = json_object();
     for (size_t i = 0; i < import->report->column_count; i++) {
         const struct store_import_column *column = &import->report->columns[i];
-        if (column->clamped) {
-            json_object_set_new(view, column->name, json_integer((json_int_t)column->clamped));
+        if (of(column)) {
+            json_object_set_new(view, column->name, json_integer((json_int_t)of(column)));
         }
+    }
+    return view;
+}
+
+static uint64_t clamped_of(const struct store_import_column *column)
+{
+    return column->clamped;
+}
+
+static uint64_t blanked_of(const struct store_import_column *column)
+{
+    return column->blanked;
+}
+
+static uint64_t redacted_of(const struct store_import_column *column)
+{
+    return column->redacted;
+}
+
+/* Each declared column against the Safe Harbor list. It judges what was declared and claims nothing of what cells hold. */
+static json_t *harbor_view(const struct import *import)
+{
+    json_t *view = json_object();
+    for (size_t i = 0; i < import->manifest.schema.count; i++) {
+        const struct proto_column *column = &import->manifest.schema.columns[i];
+        bool is_unit = import->manifest.schema.unit[0] && strcmp(import->manifest.schema.unit, column->name) == 0;
+        const char *why;
+        const char *verdict = proto_column_safe_harbor(column, is_unit, &why);
+        json_object_set_new(view, column->name, json_pack("{s:s, s:s, s:s}", "operation", proto_deidentify_name(column->deidentify),
+                                                          "safe_harbor", verdict, "why", why));
     }
     return view;
 }
@@ -198,10 +276,12 @@ static json_t *report_view(const struct import *import)
             json_object_set_new(operations, column->name, json_string(proto_deidentify_name(column->deidentify)));
         }
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o}", "dataset", import->manifest.dataset, "version", import->manifest.version,
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "dataset", import->manifest.dataset, "version", import->manifest.version,
                      "rows", (json_int_t)import->report->rows, "rejected", (json_int_t)import->report->rejected, "rejects", rejects,
                      "bytes_raw", (json_int_t)import->report->bytes_raw, "bytes_stored", (json_int_t)import->report->bytes_stored,
-                     "deidentified", operations, "clamped", clamped_view(import), "absent", absent_view(import));
+                     "deidentified", operations, "safe_harbor", harbor_view(import), "clamped", counts_view(import, clamped_of), "blanked",
+                     counts_view(import, blanked_of), "redacted", counts_view(import, redacted_of), "absent", absent_view(import), "tables",
+                     import->tables_hash);
 }
 
 static enum err import_run(struct import *import, json_t **ret, struct err_info *reterr)
@@ -223,6 +303,7 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
         .max_rejects = (uint64_t)control_number(call, "--max-rejects", 0),
         .now = query_now(),
         .manifest_yaml = buf_span(&import->yaml),
+        .tables = import->table_spans,
         .cancelled = control_cancelled,
         .progress = show_progress,
         .user = call,
@@ -235,7 +316,8 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
     }
     uint8_t id[16];
     if (!err && !options.dry_run) {
-        err = control_audit(call, "dataset.import", reterr, "dataset", import->manifest.dataset, "version", import->manifest.version, (const char *)NULL);
+        err = control_audit(call, "dataset.import", reterr, "dataset", import->manifest.dataset, "version", import->manifest.version,
+                            "tables", import->tables_hash, (const char *)NULL);
     }
     if (!err && !options.dry_run) {
         err = publish_dataset(import, reterr);
@@ -256,6 +338,9 @@ enum err control_dataset_import(struct control_call *call, json_t **ret, struct 
     enum err err = import.report ? load_manifest(&import, control_text(call, "MANIFEST"), reterr) : E_NO_MEMORY;
     if (!err) {
         err = rehearse(&import, reterr);
+    }
+    if (!err) {
+        err = load_tables(&import, reterr);
     }
     if (!err) {
         err = import_run(&import, ret, reterr);

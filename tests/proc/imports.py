@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Bringing data in, by the command: formats, de-identification and what the answer says of it."""
+import gzip
+import json
+import os
+
+from harness import Refused, Sandbox, done, licence, ok
+
+HEAD = """dataset: clinic
+version: "1"
+size: 100
+unit: patient
+max_rows_per_unit: 4
+columns:
+  - {name: patient, type: text, deidentify: pseudonym}
+  - {name: age, type: integer, min: 0, max: 110, deidentify: age90, quasi: true}
+  - {name: sex, type: category, values: [F, M], quasi: true}
+  - {name: zip, type: text, deidentify: zip3, quasi: true}
+  - {name: seen, type: date, deidentify: dateshift}
+  - {name: born, type: date, deidentify: year, birth: true}
+  - {name: code, type: text, deidentify: generalise, table: icd.csv, level: 1, sensitive: true}
+  - {name: weight, type: real, min: 0, max: 300, deidentify: bin, width: 10}
+  - {name: note, type: text, deidentify: redact}
+  - {name: name, type: text, deidentify: drop}
+""" + licence(epsilon_total=100, per_query=10)
+
+FIELDS = ["patient", "age", "sex", "zip", "seen", "born", "code", "weight", "note", "name"]
+
+
+def rows(count, start=0):
+    made = []
+    for i in range(start, start + count):
+        made.append([f"p{i:04}", 20 + i % 75, "FM"[i % 2], f"100{i % 10}1", f"2024-03-{1 + i % 28:02}", f"{2000 - i % 75}-05-06", ["A00.1", "B01.2"][i % 2],
+                     400 if i == 3 else 60 + i % 40, f"seen by Dr House; tel 555-{1000 + i}", "House"])
+    return made
+
+
+def csv(table):
+    return "\n".join([",".join(FIELDS)] + [",".join(map(str, row)) for row in table]) + "\n"
+
+
+def ndjson(table):
+    return "".join(json.dumps(dict(zip(FIELDS, row))) + "\n" for row in table)
+
+
+def put(box, name, data):
+    path = os.path.join(box.folder, name)
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+def partitions(box):
+    return sorted(os.listdir(os.path.join(box.home("alpha"), "partitions")))
+
+
+def formats(box, manifest):
+    table = rows(200)
+    answers = []
+    for name, data in (("d.csv", csv(table).encode()), ("d.csv.gz", gzip.compress(csv(table).encode())), ("d.ndjson", ndjson(table).encode()),
+                       ("d.jsonl.gz", gzip.compress(ndjson(table).encode()))):
+        answers.append(box.run("alpha", "dataset", "import", manifest, "--data", put(box, name, data)))
+    first = answers[0]
+    ok(all(a["rows"] == 200 and a["rejected"] == 0 for a in answers), "CSV and NDJSON, packed and not, give 200 rows")
+    ok(all(a[key] == first[key] for a in answers for key in ("clamped", "redacted", "blanked")), "and the same of everything else")
+    ok(first["clamped"] == {"weight": 1}, f"one number out of bounds is counted: {first['clamped']}")
+    ok(first["redacted"] == {"note": 400}, f"telephone numbers and names are counted: {first['redacted']}")
+    harbor = {column: row["safe_harbor"] for column, row in first["safe_harbor"].items()}
+    ok(harbor == {"patient": "yes", "age": "yes", "sex": "depends", "zip": "yes", "seen": "no", "born": "yes", "code": "depends", "weight": "depends",
+                  "note": "no", "name": "yes"}, f"each column's standing under Safe Harbor is told: {harbor}")
+    ok(len(first["tables"]) == 64, "the digest of the tables is told")
+    shown = box.run("alpha", "licence", "show", "clinic")["licences"][0]
+    ok("dateshift: no" in shown["deidentified"] and "zip3: yes" in shown["deidentified"], f"and stands in the licence record: {shown['deidentified']}")
+    before = partitions(box)
+    again = box.run("alpha", "dataset", "import", manifest, "--data", put(box, "d.csv", csv(rows(10)).encode()), "--dry-run")
+    ok(again["rows"] == 10 and partitions(box) == before, "--dry-run tells what would come, and leaves all as it is")
+    answer = box.run("alpha", "query", "SELECT sex, COUNT(*) FROM clinic WHERE weight >= 60 GROUP BY sex", "--purpose", "DUO:0000006", "--epsilon", "5")
+    counts = {row[0]: row[1] for row in answer["rows"]}
+    ok(all(abs(counts[sex] - 100) < 60 for sex in "FM"), f"what was imported is answered from: {counts}")
+
+
+def refusals(box, manifest):
+    before = partitions(box)
+    good = gzip.compress(csv(rows(50)).encode())
+    cases = [
+        ("cut.csv.gz", good[:-20], 7, "TRUNCATED"),
+        ("bomb.csv.gz", gzip.compress(b"\n" * (80 << 20)), 7, "LIMIT"),
+        ("wide.csv", b"a," * 100000 + b"b\n", 7, "LIMIT"),
+        ("twice.csv", csv(rows(5)).replace("name\n", "age\n", 1).encode(), 7, "SCHEMA"),
+        ("nest.ndjson", b'{"patient":"p","age":[1]}\n', 7, "INVALID"),
+        ("zip.csv", b"PK\x03\x04....", 4, "UNSUPPORTED"),
+        ("unknown.csv", csv([["p", 1, "F", "10001", "2024-01-01", "2000-01-01", "Z99", 1, "", ""]]).encode(), 7, "INVALID"),
+    ]
+    for name, data, code, kind in cases:
+        got, error = box.refusal("alpha", "dataset", "import", manifest, "--data", put(box, name, data))
+        ok(got == code and error.get("code") == kind, f"{name}: exit {got}, {error.get('code')}")
+    ok(partitions(box) == before, "nothing of these is stored")
+
+
+def main():
+    with Sandbox("alpha") as box:
+        put(box, "icd.csv", b"A00.1;A00;I\nB01.2;B01;I\n")
+        manifest = box.write("clinic.yaml", HEAD)
+        formats(box, manifest)
+        refusals(box, manifest)
+    done()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Refused as error:
+        ok(False, f"unexpected refusal: {error}")
+        done()
