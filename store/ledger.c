@@ -1,9 +1,11 @@
 #include "config.h"
 #include "store/ledger.h"
 
+#include "crypto/random.h"
 #include "proto/codec.h"
 #include "store/audit_chain.h"
 #include "store/ledger_row.h"
+#include "store/witness.h"
 
 #include <stdio.h>
 #include <math.h>
@@ -145,6 +147,42 @@ static enum err book_entry(struct book *book, const char *kind, struct span body
                                  book->reterr);
 }
 
+/* --- what a restored home lost ------------------------------------------------------------------
+ * Row "lost" of table meta: u64 nano charged to every dataset, also to those whose account opens later | u64 of it still to
+ * be charged to the domain, which has no account before the first dataset. */
+
+#define LOST         span_str("lost")
+#define LOST_NODE    "restored"
+#define LOST_GAP_MAX 1000000
+
+static enum err lost_load(struct book *book, uint64_t *ret_nano, uint64_t *ret_domain)
+{
+    struct buf plain = {.max = 64};
+    *ret_nano = *ret_domain = 0;
+    enum err err =
+        store_sealed_get(book->store, book->txn, STORE_TABLE_META, LOST, &plain, book->reterr);
+    if (!err && plain.len == 16) {
+        *ret_nano = get_be64(plain.ptr);
+        *ret_domain = get_be64(plain.ptr + 8);
+    } else if (!err) {
+        err = proto_err_set(book->reterr, E_CORRUPT, "table meta: a row is damaged");
+    }
+    buf_fini(&plain);
+    return err == E_NOT_FOUND ? E_OK : err;
+}
+
+static enum err lost_save(struct book *book, uint64_t nano, uint64_t domain)
+{
+    uint8_t bytes[16];
+    put_be64(bytes, nano);
+    put_be64(bytes + 8, domain);
+    return store_sealed_put(book->store, book->txn, STORE_TABLE_META, LOST,
+                            span_of(bytes, sizeof bytes), book->reterr);
+}
+
+static enum err lost_charge(struct book *book, struct span dataset, uint64_t nano, uint64_t domain,
+                            int64_t now);
+
 /* --- opening and changing accounts ------------------------------------------------------------ */
 
 struct open_account {
@@ -181,6 +219,7 @@ static enum err change_account(struct book *book, const struct open_account *in,
     if (err && err != E_NOT_FOUND) {
         return err;
     }
+    bool fresh = err == E_NOT_FOUND;
     bool same_order = account.order <= in->order && account.order >= in->order;
     if (!err && account.cap == in->cap && account.delta_e12 == in->delta_e12 && same_order) {
         return E_OK;
@@ -197,6 +236,16 @@ static enum err change_account(struct book *book, const struct open_account *in,
     err = save_account(book, &account);
     if (!err) {
         err = follow_domain(book, in, arena);
+    }
+    uint64_t lost = 0;
+    uint64_t lost_domain = 0;
+    if (!err && fresh) {
+        err = lost_load(book, &lost, &lost_domain);
+    }
+    if (!err && lost > 0) {
+        err = lost_charge(book, span_str(in->dataset), lost, lost_domain, in->now);
+        err = err ? err : lost_save(book, lost, 0);
+        account.spent = lost;
     }
     char body[256];
     int n =
@@ -455,6 +504,151 @@ static enum err add_charge(struct book *book, const struct store_ledger_charge *
     return err ? err
                : store_raw_put(book->store, book->txn, STORE_TABLE_CHARGE_IDS, row->id,
                                span_of(key, 8), book->reterr);
+}
+
+/* Charged without asking whether a cap covers it: it was spent. */
+static enum err lost_charge(struct book *book, struct span dataset, uint64_t nano, uint64_t domain,
+                            int64_t now)
+{
+    struct arena arena = {0};
+    struct posting posting;
+    uint8_t id[16];
+    enum err err =
+        load_posting(book, dataset, span_str(LOST_NODE), NOBODY, NOBODY, &arena, &posting);
+    err = err ? err : crypto_random(id, sizeof id);
+    for (int i = 0; i < SCOPE_COUNT && !err; i++) {
+        posting.amounts[i] = i == SCOPE_DOMAIN ? domain : nano;
+        if (posting.used[i] && posting.amounts[i] > STORE_NANO_MAX - posting.accounts[i].spent) {
+            err = proto_err_set(book->reterr, E_INVALID, "the lost charge overflows the account");
+        }
+    }
+    struct store_ledger_charge row = {
+        .id = span_of(id, sizeof id),
+        .time = now,
+        .dataset = dataset,
+        .person = NOBODY,
+        .project = NOBODY,
+        .institution = span_str(LOST_NODE),
+        .node = span_str(LOST_NODE),
+        .kind = STORE_CHARGE_QUERY,
+        .state = STORE_CHARGE_RESERVED,
+        .nano = nano,
+        .nano_domain = domain,
+        .steps = 1,
+    };
+    err = err ? err : post(book, &posting, false);
+    err = err ? err : add_charge(book, &row);
+    arena_fini(&arena);
+    return err;
+}
+
+struct names {
+    struct store *store;
+    struct arena arena;
+    struct span *items;
+    size_t count;
+    size_t cap;
+};
+
+static enum err collect_dataset(void *user, struct span key, struct span value,
+                                struct err_info *reterr)
+{
+    struct names *names = user;
+    struct store_ledger_account account;
+    enum err err = store_ledger_row_open(names->store, STORE_TABLE_ACCOUNTS, key, value,
+                                         &names->arena, &account, reterr);
+    if (err || account.scope != SCOPE_DATASET) {
+        return err;
+    }
+    if (names->count == names->cap) {
+        size_t cap = names->cap ? names->cap * 2 : 16;
+        struct span *items = proto_realloc(names->items, cap, sizeof *items);
+        if (!items) {
+            return proto_err_set(reterr, E_NO_MEMORY, "the ledger's accounts");
+        }
+        names->items = items;
+        names->cap = cap;
+    }
+    names->items[names->count++] = account.dataset;
+    return E_OK;
+}
+
+/* Nobody knows on which dataset it was spent: each is charged all of it, the domain once. */
+static enum err charge_lost(struct book *book, uint64_t missing, int64_t now)
+{
+    struct names names = {.store = book->store};
+    uint64_t nano = 0;
+    uint64_t domain = 0;
+    enum err err = lost_load(book, &nano, &domain);
+    err = err ? err
+              : store_raw_each(book->store, book->txn, STORE_TABLE_ACCOUNTS, SPAN_NONE,
+                               collect_dataset, &names, book->reterr);
+    for (size_t i = 0; i < names.count && !err; i++) {
+        err = lost_charge(book, names.items[i], missing, i == 0 ? missing : 0, now);
+    }
+    if (!err) {
+        err = lost_save(book, nano + missing, names.count ? domain : domain + missing);
+    }
+    arena_fini(&names.arena);
+    proto_free(names.items);
+    return err;
+}
+
+struct accept {
+    const struct store_audit_head *shown;
+    int64_t now;
+    struct store_lost lost;
+};
+
+static enum err accept_in(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
+{
+    struct accept *accept = ctx;
+    const struct store_audit_head *shown = accept->shown;
+    struct book book;
+    char body[256];
+    enum err err = book_open(store, txn, &book, reterr);
+    if (err) {
+        return err;
+    }
+    accept->lost = (struct store_lost){.from_seq = book.head.seq};
+    if (shown && shown->spent_nano > book.head.spent_nano) {
+        accept->lost.nano = shown->spent_nano - book.head.spent_nano;
+    }
+    accept->lost.entries = shown && shown->seq > book.head.seq ? shown->seq - book.head.seq : 0;
+    if (accept->lost.entries > LOST_GAP_MAX) {
+        return proto_err_set(reterr, E_LIMIT, "more than %d audit entries are missing",
+                             LOST_GAP_MAX);
+    }
+    if (accept->lost.nano > 0) {
+        err = charge_lost(&book, accept->lost.nano, accept->now);
+    }
+    if (!err && shown) {
+        err = store_witness_excuse_in(store, txn, book.head.seq, shown->seq, reterr);
+    }
+    for (uint64_t i = 0; i < accept->lost.entries && !err; i++) {
+        err = book_entry(&book, "restore.missing", span_str("{}"), accept->now);
+    }
+    int n =
+        snprintf(body, sizeof body, "{\"entries\":%llu,\"from\":%llu,\"nano\":%llu}",
+                 (unsigned long long)accept->lost.entries,
+                 (unsigned long long)accept->lost.from_seq, (unsigned long long)accept->lost.nano);
+    return err ? err : book_entry(&book, "restore.accept", span_of(body, (size_t)n), accept->now);
+}
+
+enum err store_ledger_accept(struct store *store, const struct store_audit_head *shown, int64_t now,
+                             struct store_lost *ret, struct err_info *reterr)
+{
+    struct accept accept = {.shown = shown, .now = now};
+    if (shown && (!store->identity || memcmp(shown->node_id, store->node_id, 16) != 0 ||
+                  store_audit_head_verify(shown, store->federation_id,
+                                          crypto_identity_point(store->identity)))) {
+        return proto_err_set(reterr, E_AUTH, "the head that was shown is not signed by this node");
+    }
+    enum err err = store_write(store, accept_in, &accept, reterr);
+    if (!err) {
+        *ret = accept.lost;
+    }
+    return err;
 }
 
 struct reserve {

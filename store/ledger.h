@@ -155,4 +155,20 @@ MUST_CHECK enum err store_ledger_accounts(struct store *store, store_ledger_acco
  * Errors: E_ROLLBACK less is spent than the head says; E_CORRUPT, E_AUTH. */
 MUST_CHECK enum err store_ledger_check(struct store *store, struct err_info *reterr);
 
+/* What an older copy of this home lacks, as far as its witnesses know. */
+struct store_lost {
+    uint64_t from_seq; /* the last audit entry that is there */
+    uint64_t entries;  /* how many are missing */
+    uint64_t nano;     /* what they spent */
+};
+/* The operator goes on with an older copy of the home. SHOWN is the highest head of ours that anybody holds, NULL when nobody
+ * could be asked. What was spent since is charged to every dataset, also to ones whose account opens later, as nobody knows
+ * to which it belonged; the numbers of the missing entries are taken by entries that say so, so that the next one is above
+ * what others witnessed; and the heads in between no longer count as proof of a rollback. All in one transaction.
+ * Errors: E_AUTH SHOWN is not signed by us; E_LIMIT more than a million entries are missing; E_IO, E_DISK_FULL. */
+struct store_audit_head;
+MUST_CHECK enum err store_ledger_accept(struct store *store, const struct store_audit_head *shown,
+                                        int64_t now, struct store_lost *ret,
+                                        struct err_info *reterr);
+
 #endif

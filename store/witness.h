@@ -34,8 +34,14 @@ MUST_CHECK enum err store_witness_endorse(struct store *store, const uint8_t by[
                                           const struct store_audit_head *head,
                                           const uint8_t sig[64], struct err_info *reterr);
 /* Compares our chain with the highest own head that another node showed us (at start).
- * Errors: E_AUTH not signed by us; E_ROLLBACK ours is older or another; E_OK ours contains it. */
+ * Errors: E_AUTH not signed by us; E_ROLLBACK ours is older or another; E_OK ours contains it, or its loss was accepted. */
 MUST_CHECK enum err store_witness_compare(struct store *store, const struct store_audit_head *shown,
                                           struct err_info *reterr);
+
+/* Within a writer's transaction: heads of ours behind FROM, up to TO, were lost with the operator's knowledge, so that
+ * store_witness_compare takes them for known. For store_ledger_accept. */
+struct MDB_txn;
+MUST_CHECK enum err store_witness_excuse_in(struct store *store, struct MDB_txn *txn, uint64_t from,
+                                            uint64_t to, struct err_info *reterr);
 
 #endif

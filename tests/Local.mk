@@ -25,3 +25,15 @@ coverage:
 	CONCORDAT_PROC=no $(MAKE) -s -C coverage-build check
 	cd coverage-build && find proto crypto store node -name '*.gcda' -exec gcov -n -r -s $(abs_top_srcdir) {} + 2>/dev/null | \
 		awk '/^File/ { f = $$2 } /^Lines executed/ { split($$0, a, /[:% ]+/); n = $$NF; t += n; h += n * a[3] / 100 } END { printf "lines %d, executed %.1f %%\n", t, t ? 100 * h / t : 0 }'
+
+EXTRA_DIST += %D%/valgrind.sh %D%/valgrind.supp
+.PHONY: check-valgrind check-valgrind-here
+# Unit tests under memcheck, in a tree of its own: valgrind cannot map 64 GiB. Slow, so not a part of check.
+check-valgrind:
+	mkdir -p valgrind-build
+	test -f valgrind-build/Makefile || (cd valgrind-build && \
+		$(abs_top_srcdir)/configure -q CPPFLAGS="-DSTORE_MAP_BYTES=1073741824UL" CFLAGS="-O1 -g")
+	$(MAKE) -s -C valgrind-build check-valgrind-here
+check-valgrind-here: all
+	$(MAKE) $(AM_MAKEFLAGS) $(filter tests/unit/%,$(check_PROGRAMS))
+	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) $(srcdir)/tests/valgrind.sh $(filter tests/unit/%,$(check_PROGRAMS))

@@ -1,6 +1,8 @@
 #include "config.h"
 #include "home.h"
 
+#include "store/witness.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -366,6 +368,104 @@ static void test_tampering_is_refused(void **state)
     home_try_open(&home, E_ROLLBACK);
 }
 
+/* An older node.mdb is put back. A witness's head shows it; once the operator accepts, what is missing is spent, for datasets
+ * that open later too, and the next entry's number is above everything that others saw. */
+static void test_restored(void **state)
+{
+    (void)state;
+    struct buf old;
+    struct store_audit_head shown;
+    struct store_audit_head before;
+    struct store_audit_head after;
+    struct store_account account;
+    struct store_lost lost;
+    struct err_info info = {0};
+    home_dataset(&home, "d", 1000);
+    home_dataset(&home, "e", 1000);
+    assert_int_equal(reserve(1, "d", 10), E_OK);
+    store_close(&home.store);
+    home_file(home.mdb, &old);
+    home_try_open(&home, E_OK);
+    assert_int_equal(reserve(2, "d", 20), E_OK);
+    assert_int_equal(reserve(3, "e", 25), E_OK);
+    assert_int_equal(store_audit_head(&home.store, &shown), E_OK);
+    assert_int_equal(store_witness_compare(&home.store, &shown, &info), E_OK);
+    store_close(&home.store);
+    FILE *file = fopen(home.mdb, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(old.ptr, 1, old.len, file), old.len);
+    assert_int_equal(fclose(file), 0);
+    buf_fini(&old);
+    home_try_open(&home, E_OK);
+    assert_int_equal(store_audit_head(&home.store, &before), E_OK);
+    assert_true(before.seq < shown.seq);
+    assert_int_equal(store_witness_compare(&home.store, &shown, &info), E_ROLLBACK);
+    struct store_audit_head forged = shown;
+    forged.spent_nano++;
+    assert_int_equal(store_ledger_accept(&home.store, &forged, NOW, &lost, &info), E_AUTH);
+    assert_int_equal(store_ledger_accept(&home.store, &shown, NOW, &lost, &info), E_OK);
+    assert_int_equal(lost.nano, 45);
+    assert_int_equal(lost.from_seq, before.seq);
+    assert_int_equal(lost.entries, shown.seq - before.seq);
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(store_audit_head(&home.store, &after), E_OK);
+        assert_int_equal(after.seq, shown.seq + 1);
+        assert_int_equal(after.spent_nano, 55);
+        assert_int_equal(store_witness_compare(&home.store, &shown, &info), E_OK);
+        assert_int_equal(store_ledger_get(&home.store, "d", &account, &info), E_OK);
+        assert_int_equal(account.spent_nano, 55);
+        assert_int_equal(store_ledger_get(&home.store, "e", &account, &info), E_OK);
+        assert_int_equal(account.spent_nano, 45);
+        assert_int_equal(store_ledger_get(&home.store, NULL, &account, &info), E_OK);
+        assert_int_equal(account.spent_nano, 55);
+        store_close(&home.store);
+        home_try_open(&home, E_OK); /* chain and ledger add up */
+    }
+    home_dataset(&home, "f", 1000);
+    assert_int_equal(store_ledger_get(&home.store, "f", &account, &info), E_OK);
+    assert_int_equal(account.spent_nano, 45);
+    assert_int_equal(store_ledger_get(&home.store, NULL, &account, &info), E_OK);
+    assert_int_equal(account.spent_nano, 55);
+    store_close(&home.store);
+    home_try_open(&home, E_OK);
+    /* A head from before the loss that is not in the chain is still proof. */
+    struct store_audit_head other = before;
+    other.hash[0] ^= 1;
+    uint8_t body[STORE_AUDIT_HEAD_BODY];
+    uint8_t bytes[STORE_AUDIT_HEAD_SIZE];
+    store_audit_head_encode(&other, bytes);
+    memcpy(body, bytes, sizeof body);
+    assert_int_equal(crypto_envelope_sign(home.identity, STORE_AUDIT_DOMAIN, home.fed,
+                                          span_of(body, sizeof body), other.signature),
+                     E_OK);
+    assert_int_equal(store_witness_compare(&home.store, &other, &info), E_ROLLBACK);
+}
+
+/* Everything that was known was lost: the first dataset that opens pays, for the domain as well. */
+static void test_restored_empty(void **state)
+{
+    (void)state;
+    struct store_audit_head shown = {.seq = 7, .spent_nano = 30, .time = NOW};
+    struct store_account account;
+    struct store_lost lost;
+    uint8_t bytes[STORE_AUDIT_HEAD_SIZE];
+    memcpy(shown.node_id, home.node_id, 16);
+    store_audit_head_encode(&shown, bytes);
+    assert_int_equal(crypto_envelope_sign(home.identity, STORE_AUDIT_DOMAIN, home.fed,
+                                          span_of(bytes, STORE_AUDIT_HEAD_BODY), shown.signature),
+                     E_OK);
+    assert_int_equal(store_ledger_accept(&home.store, &shown, NOW, &lost, NULL), E_OK);
+    assert_int_equal(lost.nano, 30);
+    home_dataset(&home, "d", 1000);
+    home_dataset(&home, "e", 1000);
+    assert_int_equal(store_ledger_get(&home.store, NULL, &account, NULL), E_OK);
+    assert_int_equal(account.spent_nano, 30);
+    assert_int_equal(store_ledger_get(&home.store, "e", &account, NULL), E_OK);
+    assert_int_equal(account.spent_nano, 30);
+    store_close(&home.store);
+    home_try_open(&home, E_OK);
+}
+
 static void test_format(void **state)
 {
     (void)state;
@@ -400,6 +500,8 @@ int main(void)
         T(test_nothing_in_clear),
         T(test_disk_full),
         T(test_tampering_is_refused),
+        T(test_restored),
+        T(test_restored_empty),
         T(test_format),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
