@@ -40,3 +40,7 @@ check_PROGRAMS += %D%/test_rotate
 TESTS += %D%/test_rotate
 %C%_test_rotate_SOURCES = %D%/test_rotate.c
 %C%_test_rotate_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS) -lm
+check_PROGRAMS += %D%/test_backup
+TESTS += %D%/test_backup
+%C%_test_backup_SOURCES = %D%/test_backup.c
+%C%_test_backup_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
