@@ -98,7 +98,34 @@ TESTS += %D%/replay_share
 %C%_replay_share_SOURCES = %D%/fuzz_share.c %D%/replay.c
 %C%_replay_share_LDADD = $(CRYPTO_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_notes
+TESTS += %D%/replay_notes
+%C%_replay_notes_SOURCES = %D%/fuzz_notes.c %D%/replay.c
+%C%_replay_notes_LDADD = $(MODEL_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_safetensors
+TESTS += %D%/replay_safetensors
+%C%_replay_safetensors_SOURCES = %D%/fuzz_safetensors.c %D%/replay.c
+%C%_replay_safetensors_LDADD = $(MODEL_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_tokenizer
+TESTS += %D%/replay_tokenizer
+%C%_replay_tokenizer_SOURCES = %D%/fuzz_tokenizer.c %D%/replay.c
+%C%_replay_tokenizer_LDADD = $(MODEL_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_notes
+%C%_fuzz_notes_SOURCES = %D%/fuzz_notes.c
+%C%_fuzz_notes_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_notes_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_safetensors
+%C%_fuzz_safetensors_SOURCES = %D%/fuzz_safetensors.c
+%C%_fuzz_safetensors_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_safetensors_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_tokenizer
+%C%_fuzz_tokenizer_SOURCES = %D%/fuzz_tokenizer.c
+%C%_fuzz_tokenizer_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_tokenizer_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_share
 %C%_fuzz_share_SOURCES = %D%/fuzz_share.c
 %C%_fuzz_share_LDADD = $(CRYPTO_LIBS) -lm

@@ -51,3 +51,15 @@ TESTS += %D%/test_query_message %D%/test_bound %D%/test_coordinates %D%/test_exe
 %C%_test_coordinates_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 %C%_test_execute_SOURCES = %D%/test_execute.c tests/lib/encounters.c tests/lib/encounters.h tests/lib/seed.h tests/unit/store/dataset.h
 %C%_test_execute_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_safetensors %D%/test_notes %D%/test_report %D%/test_tokenizer
+TESTS += %D%/test_safetensors %D%/test_notes %D%/test_report %D%/test_tokenizer
+%C%_test_safetensors_SOURCES = %D%/test_safetensors.c
+%C%_test_safetensors_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_notes_SOURCES = %D%/test_notes.c
+%C%_test_notes_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_report_SOURCES = %D%/test_report.c tests/lib/vectors.h
+%C%_test_report_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_tokenizer_SOURCES = %D%/test_tokenizer.c tests/lib/vectors.h
+%C%_test_tokenizer_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+EXTRA_DIST += tests/vectors/bert
