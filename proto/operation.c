@@ -98,9 +98,13 @@ static const struct proto_argument revoke_arguments[] = {
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
 static const struct proto_argument import_arguments[] = {
     POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the dataset's manifest, YAML"),
-    OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE", "the rows, plain or packed with gzip or zstd"),
+    OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE",
+                    "the rows, plain or packed with gzip or zstd"),
     OPTION("--format", PROTO_ARG_TEXT, "csv|ndjson|fhir|conll",
            "their format (default: the manifest's, else by the name's end, else csv)"),
+    FLAG("--append", "add the rows to what is stored; without it they replace it"),
+    OPTION("--key", PROTO_ARG_TEXT, "COLUMN",
+           "with --append: a stored row gives way to a new one with the same value there"),
     FLAG("--dry-run", "check everything, keep nothing"),
     OPTION("--max-rejects", PROTO_ARG_NUMBER, "N", "rows that may be rejected (default 0)"),
     END};
@@ -285,7 +289,8 @@ const struct proto_operation proto_operations[] = {
         "Prints a token for `concordat init --token-file` on the new node. It carries the\n"
         "address of this node and the root's fingerprint and is good once. Without --key the\n"
         "node stays pending until `concordat federation admit` names its fingerprint.",
-        "{\"token\",\"node\",\"org\",\"org_type\",\"country\",\"role\",\"expires\",\"address\",\"key\"}"),
+        "{\"token\",\"node\",\"org\",\"org_type\",\"country\",\"role\",\"expires\",\"address\","
+        "\"key\"}"),
     ROW(FEDERATION_ADMIT, "federation admit", DAEMON, OPERATOR, false, admit_arguments,
         "admit a pending node after comparing its fingerprint",
         "Compare the fingerprint with the other institution by telephone or on paper first.",
@@ -303,10 +308,14 @@ const struct proto_operation proto_operations[] = {
         "Reads the rows, checks each against the manifest, de-identifies and seals them. Either\n"
         "all of it is imported or nothing. Rows that do not fit are named by line, column and\n"
         "reason; more of them than --max-rejects: exit 7, nothing imported. Numbers outside their\n"
-        "bounds become the nearer bound and are counted.",
-        "{\"dataset\",\"rows\",\"rejected\",\"rejects\":[{\"line\",\"column\",\"reason\"}],\n"
+        "bounds become the nearer bound and are counted. Until the new version is whole, "
+        "questions\n"
+        "are answered from the old one.",
+        "{\"dataset\",\"rows\",\"total\",\"replaced\",\"rejected\",\n"
+        " \"rejects\":[{\"line\",\"column\",\"reason\"}],\n"
         " \"bytes_raw\",\"bytes_stored\",\"deidentified\":{\"column\":\"operation\"},\n"
-        " \"safe_harbor\":{\"column\":{\"operation\",\"safe_harbor\":\"yes|no|depends\",\"why\"}},\n"
+        " \"safe_harbor\":{\"column\":{\"operation\",\"safe_harbor\":\"yes|no|depends\",\"why\"}},"
+        "\n"
         " \"clamped\":{\"column\":count},\"blanked\":{},\"redacted\":{},\"absent\":[\"column\"],\n"
         " \"tables\":\"sha256\"}"),
     ROW(DATASET_LIST, "dataset list", DAEMON, 0, false, no_arguments,

@@ -7,12 +7,14 @@
 #include "store/catalogue.h"
 #include "store/claim.h"
 #include "store/deidentify.h"
+#include "store/keyset.h"
 #include "store/parse.h"
 #include "store/partition_file.h"
 #include "store/reader_csv.h"
 #include "store/reader_ndjson.h"
 #include "store/redact.h"
 #include "store/rotate.h"
+#include "store/scan.h"
 #include "store/transform.h"
 
 #include <dirent.h>
@@ -102,7 +104,10 @@ struct import {
     bool redacts;
     size_t name_fields[NAME_FIELDS_MAX]; /* dropped text of the file, whose words are names */
     size_t name_count;
-    double today; /* days since 1970-01-01 */
+    double today;                    /* days since 1970-01-01 */
+    struct store_partition *earlier; /* what append carries over; NULL: a new or replaced dataset */
+    struct column *key;              /* NULL: rows are added only */
+    struct store_keyset keys;        /* of the file's rows */
     const struct crypto_key *dek;
     bool new_key;
     struct store_partition_place place;
@@ -334,7 +339,7 @@ static enum err see_unit(struct import *import, uint32_t code)
 }
 
 /* Codes of identifiers and of private categories. */
-static enum err assign_code(struct import *import, struct column *column)
+static enum err assign_code(struct column *column)
 {
     if (column->missing) {
         return E_OK;
@@ -342,9 +347,6 @@ static enum err assign_code(struct import *import, struct column *column)
     enum err err = E_OK;
     if (column->pseudonyms) {
         err = store_pseudonym_get(column->pseudonyms, column->cell, &column->code);
-        if (!err && column->is_unit) {
-            err = see_unit(import, column->code);
-        }
     } else if (column->values.grows) {
         uint32_t slot = find_value(&column->values, column->cell);
         if (column->values.slots[slot]) {
@@ -367,31 +369,39 @@ static enum err append_text(struct import *import, struct column *column)
     return err;
 }
 
-static enum err append_row(struct import *import, uint64_t line, struct err_info *reterr)
+/* The values of the row at hand, codes assigned, go behind the chunk's others. */
+static enum err put_values(struct import *import, struct column *column)
 {
     size_t row = import->rows;
+    enum err err = column->form == STORE_FORM_TEXT ? append_text(import, column) : E_OK;
+    if (!err && column->is_unit) {
+        err = see_unit(import, column->code);
+    }
+    if (column->missing) {
+        column->null[row / 64] |= (uint64_t)1 << row % 64;
+        column->any_null = true;
+    }
+    if (column->form == STORE_FORM_NUMBER) {
+        column->numbers[row] = column->number;
+    } else if (column->form == STORE_FORM_CODE) {
+        column->codes[row] = column->code;
+    }
+    if (column->histogram && !column->missing) {
+        column->histogram[column->code]++;
+    }
+    return err;
+}
+
+static enum err append_row(struct import *import, uint64_t line, struct err_info *reterr)
+{
     for (size_t i = 0; i < import->count; i++) {
         struct column *column = &import->columns[i];
-        enum err err = assign_code(import, column);
-        if (!err && column->form == STORE_FORM_TEXT) {
-            err = append_text(import, column);
-        }
+        enum err err = assign_code(column);
+        err = err ? err : put_values(import, column);
         if (err) {
             return proto_err_set(
                 reterr, err, "line %llu, column %s: %s", (unsigned long long)line, column->name,
                 err == E_LIMIT ? "too many distinct values or too much text" : proto_err_text(err));
-        }
-        if (column->missing) {
-            column->null[row / 64] |= (uint64_t)1 << row % 64;
-            column->any_null = true;
-        }
-        if (column->form == STORE_FORM_NUMBER) {
-            column->numbers[row] = column->number;
-        } else if (column->form == STORE_FORM_CODE) {
-            column->codes[row] = column->code;
-        }
-        if (column->histogram && !column->missing) {
-            column->histogram[column->code]++;
         }
         column->report->clamped += column->clamped;
         column->report->blanked += column->blanked;
@@ -437,13 +447,17 @@ static enum err flush_column(struct import *import, struct column *column, struc
     if (!err && (import->chunks + 1) % STORE_ZONE_CHUNKS == 0) {
         err = flush_zones(import, column, import->chunks / STORE_ZONE_CHUNKS, reterr);
     }
+    return err;
+}
+
+static void empty_column(struct column *column)
+{
     memset(column->null, 0, STORE_CHUNK_WORDS * sizeof *column->null);
     if (column->histogram) {
         memset(column->histogram, 0, column->histogram_codes * sizeof *column->histogram);
     }
     column->any_null = false;
     column->text.len = 0;
-    return err;
 }
 
 static size_t map_bytes(const struct import *import)
@@ -452,6 +466,15 @@ static size_t map_bytes(const struct import *import)
     if (raw == 0 || import->source->packed) {
         return (size_t)64
                << 30; /* not a plain file: its size is not known, and a map costs nothing but addresses */
+    }
+    struct stat earlier = {
+        0}; /* what is carried over may need a little more room in its new chunks */
+    char path[PATH_MAX];
+    if (import->earlier &&
+        store_partition_path(import->store->home, import->earlier->place.uuid, "", path,
+                             sizeof path) &&
+        stat(path, &earlier) == 0) {
+        raw += (uint64_t)earlier.st_size;
     }
     /* A field of one byte and its comma may become a double of eight. */
     return (size_t)(raw * 8 + import->count * ((uint64_t)2 << 20) + ((uint64_t)64 << 20));
@@ -469,15 +492,13 @@ static enum err open_writer(struct import *import, struct err_info *reterr)
 
 static enum err flush_chunk(struct import *import, struct err_info *reterr)
 {
-    if (import->rows == 0 || import->options->dry_run || import->stopped) {
-        import->rows = 0;
-        return E_OK;
-    }
-    enum err err = open_writer(import, reterr);
+    bool writes = import->rows && !import->options->dry_run && !import->stopped;
+    enum err err = writes ? open_writer(import, reterr) : E_OK;
     for (size_t i = 0; i < import->count && !err; i++) {
-        err = flush_column(import, &import->columns[i], reterr);
+        err = writes ? flush_column(import, &import->columns[i], reterr) : E_OK;
+        empty_column(&import->columns[i]);
     }
-    import->chunks++;
+    import->chunks += writes;
     import->rows = 0;
     return err;
 }
@@ -606,22 +627,62 @@ static enum err check_cancelled(const struct import *import, struct err_info *re
                : E_OK;
 }
 
+static enum err end_row(struct import *import, struct err_info *reterr)
+{
+    if (import->report->rows > UINT32_MAX) {
+        return proto_err_set(reterr, E_LIMIT, "more than 4294967295 rows");
+    }
+    return import->rows == STORE_CHUNK_ROWS ? flush_chunk(import, reterr) : E_OK;
+}
+
+static uint64_t key_of(const struct column *column)
+{
+    uint64_t bits = column->code;
+    if (column->form == STORE_FORM_NUMBER) {
+        double number = column->number + 0.0; /* -0 and 0 are one key */
+        memcpy(&bits, &number, sizeof bits);
+    }
+    return bits;
+}
+
+/* A row without a key, or with one that stands further up in the file, is rejected: *RET_TAKE. */
+static enum err take_key(struct import *import, uint64_t line, bool *ret_take,
+                         struct err_info *reterr)
+{
+    struct column *key = import->key;
+    *ret_take = !key->missing;
+    if (key->missing) {
+        reject(import, line, key->name, "is missing, but it is the key");
+        return E_OK;
+    }
+    enum err err = assign_code(key);
+    err = err ? err : store_keyset_add(&import->keys, key_of(key), ret_take);
+    if (err) {
+        return proto_err_set(reterr, err, "line %llu: %s", (unsigned long long)line,
+                             err == E_LIMIT ? "too many keys: import the data in parts"
+                                            : proto_err_text(err));
+    }
+    if (!*ret_take) {
+        reject(import, line, key->name, "has the key of a row further up");
+    }
+    return E_OK;
+}
+
 static enum err read_rows(struct import *import, struct err_info *reterr)
 {
     struct store_row row;
     for (uint64_t seen = 0;; seen++) {
         enum err err = import->source->next(import->source, &row, reterr);
         if (err || row.end) {
-            return err ? err : flush_chunk(import, reterr);
+            return err;
         }
-        if (take_row(import, &row) && !import->stopped) {
-            if (import->report->rows >= UINT32_MAX) {
-                return proto_err_set(reterr, E_LIMIT, "more than 4294967295 rows");
-            }
+        bool take = take_row(import, &row);
+        if (take && !import->stopped && import->key) {
+            err = take_key(import, row.line, &take, reterr);
+        }
+        if (!err && take && !import->stopped) {
             err = append_row(import, row.line, reterr);
-        }
-        if (!err && import->rows == STORE_CHUNK_ROWS) {
-            err = flush_chunk(import, reterr);
+            err = err ? err : end_row(import, reterr);
         }
         if (!err && seen % STORE_CHUNK_ROWS == 0) {
             tell(import);
@@ -645,7 +706,8 @@ static enum err judge_rejects(const struct import *import, struct err_info *rete
             report->reject_count == STORE_IMPORT_REJECTS ? "at least " : "",
             (unsigned long long)report->rejected, (unsigned long long)import->options->max_rejects);
     }
-    return report->rows ? E_OK : proto_err_set(reterr, E_INVALID, "the data has no rows");
+    bool none = report->rows == report->carried;
+    return none ? proto_err_set(reterr, E_INVALID, "the data has no rows") : E_OK;
 }
 
 /* --- preparing ----------------------------------------------------------------------------- */
@@ -877,6 +939,142 @@ static enum err prepare_writing(struct import *import, struct err_info *reterr)
     return err ? err : derive_keys(import, reterr);
 }
 
+/* --- append -------------------------------------------------------------------------------- */
+
+/* Takes the private values over under the codes that stored rows have. */
+static enum err carry_values(struct import *import, struct column *column, int number)
+{
+    enum err err = E_OK;
+    uint32_t count = column->values.grows ? store_partition_values(import->earlier, number) : 0;
+    for (uint32_t code = 0; code < count && !err; code++) {
+        struct span text = span_str(store_partition_value(import->earlier, number, code));
+        err = add_value(&column->values, text, find_value(&column->values, text));
+    }
+    return err;
+}
+
+static enum err match_columns(struct import *import, struct err_info *reterr)
+{
+    const struct proto_schema *stored = store_partition_schema(import->earlier);
+    uint8_t hash[32];
+    proto_schema_hash(stored, &crypto_proto_hash, hash);
+    bool same = memcmp(hash, import->place.schema_hash, sizeof hash) == 0;
+    for (size_t i = 0; i < import->count && same; i++) {
+        struct column *column = &import->columns[i];
+        int number = proto_schema_find(stored, column->name);
+        same = number >= 0 && store_partition_form(import->earlier, number) == column->form;
+        enum err err = same ? carry_values(import, column, number) : E_OK;
+        if (err) {
+            return proto_err_set(reterr, err, "column %s", column->name);
+        }
+    }
+    return same ? E_OK
+                : proto_err_set(reterr, E_SCHEMA,
+                                "the columns of %s differ from what is stored: append needs the "
+                                "same, an import without it replaces",
+                                import->manifest->dataset);
+}
+
+static enum err find_key(struct import *import, struct err_info *reterr)
+{
+    const char *name = import->options->key;
+    for (size_t i = 0; name && i < import->count; i++) {
+        if (strcmp(import->columns[i].name, name) == 0) {
+            import->key = &import->columns[i];
+        }
+    }
+    if (name && !import->key) {
+        return proto_err_set(reterr, E_INVALID, "there is no stored column %s to be the key", name);
+    }
+    return import->key && import->key->form == STORE_FORM_TEXT
+               ? proto_err_set(reterr, E_INVALID,
+                               "column %s is text: a key is a number, a category or a pseudonym",
+                               name)
+               : E_OK;
+}
+
+static enum err open_earlier(struct import *import, struct err_info *reterr)
+{
+    const char *dataset = import->manifest->dataset;
+    if (!import->options->append) {
+        return import->options->key ? proto_err_set(reterr, E_USAGE, "a key belongs to append")
+                                    : E_OK;
+    }
+    enum err err = store_partition_open(import->store, dataset, &import->earlier, reterr);
+    if (err == E_NOT_FOUND) {
+        return proto_err_set(reterr, err, "there is no dataset %s to append to", dataset);
+    }
+    err = err ? err : match_columns(import, reterr);
+    return err ? err : find_key(import, reterr);
+}
+
+struct carry {
+    struct import *import;
+    struct err_info *reterr;
+};
+
+static bool carry_cancelled(void *user)
+{
+    const struct store_import_options *options = ((struct carry *)user)->import->options;
+    return options->cancelled && options->cancelled(options->user);
+}
+
+/* One stored row: its values stand in the columns as if they had been parsed. */
+static void take_stored(struct import *import, const struct store_batch *batch, size_t row)
+{
+    for (size_t i = 0; i < import->count; i++) {
+        struct column *column = &import->columns[i];
+        const struct store_batch_column *from = &batch->columns[i];
+        column->missing = store_batch_missing(batch, i, row);
+        if (column->form == STORE_FORM_TEXT) {
+            column->cell = span_of(from->text + from->text_start[row],
+                                   from->text_start[row + 1] - from->text_start[row]);
+        } else if (column->form == STORE_FORM_CODE) {
+            column->code = from->code[row];
+        } else {
+            column->number = store_batch_number(batch, i, row);
+        }
+    }
+}
+
+static enum err carry_batch(void *user, const struct store_batch *batch)
+{
+    struct carry *carry = user;
+    struct import *import = carry->import;
+    enum err err = E_OK;
+    for (size_t row = 0; row < batch->rows && !err; row++) {
+        take_stored(import, batch, row);
+        if (import->key && !import->key->missing &&
+            store_keyset_has(&import->keys, key_of(import->key))) {
+            import->report->replaced++;
+            continue;
+        }
+        for (size_t i = 0; i < import->count && !err; i++) {
+            err = put_values(import, &import->columns[i]);
+        }
+        import->rows++;
+        import->report->rows++;
+        import->report->carried++;
+        err = err ? proto_err_set(carry->reterr, err, "carrying stored rows over")
+                  : end_row(import, carry->reterr);
+    }
+    tell(import);
+    return err;
+}
+
+static enum err carry_over(struct import *import, struct err_info *reterr)
+{
+    struct carry carry = {import, reterr};
+    int numbers[PROTO_SCHEMA_COLUMNS_MAX];
+    for (size_t i = 0; i < import->count; i++) {
+        numbers[i] =
+            proto_schema_find(store_partition_schema(import->earlier), import->columns[i].name);
+    }
+    enum err err = store_scan_with(import->earlier, numbers, import->count, NULL, false,
+                                   carry_cancelled, carry_batch, &carry, NULL, reterr);
+    return err;
+}
+
 /* --- publishing ---------------------------------------------------------------------------- */
 
 static enum err put_dictionary(struct import *import, const struct column *column,
@@ -962,7 +1160,8 @@ static enum err put_row(struct import *import, struct err_info *reterr)
     bool replaces = !err;
     struct store_dataset row = {.rows = report->rows,
                                 .units = report->units,
-                                .bytes_raw = report->bytes_raw,
+                                .bytes_raw = report->bytes_raw +
+                                             (import->earlier && replaces ? earlier.bytes_raw : 0),
                                 .bytes_stored = report->bytes_stored,
                                 .size = manifest->size,
                                 .imported_at = import->options->now,
@@ -1060,6 +1259,8 @@ static void close_import(struct import *import, enum err err)
     for (size_t i = 0; i < import->count; i++) {
         close_column(&import->columns[i]);
     }
+    store_partition_close(import->earlier);
+    store_keyset_fini(&import->keys);
     crypto_key_free(import->shift_key);
     proto_free(import->columns);
     proto_free(import->seen);
@@ -1161,8 +1362,14 @@ static enum err run(struct import *import, struct err_info *reterr)
     enum err err = open_source(import, reterr);
     err = err ? err : open_columns(import, reterr);
     err = err ? err : make_body(import, reterr);
-    if (!err && !options->dry_run) {
+    err = err ? err : open_earlier(import, reterr);
+    /* A rehearsal of append needs the pseudonyms, too, to know which keys are there; it saves none. */
+    if (!err && (!options->dry_run || import->earlier)) {
         err = prepare_writing(import, reterr);
+    }
+    /* Without a key the stored rows come first, as they are older; with one the file must be known before. */
+    if (!err && import->earlier && !import->key) {
+        err = carry_over(import, reterr);
     }
     err = err ? err : read_rows(import, reterr);
     if (import->source) {
@@ -1170,6 +1377,10 @@ static enum err run(struct import *import, struct err_info *reterr)
         note_absent(import);
     }
     err = err ? err : judge_rejects(import, reterr);
+    if (!err && import->key) {
+        err = carry_over(import, reterr);
+    }
+    err = err ? err : flush_chunk(import, reterr);
     return err || options->dry_run ? err : publish(import, reterr);
 }
 

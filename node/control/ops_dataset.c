@@ -276,12 +276,12 @@ static json_t *report_view(const struct import *import)
             json_object_set_new(operations, column->name, json_string(proto_deidentify_name(column->deidentify)));
         }
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "dataset", import->manifest.dataset, "version", import->manifest.version,
-                     "rows", (json_int_t)import->report->rows, "rejected", (json_int_t)import->report->rejected, "rejects", rejects,
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:I}", "dataset", import->manifest.dataset, "version", import->manifest.version,
+                     "rows", (json_int_t)(import->report->rows - import->report->carried), "rejected", (json_int_t)import->report->rejected, "rejects", rejects,
                      "bytes_raw", (json_int_t)import->report->bytes_raw, "bytes_stored", (json_int_t)import->report->bytes_stored,
                      "deidentified", operations, "safe_harbor", harbor_view(import), "clamped", counts_view(import, clamped_of), "blanked",
                      counts_view(import, blanked_of), "redacted", counts_view(import, redacted_of), "absent", absent_view(import), "tables",
-                     import->tables_hash);
+                     import->tables_hash, "total", (json_int_t)import->report->rows, "replaced", (json_int_t)import->report->replaced);
 }
 
 static enum err import_run(struct import *import, json_t **ret, struct err_info *reterr)
@@ -299,6 +299,8 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
         .data_path = checked,
         .data_name = data,
         .format = control_text(call, "--format"),
+        .append = control_flag(call, "--append"),
+        .key = control_text(call, "--key"),
         .dry_run = control_flag(call, "--dry-run"),
         .max_rejects = (uint64_t)control_number(call, "--max-rejects", 0),
         .now = query_now(),

@@ -79,6 +79,29 @@ def formats(box, manifest):
     ok(all(abs(counts[sex] - 100) < 60 for sex in "FM"), f"what was imported is answered from: {counts}")
 
 
+def appends(box):
+    yaml = HEAD.replace("dataset: clinic", "dataset: growing").replace("  - {name: sex,", "  - {name: visit, type: integer}\n  - {name: sex,")
+    manifest = box.write("growing.yaml", yaml)
+
+    def visits(table, first):
+        return "\n".join([",".join(FIELDS + ["visit"])] + [",".join(map(str, row + [first + i])) for i, row in enumerate(table)]).encode() + b"\n"
+
+    def bring(data, *more):
+        return box.run("alpha", "dataset", "import", manifest, "--data", put(box, "v.csv", data), *more)
+    code, error = box.refusal("alpha", "dataset", "import", manifest, "--data", put(box, "v.csv", visits(rows(5), 0)), "--append")
+    ok(code == 3, f"append to nothing: exit {code}")
+    bring(visits(rows(100), 0))
+    answer = bring(visits(rows(50, 100), 100), "--append")
+    ok((answer["rows"], answer["total"], answer["replaced"]) == (50, 150, 0), "--append adds 50 rows to 100")
+    answer = bring(visits(rows(30, 140), 140), "--append", "--key", "visit", "--dry-run")
+    ok((answer["rows"], answer["total"], answer["replaced"]) == (30, 170, 10), "--key with --dry-run tells that 10 rows would be replaced")
+    answer = bring(visits(rows(30, 140), 140), "--append", "--key", "visit")
+    ok((answer["rows"], answer["total"], answer["replaced"]) == (30, 170, 10), "--key replaces them")
+    ok(box.run("alpha", "dataset", "show", "growing")["rows"] == 170, "170 rows are there")
+    answer = bring(visits(rows(20), 0))
+    ok(answer["total"] == 20 and box.run("alpha", "dataset", "show", "growing")["rows"] == 20, "without --append the data replaces what was there")
+
+
 def refusals(box, manifest):
     before = partitions(box)
     good = gzip.compress(csv(rows(50)).encode())
@@ -102,6 +125,7 @@ def main():
         put(box, "icd.csv", b"A00.1;A00;I\nB01.2;B01;I\n")
         manifest = box.write("clinic.yaml", HEAD)
         formats(box, manifest)
+        appends(box)
         refusals(box, manifest)
     done()
 

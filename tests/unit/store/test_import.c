@@ -416,6 +416,166 @@ static void the_published_schema_tells_no_more_than_is_stored(void **state)
     arena_fini(&arena);
 }
 
+/* --- append and replace -------------------------------------------------------------------- */
+
+static void append_adds_and_replaces_by_key(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    static struct proto_column stock[] = {
+        {.name = "patient", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_PSEUDONYM},
+        {.name = "visit", .type = PROTO_COLUMN_INTEGER},
+        {.name = "ward", .type = PROTO_COLUMN_CATEGORY, .values_private = true},
+        {.name = "note", .type = PROTO_COLUMN_TEXT},
+    };
+    job.options.append = true;
+    job_name(&job, "a.csv");
+    static const char first[] = "patient,visit,ward,note\np1,1,north,a\np2,2,south,b\np1,3,,\n";
+    write_file(job.path, first, strlen(first));
+    assert_int_equal(job_run(&job, stock, 4), E_NOT_FOUND); /* nothing to append to */
+    job.options.append = false;
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    static const char more[] = "note,patient,visit,ward\nc,p3,4,west\nd,p2,2,north\n";
+    job.options.append = true;
+    write_file(job.path, more, strlen(more));
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    assert_string_equal(stored(&job),
+                        "0 1 north a\n1 2 south b\n0 3 - -\n2 4 west c\n1 2 north d\n");
+    assert_int_equal(job.report.rows, 5);
+    assert_int_equal(job.report.carried, 3);
+    assert_int_equal(job.report.units, 3);
+    job.options.key = "visit";
+    static const char changed[] =
+        "patient,visit,ward,note\np4,2,east,new\np1,9,north,e\np1,9,north,again\np1,,north,none\n";
+    write_file(job.path, changed, strlen(changed));
+    job.options.max_rejects = 1;
+    assert_int_equal(job_run(&job, stock, 4), E_INVALID);
+    assert_non_null(strstr(job.info.text, "line 4, column visit: has the key of a row further up"));
+    job.options.max_rejects = 2;
+    job.options.dry_run = true;
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    assert_int_equal(job.report.replaced, 2);
+    job.options.dry_run = false;
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    assert_string_equal(stored(&job),
+                        "3 2 east new\n0 9 north e\n0 1 north a\n0 3 - -\n2 4 west c\n");
+    assert_int_equal(job.report.replaced, 2);
+    assert_int_equal(job.report.carried, 3);
+    assert_int_equal(job.report.units, 3); /* p2 has no row left */
+    job.options.key = "patient";
+    static const char by_unit[] = "patient,visit,ward,note\np1,10,south,f\n";
+    write_file(job.path, by_unit, strlen(by_unit));
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    assert_string_equal(stored(&job), "0 10 south f\n3 2 east new\n2 4 west c\n");
+    job.options.key = "note";
+    assert_int_equal(job_run(&job, stock, 4), E_INVALID);
+    job.options.key = NULL;
+    assert_int_equal(job_run(&job, stock, 3), E_SCHEMA);
+    struct proto_column other[4];
+    memcpy(other, stock, sizeof stock);
+    other[1].type = PROTO_COLUMN_REAL;
+    assert_int_equal(job_run(&job, other, 4), E_SCHEMA);
+    job.options.append = false;
+    job.options.key = "visit";
+    assert_int_equal(job_run(&job, stock, 4), E_USAGE);
+    assert_string_equal(stored(&job), "0 10 south f\n3 2 east new\n2 4 west c\n");
+    home_remove(&job.home);
+}
+
+struct tally {
+    uint64_t rows;
+    double sum;
+};
+
+static enum err add_up(void *user, const struct store_batch *batch)
+{
+    struct tally *tally = user;
+    for (size_t row = 0; row < batch->rows; row++) {
+        tally->rows++;
+        tally->sum += store_batch_missing(batch, 0, row) ? 0 : store_batch_number(batch, 0, row);
+    }
+    return E_OK;
+}
+
+static struct tally add_all(struct job *job, struct store_partition *partition)
+{
+    struct tally tally = {0};
+    assert_int_equal(store_scan(partition, (int[]){3}, 1, NULL, NULL, add_up, &tally, &job->info),
+                     E_OK);
+    return tally;
+}
+
+/* Appends in random parts, over chunk borders, against a sum; an earlier version stays readable for who opened it. */
+static void many_appends_lose_nothing(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    size_t cap = (size_t)8 << 20, total = 0;
+    char *text = malloc(cap);
+    assert_non_null(text);
+    double sum = 0, held_sum = 0;
+    size_t held_rows = 0;
+    struct store_partition *held = NULL;
+    for (unsigned part = 0; part < 5; part++) {
+        size_t rows = 1 + seed_below(&seed, 60000);
+        size_t len = (size_t)snprintf(text, cap, "patient,age,sex,score\n");
+        for (size_t i = 0; i < rows; i++) {
+            unsigned score = (unsigned)seed_below(&seed, 1000);
+            bool missing = seed_below(&seed, 10) == 0;
+            len += (size_t)snprintf(text + len, cap - len,
+                                    missing ? "p%u,50,F,\n" : "p%u,50,F,%u.%02u\n",
+                                    (unsigned)seed_below(&seed, 9999), score / 100, score % 100);
+            sum += missing ? 0 : score / 100.0;
+        }
+        total += rows;
+        job.options.append = part > 0;
+        assert_int_equal(job_import(&job, "m.csv", text, len), E_OK);
+        struct store_partition *partition;
+        assert_int_equal(store_partition_open(&job.home.store, "d", &partition, &job.info), E_OK);
+        struct tally tally = add_all(&job, partition);
+        assert_int_equal(tally.rows, total);
+        assert_true(fabs(tally.sum - sum) < 1e-6 * (1 + sum));
+        if (held) {
+            tally = add_all(&job, held); /* its file has no name any more */
+            assert_int_equal(tally.rows, held_rows);
+            assert_true(fabs(tally.sum - held_sum) < 1e-6 * (1 + held_sum));
+            store_partition_close(held);
+        }
+        held = partition;
+        held_rows = total;
+        held_sum = sum;
+    }
+    store_partition_close(held);
+    free(text);
+    home_remove(&job.home);
+}
+
+/* A rehearsal holds no more of the text than a chunk of it. */
+static void long_texts_can_be_rehearsed(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    static struct proto_column notes[] = {
+        {.name = "patient", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_PSEUDONYM},
+        {.name = "note", .type = PROTO_COLUMN_TEXT},
+    };
+    job_name(&job, "n.csv");
+    FILE *file = fopen(job.path, "w");
+    assert_non_null(file);
+    fputs("patient,note\n", file);
+    for (unsigned i = 0; i < 140000; i++) {
+        fprintf(file, "p%u,%0120u\n", i, i);
+    }
+    assert_int_equal(fclose(file), 0);
+    job.options.dry_run = true;
+    assert_int_equal(job_run(&job, notes, 2), E_OK);
+    assert_int_equal(job.report.rows, 140000);
+    home_remove(&job.home);
+}
+
 int main(void)
 {
     seed = seed_of(seed_number(3));
@@ -425,6 +585,9 @@ int main(void)
         cmocka_unit_test(numbers_out_of_bounds_are_counted),
         cmocka_unit_test(every_operation_in_an_import),
         cmocka_unit_test(the_published_schema_tells_no_more_than_is_stored),
+        cmocka_unit_test(append_adds_and_replaces_by_key),
+        cmocka_unit_test(many_appends_lose_nothing),
+        cmocka_unit_test(long_texts_can_be_rehearsed),
     };
     return cmocka_run_group_tests_name("import", tests, NULL, NULL);
 }
