@@ -43,6 +43,7 @@
     X(DATASET_IMPORT, "dataset import")                                                            \
     X(DATASET_LIST, "dataset list")                                                                \
     X(DATASET_SHOW, "dataset show")                                                                \
+    X(DATASET_RISK, "dataset risk")                                                                \
     X(DATASET_UPDATE, "dataset update")                                                            \
     X(DATASET_REMOVE, "dataset remove")                                                            \
     X(CATALOG, "catalog")                                                                          \

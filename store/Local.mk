@@ -29,6 +29,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/reader_csv.c %D%/reader_csv.h \
 	%D%/reader_ndjson.c %D%/reader_ndjson.h \
 	%D%/redact.c %D%/redact.h \
+	%D%/risk.c %D%/risk.h \
 	%D%/rotate.c %D%/rotate.h \
 	%D%/scan.c %D%/scan.h \
 	%D%/source.h \

@@ -8,6 +8,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_dataset.c \
 	%D%/ops_federation.c \
 	%D%/ops_query.c \
+	%D%/ops_risk.c \
 	%D%/ops_status.c \
 	%D%/ops_train.c \
 	%D%/server.c %D%/server.h \

@@ -22,6 +22,7 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(DATASET_IMPORT, control_dataset_import)                                                      \
     X(DATASET_LIST, control_dataset_list)                                                          \
     X(DATASET_SHOW, control_dataset_show)                                                          \
+    X(DATASET_RISK, control_dataset_risk)                                                          \
     X(DATASET_UPDATE, control_dataset_update)                                                      \
     X(DATASET_REMOVE, control_dataset_remove)                                                      \
     X(CATALOG, control_catalog)                                                                    \

@@ -102,6 +102,30 @@ def appends(box):
     ok(answer["total"] == 20 and box.run("alpha", "dataset", "show", "growing")["rows"] == 20, "without --append the data replaces what was there")
 
 
+def risks(box, manifest):
+    """Against the same classes counted here. 1,200 people, ages 20 to 94."""
+    table = rows(1200)
+    box.run("alpha", "dataset", "import", manifest, "--data", put(box, "r.csv", csv(table).encode()))
+    classes = {}
+    for row in table:
+        age = min(row[1], 90)
+        classes.setdefault((age, row[2], row[3][:3]), []).append(row[6])
+    sizes = [len(codes) for codes in classes.values()]
+    answer = box.run("alpha", "dataset", "risk", "clinic", "--k", "10")
+    below = [size for size in sizes if size < 10]
+    want = (len(sizes), min(sizes), sizes.count(1), len(below), sum(below))
+    got = (answer["classes"], answer["k_anonymity"], answer["unique"], answer["suppression"]["classes"], answer["suppression"]["rows"])
+    ok(got == want and answer["quasi"] == ["age", "sex", "zip"], f"dataset risk: classes, k, unique, below k and rows: {got}, counted {want}")
+    distinct = min(len(set(codes)) for codes in classes.values())
+    ok(answer["sensitive"][0]["column"] == "code" and answer["sensitive"][0]["distinct_l"] == distinct, f"l-diversity: {answer['sensitive']}")
+    answer = box.run("alpha", "dataset", "risk", "clinic", "--quasi", "sex", "--sensitive", "age")
+    ok((answer["classes"], answer["k_anonymity"]) == (2, 600), "--quasi chooses other columns")
+    code, _ = box.refusal("alpha", "dataset", "risk", "clinic", "--quasi", "nothing")
+    ok(code == 2, "an unknown column is a usage error")
+    listed = box.run("alpha", "audit", "list", "--kind", "dataset.risk")
+    ok(len(listed) >= 2 or len(listed.get("entries", [])) >= 2, "who measured is audited")
+
+
 def refusals(box, manifest):
     before = partitions(box)
     good = gzip.compress(csv(rows(50)).encode())
@@ -126,6 +150,7 @@ def main():
         manifest = box.write("clinic.yaml", HEAD)
         formats(box, manifest)
         appends(box)
+        risks(box, manifest)
         refusals(box, manifest)
     done()
 

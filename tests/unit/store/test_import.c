@@ -10,6 +10,7 @@
 #include <math.h>
 #include <zlib.h>
 
+#include "store/risk.h"
 #include "tests/lib/seed.h"
 #include "tests/unit/store/dataset.h"
 
@@ -576,6 +577,56 @@ static void long_texts_can_be_rehearsed(void **state)
     home_remove(&job.home);
 }
 
+/* --- risk ---------------------------------------------------------------------------------- */
+
+/* Classes by (age, sex): (40, F) holds p1 p2 p3 with scores 1 1 2; (40, M) p4 twice with 1 1; (-, F) p5, p6 with 3 -. */
+static void risk_is_counted_by_people(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    assert_int_equal(job_text(&job, "r.csv",
+                              "patient,age,sex,score\np1,40,F,1\np2,40,F,1\np3,40,F,2\np4,40,M,"
+                              "1\np4,40,M,1\np5,,F,3\np6,,F,\n"),
+                     E_OK);
+    struct store_partition *partition;
+    assert_int_equal(store_partition_open(&job.home.store, "d", &partition, &job.info), E_OK);
+    struct store_risk risk;
+    int quasi[] = {1, 2};
+    assert_int_equal(store_risk_measure(partition, quasi, 2, 3, NULL, NULL, &risk, &job.info),
+                     E_OK);
+    assert_int_equal(risk.classes, 3);
+    assert_int_equal(risk.rows, 7);
+    assert_int_equal(risk.smallest, 1); /* two rows, but of one person */
+    assert_int_equal(risk.unique, 1);
+    assert_int_equal(risk.below_classes, 2);
+    assert_int_equal(risk.below_rows, 4);
+    struct store_diversity diversity;
+    assert_int_equal(
+        store_risk_diversity(partition, quasi, 2, 3, 2, NULL, NULL, &diversity, &job.info), E_OK);
+    assert_int_equal(diversity.distinct, 1);
+    assert_true(fabs(diversity.entropy - 1) < 1e-12);
+    assert_true(isinf(diversity.recursive));
+    assert_int_equal(diversity.below_classes, 1);
+    assert_int_equal(diversity.below_rows, 2);
+    /* By sex alone: F has 1 1 2 3 -, M has 1 1. */
+    assert_int_equal(
+        store_risk_diversity(partition, quasi + 1, 1, 1, 2, NULL, NULL, &diversity, &job.info),
+        E_OK);
+    assert_int_equal(diversity.distinct, 1);
+    assert_int_equal(
+        store_risk_diversity(partition, (int[]){1}, 1, 3, 2, NULL, NULL, &diversity, &job.info),
+        E_OK);
+    /* 40: 1 1 2 1 1, missing: 3 -; so H = 0.8 ln(5/4) + 0.2 ln 5 and c = 4 / 1 in the first, 1 in the other. */
+    assert_int_equal(diversity.distinct, 2);
+    assert_true(fabs(diversity.entropy - exp(0.8 * log(1.25) + 0.2 * log(5))) < 1e-12);
+    assert_true(fabs(diversity.recursive - 4) < 1e-12);
+    assert_int_equal(store_risk_measure(partition, quasi, 0, 3, NULL, NULL, &risk, &job.info),
+                     E_INVALID);
+    store_partition_close(partition);
+    home_remove(&job.home);
+}
+
 int main(void)
 {
     seed = seed_of(seed_number(3));
@@ -588,6 +639,7 @@ int main(void)
         cmocka_unit_test(append_adds_and_replaces_by_key),
         cmocka_unit_test(many_appends_lose_nothing),
         cmocka_unit_test(long_texts_can_be_rehearsed),
+        cmocka_unit_test(risk_is_counted_by_people),
     };
     return cmocka_run_group_tests_name("import", tests, NULL, NULL);
 }
