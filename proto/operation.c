@@ -202,6 +202,37 @@ static const struct proto_argument licence_decide_arguments[] = {
     OPTION_REQUIRED("--request", PROTO_ARG_FILE_IN, "FILE", "the request as JSON"), END};
 static const struct proto_argument completion_arguments[] = {
     POSITIONAL("SHELL", PROTO_ARG_TEXT, "bash or zsh"), END};
+static const struct proto_argument key_add_arguments[] = {
+    OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
+           "keyfile:PATH (made when absent), credential:NAME or passphrase"),
+    OPTION("--recovery", PROTO_ARG_TEXT, "K/N", "N shares, any K of which open the keyring"),
+    OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE", "its first line is the passphrase"), END};
+static const struct proto_argument key_remove_arguments[] = {
+    POSITIONAL("SLOT", PROTO_ARG_NUMBER, "the slot's number, from `concordat key list`"), END};
+static const struct proto_argument key_rotate_arguments[] = {
+    FLAG("--dek", "new keys for all datasets, in the background"),
+    FLAG("--passphrase", "another passphrase, from --passphrase-file"),
+    FLAG("--identity", "not in this version"),
+    FLAG("--drop-slots", "let a new key-encryption key drop the slots whose secrets are elsewhere"),
+    OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE",
+           "its first line is the new passphrase, or without --passphrase the present one"),
+    END};
+static const struct proto_argument key_recover_arguments[] = {
+    OPTION_REQUIRED("--shares", PROTO_ARG_FILE_IN, "FILE", "recovery shares, one a line"),
+    OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
+           "the new way in: keyfile:PATH, credential:NAME or passphrase (from\n"
+           "CONCORDAT_PASSPHRASE); default: what node.yaml says"),
+    END};
+static const struct proto_argument backup_arguments[] = {
+    POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "a folder that does not exist or is empty"), END};
+static const struct proto_argument restore_arguments[] = {
+    POSITIONAL("DIR", PROTO_ARG_FILE_IN, "what `concordat backup` wrote"),
+    OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
+           "keyfile:PATH, credential:NAME or passphrase (from CONCORDAT_PASSPHRASE);\n"
+           "default: what the backup's node.yaml says"),
+    END};
+static const struct proto_argument restore_accept_arguments[] = {
+    FLAG("--unwitnessed", "nobody could be asked what this node had spent; nothing is charged"), END};
 static const struct proto_argument man_arguments[] = {
     POSITIONAL_OPTIONAL("PAGE", PROTO_ARG_TEXT, "concordat (default) or concordatd"), END};
 static const struct proto_argument help_arguments[] = {
@@ -473,6 +504,47 @@ const struct proto_operation proto_operations[] = {
         "write the audit chain into a file that anybody can verify",
         "The file holds the chain (bodies stay sealed) and the records its signatures need.",
         "{\"file\",\"entries\",\"bytes\"}"),
+    ROW(KEY_LIST, "key list", DAEMON, OPERATOR, false, no_arguments, "list what opens the keyring",
+        "Lists the slots, the one by which this daemon was unlocked, and the datasets whose new\n"
+        "key is under way.",
+        "{\"slots\":[{\"slot\",\"kind\":\"keyfile|passphrase|credential|recovery\",\"opened\","
+        "\"shares\"}],\"rotating\":[]}"),
+    ROW(KEY_ADD, "key add", DAEMON, OPERATOR, false, key_add_arguments,
+        "add a way to open the keyring",
+        "Adds a slot. Recovery shares are printed once and kept nowhere: give each to another\n"
+        "person. `unlock:` in node.yaml says which slot the daemon uses.",
+        "{\"slot\",\"slots\":[...],\"shares\":[]}"),
+    ROW(KEY_REMOVE, "key remove", DAEMON, OPERATOR, false, key_remove_arguments,
+        "remove a way to open the keyring",
+        "Removes a slot, but neither the last one nor the one that opened this daemon.",
+        "{\"slots\":[...],\"rotating\":[]}"),
+    ROW(KEY_ROTATE, "key rotate", DAEMON, OPERATOR, false, key_rotate_arguments,
+        "replace keys",
+        "Without an option: a new key-encryption key, which wraps all others anew. With --dek:\n"
+        "each dataset is sealed anew under a new key while questions go on; a restart continues\n"
+        "it. With --passphrase: another passphrase for the slot that opened this daemon.",
+        "{\"slots\":[...],\"rotating\":[]}"),
+    ROW(KEY_RECOVER, "key recover", LOCAL, 0, false, key_recover_arguments,
+        "open a keyring with recovery shares and add a new way in",
+        "For a home whose key file or passphrase is lost. The daemon must not run.",
+        "{\"slot\",\"unlock\"}"),
+    ROW(BACKUP, "backup", DAEMON, OPERATOR, true, backup_arguments, "copy this home while it serves",
+        "Writes node.mdb, keyring, identity, partitions and models so that they fit each other,\n"
+        "reads them back and lists their hashes. The key file is not in it: keep it elsewhere.",
+        "{\"folder\",\"files\",\"bytes\",\"audit_seq\",\"time\",\"verified\"}"),
+    ROW(RESTORE, "restore", LOCAL, 0, true, restore_arguments, "make a home out of a backup",
+        "Verifies the backup and copies it to --home, which must hold no node; a key file may\n"
+        "stand there. The node then serves only when others confirm that they saw nothing newer,\n"
+        "or after `concordat restore accept`.",
+        "{\"home\",\"files\",\"bytes\",\"audit_seq\",\"time\"}"),
+    ROW(RESTORE_ACCEPT, "restore accept", DAEMON, OPERATOR, false, restore_accept_arguments,
+        "go on with a home that is older than what others saw",
+        "Charges what was spent since to every dataset, and numbers the audit chain on above\n"
+        "what others witnessed. It cannot be taken back.",
+        "{\"accepted\",\"missing_entries\",\"charged_rho\"}"),
+    ROW(FSCK, "fsck", DAEMON, OPERATOR, true, no_arguments, "open and check everything this home keeps",
+        "Audit chain, ledger, each value of each dataset, each model. Exit 8 when one is damaged.",
+        "{\"ok\",\"checked\":[{\"what\",\"ok\",\"code\",\"text\"}]}"),
     ROW(TOOL_ACCOUNTANT, "tool accountant", LOCAL, 0, false, accountant_arguments,
         "compute what training steps cost",
         "Privacy loss of T steps of the subsampled Gaussian mechanism (Renyi accounting). With\n"

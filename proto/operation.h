@@ -68,6 +68,15 @@
     X(AUDIT_EGRESS, "audit egress")                                                                \
     X(AUDIT_VERIFY, "audit verify")                                                                \
     X(AUDIT_EXPORT, "audit export")                                                                \
+    X(KEY_LIST, "key list")                                                                        \
+    X(KEY_ADD, "key add")                                                                          \
+    X(KEY_REMOVE, "key remove")                                                                    \
+    X(KEY_ROTATE, "key rotate")                                                                    \
+    X(KEY_RECOVER, "key recover")                                                                  \
+    X(BACKUP, "backup")                                                                            \
+    X(RESTORE, "restore")                                                                          \
+    X(RESTORE_ACCEPT, "restore accept")                                                            \
+    X(FSCK, "fsck")                                                                                \
     X(TOOL_ACCOUNTANT, "tool accountant")                                                          \
     X(TOOL_LICENCE_DECIDE, "tool licence-decide")                                                  \
     X(COMPLETION, "completion")                                                                    \

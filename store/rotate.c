@@ -179,6 +179,75 @@ static enum err sync_folder(const struct store *store, struct err_info *reterr)
     return err;
 }
 
+#define ORIGIN "origin/"
+
+struct origin_key {
+    uint8_t bytes[7 + 16];
+};
+
+static struct origin_key origin_key(const uint8_t uuid[16])
+{
+    struct origin_key key;
+    memcpy(key.bytes, ORIGIN, 7);
+    memcpy(key.bytes + 7, uuid, 16);
+    return key;
+}
+
+/* RET: uuid[16] | root[32], unchanged when the file was never sealed anew. */
+static enum err load_origin(struct store *store, MDB_txn *txn, uint8_t ret[48],
+                            struct err_info *reterr)
+{
+    struct origin_key key = origin_key(ret);
+    struct buf plain = {.max = 64};
+    enum err err = store_sealed_get(store, txn, STORE_TABLE_META,
+                                    span_of(key.bytes, sizeof key.bytes), &plain, reterr);
+    if (!err && plain.len != 48) {
+        err = proto_err_set(reterr, E_CORRUPT, "table meta: a row is damaged");
+    } else if (!err) {
+        memcpy(ret, plain.ptr, 48);
+    }
+    buf_fini(&plain);
+    return err == E_NOT_FOUND ? E_OK : err;
+}
+
+/* The new file stands for what the old one stood for. */
+static enum err keep_origin(struct store *store, MDB_txn *txn, const struct rotate *rotate,
+                            struct err_info *reterr)
+{
+    uint8_t origin[48];
+    struct origin_key old = origin_key(rotate->partition->place.uuid);
+    struct origin_key fresh = origin_key(rotate->place.uuid);
+    memcpy(origin, rotate->partition->place.uuid, 16);
+    memcpy(origin + 16, rotate->partition->root, 32);
+    enum err err = load_origin(store, txn, origin, reterr);
+    if (!err) {
+        err =
+            store_raw_del(store, txn, STORE_TABLE_META, span_of(old.bytes, sizeof old.bytes), NULL);
+        err = err == E_NOT_FOUND ? E_OK : err;
+    }
+    return err ? err
+               : store_sealed_put(store, txn, STORE_TABLE_META,
+                                  span_of(fresh.bytes, sizeof fresh.bytes),
+                                  span_of(origin, sizeof origin), reterr);
+}
+
+enum err store_rotate_origin(struct store *store, uint8_t inout_uuid[16], uint8_t inout_root[32],
+                             struct err_info *reterr)
+{
+    uint8_t origin[48];
+    MDB_txn *txn = NULL;
+    memcpy(origin, inout_uuid, 16);
+    memcpy(origin + 16, inout_root, 32);
+    enum err err = store_read(store, &txn, reterr);
+    err = err ? err : load_origin(store, txn, origin, reterr);
+    store_read_end(txn);
+    if (!err) {
+        memcpy(inout_uuid, origin, 16);
+        memcpy(inout_root, origin + 16, 32);
+    }
+    return err;
+}
+
 static enum err switch_in(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
 {
     struct rotate *rotate = ctx;
@@ -189,9 +258,10 @@ static enum err switch_in(struct store *store, MDB_txn *txn, void *ctx, struct e
     }
     enum err err = store_pseudonym_rekey(store, txn, rotate->dataset, columns, schema->count,
                                          rotate->partition->dek, rotate->dek, reterr);
-    return err ? err
-               : store_answer_rekey(store, txn, rotate->dataset, rotate->partition->dek,
-                                    rotate->dek, reterr);
+    err = err ? err
+              : store_answer_rekey(store, txn, rotate->dataset, rotate->partition->dek, rotate->dek,
+                                   reterr);
+    return err ? err : keep_origin(store, txn, rotate, reterr);
 }
 
 static enum err put_row(struct rotate *rotate, struct err_info *reterr)

@@ -1,5 +1,5 @@
 # Real daemons through the command. Each script prints TAP; CONCORDAT_PROC=no leaves them out (sanitizer runs).
-PROC_TESTS = %D%/chaos.py %D%/federation.py %D%/imports.py %D%/mesh.py %D%/planted.py %D%/training.py
+PROC_TESTS = %D%/chaos.py %D%/keys.py %D%/federation.py %D%/imports.py %D%/mesh.py %D%/planted.py %D%/training.py
 TESTS += $(PROC_TESTS)
 EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/plaintext.c
 
