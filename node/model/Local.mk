@@ -1,5 +1,12 @@
 noinst_LIBRARIES += %D%/libmodel.a
-%C%_libmodel_a_SOURCES = \
+# The encoder once more in tests, with MODEL_DOUBLE: see real.h.
+MODEL_ENCODER_SOURCES = \
+	node/model/adamw.c \
+	node/model/encoder.c node/model/encoder.h node/model/encoder_internal.h \
+	node/model/encoder_load.c \
+	node/model/encoder_pass.c \
+	node/model/gemm.c node/model/gemm.h node/model/real.h
+%C%_libmodel_a_SOURCES = $(MODEL_ENCODER_SOURCES) \
 	%D%/folder.c %D%/folder.h \
 	%D%/logistic.c %D%/logistic.h \
 	%D%/metrics.c %D%/metrics.h \

@@ -63,3 +63,12 @@ TESTS += %D%/test_safetensors %D%/test_notes %D%/test_report %D%/test_tokenizer
 %C%_test_tokenizer_SOURCES = %D%/test_tokenizer.c tests/lib/vectors.h
 %C%_test_tokenizer_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
 EXTRA_DIST += tests/vectors/bert
+
+# The encoder in float, as shipped, and the same sources in double for 1e-9 parity and central differences.
+check_PROGRAMS += %D%/test_encoder %D%/test_encoder_double
+TESTS += %D%/test_encoder %D%/test_encoder_double
+%C%_test_encoder_SOURCES = %D%/test_encoder.c tests/lib/vectors.h
+%C%_test_encoder_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_encoder_double_SOURCES = %D%/test_encoder.c tests/lib/vectors.h $(MODEL_ENCODER_SOURCES)
+%C%_test_encoder_double_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_DOUBLE
+%C%_test_encoder_double_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
