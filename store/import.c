@@ -108,6 +108,8 @@ struct import {
     struct store_partition *earlier; /* what append carries over; NULL: a new or replaced dataset */
     struct column *key;              /* NULL: rows are added only */
     struct store_keyset keys;        /* of the file's rows */
+    struct store_keyset excluded;    /* units that have opted out: hashes of identifiers, */
+    struct store_keyset excluded_numbers; /* and the numbers of those that are stored */
     const struct crypto_key *dek;
     bool new_key;
     struct store_partition_place place;
@@ -464,8 +466,7 @@ static size_t map_bytes(const struct import *import)
 {
     uint64_t raw = import->source->bytes_total;
     if (raw == 0 || import->source->packed) {
-        return (size_t)64
-               << 30; /* not a plain file: its size is not known, and a map costs nothing but addresses */
+        return STORE_MAP_BYTES; /* not a plain file: its size is not known, and a map costs nothing but addresses */
     }
     struct stat earlier = {
         0}; /* what is carried over may need a little more room in its new chunks */
@@ -668,6 +669,22 @@ static enum err take_key(struct import *import, uint64_t line, bool *ret_take,
     return E_OK;
 }
 
+/* Excluded identifiers are told apart by 64 bits of SHA-256: a million of them meet one of ten million others with a chance of 5e-7. */
+static uint64_t unit_hash(struct span identifier)
+{
+    uint8_t hash[32];
+    crypto_sha256_one(identifier, hash);
+    return get_be64(hash);
+}
+
+static bool is_excluded(struct import *import)
+{
+    bool excluded = import->excluded.count &&
+                    store_keyset_has(&import->excluded, unit_hash(import->unit->cell));
+    import->report->excluded += excluded;
+    return excluded;
+}
+
 static enum err read_rows(struct import *import, struct err_info *reterr)
 {
     struct store_row row;
@@ -676,7 +693,7 @@ static enum err read_rows(struct import *import, struct err_info *reterr)
         if (err || row.end) {
             return err;
         }
-        bool take = take_row(import, &row);
+        bool take = take_row(import, &row) && !is_excluded(import);
         if (take && !import->stopped && import->key) {
             err = take_key(import, row.line, &take, reterr);
         }
@@ -705,6 +722,11 @@ static enum err judge_rejects(const struct import *import, struct err_info *rete
             report->rejects[0].column, report->rejects[0].reason,
             report->reject_count == STORE_IMPORT_REJECTS ? "at least " : "",
             (unsigned long long)report->rejected, (unsigned long long)import->options->max_rejects);
+    }
+    if (import->options->forget) {
+        return report->rows
+                   ? E_OK
+                   : proto_err_set(reterr, E_INVALID, "no row would be left: remove the dataset");
     }
     bool none = report->rows == report->carried;
     return none ? proto_err_set(reterr, E_INVALID, "the data has no rows") : E_OK;
@@ -776,7 +798,9 @@ static enum err open_operation(struct import *import, struct column *column,
     size_t number = (size_t)(declared - import->manifest->schema.columns);
     struct span table = import->options->tables ? import->options->tables[number] : SPAN_NONE;
     enum err err = E_OK;
-    if (declared->by.table && !table.len) {
+    if (import->options->forget) {
+        /* Stored values went through it already. */
+    } else if (declared->by.table && !table.len) {
         err = proto_err_set(reterr, E_INVALID, "its table %s is empty or was not given",
                             declared->by.table);
     } else if (declared->deidentify == PROTO_DEID_ZIP3) {
@@ -996,7 +1020,7 @@ static enum err find_key(struct import *import, struct err_info *reterr)
 static enum err open_earlier(struct import *import, struct err_info *reterr)
 {
     const char *dataset = import->manifest->dataset;
-    if (!import->options->append) {
+    if (!import->options->append && !import->options->forget) {
         return import->options->key ? proto_err_set(reterr, E_USAGE, "a key belongs to append")
                                     : E_OK;
     }
@@ -1006,6 +1030,37 @@ static enum err open_earlier(struct import *import, struct err_info *reterr)
     }
     err = err ? err : match_columns(import, reterr);
     return err ? err : find_key(import, reterr);
+}
+
+/* Reads the list of excluded units. Their numbers are known once pseudonyms are loaded, so not in a rehearsal of a new
+ * dataset, which has none. */
+static enum err read_excluded(struct import *import, struct err_info *reterr)
+{
+    struct span rest = import->options->exclude;
+    if (rest.len && !import->unit) {
+        return proto_err_set(reterr, E_INVALID, "units cannot be excluded where each row is one");
+    }
+    while (rest.len) {
+        const uint8_t *end = memchr(rest.ptr, '\n', rest.len);
+        size_t len = end ? (size_t)(end - rest.ptr) : rest.len;
+        struct span id = store_parse_trim(span_of(rest.ptr, len));
+        rest = span_of(rest.ptr + len + (end != NULL), rest.len - len - (end != NULL));
+        uint32_t number;
+        bool fresh;
+        enum err err = id.len ? store_keyset_add(&import->excluded, unit_hash(id), &fresh) : E_OK;
+        if (!err && id.len && import->unit->pseudonyms &&
+            store_pseudonym_find(import->unit->pseudonyms, id, &number)) {
+            err = store_keyset_add(&import->excluded_numbers, number, &fresh);
+            if (!err && import->options->forget) {
+                err = store_pseudonym_forget(import->unit->pseudonyms, number);
+            }
+        }
+        if (err) {
+            return proto_err_set(reterr, err, "reading the list of excluded units: %s",
+                                 proto_err_text(err));
+        }
+    }
+    return E_OK;
 }
 
 struct carry {
@@ -1044,6 +1099,10 @@ static enum err carry_batch(void *user, const struct store_batch *batch)
     enum err err = E_OK;
     for (size_t row = 0; row < batch->rows && !err; row++) {
         take_stored(import, batch, row);
+        if (import->unit && store_keyset_has(&import->excluded_numbers, import->unit->code)) {
+            import->report->excluded++;
+            continue;
+        }
         if (import->key && !import->key->missing &&
             store_keyset_has(&import->keys, key_of(import->key))) {
             import->report->replaced++;
@@ -1261,6 +1320,8 @@ static void close_import(struct import *import, enum err err)
     }
     store_partition_close(import->earlier);
     store_keyset_fini(&import->keys);
+    store_keyset_fini(&import->excluded);
+    store_keyset_fini(&import->excluded_numbers);
     crypto_key_free(import->shift_key);
     proto_free(import->columns);
     proto_free(import->seen);
@@ -1316,7 +1377,7 @@ static enum err choose_format(const struct import *import, enum proto_format *re
 }
 
 /* A JSON object has no header line: what the manifest asks for is its header. */
-static enum err open_ndjson(struct import *import, struct err_info *reterr)
+static const char **ask_names(struct import *import, size_t *ret_count)
 {
     const struct proto_schema *declared = &import->manifest->schema;
     const char **names = arena_alloc(&import->arena, declared->count, sizeof *names);
@@ -1332,13 +1393,33 @@ static enum err open_ndjson(struct import *import, struct err_info *reterr)
             names[count++] = column->source[0] ? column->source : column->name;
         }
     }
+    *ret_count = count;
+    return names;
+}
+
+static enum err open_ndjson(struct import *import, struct err_info *reterr)
+{
+    size_t count;
+    const char **names = ask_names(import, &count);
     return names ? store_reader_ndjson_open(import->options->data_path, names, count,
                                             &import->source, reterr)
                  : proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
 }
 
+/* Every column and no row. */
+static enum err open_nothing(struct import *import, struct err_info *reterr)
+{
+    size_t count;
+    const char **names = ask_names(import, &count);
+    return names ? store_reader_ndjson_bytes(SPAN_NONE, names, count, &import->source, reterr)
+                 : proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
+}
+
 static enum err open_source(struct import *import, struct err_info *reterr)
 {
+    if (import->options->forget) {
+        return open_nothing(import, reterr);
+    }
     enum proto_format format;
     enum err err = choose_format(import, &format, reterr);
     if (err) {
@@ -1367,6 +1448,7 @@ static enum err run(struct import *import, struct err_info *reterr)
     if (!err && (!options->dry_run || import->earlier)) {
         err = prepare_writing(import, reterr);
     }
+    err = err ? err : read_excluded(import, reterr);
     /* Without a key the stored rows come first, as they are older; with one the file must be known before. */
     if (!err && import->earlier && !import->key) {
         err = carry_over(import, reterr);
