@@ -89,6 +89,7 @@ struct proto_manifest {
     char title[257];
     uint64_t size;              /* declared order of magnitude of the number of units */
     enum proto_format format;
+    const char *exclude;        /* a file of units that have opted out, one a line; NULL: none */
     struct proto_schema schema; /* declared */
     bool has_licence;
     struct proto_manifest_licence licence;

@@ -121,6 +121,11 @@ static const struct proto_argument dataset_risk_arguments[] = {
     END};
 static const struct proto_argument dataset_update_arguments[] = {
     POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the manifest with the new licence or texts"), END};
+static const struct proto_argument dataset_forget_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
+    OPTION_REQUIRED("--units", PROTO_ARG_FILE_IN, "FILE",
+                    "identifiers of the people to forget, one a line, as they stood in the data"),
+    END};
 static const struct proto_argument dataset_remove_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
     {.name = "--shred",
@@ -351,7 +356,7 @@ const struct proto_operation proto_operations[] = {
         "bounds become the nearer bound and are counted. Until the new version is whole, "
         "questions\n"
         "are answered from the old one.",
-        "{\"dataset\",\"rows\",\"total\",\"replaced\",\"rejected\",\n"
+        "{\"dataset\",\"rows\",\"total\",\"replaced\",\"excluded\",\"rejected\",\n"
         " \"rejects\":[{\"line\",\"column\",\"reason\"}],\n"
         " \"bytes_raw\",\"bytes_stored\",\"deidentified\":{\"column\":\"operation\"},\n"
         " \"safe_harbor\":{\"column\":{\"operation\",\"safe_harbor\":\"yes|no|depends\",\"why\"}},"
@@ -384,6 +389,13 @@ const struct proto_operation proto_operations[] = {
         "The columns must stay as they are; changed columns need a new import. Budget that was\n"
         "spent stays spent.",
         "{\"dataset\",\"version\",\"licence\"}"),
+    ROW(DATASET_FORGET, "dataset forget", DAEMON, OPERATOR, true, dataset_forget_arguments,
+        "forget people: their rows, their pseudonyms, and the old key",
+        "Writes the stored rows anew without these people, under a new key, and destroys the old\n"
+        "key, so that no copy of the old file can be read again. Later imports give them new\n"
+        "pseudonyms: name them in the manifest's `exclude:` file to keep them out. Budget that\n"
+        "was spent stays spent; answers and models that were given stay given.",
+        "{\"dataset\",\"rows\",\"total\"}"),
     ROW(DATASET_REMOVE, "dataset remove", DAEMON, OPERATOR, false, dataset_remove_arguments,
         "remove a dataset and destroy its key",
         "Withdraws the licence, deletes the partition and shreds its key, so that no copy can\n"

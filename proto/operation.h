@@ -45,6 +45,7 @@
     X(DATASET_SHOW, "dataset show")                                                                \
     X(DATASET_RISK, "dataset risk")                                                                \
     X(DATASET_UPDATE, "dataset update")                                                            \
+    X(DATASET_FORGET, "dataset forget")                                                            \
     X(DATASET_REMOVE, "dataset remove")                                                            \
     X(CATALOG, "catalog")                                                                          \
     X(LICENCE_SHOW, "licence show")                                                                \

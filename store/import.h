@@ -39,6 +39,8 @@ struct store_import_options {
     bool dry_run;       /* reads and checks everything, writes nothing */
     bool append;        /* to what is stored; else the data replaces it */
     const char *key;    /* of append: the column whose value, if it is stored already, is replaced with its row; or NULL */
+    struct span exclude; /* units that have opted out, one a line: neither their new rows nor stored ones are kept */
+    bool forget;         /* no data: what is stored is written anew without the excluded units, whose pseudonyms go, too */
     uint64_t max_rejects;
     int64_t now;                   /* becomes imported_at */
     struct span manifest_yaml;     /* kept in the catalogue row */
@@ -62,6 +64,7 @@ struct store_import_report {
     uint64_t rows;     /* of the partition */
     uint64_t carried;  /* of these, from before (append) */
     uint64_t replaced; /* stored rows that gave way to new ones of the same key */
+    uint64_t excluded; /* rows of the file or from before that belong to excluded units */
     uint64_t units;
     uint64_t rejected;
     struct {

@@ -343,6 +343,7 @@ static const struct config_row manifest_rows[] = {
      .min = 1,
      .max = PROTO_SCHEMA_ROWS_MAX},
     {.name = "size", .type = CONFIG_U64, .offset = TOP(size), .min = 1, .max = 1e9},
+    {.name = "exclude", .type = CONFIG_TEXT, .offset = TOP(exclude), .min = 1, .max = 1024},
     {.name = "format", .type = CONFIG_ENUM, .offset = TOP(format), .names = format_names},
     {.name = "columns",
      .type = CONFIG_LIST,

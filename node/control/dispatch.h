@@ -24,6 +24,7 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(DATASET_SHOW, control_dataset_show)                                                          \
     X(DATASET_RISK, control_dataset_risk)                                                          \
     X(DATASET_UPDATE, control_dataset_update)                                                      \
+    X(DATASET_FORGET, control_dataset_forget)                                                      \
     X(DATASET_REMOVE, control_dataset_remove)                                                      \
     X(CATALOG, control_catalog)                                                                    \
     X(LICENCE_SHOW, control_licence_show)                                                          \

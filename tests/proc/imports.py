@@ -126,6 +126,29 @@ def risks(box, manifest):
     ok(len(listed) >= 2 or len(listed.get("entries", [])) >= 2, "who measured is audited")
 
 
+def leaving(box):
+    """Opt-out lists and forgetting, and that the old key is gone."""
+    yaml = HEAD.replace("dataset: clinic", "dataset: leaving\nexclude: optout.txt")
+    put(box, "optout.txt", b"p0001\np0003\n")
+    manifest = box.write("leaving.yaml", yaml)
+    answer = box.run("alpha", "dataset", "import", manifest, "--data", put(box, "l.csv", csv(rows(100)).encode()))
+    ok((answer["rows"], answer["excluded"]) == (98, 2), "exclude: keeps two people out")
+    folder = os.path.join(box.home("alpha"), "partitions")
+    before = set(partitions(box))
+    with open(os.path.join(box.home("alpha"), "keyring"), "rb") as file:
+        keyring = file.read()
+    answer = box.run("alpha", "dataset", "forget", "leaving", "--units", put(box, "gone.txt", b"p0002\np0004\np9999\n"))
+    ok((answer["rows"], answer["total"]) == (2, 96), f"dataset forget takes two more out: {answer}")
+    ok(box.run("alpha", "dataset", "show", "leaving")["rows"] == 96, "96 rows are left")
+    with open(os.path.join(box.home("alpha"), "keyring"), "rb") as file:
+        after = file.read()
+    ok(after != keyring and len(before & set(os.listdir(folder))) == len(before) - 1, "the old file is gone, and the keyring is another")
+    answer = box.run("alpha", "query", "SELECT COUNT(*) FROM leaving", "--purpose", "DUO:0000006", "--epsilon", "5")
+    ok(abs(answer["rows"][0][0] - 96) < 40, "questions go on")
+    code, error = box.refusal("alpha", "dataset", "forget", "nothing", "--units", os.path.join(box.folder, "gone.txt"))
+    ok(code == 3, f"an unknown dataset: exit {code}")
+
+
 def refusals(box, manifest):
     before = partitions(box)
     good = gzip.compress(csv(rows(50)).encode())
@@ -151,6 +174,7 @@ def main():
         formats(box, manifest)
         appends(box)
         risks(box, manifest)
+        leaving(box)
         refusals(box, manifest)
     done()
 

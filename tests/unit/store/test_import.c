@@ -577,6 +577,56 @@ static void long_texts_can_be_rehearsed(void **state)
     home_remove(&job.home);
 }
 
+/* --- who is left out ----------------------------------------------------------------------- */
+
+static void units_are_excluded_and_forgotten(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    job.options.exclude = span_str("p2\r\n\n nobody \n");
+    assert_int_equal(
+        job_text(&job, "e.csv", "patient,age,sex,score\np1,1,F,1\np2,2,F,2\np3,3,M,3\np2,4,F,4\n"),
+        E_OK);
+    assert_string_equal(stored(&job), "0 1 F 1\n1 3 M 3\n");
+    assert_int_equal(job.report.excluded, 2);
+    assert_int_equal(job.report.rejected, 0);
+    /* Who opts out later goes with the next append. */
+    job.options.exclude = span_str("p1");
+    job.options.append = true;
+    assert_int_equal(job_text(&job, "e.csv", "patient,age,sex,score\np1,5,F,5\np4,6,M,6\n"), E_OK);
+    assert_string_equal(stored(&job), "1 3 M 3\n2 6 M 6\n");
+    assert_int_equal(job.report.excluded, 2);
+    job.options.exclude = SPAN_NONE;
+    assert_int_equal(job_text(&job, "e.csv", "patient,age,sex,score\np1,7,F,7\n"), E_OK);
+    assert_string_equal(stored(&job),
+                        "1 3 M 3\n2 6 M 6\n0 7 F 7\n"); /* an excluded unit keeps its number */
+
+    job.options.append = false;
+    job.options.forget = true;
+    job.options.exclude = span_str("p3\np4");
+    job.options.data_path = NULL;
+    assert_int_equal(job_run(&job, columns, 4), E_OK);
+    assert_string_equal(stored(&job), "0 7 F 7\n");
+    assert_int_equal(job.report.excluded, 2);
+    assert_int_equal(job.report.units, 1);
+    job.options.exclude = span_str("p1");
+    assert_int_equal(job_run(&job, columns, 4), E_INVALID); /* nothing would be left */
+    assert_non_null(strstr(job.info.text, "remove the dataset"));
+    assert_string_equal(stored(&job), "0 7 F 7\n");
+    job.options = (struct store_import_options){.append = true};
+    assert_int_equal(job_text(&job, "e.csv", "patient,age,sex,score\np3,8,M,8\np1,9,F,9\n"), E_OK);
+    assert_string_equal(stored(&job), "0 7 F 7\n3 8 M 8\n0 9 F 9\n"); /* a forgotten one is new */
+    job.options.exclude = span_str("p1");
+    struct proto_manifest manifest;
+    manifest_init(&manifest, "n", columns + 1, 3, "");
+    job.options.append = false;
+    assert_int_equal(
+        store_import_run(&job.home.store, &manifest, &job.options, &job.report, &job.info),
+        E_INVALID);
+    home_remove(&job.home);
+}
+
 /* --- risk ---------------------------------------------------------------------------------- */
 
 /* Classes by (age, sex): (40, F) holds p1 p2 p3 with scores 1 1 2; (40, M) p4 twice with 1 1; (-, F) p5, p6 with 3 -. */
@@ -639,6 +689,7 @@ int main(void)
         cmocka_unit_test(append_adds_and_replaces_by_key),
         cmocka_unit_test(many_appends_lose_nothing),
         cmocka_unit_test(long_texts_can_be_rehearsed),
+        cmocka_unit_test(units_are_excluded_and_forgotten),
         cmocka_unit_test(risk_is_counted_by_people),
     };
     return cmocka_run_group_tests_name("import", tests, NULL, NULL);
