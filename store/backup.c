@@ -614,6 +614,10 @@ enum err store_backup_make(struct store *store, const char *dir, const char *con
     err = err ? err : sync_all(dir, &list, reterr);
     err = err ? err : list_write(dir, &list, store->keyring, &report, reterr);
     if (err) {
+        char path[PATH_MAX];
+        if (join(dir, STORE_BACKUP_FILE, path)) {
+            (void)unlink(path); /* first: without it the folder is no backup */
+        }
         remove_copies(dir, &list);
     } else {
         report.files = list.count;
