@@ -1,5 +1,5 @@
 /* For tests only: preloaded, it fails the n-th call that writes to a file (CONCORDAT_FAULT_AT=n, from 1) and all later ones when
- * CONCORDAT_FAULT_KIND is "full" (ENOSPC) or "io" (EIO); with "short" the n-th write takes only half of its bytes. What counts: write,
+ * CONCORDAT_FAULT_KIND is "full" (ENOSPC) or "io" (EIO); with "once" only the n-th fails; with "short" the n-th write takes only half of its bytes; with "kill" the process dies instead. What counts: write,
  * writev, pwrite, pwritev, fsync, fdatasync, ftruncate, rename, link, msync and creating opens, on paths and descriptors below
  * CONCORDAT_FAULT_BELOW. The number of calls is written to the descriptor CONCORDAT_FAULT_COUNT at exit. */
 #define _GNU_SOURCE
@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -59,6 +60,9 @@ static int fault(int writes)
     }
     if (strcmp(kind(), "short") == 0) {
         return now == at && writes ? 2 : 0;
+    }
+    if (strcmp(kind(), "kill") == 0) {
+        kill(getpid(), SIGKILL); /* before the call has any effect */
     }
     if (strcmp(kind(), "once") == 0 && now > at) {
         return 0;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every write of every act fails once: disk full, I/O error, short write. Afterwards the home opens, holds the earlier or the new state
+"""Every write of every act fails once: disk full, I/O error, short write, and kill -9 in its place. Afterwards the home opens, holds the earlier or the new state
 whole, and says clearly what went wrong. FAULT_STEP=n tries every n-th call only (1 in `make chaos`; 1 here, as acts are small)."""
 import os
 import shutil
@@ -64,7 +64,7 @@ class Bench:
         ran = act(self.home, *args, env=self.env(kind, at, below))
         text = ran.stderr.decode(errors="replace").strip()
         state = look(self.home)
-        if ran.returncode not in (0, 10):
+        if ran.returncode != (-9 if kind == "kill" else ran.returncode if ran.returncode in (0, 10) else None):
             return f"exit {ran.returncode}: {text[-200:]}"
         if state not in states:
             return f"neither the earlier nor the new state: {state}"
@@ -75,7 +75,7 @@ class Bench:
         if kind == "short" and ran.returncode and not ("DISK_FULL" in text or "IO" in text):
             return f"a short write was not named: {text[-200:]}"
         copy = os.path.join(self.folder, "copy")
-        if args[0] == "backup" and ran.returncode and os.path.exists(os.path.join(copy, "BACKUP")):
+        if args[0] == "backup" and ran.returncode == 10 and os.path.exists(os.path.join(copy, "BACKUP")):
             return "a backup that failed looks whole"
         # It works again once the disk does, and leftovers are gone.
         names = os.listdir(os.path.join(self.home, "partitions"))
@@ -91,7 +91,7 @@ class Bench:
         states = [self.before, *[{**self.before, **change} for change in also], after]
         good = 0 < count < LIMIT
         tried = 0
-        for kind in ("full", "io", "once", "short"):
+        for kind in ("full", "io", "once", "short", "kill"):
             for at in range(1, count + 1, STEP):
                 fault = self.one(kind, at, below, args, states)
                 tried += 1
