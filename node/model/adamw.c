@@ -63,9 +63,10 @@ double model_adamw_step(struct model_adamw *adamw, struct model_encoder *encoder
         if (tensor->trained_at == MODEL_FROZEN) {
             continue;
         }
-        real *p = encoder->weights + tensor->at;
-        const real *g = gradient + tensor->trained_at;
-        real *m = adamw->m + tensor->trained_at, *v = adamw->v + tensor->trained_at;
+        real *restrict p = encoder->weights + tensor->at;
+        const real *restrict g = gradient + tensor->trained_at;
+        real *restrict m = adamw->m + tensor->trained_at, *restrict v =
+                                                              adamw->v + tensor->trained_at;
         real keep = tensor->decay ? (real)(1 - rate * adamw->decay) : 1;
         for (size_t i = 0; i < tensor->rows * tensor->cols; i++) {
             real gi = scale * g[i];

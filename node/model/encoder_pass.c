@@ -506,11 +506,12 @@ static void softmax_rows(real *p, size_t rows, size_t cols)
             max = p[j] > max ? p[j] : max;
         }
         for (size_t j = 0; j < cols; j++) {
-            p[j] = real_exp(p[j] - max);
+            p[j] = real_exp_negative(p[j] - max);
             sum += p[j];
         }
+        real inverse = 1 / sum;
         for (size_t j = 0; j < cols; j++) {
-            p[j] /= sum;
+            p[j] *= inverse;
         }
     }
 }
@@ -595,23 +596,37 @@ static void attention(struct model_run *run, const struct model_batch *b, size_t
 #define SQRT_HALF        0.70710678118654752440
 #define INVERSE_SQRT_2PI 0.39894228040143267794 /* 1 / sqrt(2 pi) */
 
+/* PRE becomes GELU's derivative at PRE + bias, which is all that backward needs. In float, erf is the rational form of
+ * Abramowitz and Stegun 7.1.26 (error below 2e-7), since its exponential is the derivative's as well. */
 static void gelu(const real *bias, size_t rows, size_t cols, real *pre, real *act)
 {
     for (size_t r = 0; r < rows; r++) {
+        real *restrict p = pre + r * cols, *restrict a = act + r * cols;
+        const real *restrict b = bias;
         for (size_t j = 0; j < cols; j++) {
-            real x = pre[r * cols + j] + bias[j];
-            pre[r * cols + j] = x;
-            act[r * cols + j] = x * (real)0.5 * (1 + real_erf(x * (real)SQRT_HALF));
+            real x = p[j] + b[j];
+            real e = real_exp_negative((real)-0.5 * x * x);
+#ifdef MODEL_DOUBLE
+            real cdf = 0.5 * (1 + erf(x * SQRT_HALF));
+#else
+            float z = fabsf(x) * (real)SQRT_HALF;
+            float t = 1 / (1 + 0.3275911f * z);
+            float tail =
+                t *
+                (0.254829592f +
+                 t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+            real cdf = x < 0 ? 0.5f * tail * e : 1 - 0.5f * tail * e;
+#endif
+            a[j] = x * cdf;
+            p[j] = cdf + x * (real)INVERSE_SQRT_2PI * e;
         }
     }
 }
 
-static void gelu_backward(const real *pre, size_t count, real *d)
+static void gelu_backward(const real *derivative, size_t count, real *d)
 {
     for (size_t i = 0; i < count; i++) {
-        real x = pre[i];
-        real cdf = (real)0.5 * (1 + real_erf(x * (real)SQRT_HALF));
-        d[i] *= cdf + x * (real)INVERSE_SQRT_2PI * real_exp((real)-0.5 * x * x);
+        d[i] *= derivative[i];
     }
 }
 

@@ -582,6 +582,20 @@ static void products(void **state)
     }
 }
 
+static void exponential(void **state)
+{
+    (void)state;
+    for (double x = 0; x > -86; x -= 0.0137) {
+        double want = exp((double)(real)x);
+        if (!(fabs((double)real_exp_negative((real)x) - want) <=
+              (sizeof(real) == 4 ? 5e-7 : 1e-15) * want)) {
+            fail_msg("exp(%g): %g", x, (double)real_exp_negative((real)x) / want - 1);
+        }
+    }
+    assert_true(real_exp_negative(0) == 1 && real_exp_negative(-1000) < 1e-37 &&
+                real_exp_negative(-1000) >= 0);
+}
+
 static void schedule_and_clip(void **state)
 {
     (void)state;
@@ -773,6 +787,7 @@ int main(void)
 #endif
         cmocka_unit_test(dropout_repeats_and_drops),
         cmocka_unit_test(products),
+        cmocka_unit_test(exponential),
         cmocka_unit_test(schedule_and_clip),
         cmocka_unit_test(clipped_step),
         cmocka_unit_test(refuses_batches),
