@@ -221,6 +221,79 @@ def backup(box):
     ok(wait_state(box, "alpha", "serving"), "it goes on after a restart")
 
 
+def bring_back(box, name, folder):
+    """Stops NAME, restores FOLDER in the place of its home, and starts it."""
+    home = box.home(name)
+    key = [entry for entry in os.listdir(home) if entry.endswith(".key") or entry == "keyfile"][0]
+    stop(box, name)
+    shutil.move(home, os.path.join(box.folder, f"moved-{time.monotonic_ns()}"))
+    os.mkdir(home, 0o700)
+    shutil.copy(os.path.join(box.folder, sorted(e for e in os.listdir(box.folder) if e.startswith("moved-"))[-1], key), os.path.join(home, key))
+    code, _, text = concordat("--home", home, "restore", folder)
+    if code:
+        note(text)
+    start(box, name)
+    return code == 0
+
+
+def newest(box):
+    print("# a backup that misses nothing")
+    folder = os.path.join(box.folder, "newest")
+    box.run("alpha", "backup", folder)
+    ok(bring_back(box, "alpha", folder), "the backup comes back")
+    ok(wait_state(box, "alpha", "serving"), "its witnesses saw nothing newer: it serves without a decision")
+    ok(not os.path.exists(os.path.join(box.home("alpha"), "restored")), "and the mark is gone")
+    ok(box.run("alpha", "audit", "list", "--kind", "restore.confirmed"), "which the audit chain tells")
+    ok(refused(box, "alpha", "restore", "accept").code == 4, "there is nothing to decide")
+    with open(os.path.join(folder, "keyring"), "r+b") as file:
+        file.seek(20)
+        file.write(b"\xff")
+    code, _, _ = concordat("--home", os.path.join(box.folder, "nowhere"), "restore", folder, "--unlock",
+                           "keyfile:" + os.path.join(box.home("alpha"), "unlock.key"))
+    ok(code == 8 and not os.path.exists(os.path.join(box.folder, "nowhere", "node.yaml")), "a changed backup is refused, exit 8")
+
+
+def alone():
+    print("# a node without others")
+    with Sandbox("alpha") as box:
+        folder = os.path.join(box.folder, "backup")
+        box.run("alpha", "backup", folder)
+        ok(bring_back(box, "alpha", folder), "its backup comes back")
+        ok(not wait_state(box, "alpha", "serving", 4), "it does not serve: nobody can tell what it spent since")
+        ok(refused(box, "alpha", "restore", "accept").code == 6, "nor does it on a decision that does not say so")
+        ok(box.run("alpha", "restore", "accept", "--unwitnessed")["accepted"], "an operator may say that nobody could be asked")
+        ok(wait_state(box, "alpha", "serving"), "then it serves")
+
+
+def passphrase():
+    print("# a node under a passphrase")
+    os.environ["CONCORDAT_PASSPHRASE"] = "the first passphrase"
+    try:
+        with Sandbox("alpha", create=("--passphrase",)) as box:
+            home = box.home("alpha")
+            new = write(os.path.join(box.folder, "phrase"), "the second passphrase\nand a line that does not count\n")
+            ok(refused(box, "alpha", "key", "rotate", "--passphrase").code == 2, "without the file that holds the new one: exit 2")
+            box.run("alpha", "key", "rotate", "--passphrase", "--passphrase-file", new)
+            ok(refused(box, "alpha", "key", "rotate").code == 2, "a new KEK needs the present passphrase")
+            old = write(os.path.join(box.folder, "old"), "the first passphrase\n")
+            ok(refused(box, "alpha", "key", "rotate", "--passphrase-file", old).code == 8, "the old passphrase opens nothing any more")
+            before = wrapped(home)
+            box.run("alpha", "key", "rotate", "--passphrase-file", new)
+            after = wrapped(home)
+            ok(set(before) == set(after) and not any(before[name] == after[name] for name in before), "the present one makes a new KEK")
+            stop(box, "alpha")
+            daemon = subprocess.run([os.path.join(os.environ.get("top_builddir", "."), "concordatd"), "--home", home], stderr=subprocess.PIPE,
+                                    timeout=60, check=False)
+            ok(daemon.returncode == 8 and b"opens no slot" in daemon.stderr, "under the old passphrase the daemon does not start, exit 8")
+            os.environ["CONCORDAT_PASSPHRASE"] = "the second passphrase"
+            start(box, "alpha")
+            ok(wait_state(box, "alpha", "serving"), "under the new one it serves")
+            with open(f"/proc/{box.pid('alpha')}/environ", "rb") as file:
+                ok(b"second passphrase" not in file.read(), "and its environment no longer tells it")
+    finally:
+        del os.environ["CONCORDAT_PASSPHRASE"]
+
+
 def shredding(box):
     print("# removal")
     home = box.home("alpha")
@@ -250,7 +323,10 @@ def main():
         slots(box)
         rotation(box)
         backup(box)
+        newest(box)
         shredding(box)
+    alone()
+    passphrase()
     done()
 
 
