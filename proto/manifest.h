@@ -30,6 +30,7 @@ enum proto_format {
     PROTO_FORMAT_NONE,
     PROTO_FORMAT_CSV,
     PROTO_FORMAT_NDJSON,
+    PROTO_FORMAT_CONLL,
 };
 
 struct proto_text_list {

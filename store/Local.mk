@@ -26,6 +26,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/parse.c %D%/parse.h \
 	%D%/partition.c %D%/partition.h \
 	%D%/partition_file.c %D%/partition_file.h \
+	%D%/reader_conll.c %D%/reader_conll.h \
 	%D%/reader_csv.c %D%/reader_csv.h \
 	%D%/reader_ndjson.c %D%/reader_ndjson.h \
 	%D%/redact.c %D%/redact.h \

@@ -10,6 +10,7 @@
 #include "store/keyset.h"
 #include "store/parse.h"
 #include "store/partition_file.h"
+#include "store/reader_conll.h"
 #include "store/reader_csv.h"
 #include "store/reader_ndjson.h"
 #include "store/redact.h"
@@ -98,6 +99,7 @@ struct import {
     uint64_t unit_limit; /* one more than the largest unit number */
     uint64_t *seen;      /* bitmap of unit numbers */
     size_t seen_words;
+    struct column *tokens, *tags; /* of annotated notes; NULL: none */
     struct column *unit;          /* NULL: each row is one */
     struct crypto_key *shift_key; /* of dateshift; NULL in a dry run */
     bool has_relations;           /* a column whose value depends on others of its row */
@@ -289,6 +291,41 @@ static const char *parse_number(struct column *column)
     return NULL;
 }
 
+static bool is_label(const struct proto_column *column, struct span label)
+{
+    for (size_t i = 0; i < column->value_count; i++) {
+        if (span_is(label, column->values[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Tags of a sentence, a blank between two: O, or B- or I- and a declared label. */
+static const char *check_tags(const struct proto_column *column, struct span text)
+{
+    for (size_t at = 0; at <= text.len;) {
+        const uint8_t *blank = at < text.len ? memchr(text.ptr + at, ' ', text.len - at) : NULL;
+        size_t len = blank ? (size_t)(blank - text.ptr) - at : text.len - at;
+        struct span tag = span_of(text.ptr + at, len);
+        bool marked = len > 2 && (tag.ptr[0] == 'B' || tag.ptr[0] == 'I') && tag.ptr[1] == '-';
+        if (!span_is(tag, "O") && (!marked || !is_label(column, span_of(tag.ptr + 2, len - 2)))) {
+            return "has a tag that is neither O nor B- or I- with a declared label";
+        }
+        at += len + 1;
+    }
+    return NULL;
+}
+
+static size_t count_words(struct span text)
+{
+    size_t count = text.len > 0;
+    for (size_t i = 0; i < text.len; i++) {
+        count += text.ptr[i] == ' ';
+    }
+    return count;
+}
+
 static const char *parse_cell(struct column *column, const struct store_field *field)
 {
     column->cell = span_of(field->text, field->len);
@@ -314,6 +351,9 @@ static const char *parse_cell(struct column *column, const struct store_field *f
     }
     if (column->declared->type == PROTO_COLUMN_BOOLEAN) {
         return store_parse_boolean(column->cell, &column->code);
+    }
+    if (column->declared->type == PROTO_COLUMN_TAGS) {
+        return check_tags(column->declared, column->cell);
     }
     return column->form == STORE_FORM_CODE ? parse_category(column) : NULL;
 }
@@ -604,6 +644,12 @@ static bool take_row(struct import *import, const struct store_row *row)
             return false;
         }
     }
+    if (import->tokens && import->tags &&
+        count_words(import->tokens->cell) != count_words(import->tags->cell)) {
+        reject(import, row->line, import->tags->name,
+               "has another number of tags than there are tokens");
+        return false;
+    }
     if (import->has_relations && relate(import, row)) {
         reject(import, row->line, "", "has too much text");
         return false;
@@ -765,11 +811,6 @@ static enum err bind_field(struct import *import, struct column *column, struct 
     return E_OK;
 }
 
-static bool declared_supported(const struct proto_column *column)
-{
-    return column->type != PROTO_COLUMN_TOKENS && column->type != PROTO_COLUMN_TAGS;
-}
-
 static enum err alloc_column(struct column *column)
 {
     size_t rows = STORE_CHUNK_ROWS;
@@ -818,6 +859,8 @@ static enum err open_operation(struct import *import, struct column *column,
     import->has_relations = import->has_relations || redacts || declared->birth ||
                             declared->deidentify == PROTO_DEID_DATESHIFT;
     import->unit = column->is_unit ? column : import->unit;
+    import->tokens = declared->type == PROTO_COLUMN_TOKENS ? column : import->tokens;
+    import->tags = declared->type == PROTO_COLUMN_TAGS ? column : import->tags;
     return E_OK;
 }
 
@@ -834,10 +877,6 @@ static enum err open_column(struct import *import, struct column *column, size_t
         import->published.unit[0] && strcmp(import->published.unit, declared->name) == 0;
     column->form =
         store_form_of(&import->published, published, declared->deidentify == PROTO_DEID_PSEUDONYM);
-    if (!declared_supported(declared)) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "column %s: this type or operation",
-                             column->name);
-    }
     enum err err = alloc_column(column);
     if (!err && column->published->type == PROTO_COLUMN_CATEGORY) {
         err = open_values(&column->values, column->published);
@@ -1340,20 +1379,27 @@ static bool ends_with(const char *name, const char *end)
     return a >= b && strcmp(name + a - b, end) == 0;
 }
 
-static bool named_ndjson(const char *name)
+/* The format that the end of a file's name tells. */
+static enum proto_format named_format(const char *name)
 {
-    static const char *const ends[] = {".ndjson", ".jsonl"};
+    static const struct {
+        const char *end;
+        enum proto_format format;
+    } ends[] = {{".ndjson", PROTO_FORMAT_NDJSON},
+                {".jsonl", PROTO_FORMAT_NDJSON},
+                {".conll", PROTO_FORMAT_CONLL},
+                {".iob", PROTO_FORMAT_CONLL}};
     static const char *const packed[] = {"", ".gz", ".zst"};
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         for (size_t j = 0; j < 3; j++) {
             char end[16];
-            snprintf(end, sizeof end, "%s%s", ends[i], packed[j]);
+            snprintf(end, sizeof end, "%s%s", ends[i].end, packed[j]);
             if (ends_with(name, end)) {
-                return true;
+                return ends[i].format;
             }
         }
     }
-    return false;
+    return PROTO_FORMAT_CSV;
 }
 
 /* The option wins over the manifest, and that over the file's name. */
@@ -1362,16 +1408,18 @@ static enum err choose_format(const struct import *import, enum proto_format *re
 {
     const struct store_import_options *options = import->options;
     *ret = import->manifest->format;
+    static const char *const names[] = {"", "csv", "ndjson", "conll"};
     if (options->format) {
-        bool csv = strcmp(options->format, "csv") == 0;
-        if (!csv && strcmp(options->format, "ndjson") != 0) {
-            return proto_err_set(reterr, E_UNSUPPORTED, "this version reads csv and ndjson");
+        unsigned format = PROTO_FORMAT_CSV;
+        while (format <= PROTO_FORMAT_CONLL && strcmp(options->format, names[format]) != 0) {
+            format++;
         }
-        *ret = csv ? PROTO_FORMAT_CSV : PROTO_FORMAT_NDJSON;
+        if (format > PROTO_FORMAT_CONLL) {
+            return proto_err_set(reterr, E_UNSUPPORTED, "this version reads csv, ndjson and conll");
+        }
+        *ret = (enum proto_format)format;
     } else if (*ret == PROTO_FORMAT_NONE) {
-        *ret = named_ndjson(options->data_name ? options->data_name : options->data_path)
-                   ? PROTO_FORMAT_NDJSON
-                   : PROTO_FORMAT_CSV;
+        *ret = named_format(options->data_name ? options->data_name : options->data_path);
     }
     return E_OK;
 }
@@ -1424,6 +1472,9 @@ static enum err open_source(struct import *import, struct err_info *reterr)
     enum err err = choose_format(import, &format, reterr);
     if (err) {
         return err;
+    }
+    if (format == PROTO_FORMAT_CONLL) {
+        return store_reader_conll_open(import->options->data_path, &import->source, reterr);
     }
     return format == PROTO_FORMAT_NDJSON
                ? open_ndjson(import, reterr)

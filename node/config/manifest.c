@@ -18,7 +18,7 @@ static const char *const type_names[] = {"integer", "real",   "category", "boole
 static const char *const deidentify_names[] = {
     "none", "drop", "pseudonym", "age90",  "year",       "pseudonym-hmac", "dateshift",
     "zip3", "bin",  "top",       "bottom", "generalise", "redact",         NULL};
-static const char *const format_names[] = {"auto", "csv", "ndjson", NULL};
+static const char *const format_names[] = {"auto", "csv", "ndjson", "conll", NULL};
 static const char *const mode_names[] = {"any", "secure", NULL};
 static const char *const mechanism_names[] = {"none", "gaussian", "laplace", NULL};
 static const char *const release_names[] = {"federation", "recipients", "public", NULL};

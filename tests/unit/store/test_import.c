@@ -577,6 +577,60 @@ static void long_texts_can_be_rehearsed(void **state)
     home_remove(&job.home);
 }
 
+/* --- notes --------------------------------------------------------------------------------- */
+
+static const char *labels[] = {"Disease"};
+
+static struct proto_column notes[] = {
+    {.name = "tokens", .type = PROTO_COLUMN_TOKENS},
+    {.name = "tags", .type = PROTO_COLUMN_TAGS, .values = labels, .value_count = 1},
+    {.name = "patient", .type = PROTO_COLUMN_TEXT, .source = "document"},
+};
+
+static enum err import_notes(struct job *job, const char *name, const char *text)
+{
+    job_name(job, name);
+    write_file(job->path, text, strlen(text));
+    return job_run(job, notes, 3);
+}
+
+static void annotated_notes(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    static const char text[] =
+        "-DOCSTART- d7\n\nBreast\tB-Disease\ncancer\tI-Disease\n.\tO\n\n\nNone\tO\n\n"
+        "-DOCSTART- -X- O O\r\n\r\nIn NN x O\r\nasthma NN x B-Disease\r\n\r\n# doc_id = d7\n# said "
+        "later\nYes\tO";
+    static const char want[] =
+        "Breast cancer . B-Disease I-Disease O 0\nNone O 0\nIn asthma O B-Disease 1\nYes O 0\n";
+    assert_int_equal(import_notes(&job, "n.conll", text), E_OK);
+    assert_string_equal(stored(&job), want);
+    assert_int_equal(job.report.units, 2);
+    assert_int_equal(import_notes(&job, "n.iob", "a\tO\n\nb\tO\n"),
+                     E_OK); /* without marks each sentence is a document */
+    assert_int_equal(job.report.units, 2);
+    static const struct {
+        const char *text, *said;
+    } cases[] = {
+        {"a\tO\nb\n\n", "line 1: has a line without token or tag"},
+        {"a\tO\n\nb\tB-Drug\n", "line 3, column tags: has a tag"},
+        {"a\tB\n", "line 1, column tags: has a tag"},
+        {"a b\tO\n", "with a blank in it"},
+        {"a\xff\tO\n", "not valid UTF-8"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(import_notes(&job, "bad.conll", cases[i].text), E_INVALID);
+        assert_non_null(strstr(job.info.text, cases[i].said));
+    }
+    assert_int_equal(import_notes(&job, "n.csv", "tokens,tags,document\na b,O,d\n"), E_INVALID);
+    assert_non_null(strstr(job.info.text, "another number of tags"));
+    assert_int_equal(import_notes(&job, "n.csv", "tokens,tags,document\na b,O B-Disease,d\n"),
+                     E_OK);
+    home_remove(&job.home);
+}
+
 /* --- who is left out ----------------------------------------------------------------------- */
 
 static void units_are_excluded_and_forgotten(void **state)
@@ -689,6 +743,7 @@ int main(void)
         cmocka_unit_test(append_adds_and_replaces_by_key),
         cmocka_unit_test(many_appends_lose_nothing),
         cmocka_unit_test(long_texts_can_be_rehearsed),
+        cmocka_unit_test(annotated_notes),
         cmocka_unit_test(units_are_excluded_and_forgotten),
         cmocka_unit_test(risk_is_counted_by_people),
     };
