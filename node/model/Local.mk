@@ -19,3 +19,4 @@ MODEL_ENCODER_SOURCES = \
 	%D%/safetensors.c %D%/safetensors.h \
 	%D%/tokenizer.c %D%/tokenizer.h \
 	%D%/words.c %D%/words.h
+EXTRA_DIST += %D%/README.md
