@@ -8,6 +8,7 @@
 #include "node/query/site.h"
 #include "proto/privacy.h"
 #include "store/import.h"
+#include "store/partition.h"
 #include "store/records.h"
 #include "store/rotate.h"
 
@@ -484,13 +485,36 @@ static void show_budget(struct control_call *call, const char *name, json_t *vie
     json_decref(budget);
 }
 
+/* This site's own row, when it has one. What the federation's records say of a dataset is not shown over a file that is
+ * damaged or gone: the reader would take it for whole. */
+static enum err show_own(struct control_call *call, const char *name, struct store_dataset *row, bool *ret_here, struct err_info *reterr)
+{
+    struct store_partition *partition = NULL;
+    enum err err = store_catalogue_get(&call->node->store, name, &call->arena, row, reterr);
+    *ret_here = err == E_OK;
+    if (err) {
+        return err == E_NOT_FOUND ? E_OK : err;
+    }
+    err = store_partition_open(&call->node->store, name, &partition, reterr);
+    store_partition_close(partition);
+    if (err == E_NOT_FOUND) {
+        return proto_err_set(reterr, E_CORRUPT, "dataset %s: its partition file is missing", name);
+    }
+    if (err) {
+        proto_err_frame(reterr, "dataset %s", name);
+    }
+    return err;
+}
+
 enum err control_dataset_show(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     const char *name = control_text(call, "NAME");
     struct query_publisher *publishers;
     size_t count;
     struct store_dataset row;
-    enum err err = query_publishers(&call->node->query, name, &call->arena, &publishers, &count, reterr);
+    bool here = false;
+    enum err err = show_own(call, name, &row, &here, reterr);
+    err = err ? err : query_publishers(&call->node->query, name, &call->arena, &publishers, &count, reterr);
     if (err) {
         return err;
     }
@@ -509,7 +533,7 @@ enum err control_dataset_show(struct control_call *call, json_t **ret, struct er
                      control_json_hex(shown->schema_hash, 32), "columns", columns, "nodes", nodes, "licence",
                      shown->has_licence ? control_licence_view(&shown->licence) : json_null());
     bool is_operator = call->roles & PROTO_ROLE_OPERATOR;
-    if (is_operator && store_catalogue_get(&call->node->store, name, &call->arena, &row, NULL) == E_OK) {
+    if (is_operator && here) {
         json_object_set_new(*ret, "rows", json_integer((json_int_t)row.rows)); /* for this site's operator alone */
         show_budget(call, name, *ret);
     }

@@ -1,5 +1,5 @@
 # Real daemons through the command. Each script prints TAP; CONCORDAT_PROC=no leaves them out (sanitizer runs).
-PROC_TESTS = %D%/chaos.py %D%/core.py %D%/faults.py %D%/keys.py %D%/federation.py %D%/imports.py %D%/mesh.py %D%/planted.py %D%/training.py
+PROC_TESTS = %D%/bad_input.py %D%/chaos.py %D%/core.py %D%/faults.py %D%/keys.py %D%/federation.py %D%/imports.py %D%/mesh.py %D%/planted.py %D%/training.py
 TESTS += $(PROC_TESTS)
 EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/plaintext.c %D%/fault.c
 
@@ -10,6 +10,11 @@ check_PROGRAMS += %D%/dump
 check_PROGRAMS += %D%/act
 %C%_act_SOURCES = %D%/act.c
 %C%_act_LDADD = $(STORE_LIBS) -lm
+
+# Changes live rows of a node.mdb, for bad_input.py.
+check_PROGRAMS += %D%/tamper
+%C%_tamper_SOURCES = %D%/tamper.c
+%C%_tamper_LDADD = $(LMDB_LIBS)
 
 # The command alone, without any daemon.
 TESTS += %D%/cli_usage.sh %D%/cli_client.py
