@@ -114,7 +114,7 @@ static bool take_mark(struct reader *reader, struct span line)
     reader->marked = true;
     reader->documents++;
     bool says = id.len && id.len <= STORE_CONLL_DOCUMENT_MAX && id.ptr[0] != '-' &&
-                !span_is(id, "O") && !memchr(id.ptr, '\t', id.len);
+                !span_is(id, "O") && !memchr(id.ptr, '\t', id.len) && !memchr(id.ptr, 0, id.len);
     if (says) {
         memcpy(reader->document, id.ptr, id.len);
         reader->document[id.len] = '\0';
