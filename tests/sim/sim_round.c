@@ -18,7 +18,7 @@
 #define ROUNDS     40
 #define QUEUE      16384
 #define STEPS_MAX  400000
-#define TIMEOUT_MS 1000
+#define TIMEOUT_MS 1500
 #define BOUND_MS                                                                                   \
     ((uint64_t)(ROUNDS + 10) * 4 *                                                                 \
      TIMEOUT_MS) /* from the end of the faults to the end of the job */

@@ -55,7 +55,7 @@ static struct proto_round_event start_event(void)
                                       .site_count = 4,
                                       .rounds = 2,
                                       .min_sites = 2,
-                                      .timeout_ms = 1000,
+                                      .timeout_ms = 5000,
                                       .retries = 1};
 }
 
