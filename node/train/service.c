@@ -304,6 +304,10 @@ enum err train_resume(struct train_service *service, const uint8_t id[16], struc
     } else if (job->running || job->state.state != TRAIN_WAITING) {
         err = proto_err_set(reterr, E_INVALID, "only a waiting job can be resumed; this one is %s",
                             train_state_name((enum train_state)job->state.state));
+    } else if (!job->state.has_machine) {
+        err = proto_err_set(reterr, E_UNSUPPORTED,
+                            "an earlier version left this job in a form that cannot go on; "
+                            "`concordat train stop` gives back what is left, then start it anew");
     } else {
         err = launch(job, reterr);
         err = err ? err : wait_planned(job, reterr);
@@ -603,7 +607,7 @@ enum err train_explain(struct train_service *service, const struct proto_job *jo
     }
     enum err err = train_coordinator_prepare(service, job, person, state, reterr);
     if (!err) {
-        err = train_coordinator_offer(service, state, true, NULL, NULL, reterr);
+        err = train_coordinator_explain(service, state, reterr);
     }
     if (!err) {
         err = view_job(state, ret);

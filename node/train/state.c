@@ -7,7 +7,8 @@
 
 #define MAGIC_SIZE 4
 static const char part_magic[MAGIC_SIZE + 1] = "CTP1";
-static const char job_magic[MAGIC_SIZE + 1] = "CTJ1";
+static const char job_magic[MAGIC_SIZE + 1] = "CTJ2";
+static const char old_job_magic[MAGIC_SIZE + 1] = "CTJ1"; /* without the machine */
 
 /* --- a site's part ---------------------------------------------------------------------------------------------------- */
 
@@ -175,7 +176,7 @@ struct disk_absent {
 };
 static const struct proto_field absent_fields[] = {
     PROTO_FIELD(struct disk_absent, site, PROTO_U64, 0, TRAIN_SITES_MAX - 1),
-    PROTO_FIELD(struct disk_absent, reason, PROTO_STR, 0, 23),
+    PROTO_FIELD(struct disk_absent, reason, PROTO_STR, 0, PROTO_ROUND_REASON - 1),
 };
 static const struct proto_message absent_message =
     PROTO_MESSAGE("absent site", struct disk_absent, absent_fields);
@@ -342,6 +343,24 @@ static enum err put_row(const struct train_round_row *row, struct buf *out, stru
     return put_frame(out, &row_message, &disk, reterr);
 }
 
+/* Length 0: there is none. */
+static enum err put_machine(const struct train_job_state *state, struct buf *out,
+                            struct err_info *reterr)
+{
+    uint8_t length[4];
+    struct buf bytes = {.max = PROTO_ROUND_SNAPSHOT};
+    enum err err = state->has_machine ? proto_round_encode(&state->machine, &bytes, reterr) : E_OK;
+    put_be32(length, (uint32_t)bytes.len);
+    if (!err) {
+        err = buf_put(out, span_of(length, sizeof length));
+    }
+    if (!err && bytes.len) {
+        err = buf_put(out, buf_span(&bytes));
+    }
+    buf_fini(&bytes);
+    return err;
+}
+
 enum err train_job_state_encode(const struct train_job_state *state, struct buf *out,
                                 struct err_info *reterr)
 {
@@ -349,6 +368,9 @@ enum err train_job_state_encode(const struct train_job_state *state, struct buf 
     enum err err = buf_put(out, span_of(job_magic, MAGIC_SIZE));
     if (!err) {
         err = put_head(state, &arena, out, reterr);
+    }
+    if (!err) {
+        err = put_machine(state, out, reterr);
     }
     for (size_t i = 0; !err && i < state->site_count; i++) {
         err = put_site(&state->sites[i], out, reterr);
@@ -360,15 +382,35 @@ enum err train_job_state_encode(const struct train_job_state *state, struct buf 
     return err;
 }
 
-static enum err get_frame(struct span *from, const struct proto_message *message,
-                          struct arena *arena, void *object, struct err_info *reterr)
+static enum err take_frame(struct span *from, struct span *ret)
 {
     if (from->len < 4 || get_be32(from->ptr) > from->len - 4) {
         return E_TRUNCATED;
     }
-    struct span body = span_of(from->ptr + 4, get_be32(from->ptr));
-    *from = span_of(body.ptr + body.len, from->len - 4 - body.len);
-    return proto_codec_decode(message, body, arena, object, reterr);
+    *ret = span_of(from->ptr + 4, get_be32(from->ptr));
+    *from = span_of(ret->ptr + ret->len, from->len - 4 - ret->len);
+    return E_OK;
+}
+
+static enum err get_frame(struct span *from, const struct proto_message *message,
+                          struct arena *arena, void *object, struct err_info *reterr)
+{
+    struct span body;
+    enum err err = take_frame(from, &body);
+    return err ? err : proto_codec_decode(message, body, arena, object, reterr);
+}
+
+static enum err get_machine(struct span *from, struct train_job_state *state,
+                            struct err_info *reterr)
+{
+    struct span body;
+    enum err err = take_frame(from, &body);
+    if (err || body.len == 0) {
+        return err;
+    }
+    err = proto_round_decode(body, &state->machine, reterr);
+    state->has_machine = !err;
+    return err || state->machine.site_count == state->site_count ? err : E_INVALID;
 }
 
 static bool text(struct span from, char *to, size_t size)
@@ -501,13 +543,16 @@ static enum err get_row(const struct disk_row *disk, struct train_round_row *row
     return E_OK;
 }
 
-static enum err decode(struct span from, struct arena *arena, struct train_job_state *ret,
+static enum err decode(struct span from, bool old, struct arena *arena, struct train_job_state *ret,
                        struct err_info *reterr)
 {
     struct disk_head head;
     enum err err = get_frame(&from, &head_message, arena, &head, reterr);
     if (!err) {
         err = get_head(&head, ret);
+    }
+    if (!err && !old) {
+        err = get_machine(&from, ret, reterr);
     }
     for (size_t i = 0; !err && i < ret->site_count; i++) {
         struct disk_site site;
@@ -530,11 +575,12 @@ enum err train_job_state_decode(struct span bytes, struct train_job_state *ret,
                                 struct err_info *reterr)
 {
     struct arena arena = {0};
-    if (bytes.len < MAGIC_SIZE || memcmp(bytes.ptr, job_magic, MAGIC_SIZE) != 0) {
+    bool old = bytes.len >= MAGIC_SIZE && memcmp(bytes.ptr, old_job_magic, MAGIC_SIZE) == 0;
+    if (bytes.len < MAGIC_SIZE || (!old && memcmp(bytes.ptr, job_magic, MAGIC_SIZE) != 0)) {
         return E_INVALID;
     }
     enum err err =
-        decode(span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), &arena, ret, reterr);
+        decode(span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), old, &arena, ret, reterr);
     arena_fini(&arena);
     return err;
 }

@@ -1,7 +1,8 @@
 /* What a job leaves on disk: the coordinator's state after each round, and a site's part in a job. Sealed by store/job.
  *
  * Both begin with four letters that no JSON document begins with, since questions asked are kept in the same table.
- * A coordinator's state is a sequence of framed messages (u32 length | msgpack): head, sites, then one for each round.
+ * A coordinator's state is a sequence of framed messages (u32 length | msgpack): head, the machine of proto/round.h as it
+ * was then, sites, then one for each round. An older form had no machine: such a job can be looked at and stopped only.
  * Threads: pure. Limits: STORE_JOB_MAX; TRAIN_SITES_MAX sites. */
 #ifndef CONCORDAT_NODE_TRAIN_STATE_H
 #define CONCORDAT_NODE_TRAIN_STATE_H
@@ -9,6 +10,7 @@
 #include "node/train/message.h"
 #include "node/train/plan.h"
 #include "node/train/service.h"
+#include "proto/round.h"
 
 #define TRAIN_SITES_MAX 64
 #define TRAIN_YAML_MAX  (1 << 20)
@@ -75,7 +77,7 @@ struct train_round_row {
     uint64_t participants; /* bits: numbers of sites */
     struct train_row_absent {
         uint64_t site;
-        char reason[24];
+        char reason[PROTO_ROUND_REASON];
     } absent[TRAIN_SITES_MAX];
     size_t absent_count;
 };
@@ -101,6 +103,8 @@ struct train_job_state {
     double epsilon, delta;
     uint64_t max_rows_per_unit;
     bool planned;
+    bool has_machine; /* false: from an older version's disk */
+    struct proto_round machine;
     uint64_t term;
     uint64_t round; /* finished ones */
     uint64_t rounds;

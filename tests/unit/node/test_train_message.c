@@ -104,6 +104,9 @@ static void plans_hash_by_their_bytes(void **state)
     assert_memory_not_equal(a, c, 32);
 }
 
+/* As long as proto/round.h allows. */
+#define LONG_REASON "a-reason-of-sixty-three-bytes-which-is-the-longest-that-is-kept"
+
 static void fill_job(struct train_job_state *job)
 {
     struct train_round_row *row;
@@ -127,13 +130,23 @@ static void fill_job(struct train_job_state *job)
     job->sites[1].error = E_BUSY;
     job->sites[1].cost.sigma = 1.5;
     job->sites[1].steps_started = 20;
+    static struct proto_round_actions out;
+    static const uint64_t institutions[] = {0, 1};
+    struct proto_round_event start = {.kind = PROTO_ROUND_START,
+                                      .institutions = institutions,
+                                      .site_count = 2,
+                                      .rounds = 10,
+                                      .min_sites = 2,
+                                      .timeout_ms = 1000};
+    assert_int_equal(proto_round_step(&job->machine, &start, &out), E_OK);
+    job->has_machine = true;
     for (uint64_t round = 1; round <= 2; round++) {
         assert_int_equal(train_job_state_row(job, &row), E_OK);
         row->round = round;
         row->participants = 3;
         row->absent_count = 1;
         row->absent[0].site = 1;
-        snprintf(row->absent[0].reason, sizeof row->absent[0].reason, "TIMEOUT");
+        snprintf(row->absent[0].reason, sizeof row->absent[0].reason, "%s", LONG_REASON);
     }
     job->history[0].evaluated = true;
     job->history[0].loss = 0.5;
@@ -153,7 +166,8 @@ static void a_job_survives_the_disk(void **state)
     assert_int_equal(back->error, E_TIMEOUT);
     assert_int_equal(back->history_count, 2);
     assert_true(back->history[0].loss == 0.5 && isnan(back->history[1].loss));
-    assert_string_equal(back->history[1].absent[0].reason, "TIMEOUT");
+    assert_string_equal(back->history[1].absent[0].reason, LONG_REASON);
+    assert_true(back->has_machine && back->machine.term == 1 && back->machine.min_sites == 2);
     assert_true(back->weights[1] == -0.125);
     assert_true(back->sites[1].admitted && back->sites[1].error == E_BUSY &&
                 back->sites[1].cost.sigma == 1.5);
