@@ -629,6 +629,11 @@ static enum err save(struct train_job *job, struct err_info *reterr)
     if (!err) {
         err = store_job_put(job->service->context->store, job->state.id, buf_span(&out), reterr);
     }
+    if (!err) {
+        pthread_mutex_lock(&job->service->lock);
+        job->state.saved = job->state.round;
+        pthread_mutex_unlock(&job->service->lock);
+    }
     buf_fini(&out);
     return err;
 }

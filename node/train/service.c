@@ -388,7 +388,7 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
     memcpy(to->model, state->model, sizeof to->model);
     to->state = (enum train_state)state->state;
     to->error_code = state->error;
-    to->round = state->round;
+    to->round = state->saved;
     to->rounds = state->rounds;
     to->started = state->started;
     to->epsilon = state->epsilon;
@@ -399,7 +399,8 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
     for (size_t i = 0; !err && i < state->site_count; i++) {
         view_site(&state->sites[i], &to->sites[to->site_count++]);
     }
-    for (size_t i = 0; !err && i < state->history_count; i++) {
+    for (size_t i = 0; !err && i < state->history_count && state->history[i].round <= state->saved;
+         i++) {
         err = view_round(state, &state->history[i], &to->arena, &to->history[to->history_count++]);
     }
     if (err) {

@@ -467,7 +467,7 @@ static enum err get_head(const struct disk_head *head, struct train_job_state *s
     state->max_rows_per_unit = head->max_rows_per_unit;
     state->planned = head->planned;
     state->term = head->term;
-    state->round = head->round;
+    state->round = state->saved = head->round;
     state->rounds = head->rounds;
     state->finished = head->finished;
     state->started = head->started;

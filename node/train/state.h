@@ -107,6 +107,7 @@ struct train_job_state {
     struct proto_round machine;
     uint64_t term;
     uint64_t round; /* finished ones */
+    uint64_t saved; /* of them on disk: nobody is shown a round that a crash could take back; not stored */
     uint64_t rounds;
     bool finished; /* the last evaluation is in, or was not wanted */
     int64_t started;
