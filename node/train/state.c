@@ -6,7 +6,8 @@
 #include <math.h>
 
 #define MAGIC_SIZE 4
-static const char part_magic[MAGIC_SIZE + 1] = "CTP1";
+static const char part_magic[MAGIC_SIZE + 1] = "CTP2";
+static const char old_part_magic[MAGIC_SIZE + 1] = "CTP1"; /* without the term */
 static const char job_magic[MAGIC_SIZE + 1] = "CTJ2";
 static const char old_job_magic[MAGIC_SIZE + 1] = "CTJ1"; /* without the machine */
 
@@ -31,6 +32,7 @@ static const struct proto_field part_fields[] = {
     PROTO_FIELD(struct train_part, last_round, PROTO_U64, 0, 10001),
     PROTO_FIELD(struct train_part, ended, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct train_part, time, PROTO_I64, 0, INT64_C(1) << 40),
+    PROTO_FIELD(struct train_part, term, PROTO_U64, 0, INT64_MAX),
 };
 static const struct proto_message part_message =
     PROTO_MESSAGE("part in a job", struct train_part, part_fields);
@@ -43,11 +45,33 @@ enum err train_part_encode(const struct train_part *part, struct buf *out)
 
 enum err train_part_decode(struct span bytes, struct arena *arena, struct train_part *ret)
 {
-    if (bytes.len < MAGIC_SIZE || memcmp(bytes.ptr, part_magic, MAGIC_SIZE) != 0) {
+    struct proto_message old_message = part_message;
+    bool old = bytes.len >= MAGIC_SIZE && memcmp(bytes.ptr, old_part_magic, MAGIC_SIZE) == 0;
+    old_message.count--; /* all but the last field */
+    if (bytes.len < MAGIC_SIZE || (!old && memcmp(bytes.ptr, part_magic, MAGIC_SIZE) != 0)) {
         return E_INVALID;
     }
-    return proto_codec_decode(
-        &part_message, span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), arena, ret, NULL);
+    enum err err = proto_codec_decode(old ? &old_message : &part_message,
+                                      span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE),
+                                      arena, ret, NULL);
+    ret->term = err || old ? 0 : ret->term;
+    return err;
+}
+
+void train_part_machine(const struct train_part *part, uint64_t left, struct proto_round_site *ret)
+{
+    *ret = (struct proto_round_site){
+        .state = part->ended        ? PROTO_ROUND_SITE_ENDED
+                 : part->last_round ? PROTO_ROUND_SITE_ACTIVE
+                                    : PROTO_ROUND_SITE_PLANNED,
+        .rounds = part->rounds,
+        .steps_per_round = part->steps,
+        .steps_left = left,
+        /* The request after the last round only evaluates; an older version counted it as a round. */
+        .last_round = part->last_round < part->rounds ? part->last_round : part->rounds,
+        .term = part->term,
+    };
+    memcpy(ret->plan_hash, part->plan_hash.ptr, sizeof ret->plan_hash);
 }
 
 struct train_cost train_part_cost(const struct train_part *part)

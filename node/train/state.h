@@ -11,6 +11,7 @@
 #include "node/train/plan.h"
 #include "node/train/service.h"
 #include "proto/round.h"
+#include "proto/round_site.h"
 
 #define TRAIN_SITES_MAX 64
 #define TRAIN_YAML_MAX  (1 << 20)
@@ -32,14 +33,17 @@ struct train_part {
     uint64_t evaluations;
     uint64_t sums_nano;
     uint64_t hist_nano;
-    uint64_t last_round; /* highest that was answered */
+    uint64_t last_round; /* highest whose work began */
     bool ended;
     int64_t time;
+    uint64_t term; /* highest of the coordinator's that was worked for; 0 in the older form */
 };
 MUST_CHECK enum err train_part_encode(const struct train_part *part, struct buf *out);
 /* Errors: E_INVALID it is something else; those of the codec. */
 MUST_CHECK enum err train_part_decode(struct span bytes, struct arena *arena,
                                       struct train_part *ret);
+/* What is on disk of a site's part, as proto/round_site.h takes it; LEFT: of the reserved steps. */
+void train_part_machine(const struct train_part *part, uint64_t left, struct proto_round_site *ret);
 struct train_cost train_part_cost(const struct train_part *part);
 
 /* The coordinator's view of a site. */
@@ -107,7 +111,8 @@ struct train_job_state {
     struct proto_round machine;
     uint64_t term;
     uint64_t round; /* finished ones */
-    uint64_t saved; /* of them on disk: nobody is shown a round that a crash could take back; not stored */
+    uint64_t
+        saved; /* of them on disk: nobody is shown a round that a crash could take back; not stored */
     uint64_t rounds;
     bool finished; /* the last evaluation is in, or was not wanted */
     int64_t started;
