@@ -365,6 +365,9 @@ enum err proto_manifest_check(struct proto_manifest *manifest, struct err_info *
     if (manifest->schema.max_rows_per_unit == 0) {
         manifest->schema.max_rows_per_unit = 1;
     }
+    if (manifest->exclude && !manifest->schema.unit[0]) {
+        return proto_err_set(reterr, E_INVALID, "exclude: needs unit:, as it names units");
+    }
     enum err err = proto_schema_check(&manifest->schema, reterr);
     if (!err) {
         err = check_columns(&manifest->schema, reterr);

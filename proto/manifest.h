@@ -30,6 +30,7 @@ enum proto_format {
     PROTO_FORMAT_NONE,
     PROTO_FORMAT_CSV,
     PROTO_FORMAT_NDJSON,
+    PROTO_FORMAT_CONLL,
 };
 
 struct proto_text_list {
@@ -89,6 +90,7 @@ struct proto_manifest {
     char title[257];
     uint64_t size;              /* declared order of magnitude of the number of units */
     enum proto_format format;
+    const char *exclude;        /* a file of units that have opted out, one a line; NULL: none */
     struct proto_schema schema; /* declared */
     bool has_licence;
     struct proto_manifest_licence licence;

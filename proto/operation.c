@@ -98,16 +98,34 @@ static const struct proto_argument revoke_arguments[] = {
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
 static const struct proto_argument import_arguments[] = {
     POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the dataset's manifest, YAML"),
-    OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE", "the rows, plain or packed with gzip or zstd"),
+    OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE",
+                    "the rows, plain or packed with gzip or zstd"),
     OPTION("--format", PROTO_ARG_TEXT, "csv|ndjson|fhir|conll",
            "their format (default: the manifest's, else by the name's end, else csv)"),
+    FLAG("--append", "add the rows to what is stored; without it they replace it"),
+    OPTION("--key", PROTO_ARG_TEXT, "COLUMN",
+           "with --append: a stored row gives way to a new one with the same value there"),
     FLAG("--dry-run", "check everything, keep nothing"),
     OPTION("--max-rejects", PROTO_ARG_NUMBER, "N", "rows that may be rejected (default 0)"),
     END};
 static const struct proto_argument dataset_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"), END};
+static const struct proto_argument dataset_risk_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
+    OPTION("--quasi", PROTO_ARG_TEXT, "A,B",
+           "columns that others may know of a person (default: those with quasi: true)"),
+    OPTION("--sensitive", PROTO_ARG_TEXT, "C,D",
+           "columns that must not be learnt (default: those with sensitive: true)"),
+    OPTION("--k", PROTO_ARG_NUMBER, "K", "people a class should have (default 5; to release: 11)"),
+    OPTION("--l", PROTO_ARG_NUMBER, "L", "values a sensitive column should have there (default 2)"),
+    END};
 static const struct proto_argument dataset_update_arguments[] = {
     POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the manifest with the new licence or texts"), END};
+static const struct proto_argument dataset_forget_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
+    OPTION_REQUIRED("--units", PROTO_ARG_FILE_IN, "FILE",
+                    "identifiers of the people to forget, one a line, as they stood in the data"),
+    END};
 static const struct proto_argument dataset_remove_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
     {.name = "--shred",
@@ -189,6 +207,37 @@ static const struct proto_argument licence_decide_arguments[] = {
     OPTION_REQUIRED("--request", PROTO_ARG_FILE_IN, "FILE", "the request as JSON"), END};
 static const struct proto_argument completion_arguments[] = {
     POSITIONAL("SHELL", PROTO_ARG_TEXT, "bash or zsh"), END};
+static const struct proto_argument key_add_arguments[] = {
+    OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
+           "keyfile:PATH (made when absent), credential:NAME or passphrase"),
+    OPTION("--recovery", PROTO_ARG_TEXT, "K/N", "N shares, any K of which open the keyring"),
+    OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE", "its first line is the passphrase"), END};
+static const struct proto_argument key_remove_arguments[] = {
+    POSITIONAL("SLOT", PROTO_ARG_NUMBER, "the slot's number, from `concordat key list`"), END};
+static const struct proto_argument key_rotate_arguments[] = {
+    FLAG("--dek", "new keys for all datasets, in the background"),
+    FLAG("--passphrase", "another passphrase, from --passphrase-file"),
+    FLAG("--identity", "not in this version"),
+    FLAG("--drop-slots", "let a new key-encryption key drop the slots whose secrets are elsewhere"),
+    OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE",
+           "its first line is the new passphrase, or without --passphrase the present one"),
+    END};
+static const struct proto_argument key_recover_arguments[] = {
+    OPTION_REQUIRED("--shares", PROTO_ARG_FILE_IN, "FILE", "recovery shares, one a line"),
+    OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
+           "the new way in: keyfile:PATH, credential:NAME or passphrase (from\n"
+           "CONCORDAT_PASSPHRASE); default: what node.yaml says"),
+    END};
+static const struct proto_argument backup_arguments[] = {
+    POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "a folder that does not exist or is empty"), END};
+static const struct proto_argument restore_arguments[] = {
+    POSITIONAL("DIR", PROTO_ARG_FILE_IN, "what `concordat backup` wrote"),
+    OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
+           "keyfile:PATH, credential:NAME or passphrase (from CONCORDAT_PASSPHRASE);\n"
+           "default: what the backup's node.yaml says"),
+    END};
+static const struct proto_argument restore_accept_arguments[] = {
+    FLAG("--unwitnessed", "nobody could be asked what this node had spent; nothing is charged"), END};
 static const struct proto_argument man_arguments[] = {
     POSITIONAL_OPTIONAL("PAGE", PROTO_ARG_TEXT, "concordat (default) or concordatd"), END};
 static const struct proto_argument help_arguments[] = {
@@ -285,7 +334,8 @@ const struct proto_operation proto_operations[] = {
         "Prints a token for `concordat init --token-file` on the new node. It carries the\n"
         "address of this node and the root's fingerprint and is good once. Without --key the\n"
         "node stays pending until `concordat federation admit` names its fingerprint.",
-        "{\"token\",\"node\",\"org\",\"org_type\",\"country\",\"role\",\"expires\",\"address\",\"key\"}"),
+        "{\"token\",\"node\",\"org\",\"org_type\",\"country\",\"role\",\"expires\",\"address\","
+        "\"key\"}"),
     ROW(FEDERATION_ADMIT, "federation admit", DAEMON, OPERATOR, false, admit_arguments,
         "admit a pending node after comparing its fingerprint",
         "Compare the fingerprint with the other institution by telephone or on paper first.",
@@ -303,10 +353,14 @@ const struct proto_operation proto_operations[] = {
         "Reads the rows, checks each against the manifest, de-identifies and seals them. Either\n"
         "all of it is imported or nothing. Rows that do not fit are named by line, column and\n"
         "reason; more of them than --max-rejects: exit 7, nothing imported. Numbers outside their\n"
-        "bounds become the nearer bound and are counted.",
-        "{\"dataset\",\"rows\",\"rejected\",\"rejects\":[{\"line\",\"column\",\"reason\"}],\n"
+        "bounds become the nearer bound and are counted. Until the new version is whole, "
+        "questions\n"
+        "are answered from the old one.",
+        "{\"dataset\",\"rows\",\"total\",\"replaced\",\"excluded\",\"rejected\",\n"
+        " \"rejects\":[{\"line\",\"column\",\"reason\"}],\n"
         " \"bytes_raw\",\"bytes_stored\",\"deidentified\":{\"column\":\"operation\"},\n"
-        " \"safe_harbor\":{\"column\":{\"operation\",\"safe_harbor\":\"yes|no|depends\",\"why\"}},\n"
+        " \"safe_harbor\":{\"column\":{\"operation\",\"safe_harbor\":\"yes|no|depends\",\"why\"}},"
+        "\n"
         " \"clamped\":{\"column\":count},\"blanked\":{},\"redacted\":{},\"absent\":[\"column\"],\n"
         " \"tables\":\"sha256\"}"),
     ROW(DATASET_LIST, "dataset list", DAEMON, 0, false, no_arguments,
@@ -320,11 +374,28 @@ const struct proto_operation proto_operations[] = {
         "hash\",\n"
         " \"rows\",\"columns\":[{\"name\",\"type\",\"min\",\"max\",\"values\",\"deidentify\"}],\n"
         " \"licence\":{...},\"budget\":{...}}"),
+    ROW(DATASET_RISK, "dataset risk", DAEMON, OPERATOR, true, dataset_risk_arguments,
+        "measure k-anonymity and l-diversity of stored rows",
+        "Groups the stored rows by what others may know of a person, and tells how few people\n"
+        "share a group, how varied the sensitive columns are in it, and how many rows would have\n"
+        "to go for k. A missing value is a value. The figures are exact: they are for this\n"
+        "node's operator and leave it in no other way.",
+        "{\"dataset\",\"quasi\":[],\"k_anonymity\",\"classes\",\"unique\",\"rows\",\n"
+        " \"suppression\":{\"k\",\"classes\",\"rows\",\"share\"},\n"
+        " \"sensitive\":[{\"column\",\"distinct_l\",\"entropy_l\",\"recursive_c\",\n"
+        "  \"below_l\":{\"l\",\"classes\",\"rows\"}}]}"),
     ROW(DATASET_UPDATE, "dataset update", DAEMON, OPERATOR, false, dataset_update_arguments,
         "publish a changed licence or description",
         "The columns must stay as they are; changed columns need a new import. Budget that was\n"
         "spent stays spent.",
         "{\"dataset\",\"version\",\"licence\"}"),
+    ROW(DATASET_FORGET, "dataset forget", DAEMON, OPERATOR, true, dataset_forget_arguments,
+        "forget people: their rows, their pseudonyms, and the old key",
+        "Writes the stored rows anew without these people, under a new key, and destroys the old\n"
+        "key, so that no copy of the old file can be read again. Later imports give them new\n"
+        "pseudonyms: name them in the manifest's `exclude:` file to keep them out. Budget that\n"
+        "was spent stays spent; answers and models that were given stay given.",
+        "{\"dataset\",\"rows\",\"total\"}"),
     ROW(DATASET_REMOVE, "dataset remove", DAEMON, OPERATOR, false, dataset_remove_arguments,
         "remove a dataset and destroy its key",
         "Withdraws the licence, deletes the partition and shreds its key, so that no copy can\n"
@@ -445,6 +516,47 @@ const struct proto_operation proto_operations[] = {
         "write the audit chain into a file that anybody can verify",
         "The file holds the chain (bodies stay sealed) and the records its signatures need.",
         "{\"file\",\"entries\",\"bytes\"}"),
+    ROW(KEY_LIST, "key list", DAEMON, OPERATOR, false, no_arguments, "list what opens the keyring",
+        "Lists the slots, the one by which this daemon was unlocked, and the datasets whose new\n"
+        "key is under way.",
+        "{\"slots\":[{\"slot\",\"kind\":\"keyfile|passphrase|credential|recovery\",\"opened\","
+        "\"shares\"}],\"rotating\":[]}"),
+    ROW(KEY_ADD, "key add", DAEMON, OPERATOR, false, key_add_arguments,
+        "add a way to open the keyring",
+        "Adds a slot. Recovery shares are printed once and kept nowhere: give each to another\n"
+        "person. `unlock:` in node.yaml says which slot the daemon uses.",
+        "{\"slot\",\"slots\":[...],\"shares\":[]}"),
+    ROW(KEY_REMOVE, "key remove", DAEMON, OPERATOR, false, key_remove_arguments,
+        "remove a way to open the keyring",
+        "Removes a slot, but neither the last one nor the one that opened this daemon.",
+        "{\"slots\":[...],\"rotating\":[]}"),
+    ROW(KEY_ROTATE, "key rotate", DAEMON, OPERATOR, false, key_rotate_arguments,
+        "replace keys",
+        "Without an option: a new key-encryption key, which wraps all others anew. With --dek:\n"
+        "each dataset is sealed anew under a new key while questions go on; a restart continues\n"
+        "it. With --passphrase: another passphrase for the slot that opened this daemon.",
+        "{\"slots\":[...],\"rotating\":[]}"),
+    ROW(KEY_RECOVER, "key recover", LOCAL, 0, false, key_recover_arguments,
+        "open a keyring with recovery shares and add a new way in",
+        "For a home whose key file or passphrase is lost. The daemon must not run.",
+        "{\"slot\",\"unlock\"}"),
+    ROW(BACKUP, "backup", DAEMON, OPERATOR, true, backup_arguments, "copy this home while it serves",
+        "Writes node.mdb, keyring, identity, partitions and models so that they fit each other,\n"
+        "reads them back and lists their hashes. The key file is not in it: keep it elsewhere.",
+        "{\"folder\",\"files\",\"bytes\",\"audit_seq\",\"time\",\"verified\"}"),
+    ROW(RESTORE, "restore", LOCAL, 0, true, restore_arguments, "make a home out of a backup",
+        "Verifies the backup and copies it to --home, which must hold no node; a key file may\n"
+        "stand there. The node then serves only when others confirm that they saw nothing newer,\n"
+        "or after `concordat restore accept`.",
+        "{\"home\",\"files\",\"bytes\",\"audit_seq\",\"time\"}"),
+    ROW(RESTORE_ACCEPT, "restore accept", DAEMON, OPERATOR, false, restore_accept_arguments,
+        "go on with a home that is older than what others saw",
+        "Charges what was spent since to every dataset, and numbers the audit chain on above\n"
+        "what others witnessed. It cannot be taken back.",
+        "{\"accepted\",\"missing_entries\",\"charged_rho\"}"),
+    ROW(FSCK, "fsck", DAEMON, OPERATOR, true, no_arguments, "open and check everything this home keeps",
+        "Audit chain, ledger, each value of each dataset, each model. Exit 8 when one is damaged.",
+        "{\"ok\",\"checked\":[{\"what\",\"ok\",\"code\",\"text\"}]}"),
     ROW(TOOL_ACCOUNTANT, "tool accountant", LOCAL, 0, false, accountant_arguments,
         "compute what training steps cost",
         "Privacy loss of T steps of the subsampled Gaussian mechanism (Renyi accounting). With\n"

@@ -43,7 +43,9 @@
     X(DATASET_IMPORT, "dataset import")                                                            \
     X(DATASET_LIST, "dataset list")                                                                \
     X(DATASET_SHOW, "dataset show")                                                                \
+    X(DATASET_RISK, "dataset risk")                                                                \
     X(DATASET_UPDATE, "dataset update")                                                            \
+    X(DATASET_FORGET, "dataset forget")                                                            \
     X(DATASET_REMOVE, "dataset remove")                                                            \
     X(CATALOG, "catalog")                                                                          \
     X(LICENCE_SHOW, "licence show")                                                                \
@@ -67,6 +69,15 @@
     X(AUDIT_EGRESS, "audit egress")                                                                \
     X(AUDIT_VERIFY, "audit verify")                                                                \
     X(AUDIT_EXPORT, "audit export")                                                                \
+    X(KEY_LIST, "key list")                                                                        \
+    X(KEY_ADD, "key add")                                                                          \
+    X(KEY_REMOVE, "key remove")                                                                    \
+    X(KEY_ROTATE, "key rotate")                                                                    \
+    X(KEY_RECOVER, "key recover")                                                                  \
+    X(BACKUP, "backup")                                                                            \
+    X(RESTORE, "restore")                                                                          \
+    X(RESTORE_ACCEPT, "restore accept")                                                            \
+    X(FSCK, "fsck")                                                                                \
     X(TOOL_ACCOUNTANT, "tool accountant")                                                          \
     X(TOOL_LICENCE_DECIDE, "tool licence-decide")                                                  \
     X(COMPLETION, "completion")                                                                    \

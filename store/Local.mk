@@ -15,17 +15,22 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/table.c %D%/table.h \
 	%D%/witness.c %D%/witness.h
 %C%_libstore_a_SOURCES += \
+	%D%/backup.c %D%/backup.h \
+	%D%/check.c %D%/check.h \
 	%D%/claim.c %D%/claim.h \
 	%D%/column.c %D%/column.h \
 	%D%/deidentify.c %D%/deidentify.h \
 	%D%/import.c %D%/import.h \
 	%D%/kernel.h \
+	%D%/keyset.c %D%/keyset.h \
 	%D%/parse.c %D%/parse.h \
 	%D%/partition.c %D%/partition.h \
 	%D%/partition_file.c %D%/partition_file.h \
+	%D%/reader_conll.c %D%/reader_conll.h \
 	%D%/reader_csv.c %D%/reader_csv.h \
 	%D%/reader_ndjson.c %D%/reader_ndjson.h \
 	%D%/redact.c %D%/redact.h \
+	%D%/risk.c %D%/risk.h \
 	%D%/rotate.c %D%/rotate.h \
 	%D%/scan.c %D%/scan.h \
 	%D%/source.h \

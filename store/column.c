@@ -5,9 +5,11 @@
 #include "store/kernel.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <zstd.h>
 
-#define CHUNK_VERSION 1
+#define CHUNK_VERSION 1 /* of the first four encodings */
+#define LIST_VERSION  2 /* of the others, which came later */
 #define HEADER        24
 #define PADDING_MAX   8192               /* what the sealer may add behind a chunk */
 #define SPARE         8                  /* readable bytes behind packed codes */
@@ -153,7 +155,9 @@ STORE_KERNEL void store_column_unpack(const uint8_t *bytes, uint32_t *to, size_t
         CASES(5)
         CASES(9)
         CASES(13)
-        CASES(17) CASES(21) CASES(25) CASES(29)
+        CASES(17)
+        CASES(21)
+        CASES(25) CASES(29)
 #undef CASES
 #undef CASE
             default : for (size_t i = 0; i < count; i++)
@@ -173,11 +177,16 @@ struct plan {
     size_t nulls;
 };
 
+static uint8_t version_of(enum store_encoding encoding)
+{
+    return encoding > STORE_ENCODING_TEXT ? LIST_VERSION : CHUNK_VERSION;
+}
+
 static void put_header(uint8_t to[HEADER], const struct store_column_input *input,
                        const struct plan *plan)
 {
     memset(to, 0, HEADER);
-    to[0] = CHUNK_VERSION;
+    to[0] = version_of(plan->encoding);
     to[1] = (uint8_t)input->form;
     to[2] = (uint8_t)plan->encoding;
     to[3] = (uint8_t)plan->bits;
@@ -210,21 +219,217 @@ static unsigned bits_for(uint64_t range)
     return range ? 64 - (unsigned)__builtin_clzll(range) : 0;
 }
 
-static enum err put_packed(const struct store_column_input *input, struct plan *plan,
-                           const uint32_t *codes, struct buf *out)
+/* --- distinct values ----------------------------------------------------------------------- */
+
+#define LIST_SLOTS (4 * STORE_LIST_MAX)
+
+/* The distinct keys of a chunk, sorted, and their places. Keys are codes, or doubles in an order of integers. */
+struct list {
+    uint64_t keys[STORE_LIST_MAX];
+    uint32_t count;
+    uint64_t slot_keys[LIST_SLOTS];
+    uint16_t slot_places[LIST_SLOTS]; /* + 1; 0: free */
+};
+
+/* Doubles as integers of the same order: negative ones are turned round. */
+static uint64_t key_of_double(double value)
 {
-    plan->encoding = plan->bits ? STORE_ENCODING_PACKED : STORE_ENCODING_CONSTANT;
-    enum err err = put_head(input, plan, out);
-    if (err || !plan->bits) {
-        return err;
+    double positive_zero = value + 0.0;
+    uint64_t bits;
+    memcpy(&bits, &positive_zero, sizeof bits);
+    return bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
+}
+
+static double double_of_key(uint64_t key)
+{
+    uint64_t bits = key >> 63 ? key ^ (uint64_t)1 << 63 : ~key;
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static size_t list_slot(const struct list *list, uint64_t key)
+{
+    size_t at = (size_t)((key * UINT64_C(0x9e3779b97f4a7c15)) >> 50) % LIST_SLOTS;
+    while (list->slot_places[at] && list->slot_keys[at] != key) {
+        at = (at + 1) % LIST_SLOTS;
     }
-    size_t size = store_column_packed_size(input->rows, plan->bits);
-    err = buf_reserve(out, size);
+    return at;
+}
+
+/* False when there would be more than MAX. */
+static bool list_add(struct list *list, uint64_t key, uint32_t max)
+{
+    size_t at = list_slot(list, key);
+    if (list->slot_places[at]) {
+        return true;
+    }
+    if (list->count == max) {
+        return false;
+    }
+    list->keys[list->count++] = key;
+    list->slot_keys[at] = key;
+    list->slot_places[at] = (uint16_t)list->count;
+    return true;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void list_sort(struct list *list)
+{
+    qsort(list->keys, list->count, sizeof *list->keys, ascending);
+    for (uint32_t i = 0; i < list->count; i++) {
+        list->slot_places[list_slot(list, list->keys[i])] = (uint16_t)(i + 1);
+    }
+}
+
+static uint32_t list_place(const struct list *list, uint64_t key)
+{
+    return (uint32_t)list->slot_places[list_slot(list, key)] - 1;
+}
+
+static void list_free(struct list *list)
+{
+    if (list) {
+        crypto_wipe(list, sizeof *list);
+        proto_free(list);
+    }
+}
+
+/* --- the smallest of several ---------------------------------------------------------------- */
+
+/* Codes of BITS, packed, with the spare bytes that unpacking reads. */
+static enum err put_bits(const uint32_t *codes, size_t count, unsigned bits, struct buf *out)
+{
+    size_t size = store_column_packed_size(count, bits);
+    enum err err = buf_reserve(out, size);
     if (!err) {
         memset(out->ptr + out->len, 0, size);
-        pack(codes, input->rows, plan->bits, out->ptr + out->len);
+        pack(codes, count, bits, out->ptr + out->len);
         out->len += size;
     }
+    return err;
+}
+
+static enum err put_count(uint32_t count, struct buf *out)
+{
+    uint8_t bytes[4];
+    put_be32(bytes, count);
+    return buf_put(out, span_of(bytes, sizeof bytes));
+}
+
+static bool saves(size_t size, size_t packed)
+{
+    return size < packed - packed / 8;
+}
+
+static size_t count_runs(const uint32_t *codes, size_t rows)
+{
+    size_t runs = 1;
+    for (size_t i = 1; i < rows; i++) {
+        runs += codes[i] != codes[i - 1];
+    }
+    return runs;
+}
+
+static size_t runs_size(size_t runs, unsigned bits)
+{
+    return 4 + runs * 2 + store_column_packed_size(runs, bits);
+}
+
+static enum err put_runs(const struct store_column_input *input, struct plan *plan,
+                         const uint32_t *codes, size_t runs, struct buf *out)
+{
+    plan->encoding = STORE_ENCODING_RUNS;
+    uint32_t *firsts = proto_alloc(runs, sizeof *firsts);
+    enum err err = firsts ? put_head(input, plan, out) : E_NO_MEMORY;
+    err = err ? err : put_count((uint32_t)runs, out);
+    err = err ? err : buf_reserve(out, runs * 2);
+    size_t run = 0;
+    for (size_t i = 0; i < input->rows && !err; i++) {
+        if (i + 1 == input->rows || codes[i + 1] != codes[i]) {
+            firsts[run++] = codes[i];
+            put_be16(out->ptr + out->len, (uint16_t)i);
+            out->len += 2;
+        }
+    }
+    err = err ? err : put_bits(firsts, runs, plan->bits, out);
+    if (firsts) {
+        crypto_wipe(firsts, runs * sizeof *firsts);
+    }
+    proto_free(firsts);
+    return err;
+}
+
+/* LIST's keys fit the plan's bits; CODES are replaced by places. */
+static enum err put_indexes(const struct store_column_input *input, struct plan *plan,
+                            const struct list *list, uint32_t *codes, struct buf *out)
+{
+    plan->encoding = STORE_ENCODING_INDEXES;
+    enum err err = put_head(input, plan, out);
+    err = err ? err : put_count(list->count, out);
+    uint32_t values[STORE_LIST_MAX];
+    for (uint32_t i = 0; i < list->count; i++) {
+        values[i] = (uint32_t)list->keys[i];
+    }
+    err = err ? err : put_bits(values, list->count, plan->bits, out);
+    for (size_t i = 0; i < input->rows; i++) {
+        codes[i] = list_place(list, codes[i]);
+    }
+    return err ? err : put_bits(codes, input->rows, bits_for(list->count - 1), out);
+}
+
+static size_t list_size(uint32_t count, size_t rows, unsigned value_bits)
+{
+    return 4 + store_column_packed_size(count, value_bits) +
+           store_column_packed_size(rows, bits_for(count - 1));
+}
+
+/* The sorted list of CODES, if it saves room; NULL: it does not, or there is no memory for it. */
+static struct list *worth_listing(const uint32_t *codes, size_t rows, unsigned bits)
+{
+    struct list *list = bits < 6 ? NULL : proto_alloc(1, sizeof *list);
+    /* Places must be an eighth shorter than the codes: with more values than these the search may end. */
+    unsigned place_bits = bits * 7 / 8;
+    uint32_t max = place_bits < 12 ? 1U << place_bits : STORE_LIST_MAX;
+    bool fits = list != NULL;
+    for (size_t i = 0; i < rows && fits; i++) {
+        fits = (i && codes[i] == codes[i - 1]) || list_add(list, codes[i], max);
+    }
+    if (!fits || !saves(list_size(list->count, rows, bits), store_column_packed_size(rows, bits))) {
+        list_free(list);
+        return NULL;
+    }
+    list_sort(list);
+    return list;
+}
+
+/* CODES may be changed. */
+static enum err put_packed(const struct store_column_input *input, struct plan *plan,
+                           uint32_t *codes, struct buf *out)
+{
+    plan->encoding = plan->bits ? STORE_ENCODING_PACKED : STORE_ENCODING_CONSTANT;
+    if (!plan->bits) {
+        return put_head(input, plan, out);
+    }
+    size_t size = store_column_packed_size(input->rows, plan->bits);
+    size_t runs = count_runs(codes, input->rows);
+    struct list *list = worth_listing(codes, input->rows, plan->bits);
+    size_t listed = list ? list_size(list->count, input->rows, plan->bits) : SIZE_MAX;
+    enum err err;
+    if (saves(runs_size(runs, plan->bits), size) && runs_size(runs, plan->bits) <= listed) {
+        err = put_runs(input, plan, codes, runs, out);
+    } else if (list) {
+        err = put_indexes(input, plan, list, codes, out);
+    } else {
+        err = put_head(input, plan, out);
+        err = err ? err : put_bits(codes, input->rows, plan->bits, out);
+    }
+    list_free(list);
     return err;
 }
 
@@ -286,8 +491,51 @@ static bool scaled(const struct store_column_input *input, unsigned scale, int64
     return max - min <= (double)UINT32_MAX;
 }
 
+/* Few distinct doubles, as of a measurement in odd units. *RET_DONE: they were, and stand in OUT. */
+static enum err put_raw_list(const struct store_column_input *input, struct plan *plan,
+                             struct buf *out, bool *ret_done)
+{
+    struct list *list = proto_alloc(1, sizeof *list);
+    uint32_t *places = proto_alloc(input->rows, sizeof *places);
+    bool fits = list && places;
+    for (size_t i = 0; i < input->rows && fits; i++) {
+        fits =
+            bit(input->null, i) || list_add(list, key_of_double(input->numbers[i]), STORE_LIST_MAX);
+    }
+    *ret_done = fits && saves(list_size(list->count, input->rows, 64), input->rows * 8);
+    enum err err = E_OK;
+    if (*ret_done) {
+        list_sort(list);
+        plan->encoding = STORE_ENCODING_RAW_LIST;
+        plan->bits = bits_for(list->count - 1);
+        err = put_head(input, plan, out);
+        err = err ? err : put_count(list->count, out);
+        err = err ? err : buf_reserve(out, (size_t)list->count * 8);
+        for (uint32_t i = 0; i < list->count && !err; i++) {
+            double value = double_of_key(list->keys[i]);
+            uint64_t raw;
+            memcpy(&raw, &value, sizeof raw);
+            put_le64(out->ptr + out->len, raw);
+            out->len += 8;
+        }
+        for (size_t i = 0; i < input->rows; i++) {
+            places[i] =
+                bit(input->null, i) ? 0 : list_place(list, key_of_double(input->numbers[i]));
+        }
+        err = err ? err : put_bits(places, input->rows, plan->bits, out);
+    }
+    list_free(list);
+    proto_free(places);
+    return err;
+}
+
 static enum err put_raw(const struct store_column_input *input, struct plan *plan, struct buf *out)
 {
+    bool listed;
+    enum err listing = put_raw_list(input, plan, out, &listed);
+    if (listing || listed) {
+        return listing;
+    }
     plan->encoding = STORE_ENCODING_RAW;
     plan->bits = 64;
     enum err err = put_head(input, plan, out);
@@ -526,6 +774,143 @@ static bool decode_codes(struct span bytes, struct store_chunk *chunk, struct bu
     return true;
 }
 
+/* Takes the number of a list or of runs, 1 to MAX, off BYTES; 0: it is not there. */
+static uint32_t take_count(struct span *bytes, uint32_t max)
+{
+    uint32_t count = bytes->len < 4 ? 0 : get_be32(bytes->ptr);
+    if (count) {
+        *bytes = span_of(bytes->ptr + 4, bytes->len - 4);
+    }
+    return count <= max ? count : 0;
+}
+
+/* What both have in common with packed codes: base and width. Sets *RET_ADD, which each code gets. */
+static bool check_base(struct store_chunk *chunk, uint32_t *ret_add)
+{
+    *ret_add = 0;
+    if (chunk->bits < 1 || chunk->bits > 32) {
+        return false;
+    }
+    if (chunk->form == STORE_FORM_NUMBER) {
+        return chunk->base >= -BASE_MAX && chunk->base <= BASE_MAX;
+    }
+    uint64_t top = ((uint64_t)1 << chunk->bits) - 1;
+    if (chunk->form != STORE_FORM_CODE || chunk->base < 0 ||
+        (uint64_t)chunk->base > UINT32_MAX - top || (chunk->nulls && chunk->base)) {
+        return false;
+    }
+    *ret_add = (uint32_t)chunk->base;
+    chunk->base = 0;
+    return true;
+}
+
+static void widen(struct store_chunk *chunk, uint32_t add)
+{
+    if (add) {
+        chunk->bits = 64 - (unsigned)__builtin_clzll(add + (((uint64_t)1 << chunk->bits) - 1));
+    }
+}
+
+static bool decode_runs(struct span bytes, struct store_chunk *chunk, struct buffers *buffers)
+{
+    uint32_t add;
+    uint32_t runs = take_count(&bytes, (uint32_t)chunk->rows);
+    if (!runs || !check_base(chunk, &add) || bytes.len < (size_t)runs * 2) {
+        return false;
+    }
+    const uint8_t *ends = bytes.ptr;
+    bytes = span_of(ends + (size_t)runs * 2, bytes.len - (size_t)runs * 2);
+    if (!padded(bytes, store_column_packed_size(runs, chunk->bits))) {
+        return false;
+    }
+    /* The runs' codes wait where raw numbers would stand, which has room for twice as many. */
+    uint32_t *codes = (uint32_t *)(void *)buffers->number;
+    store_column_unpack(bytes.ptr, codes, runs, chunk->bits, add);
+    size_t row = 0;
+    for (uint32_t run = 0; run < runs; run++) {
+        size_t end = (size_t)get_be16(ends + (size_t)run * 2) + 1;
+        if (end <= row || end > chunk->rows) {
+            return false;
+        }
+        for (; row < end; row++) {
+            buffers->code[row] = codes[run];
+        }
+    }
+    pad_codes(buffers, chunk->rows);
+    widen(chunk, add);
+    chunk->code = buffers->code;
+    return row == chunk->rows;
+}
+
+STORE_KERNEL static void replace_places(uint32_t *restrict places, size_t rows,
+                                        const uint32_t *restrict values)
+{
+    for (size_t i = 0; i < rows; i++) {
+        places[i] = values[places[i]];
+    }
+}
+
+static bool decode_indexes(struct span bytes, struct store_chunk *chunk, struct buffers *buffers)
+{
+    uint32_t add;
+    uint32_t count = take_count(&bytes, STORE_LIST_MAX);
+    if (!count || !check_base(chunk, &add)) {
+        return false;
+    }
+    unsigned place_bits = bits_for(count - 1);
+    size_t first = store_column_packed_size(count, chunk->bits);
+    if (bytes.len < first || !padded(span_of(bytes.ptr + first, bytes.len - first),
+                                     store_column_packed_size(chunk->rows, place_bits))) {
+        return false;
+    }
+    /* Places behind the list's end show zero, rather than being looked for one by one. */
+    uint32_t values[STORE_LIST_MAX] = {0};
+    store_column_unpack(bytes.ptr, values, count, chunk->bits, add);
+    for (uint32_t i = 1; i < count; i++) {
+        if (values[i] <= values[i - 1]) {
+            return false;
+        }
+    }
+    store_column_unpack(bytes.ptr + first, buffers->code, chunk->rows, place_bits, 0);
+    replace_places(buffers->code, chunk->rows, values);
+    crypto_wipe(values, sizeof values);
+    pad_codes(buffers, chunk->rows);
+    widen(chunk, add);
+    chunk->code = buffers->code;
+    return true;
+}
+
+static bool decode_raw_list(struct span bytes, struct store_chunk *chunk, struct buffers *buffers)
+{
+    uint32_t count = take_count(&bytes, STORE_LIST_MAX);
+    if (chunk->form != STORE_FORM_NUMBER || !count || chunk->bits != bits_for(count - 1) ||
+        bytes.len < (size_t)count * 8) {
+        return false;
+    }
+    double values[STORE_LIST_MAX] = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t raw = get_le64(bytes.ptr + (size_t)i * 8);
+        memcpy(&values[i], &raw, sizeof raw);
+        if (!isfinite(values[i]) || (i && values[i] <= values[i - 1])) {
+            return false;
+        }
+    }
+    bytes = span_of(bytes.ptr + (size_t)count * 8, bytes.len - (size_t)count * 8);
+    if (!padded(bytes, store_column_packed_size(chunk->rows, chunk->bits))) {
+        return false;
+    }
+    store_column_unpack(bytes.ptr, buffers->code, chunk->rows, chunk->bits, 0);
+    for (size_t i = 0; i < chunk->rows; i++) {
+        buffers->number[i] = bit(chunk->null, i) ? 0 : values[buffers->code[i]];
+    }
+    crypto_wipe(values, sizeof values);
+    memset(buffers->number + chunk->rows, 0,
+           (words(chunk->rows) * 64 - chunk->rows) * sizeof *buffers->number);
+    chunk->number = buffers->number;
+    chunk->bits = 64;
+    return true;
+}
+
 static bool decode_raw(struct span bytes, struct store_chunk *chunk, struct buffers *buffers)
 {
     if (chunk->form != STORE_FORM_NUMBER || chunk->bits != 64 || !padded(bytes, chunk->rows * 8)) {
@@ -607,7 +992,7 @@ enum err store_column_decode(struct span bytes, enum store_form form, size_t row
         return E_CORRUPT;
     }
     const uint8_t *p = bytes.ptr;
-    if (p[0] != CHUNK_VERSION || p[1] != (uint8_t)form || p[2] >= STORE_ENCODING_COUNT ||
+    if (p[2] >= STORE_ENCODING_COUNT || p[0] != version_of(p[2]) || p[1] != (uint8_t)form ||
         p[4] > STORE_SCALE_MAX || p[5] > FLAG_NULLS || get_be16(p + 6) || get_be32(p + 8) != rows ||
         get_be32(p + 12) > rows) {
         return E_CORRUPT;
@@ -629,6 +1014,12 @@ enum err store_column_decode(struct span bytes, enum store_form form, size_t row
         return decode_raw(rest, chunk, buffers) ? E_OK : E_CORRUPT;
     case STORE_ENCODING_TEXT:
         return decode_text(rest, chunk, buffers);
+    case STORE_ENCODING_RUNS:
+        return decode_runs(rest, chunk, buffers) ? E_OK : E_CORRUPT;
+    case STORE_ENCODING_INDEXES:
+        return decode_indexes(rest, chunk, buffers) ? E_OK : E_CORRUPT;
+    case STORE_ENCODING_RAW_LIST:
+        return decode_raw_list(rest, chunk, buffers) ? E_OK : E_CORRUPT;
     default:
         return form != STORE_FORM_TEXT && decode_codes(rest, chunk, buffers) ? E_OK : E_CORRUPT;
     }

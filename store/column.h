@@ -10,6 +10,10 @@
  *     packed    value = (base + code) / 10^scale, codes of 0 to 32 bits, least significant bit first
  *     raw       IEEE 754 doubles
  *     text      zstd of lengths and bytes
+ *     runs      packed codes, each with the last row that it stands in
+ *     indexes   packed places in a sorted list of packed codes
+ *     raw list  packed places in a sorted list of doubles
+ * Of those that fit, the smallest is taken; runs and lists must save an eighth, as they cost a little more to read.
  * Integers, dates and decimals share packed: a real becomes a scaled integer when every value of the chunk survives the
  * way there and back exactly (the idea of ALP, Afroozeh and Boncz 2023). A missing value is a set bit in the null
  * bitmap and a 0 code.
@@ -27,6 +31,7 @@
 #define STORE_CHUNK_BYTES_MAX                                                                      \
     (((size_t)4 << 20) - 8192) /* encoded: room for padding below the sealer's limit */
 #define STORE_SCALE_MAX 6
+#define STORE_LIST_MAX  4096 /* values in the list of one chunk */
 
 enum store_form {
     STORE_FORM_NUMBER, /* integer, real, date */
@@ -40,6 +45,9 @@ enum store_encoding {
     STORE_ENCODING_PACKED,
     STORE_ENCODING_RAW,
     STORE_ENCODING_TEXT,
+    STORE_ENCODING_RUNS,
+    STORE_ENCODING_INDEXES,
+    STORE_ENCODING_RAW_LIST,
     STORE_ENCODING_COUNT
 };
 
@@ -75,7 +83,7 @@ struct store_chunk {
     const uint32_t *code;       /* NULL of raw and text */
     int64_t base;               /* 0 of FORM_CODE: its codes are whole */
     double divisor;             /* 10^scale */
-    const double *number;       /* raw only */
+    const double *number;       /* raw and raw list only */
     const char *text;           /* text only */
     const uint32_t *text_start; /* rows + 1 */
     void *buffers;              /* owned; freed (and wiped) by store_chunk_fini */

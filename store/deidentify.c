@@ -2,6 +2,7 @@
 #include "store/deidentify.h"
 
 #include "crypto/kdf.h"
+#include "crypto/random.h"
 #include "proto/time.h"
 #include "store/table.h"
 
@@ -118,6 +119,28 @@ enum err store_pseudonym_get(struct store_pseudonym *table, struct span identifi
         *ret = table->count - 1;
     }
     return err;
+}
+
+bool store_pseudonym_find(const struct store_pseudonym *table, struct span identifier,
+                          uint32_t *ret)
+{
+    uint8_t id[32];
+    crypto_hmac(span_of(table->mac_key->bytes, CRYPTO_KEY_SIZE), &identifier, 1, id);
+    uint32_t slot = table->slots ? find_slot(table, id) : 0;
+    bool found = table->slots && table->slots[slot];
+    *ret = found ? table->slots[slot] - 1 : 0;
+    return found;
+}
+
+enum err store_pseudonym_forget(struct store_pseudonym *table, uint32_t number)
+{
+    enum err err = crypto_random(table->ids + (size_t)number * ID_SIZE, ID_SIZE);
+    if (err) {
+        return err;
+    }
+    /* The index keeps its slot: what was placed behind it is still found, and these bytes fit nobody. */
+    table->saved = number < table->saved ? number : table->saved;
+    return E_OK;
 }
 
 uint32_t store_pseudonym_count(const struct store_pseudonym *table)

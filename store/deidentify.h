@@ -30,6 +30,11 @@ MUST_CHECK enum err store_pseudonym_load(struct store *store, const char *datase
 /* Errors: E_LIMIT, E_NO_MEMORY. */
 MUST_CHECK enum err store_pseudonym_get(struct store_pseudonym *table, struct span identifier,
                                         uint32_t *ret);
+/* Whether it is in the table; adds nothing. */
+bool store_pseudonym_find(const struct store_pseudonym *table, struct span identifier, uint32_t *ret);
+/* The entry of NUMBER becomes random bytes, that fit no identifier: whoever comes back gets another number.
+ * Errors: of the source of randomness. */
+MUST_CHECK enum err store_pseudonym_forget(struct store_pseudonym *table, uint32_t number);
 uint32_t store_pseudonym_count(const struct store_pseudonym *table);
 /* The key that its identifiers are mapped by, which a rotation keeps; others are derived from it. */
 const struct crypto_key *store_pseudonym_key(const struct store_pseudonym *table);

@@ -7,12 +7,15 @@
 #include "store/catalogue.h"
 #include "store/claim.h"
 #include "store/deidentify.h"
+#include "store/keyset.h"
 #include "store/parse.h"
 #include "store/partition_file.h"
+#include "store/reader_conll.h"
 #include "store/reader_csv.h"
 #include "store/reader_ndjson.h"
 #include "store/redact.h"
 #include "store/rotate.h"
+#include "store/scan.h"
 #include "store/transform.h"
 
 #include <dirent.h>
@@ -96,13 +99,19 @@ struct import {
     uint64_t unit_limit; /* one more than the largest unit number */
     uint64_t *seen;      /* bitmap of unit numbers */
     size_t seen_words;
+    struct column *tokens, *tags; /* of annotated notes; NULL: none */
     struct column *unit;          /* NULL: each row is one */
     struct crypto_key *shift_key; /* of dateshift; NULL in a dry run */
     bool has_relations;           /* a column whose value depends on others of its row */
     bool redacts;
     size_t name_fields[NAME_FIELDS_MAX]; /* dropped text of the file, whose words are names */
     size_t name_count;
-    double today; /* days since 1970-01-01 */
+    double today;                    /* days since 1970-01-01 */
+    struct store_partition *earlier; /* what append carries over; NULL: a new or replaced dataset */
+    struct column *key;              /* NULL: rows are added only */
+    struct store_keyset keys;        /* of the file's rows */
+    struct store_keyset excluded;    /* units that have opted out: hashes of identifiers, */
+    struct store_keyset excluded_numbers; /* and the numbers of those that are stored */
     const struct crypto_key *dek;
     bool new_key;
     struct store_partition_place place;
@@ -282,6 +291,41 @@ static const char *parse_number(struct column *column)
     return NULL;
 }
 
+static bool is_label(const struct proto_column *column, struct span label)
+{
+    for (size_t i = 0; i < column->value_count; i++) {
+        if (span_is(label, column->values[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Tags of a sentence, a blank between two: O, or B- or I- and a declared label. */
+static const char *check_tags(const struct proto_column *column, struct span text)
+{
+    for (size_t at = 0; at <= text.len;) {
+        const uint8_t *blank = at < text.len ? memchr(text.ptr + at, ' ', text.len - at) : NULL;
+        size_t len = blank ? (size_t)(blank - text.ptr) - at : text.len - at;
+        struct span tag = span_of(text.ptr + at, len);
+        bool marked = len > 2 && (tag.ptr[0] == 'B' || tag.ptr[0] == 'I') && tag.ptr[1] == '-';
+        if (!span_is(tag, "O") && (!marked || !is_label(column, span_of(tag.ptr + 2, len - 2)))) {
+            return "has a tag that is neither O nor B- or I- with a declared label";
+        }
+        at += len + 1;
+    }
+    return NULL;
+}
+
+static size_t count_words(struct span text)
+{
+    size_t count = text.len > 0;
+    for (size_t i = 0; i < text.len; i++) {
+        count += text.ptr[i] == ' ';
+    }
+    return count;
+}
+
 static const char *parse_cell(struct column *column, const struct store_field *field)
 {
     column->cell = span_of(field->text, field->len);
@@ -307,6 +351,9 @@ static const char *parse_cell(struct column *column, const struct store_field *f
     }
     if (column->declared->type == PROTO_COLUMN_BOOLEAN) {
         return store_parse_boolean(column->cell, &column->code);
+    }
+    if (column->declared->type == PROTO_COLUMN_TAGS) {
+        return check_tags(column->declared, column->cell);
     }
     return column->form == STORE_FORM_CODE ? parse_category(column) : NULL;
 }
@@ -334,7 +381,7 @@ static enum err see_unit(struct import *import, uint32_t code)
 }
 
 /* Codes of identifiers and of private categories. */
-static enum err assign_code(struct import *import, struct column *column)
+static enum err assign_code(struct column *column)
 {
     if (column->missing) {
         return E_OK;
@@ -342,9 +389,6 @@ static enum err assign_code(struct import *import, struct column *column)
     enum err err = E_OK;
     if (column->pseudonyms) {
         err = store_pseudonym_get(column->pseudonyms, column->cell, &column->code);
-        if (!err && column->is_unit) {
-            err = see_unit(import, column->code);
-        }
     } else if (column->values.grows) {
         uint32_t slot = find_value(&column->values, column->cell);
         if (column->values.slots[slot]) {
@@ -367,31 +411,39 @@ static enum err append_text(struct import *import, struct column *column)
     return err;
 }
 
-static enum err append_row(struct import *import, uint64_t line, struct err_info *reterr)
+/* The values of the row at hand, codes assigned, go behind the chunk's others. */
+static enum err put_values(struct import *import, struct column *column)
 {
     size_t row = import->rows;
+    enum err err = column->form == STORE_FORM_TEXT ? append_text(import, column) : E_OK;
+    if (!err && column->is_unit) {
+        err = see_unit(import, column->code);
+    }
+    if (column->missing) {
+        column->null[row / 64] |= (uint64_t)1 << row % 64;
+        column->any_null = true;
+    }
+    if (column->form == STORE_FORM_NUMBER) {
+        column->numbers[row] = column->number;
+    } else if (column->form == STORE_FORM_CODE) {
+        column->codes[row] = column->code;
+    }
+    if (column->histogram && !column->missing) {
+        column->histogram[column->code]++;
+    }
+    return err;
+}
+
+static enum err append_row(struct import *import, uint64_t line, struct err_info *reterr)
+{
     for (size_t i = 0; i < import->count; i++) {
         struct column *column = &import->columns[i];
-        enum err err = assign_code(import, column);
-        if (!err && column->form == STORE_FORM_TEXT) {
-            err = append_text(import, column);
-        }
+        enum err err = assign_code(column);
+        err = err ? err : put_values(import, column);
         if (err) {
             return proto_err_set(
                 reterr, err, "line %llu, column %s: %s", (unsigned long long)line, column->name,
                 err == E_LIMIT ? "too many distinct values or too much text" : proto_err_text(err));
-        }
-        if (column->missing) {
-            column->null[row / 64] |= (uint64_t)1 << row % 64;
-            column->any_null = true;
-        }
-        if (column->form == STORE_FORM_NUMBER) {
-            column->numbers[row] = column->number;
-        } else if (column->form == STORE_FORM_CODE) {
-            column->codes[row] = column->code;
-        }
-        if (column->histogram && !column->missing) {
-            column->histogram[column->code]++;
         }
         column->report->clamped += column->clamped;
         column->report->blanked += column->blanked;
@@ -437,21 +489,33 @@ static enum err flush_column(struct import *import, struct column *column, struc
     if (!err && (import->chunks + 1) % STORE_ZONE_CHUNKS == 0) {
         err = flush_zones(import, column, import->chunks / STORE_ZONE_CHUNKS, reterr);
     }
+    return err;
+}
+
+static void empty_column(struct column *column)
+{
     memset(column->null, 0, STORE_CHUNK_WORDS * sizeof *column->null);
     if (column->histogram) {
         memset(column->histogram, 0, column->histogram_codes * sizeof *column->histogram);
     }
     column->any_null = false;
     column->text.len = 0;
-    return err;
 }
 
 static size_t map_bytes(const struct import *import)
 {
     uint64_t raw = import->source->bytes_total;
     if (raw == 0 || import->source->packed) {
-        return (size_t)64
-               << 30; /* not a plain file: its size is not known, and a map costs nothing but addresses */
+        return STORE_MAP_BYTES; /* not a plain file: its size is not known, and a map costs nothing but addresses */
+    }
+    struct stat earlier = {
+        0}; /* what is carried over may need a little more room in its new chunks */
+    char path[PATH_MAX];
+    if (import->earlier &&
+        store_partition_path(import->store->home, import->earlier->place.uuid, "", path,
+                             sizeof path) &&
+        stat(path, &earlier) == 0) {
+        raw += (uint64_t)earlier.st_size;
     }
     /* A field of one byte and its comma may become a double of eight. */
     return (size_t)(raw * 8 + import->count * ((uint64_t)2 << 20) + ((uint64_t)64 << 20));
@@ -469,15 +533,13 @@ static enum err open_writer(struct import *import, struct err_info *reterr)
 
 static enum err flush_chunk(struct import *import, struct err_info *reterr)
 {
-    if (import->rows == 0 || import->options->dry_run || import->stopped) {
-        import->rows = 0;
-        return E_OK;
-    }
-    enum err err = open_writer(import, reterr);
+    bool writes = import->rows && !import->options->dry_run && !import->stopped;
+    enum err err = writes ? open_writer(import, reterr) : E_OK;
     for (size_t i = 0; i < import->count && !err; i++) {
-        err = flush_column(import, &import->columns[i], reterr);
+        err = writes ? flush_column(import, &import->columns[i], reterr) : E_OK;
+        empty_column(&import->columns[i]);
     }
-    import->chunks++;
+    import->chunks += writes;
     import->rows = 0;
     return err;
 }
@@ -582,6 +644,12 @@ static bool take_row(struct import *import, const struct store_row *row)
             return false;
         }
     }
+    if (import->tokens && import->tags &&
+        count_words(import->tokens->cell) != count_words(import->tags->cell)) {
+        reject(import, row->line, import->tags->name,
+               "has another number of tags than there are tokens");
+        return false;
+    }
     if (import->has_relations && relate(import, row)) {
         reject(import, row->line, "", "has too much text");
         return false;
@@ -606,22 +674,78 @@ static enum err check_cancelled(const struct import *import, struct err_info *re
                : E_OK;
 }
 
+static enum err end_row(struct import *import, struct err_info *reterr)
+{
+    if (import->report->rows > UINT32_MAX) {
+        return proto_err_set(reterr, E_LIMIT, "more than 4294967295 rows");
+    }
+    return import->rows == STORE_CHUNK_ROWS ? flush_chunk(import, reterr) : E_OK;
+}
+
+static uint64_t key_of(const struct column *column)
+{
+    uint64_t bits = column->code;
+    if (column->form == STORE_FORM_NUMBER) {
+        double number = column->number + 0.0; /* -0 and 0 are one key */
+        memcpy(&bits, &number, sizeof bits);
+    }
+    return bits;
+}
+
+/* A row without a key, or with one that stands further up in the file, is rejected: *RET_TAKE. */
+static enum err take_key(struct import *import, uint64_t line, bool *ret_take,
+                         struct err_info *reterr)
+{
+    struct column *key = import->key;
+    *ret_take = !key->missing;
+    if (key->missing) {
+        reject(import, line, key->name, "is missing, but it is the key");
+        return E_OK;
+    }
+    enum err err = assign_code(key);
+    err = err ? err : store_keyset_add(&import->keys, key_of(key), ret_take);
+    if (err) {
+        return proto_err_set(reterr, err, "line %llu: %s", (unsigned long long)line,
+                             err == E_LIMIT ? "too many keys: import the data in parts"
+                                            : proto_err_text(err));
+    }
+    if (!*ret_take) {
+        reject(import, line, key->name, "has the key of a row further up");
+    }
+    return E_OK;
+}
+
+/* Excluded identifiers are told apart by 64 bits of SHA-256: a million of them meet one of ten million others with a chance of 5e-7. */
+static uint64_t unit_hash(struct span identifier)
+{
+    uint8_t hash[32];
+    crypto_sha256_one(identifier, hash);
+    return get_be64(hash);
+}
+
+static bool is_excluded(struct import *import)
+{
+    bool excluded = import->excluded.count &&
+                    store_keyset_has(&import->excluded, unit_hash(import->unit->cell));
+    import->report->excluded += excluded;
+    return excluded;
+}
+
 static enum err read_rows(struct import *import, struct err_info *reterr)
 {
     struct store_row row;
     for (uint64_t seen = 0;; seen++) {
         enum err err = import->source->next(import->source, &row, reterr);
         if (err || row.end) {
-            return err ? err : flush_chunk(import, reterr);
+            return err;
         }
-        if (take_row(import, &row) && !import->stopped) {
-            if (import->report->rows >= UINT32_MAX) {
-                return proto_err_set(reterr, E_LIMIT, "more than 4294967295 rows");
-            }
+        bool take = take_row(import, &row) && !is_excluded(import);
+        if (take && !import->stopped && import->key) {
+            err = take_key(import, row.line, &take, reterr);
+        }
+        if (!err && take && !import->stopped) {
             err = append_row(import, row.line, reterr);
-        }
-        if (!err && import->rows == STORE_CHUNK_ROWS) {
-            err = flush_chunk(import, reterr);
+            err = err ? err : end_row(import, reterr);
         }
         if (!err && seen % STORE_CHUNK_ROWS == 0) {
             tell(import);
@@ -645,7 +769,13 @@ static enum err judge_rejects(const struct import *import, struct err_info *rete
             report->reject_count == STORE_IMPORT_REJECTS ? "at least " : "",
             (unsigned long long)report->rejected, (unsigned long long)import->options->max_rejects);
     }
-    return report->rows ? E_OK : proto_err_set(reterr, E_INVALID, "the data has no rows");
+    if (import->options->forget) {
+        return report->rows
+                   ? E_OK
+                   : proto_err_set(reterr, E_INVALID, "no row would be left: remove the dataset");
+    }
+    bool none = report->rows == report->carried;
+    return none ? proto_err_set(reterr, E_INVALID, "the data has no rows") : E_OK;
 }
 
 /* --- preparing ----------------------------------------------------------------------------- */
@@ -681,11 +811,6 @@ static enum err bind_field(struct import *import, struct column *column, struct 
     return E_OK;
 }
 
-static bool declared_supported(const struct proto_column *column)
-{
-    return column->type != PROTO_COLUMN_TOKENS && column->type != PROTO_COLUMN_TAGS;
-}
-
 static enum err alloc_column(struct column *column)
 {
     size_t rows = STORE_CHUNK_ROWS;
@@ -714,7 +839,9 @@ static enum err open_operation(struct import *import, struct column *column,
     size_t number = (size_t)(declared - import->manifest->schema.columns);
     struct span table = import->options->tables ? import->options->tables[number] : SPAN_NONE;
     enum err err = E_OK;
-    if (declared->by.table && !table.len) {
+    if (import->options->forget) {
+        /* Stored values went through it already. */
+    } else if (declared->by.table && !table.len) {
         err = proto_err_set(reterr, E_INVALID, "its table %s is empty or was not given",
                             declared->by.table);
     } else if (declared->deidentify == PROTO_DEID_ZIP3) {
@@ -732,6 +859,8 @@ static enum err open_operation(struct import *import, struct column *column,
     import->has_relations = import->has_relations || redacts || declared->birth ||
                             declared->deidentify == PROTO_DEID_DATESHIFT;
     import->unit = column->is_unit ? column : import->unit;
+    import->tokens = declared->type == PROTO_COLUMN_TOKENS ? column : import->tokens;
+    import->tags = declared->type == PROTO_COLUMN_TAGS ? column : import->tags;
     return E_OK;
 }
 
@@ -748,10 +877,6 @@ static enum err open_column(struct import *import, struct column *column, size_t
         import->published.unit[0] && strcmp(import->published.unit, declared->name) == 0;
     column->form =
         store_form_of(&import->published, published, declared->deidentify == PROTO_DEID_PSEUDONYM);
-    if (!declared_supported(declared)) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "column %s: this type or operation",
-                             column->name);
-    }
     enum err err = alloc_column(column);
     if (!err && column->published->type == PROTO_COLUMN_CATEGORY) {
         err = open_values(&column->values, column->published);
@@ -877,6 +1002,177 @@ static enum err prepare_writing(struct import *import, struct err_info *reterr)
     return err ? err : derive_keys(import, reterr);
 }
 
+/* --- append -------------------------------------------------------------------------------- */
+
+/* Takes the private values over under the codes that stored rows have. */
+static enum err carry_values(struct import *import, struct column *column, int number)
+{
+    enum err err = E_OK;
+    uint32_t count = column->values.grows ? store_partition_values(import->earlier, number) : 0;
+    for (uint32_t code = 0; code < count && !err; code++) {
+        struct span text = span_str(store_partition_value(import->earlier, number, code));
+        err = add_value(&column->values, text, find_value(&column->values, text));
+    }
+    return err;
+}
+
+static enum err match_columns(struct import *import, struct err_info *reterr)
+{
+    const struct proto_schema *stored = store_partition_schema(import->earlier);
+    uint8_t hash[32];
+    proto_schema_hash(stored, &crypto_proto_hash, hash);
+    bool same = memcmp(hash, import->place.schema_hash, sizeof hash) == 0;
+    for (size_t i = 0; i < import->count && same; i++) {
+        struct column *column = &import->columns[i];
+        int number = proto_schema_find(stored, column->name);
+        same = number >= 0 && store_partition_form(import->earlier, number) == column->form;
+        enum err err = same ? carry_values(import, column, number) : E_OK;
+        if (err) {
+            return proto_err_set(reterr, err, "column %s", column->name);
+        }
+    }
+    return same ? E_OK
+                : proto_err_set(reterr, E_SCHEMA,
+                                "the columns of %s differ from what is stored: append needs the "
+                                "same, an import without it replaces",
+                                import->manifest->dataset);
+}
+
+static enum err find_key(struct import *import, struct err_info *reterr)
+{
+    const char *name = import->options->key;
+    for (size_t i = 0; name && i < import->count; i++) {
+        if (strcmp(import->columns[i].name, name) == 0) {
+            import->key = &import->columns[i];
+        }
+    }
+    if (name && !import->key) {
+        return proto_err_set(reterr, E_INVALID, "there is no stored column %s to be the key", name);
+    }
+    return import->key && import->key->form == STORE_FORM_TEXT
+               ? proto_err_set(reterr, E_INVALID,
+                               "column %s is text: a key is a number, a category or a pseudonym",
+                               name)
+               : E_OK;
+}
+
+static enum err open_earlier(struct import *import, struct err_info *reterr)
+{
+    const char *dataset = import->manifest->dataset;
+    if (!import->options->append && !import->options->forget) {
+        return import->options->key ? proto_err_set(reterr, E_USAGE, "a key belongs to append")
+                                    : E_OK;
+    }
+    enum err err = store_partition_open(import->store, dataset, &import->earlier, reterr);
+    if (err == E_NOT_FOUND) {
+        return proto_err_set(reterr, err, "there is no dataset %s to append to", dataset);
+    }
+    err = err ? err : match_columns(import, reterr);
+    return err ? err : find_key(import, reterr);
+}
+
+/* Reads the list of excluded units. Their numbers are known once pseudonyms are loaded, so not in a rehearsal of a new
+ * dataset, which has none. */
+static enum err read_excluded(struct import *import, struct err_info *reterr)
+{
+    struct span rest = import->options->exclude;
+    if (rest.len && !import->unit) {
+        return proto_err_set(reterr, E_INVALID, "units cannot be excluded where each row is one");
+    }
+    while (rest.len) {
+        const uint8_t *end = memchr(rest.ptr, '\n', rest.len);
+        size_t len = end ? (size_t)(end - rest.ptr) : rest.len;
+        struct span id = store_parse_trim(span_of(rest.ptr, len));
+        rest = span_of(rest.ptr + len + (end != NULL), rest.len - len - (end != NULL));
+        uint32_t number;
+        bool fresh;
+        enum err err = id.len ? store_keyset_add(&import->excluded, unit_hash(id), &fresh) : E_OK;
+        if (!err && id.len && import->unit->pseudonyms &&
+            store_pseudonym_find(import->unit->pseudonyms, id, &number)) {
+            err = store_keyset_add(&import->excluded_numbers, number, &fresh);
+            if (!err && import->options->forget) {
+                err = store_pseudonym_forget(import->unit->pseudonyms, number);
+            }
+        }
+        if (err) {
+            return proto_err_set(reterr, err, "reading the list of excluded units: %s",
+                                 proto_err_text(err));
+        }
+    }
+    return E_OK;
+}
+
+struct carry {
+    struct import *import;
+    struct err_info *reterr;
+};
+
+static bool carry_cancelled(void *user)
+{
+    const struct store_import_options *options = ((struct carry *)user)->import->options;
+    return options->cancelled && options->cancelled(options->user);
+}
+
+/* One stored row: its values stand in the columns as if they had been parsed. */
+static void take_stored(struct import *import, const struct store_batch *batch, size_t row)
+{
+    for (size_t i = 0; i < import->count; i++) {
+        struct column *column = &import->columns[i];
+        const struct store_batch_column *from = &batch->columns[i];
+        column->missing = store_batch_missing(batch, i, row);
+        if (column->form == STORE_FORM_TEXT) {
+            column->cell = span_of(from->text + from->text_start[row],
+                                   from->text_start[row + 1] - from->text_start[row]);
+        } else if (column->form == STORE_FORM_CODE) {
+            column->code = from->code[row];
+        } else {
+            column->number = store_batch_number(batch, i, row);
+        }
+    }
+}
+
+static enum err carry_batch(void *user, const struct store_batch *batch)
+{
+    struct carry *carry = user;
+    struct import *import = carry->import;
+    enum err err = E_OK;
+    for (size_t row = 0; row < batch->rows && !err; row++) {
+        take_stored(import, batch, row);
+        if (import->unit && store_keyset_has(&import->excluded_numbers, import->unit->code)) {
+            import->report->excluded++;
+            continue;
+        }
+        if (import->key && !import->key->missing &&
+            store_keyset_has(&import->keys, key_of(import->key))) {
+            import->report->replaced++;
+            continue;
+        }
+        for (size_t i = 0; i < import->count && !err; i++) {
+            err = put_values(import, &import->columns[i]);
+        }
+        import->rows++;
+        import->report->rows++;
+        import->report->carried++;
+        err = err ? proto_err_set(carry->reterr, err, "carrying stored rows over")
+                  : end_row(import, carry->reterr);
+    }
+    tell(import);
+    return err;
+}
+
+static enum err carry_over(struct import *import, struct err_info *reterr)
+{
+    struct carry carry = {import, reterr};
+    int numbers[PROTO_SCHEMA_COLUMNS_MAX];
+    for (size_t i = 0; i < import->count; i++) {
+        numbers[i] =
+            proto_schema_find(store_partition_schema(import->earlier), import->columns[i].name);
+    }
+    enum err err = store_scan_with(import->earlier, numbers, import->count, NULL, false,
+                                   carry_cancelled, carry_batch, &carry, NULL, reterr);
+    return err;
+}
+
 /* --- publishing ---------------------------------------------------------------------------- */
 
 static enum err put_dictionary(struct import *import, const struct column *column,
@@ -962,7 +1258,8 @@ static enum err put_row(struct import *import, struct err_info *reterr)
     bool replaces = !err;
     struct store_dataset row = {.rows = report->rows,
                                 .units = report->units,
-                                .bytes_raw = report->bytes_raw,
+                                .bytes_raw = report->bytes_raw +
+                                             (import->earlier && replaces ? earlier.bytes_raw : 0),
                                 .bytes_stored = report->bytes_stored,
                                 .size = manifest->size,
                                 .imported_at = import->options->now,
@@ -1060,6 +1357,10 @@ static void close_import(struct import *import, enum err err)
     for (size_t i = 0; i < import->count; i++) {
         close_column(&import->columns[i]);
     }
+    store_partition_close(import->earlier);
+    store_keyset_fini(&import->keys);
+    store_keyset_fini(&import->excluded);
+    store_keyset_fini(&import->excluded_numbers);
     crypto_key_free(import->shift_key);
     proto_free(import->columns);
     proto_free(import->seen);
@@ -1078,20 +1379,27 @@ static bool ends_with(const char *name, const char *end)
     return a >= b && strcmp(name + a - b, end) == 0;
 }
 
-static bool named_ndjson(const char *name)
+/* The format that the end of a file's name tells. */
+static enum proto_format named_format(const char *name)
 {
-    static const char *const ends[] = {".ndjson", ".jsonl"};
+    static const struct {
+        const char *end;
+        enum proto_format format;
+    } ends[] = {{".ndjson", PROTO_FORMAT_NDJSON},
+                {".jsonl", PROTO_FORMAT_NDJSON},
+                {".conll", PROTO_FORMAT_CONLL},
+                {".iob", PROTO_FORMAT_CONLL}};
     static const char *const packed[] = {"", ".gz", ".zst"};
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         for (size_t j = 0; j < 3; j++) {
             char end[16];
-            snprintf(end, sizeof end, "%s%s", ends[i], packed[j]);
+            snprintf(end, sizeof end, "%s%s", ends[i].end, packed[j]);
             if (ends_with(name, end)) {
-                return true;
+                return ends[i].format;
             }
         }
     }
-    return false;
+    return PROTO_FORMAT_CSV;
 }
 
 /* The option wins over the manifest, and that over the file's name. */
@@ -1100,22 +1408,24 @@ static enum err choose_format(const struct import *import, enum proto_format *re
 {
     const struct store_import_options *options = import->options;
     *ret = import->manifest->format;
+    static const char *const names[] = {"", "csv", "ndjson", "conll"};
     if (options->format) {
-        bool csv = strcmp(options->format, "csv") == 0;
-        if (!csv && strcmp(options->format, "ndjson") != 0) {
-            return proto_err_set(reterr, E_UNSUPPORTED, "this version reads csv and ndjson");
+        unsigned format = PROTO_FORMAT_CSV;
+        while (format <= PROTO_FORMAT_CONLL && strcmp(options->format, names[format]) != 0) {
+            format++;
         }
-        *ret = csv ? PROTO_FORMAT_CSV : PROTO_FORMAT_NDJSON;
+        if (format > PROTO_FORMAT_CONLL) {
+            return proto_err_set(reterr, E_UNSUPPORTED, "this version reads csv, ndjson and conll");
+        }
+        *ret = (enum proto_format)format;
     } else if (*ret == PROTO_FORMAT_NONE) {
-        *ret = named_ndjson(options->data_name ? options->data_name : options->data_path)
-                   ? PROTO_FORMAT_NDJSON
-                   : PROTO_FORMAT_CSV;
+        *ret = named_format(options->data_name ? options->data_name : options->data_path);
     }
     return E_OK;
 }
 
 /* A JSON object has no header line: what the manifest asks for is its header. */
-static enum err open_ndjson(struct import *import, struct err_info *reterr)
+static const char **ask_names(struct import *import, size_t *ret_count)
 {
     const struct proto_schema *declared = &import->manifest->schema;
     const char **names = arena_alloc(&import->arena, declared->count, sizeof *names);
@@ -1131,17 +1441,40 @@ static enum err open_ndjson(struct import *import, struct err_info *reterr)
             names[count++] = column->source[0] ? column->source : column->name;
         }
     }
+    *ret_count = count;
+    return names;
+}
+
+static enum err open_ndjson(struct import *import, struct err_info *reterr)
+{
+    size_t count;
+    const char **names = ask_names(import, &count);
     return names ? store_reader_ndjson_open(import->options->data_path, names, count,
                                             &import->source, reterr)
                  : proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
 }
 
+/* Every column and no row. */
+static enum err open_nothing(struct import *import, struct err_info *reterr)
+{
+    size_t count;
+    const char **names = ask_names(import, &count);
+    return names ? store_reader_ndjson_bytes(SPAN_NONE, names, count, &import->source, reterr)
+                 : proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
+}
+
 static enum err open_source(struct import *import, struct err_info *reterr)
 {
+    if (import->options->forget) {
+        return open_nothing(import, reterr);
+    }
     enum proto_format format;
     enum err err = choose_format(import, &format, reterr);
     if (err) {
         return err;
+    }
+    if (format == PROTO_FORMAT_CONLL) {
+        return store_reader_conll_open(import->options->data_path, &import->source, reterr);
     }
     return format == PROTO_FORMAT_NDJSON
                ? open_ndjson(import, reterr)
@@ -1161,8 +1494,15 @@ static enum err run(struct import *import, struct err_info *reterr)
     enum err err = open_source(import, reterr);
     err = err ? err : open_columns(import, reterr);
     err = err ? err : make_body(import, reterr);
-    if (!err && !options->dry_run) {
+    err = err ? err : open_earlier(import, reterr);
+    /* A rehearsal of append needs the pseudonyms, too, to know which keys are there; it saves none. */
+    if (!err && (!options->dry_run || import->earlier)) {
         err = prepare_writing(import, reterr);
+    }
+    err = err ? err : read_excluded(import, reterr);
+    /* Without a key the stored rows come first, as they are older; with one the file must be known before. */
+    if (!err && import->earlier && !import->key) {
+        err = carry_over(import, reterr);
     }
     err = err ? err : read_rows(import, reterr);
     if (import->source) {
@@ -1170,6 +1510,10 @@ static enum err run(struct import *import, struct err_info *reterr)
         note_absent(import);
     }
     err = err ? err : judge_rejects(import, reterr);
+    if (!err && import->key) {
+        err = carry_over(import, reterr);
+    }
+    err = err ? err : flush_chunk(import, reterr);
     return err || options->dry_run ? err : publish(import, reterr);
 }
 

@@ -14,6 +14,10 @@
  * store_import_recover removes at the next store_open. An earlier import's file is unlinked last; scans under way keep
  * reading it.
  *
+ * Append writes a new partition, too: the stored rows are carried over, without those whose key comes again, and the
+ * new ones join them. So old or new state is whole each time, and the cost is that of reading and sealing all of it (some
+ * ten million values a second), not of parsing it again.
+ *
  * Values: a number outside its bounds becomes the nearer bound, and is counted; what does not parse, a category value
  * that is not declared, and a row without its privacy unit are rejected by line, column and reason. No text of this
  * module holds a cell's contents.
@@ -33,6 +37,10 @@ struct store_import_options {
     const char *data_name; /* what people call the file; its end may say its format. NULL: data_path */
     const char *format;    /* "csv" or "ndjson"; NULL: what the manifest says, else the name's end, else csv */
     bool dry_run;       /* reads and checks everything, writes nothing */
+    bool append;        /* to what is stored; else the data replaces it */
+    const char *key;    /* of append: the column whose value, if it is stored already, is replaced with its row; or NULL */
+    struct span exclude; /* units that have opted out, one a line: neither their new rows nor stored ones are kept */
+    bool forget;         /* no data: what is stored is written anew without the excluded units, whose pseudonyms go, too */
     uint64_t max_rejects;
     int64_t now;                   /* becomes imported_at */
     struct span manifest_yaml;     /* kept in the catalogue row */
@@ -53,7 +61,10 @@ struct store_import_column {
 };
 
 struct store_import_report {
-    uint64_t rows;
+    uint64_t rows;     /* of the partition */
+    uint64_t carried;  /* of these, from before (append) */
+    uint64_t replaced; /* stored rows that gave way to new ones of the same key */
+    uint64_t excluded; /* rows of the file or from before that belong to excluded units */
     uint64_t units;
     uint64_t rejected;
     struct {
@@ -72,7 +83,8 @@ struct store_import_report {
 
 /* MANIFEST is checked. RET is filled on failure as well (the rejects).
  * Errors: E_INVALID more rejects than allowed, or the file cannot be read as its format; E_SCHEMA a
- * column is not in the file; E_UNSUPPORTED a format, type or de-identification; E_LIMIT; E_NOT_FOUND no such file;
+ * column is not in the file, or append to a dataset with other columns; E_UNSUPPORTED a format, type or
+ * de-identification; E_LIMIT; E_NOT_FOUND no such file, or append to no dataset;
  * E_CANCELLED; E_BUSY; E_IO, E_DISK_FULL, E_NO_MEMORY. On failure the earlier state stands. */
 MUST_CHECK enum err store_import_run(struct store *store, const struct proto_manifest *manifest,
                                      const struct store_import_options *options,

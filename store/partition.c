@@ -404,3 +404,84 @@ const uint8_t *store_partition_root(const struct store_partition *partition)
 {
     return partition->root;
 }
+
+/* --- all of it ----------------------------------------------------------------------------- */
+
+struct walk {
+    const struct store_partition *partition;
+    MDB_txn *txn;
+    struct crypto_opener *opener;
+    struct buf plain;
+    uint64_t seen;
+    store_partition_fn *each;
+    void *user;
+};
+
+static enum err visit(struct walk *walk, enum store_partition_kind kind, const char *name,
+                      uint32_t number, uint32_t rows, struct err_info *reterr)
+{
+    uint8_t bytes[STORE_PARTITION_KEY];
+    store_partition_key(walk->partition->index, kind, name, number, bytes);
+    MDB_val key = {.mv_size = sizeof bytes, .mv_data = bytes};
+    MDB_val value;
+    if (mdb_get(walk->txn, walk->partition->dbi, &key, &value)) {
+        return E_OK; /* not every column has every kind; the number of all tells at the end */
+    }
+    walk->seen++;
+    enum err err = store_partition_read(walk->partition, walk->txn, walk->opener, kind, name,
+                                        number, rows, &walk->plain, reterr);
+    return err ? err
+               : walk->each(walk->user, kind, name, number, rows, buf_span(&walk->plain), reterr);
+}
+
+static enum err visit_column(struct walk *walk, const char *name, struct err_info *reterr)
+{
+    const struct store_partition *partition = walk->partition;
+    enum err err = visit(walk, STORE_PARTITION_DICTIONARY, name, 0, 0, reterr);
+    for (uint32_t chunk = 0; chunk < partition->chunks && !err; chunk++) {
+        err = visit(walk, STORE_PARTITION_CHUNK, name, chunk,
+                    (uint32_t)store_partition_chunk_rows(partition, chunk), reterr);
+        if (!err && chunk % STORE_ZONE_CHUNKS == 0) {
+            err = visit(walk, STORE_PARTITION_ZONE, name, chunk / STORE_ZONE_CHUNKS, 0, reterr);
+        }
+    }
+    return err;
+}
+
+enum err store_partition_count(const struct store_partition *partition, uint64_t *ret,
+                               struct err_info *reterr)
+{
+    MDB_stat stat;
+    int rc = mdb_env_stat(store_env_mdb(partition->env), &stat);
+    *ret = rc || stat.ms_entries == 0 ? 0 : stat.ms_entries - 1;
+    return rc ? store_env_error(rc, partition->file, reterr) : E_OK;
+}
+
+enum err store_partition_each(const struct store_partition *partition, store_partition_fn *each,
+                              void *user, struct err_info *reterr)
+{
+    struct walk walk = {
+        .partition = partition, .plain = {.max = READ_MAX}, .each = each, .user = user};
+    uint64_t total = 0;
+    int rc = mdb_txn_begin(store_env_mdb(partition->env), NULL, MDB_RDONLY, &walk.txn);
+    enum err err = rc ? store_env_error(rc, partition->file, reterr)
+                      : store_partition_count(partition, &total, reterr);
+    err = err ? err : crypto_opener_new(partition->dek, store_partition_context(), &walk.opener);
+    err = err ? err : visit_column(&walk, "", reterr); /* the list of forms */
+    for (size_t i = 0; i < partition->schema.count && !err; i++) {
+        err = visit_column(&walk, partition->schema.columns[i].name, reterr);
+    }
+    if (!err && walk.seen != total) {
+        err = damaged(partition, E_UNSUPPORTED, "it holds values that this version does not know",
+                      reterr);
+    }
+    crypto_opener_free(walk.opener);
+    if (walk.txn) {
+        mdb_txn_abort(walk.txn);
+    }
+    if (walk.plain.ptr) {
+        crypto_wipe(walk.plain.ptr, walk.plain.cap);
+    }
+    buf_fini(&walk.plain);
+    return err;
+}

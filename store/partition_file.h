@@ -79,6 +79,19 @@ MUST_CHECK enum err store_partition_read(const struct store_partition *partition
                                          uint32_t number, uint32_t rows, struct buf *to,
                                          struct err_info *reterr);
 
+/* Every value but the meta one, opened: what a check or a copy of the whole file needs. PLAIN is valid during the call. Stops
+ * at the first error and returns it. Errors: those of store_partition_read; E_UNSUPPORTED the file holds values that this
+ * version does not know. */
+typedef enum err store_partition_fn(void *user, enum store_partition_kind kind, const char *name,
+                                    uint32_t number, uint32_t rows, struct span plain,
+                                    struct err_info *reterr);
+MUST_CHECK enum err store_partition_each(const struct store_partition *partition,
+                                         store_partition_fn *each, void *user,
+                                         struct err_info *reterr);
+/* How many values store_partition_each visits. */
+MUST_CHECK enum err store_partition_count(const struct store_partition *partition, uint64_t *ret,
+                                          struct err_info *reterr);
+
 /* Zones of one column, all chunks; histogram: chunks * value_count counts, NULL when there is none. */
 struct store_zones {
     struct store_zone *zones;

@@ -25,9 +25,6 @@ struct rotate {
     struct crypto_key *dek;            /* the new key */
     struct store_partition_writer *writer;
     struct store_partition_place place;
-    MDB_txn *txn;
-    struct crypto_opener *opener;
-    struct buf plain;
     struct buf body; /* the encoded DATASET body of the meta value */
     uint64_t done;
     uint64_t total;
@@ -96,70 +93,41 @@ static enum err tell(struct rotate *rotate, struct err_info *reterr)
     return E_OK;
 }
 
-static bool has_value(const struct rotate *rotate, enum store_partition_kind kind, const char *name,
-                      uint32_t number)
+static enum err copy_value(void *user, enum store_partition_kind kind, const char *name,
+                           uint32_t number, uint32_t rows, struct span plain,
+                           struct err_info *reterr)
 {
-    uint8_t bytes[STORE_PARTITION_KEY];
-    store_partition_key(rotate->partition->index, kind, name, number, bytes);
-    MDB_val key = {.mv_size = sizeof bytes, .mv_data = bytes};
-    MDB_val value;
-    return mdb_get(rotate->txn, rotate->partition->dbi, &key, &value) == 0;
-}
-
-/* Lengths stay as well: what was padded is padded, and the writer adds nothing to whole pages. */
-static enum err copy_value(struct rotate *rotate, enum store_partition_kind kind, const char *name,
-                           uint32_t number, uint32_t rows, struct err_info *reterr)
-{
-    if (!has_value(rotate, kind, name, number)) {
-        return E_OK;
-    }
-    enum err err = store_partition_read(rotate->partition, rotate->txn, rotate->opener, kind, name,
-                                        number, rows, &rotate->plain, reterr);
-    err = err ? err
-              : store_partition_writer_put(rotate->writer, kind, name, number, rows,
-                                           buf_span(&rotate->plain), reterr);
+    struct rotate *rotate = user;
+    enum err err =
+        store_partition_writer_put(rotate->writer, kind, name, number, rows, plain, reterr);
     return err ? err : tell(rotate, reterr);
-}
-
-static enum err copy_column(struct rotate *rotate, const char *name, struct err_info *reterr)
-{
-    const struct store_partition *partition = rotate->partition;
-    enum err err = copy_value(rotate, STORE_PARTITION_DICTIONARY, name, 0, 0, reterr);
-    for (uint32_t chunk = 0; chunk < partition->chunks && !err; chunk++) {
-        err = copy_value(rotate, STORE_PARTITION_CHUNK, name, chunk,
-                         (uint32_t)store_partition_chunk_rows(partition, chunk), reterr);
-        if (!err && chunk % STORE_ZONE_CHUNKS == 0) {
-            err = copy_value(rotate, STORE_PARTITION_ZONE, name, chunk / STORE_ZONE_CHUNKS, 0,
-                             reterr);
-        }
-    }
-    return err;
 }
 
 static enum err read_body(struct rotate *rotate, struct err_info *reterr)
 {
-    enum err err = store_partition_read(rotate->partition, rotate->txn, rotate->opener,
-                                        STORE_PARTITION_META, "", 0, 0, &rotate->plain, reterr);
-    if (!err &&
-        (rotate->plain.len < STORE_PARTITION_META_SIZE ||
-         get_be32(rotate->plain.ptr + 100) > rotate->plain.len - STORE_PARTITION_META_SIZE)) {
+    const struct store_partition *partition = rotate->partition;
+    struct crypto_opener *opener = NULL;
+    struct buf plain = {.max = VALUE_MAX};
+    MDB_txn *txn = NULL;
+    int rc = mdb_txn_begin(store_env_mdb(partition->env), NULL, MDB_RDONLY, &txn);
+    enum err err = rc ? store_env_error(rc, partition->file, reterr)
+                      : crypto_opener_new(partition->dek, store_partition_context(), &opener);
+    err = err ? err
+              : store_partition_read(partition, txn, opener, STORE_PARTITION_META, "", 0, 0, &plain,
+                                     reterr);
+    if (!err && (plain.len < STORE_PARTITION_META_SIZE ||
+                 get_be32(plain.ptr + 100) > plain.len - STORE_PARTITION_META_SIZE)) {
         err = proto_err_set(reterr, E_CORRUPT, "dataset %s: its description", rotate->dataset);
     }
-    return err ? err
-               : buf_put(&rotate->body, span_of(rotate->plain.ptr + STORE_PARTITION_META_SIZE,
-                                                get_be32(rotate->plain.ptr + 100)));
-}
-
-static enum err begin_reading(struct rotate *rotate, struct err_info *reterr)
-{
-    MDB_stat stat;
-    int rc = mdb_txn_begin(store_env_mdb(rotate->partition->env), NULL, MDB_RDONLY, &rotate->txn);
-    rc = rc ? rc : mdb_stat(rotate->txn, rotate->partition->dbi, &stat);
-    if (rc) {
-        return store_env_error(rc, rotate->partition->file, reterr);
+    err = err ? err
+              : buf_put(&rotate->body,
+                        span_of(plain.ptr + STORE_PARTITION_META_SIZE, get_be32(plain.ptr + 100)));
+    crypto_opener_free(opener);
+    if (txn) {
+        mdb_txn_abort(txn);
     }
-    rotate->total = stat.ms_entries - 1; /* the meta value is made by the writer */
-    return crypto_opener_new(rotate->partition->dek, store_partition_context(), &rotate->opener);
+    buf_fini(&plain);
+    return err;
 }
 
 static enum err begin_writing(struct rotate *rotate, struct err_info *reterr)
@@ -187,18 +155,10 @@ static enum err begin_writing(struct rotate *rotate, struct err_info *reterr)
 static enum err copy_all(struct rotate *rotate, struct err_info *reterr)
 {
     const struct store_partition *partition = rotate->partition;
-    enum err err = begin_reading(rotate, reterr);
+    enum err err = store_partition_count(partition, &rotate->total, reterr);
     err = err ? err : begin_writing(rotate, reterr);
     err = err ? err : read_body(rotate, reterr);
-    err = err ? err : copy_column(rotate, "", reterr); /* the list of forms */
-    for (size_t i = 0; i < partition->schema.count && !err; i++) {
-        err = copy_column(rotate, partition->schema.columns[i].name, reterr);
-    }
-    if (!err && rotate->done != rotate->total) {
-        err = proto_err_set(reterr, E_UNSUPPORTED,
-                            "dataset %s: its file holds values that this version does not know",
-                            rotate->dataset);
-    }
+    err = err ? err : store_partition_each(partition, copy_value, rotate, reterr);
     return err ? err
                : store_partition_writer_finish(rotate->writer, partition->rows, partition->units,
                                                buf_span(&rotate->body), rotate->root,
@@ -219,6 +179,75 @@ static enum err sync_folder(const struct store *store, struct err_info *reterr)
     return err;
 }
 
+#define ORIGIN "origin/"
+
+struct origin_key {
+    uint8_t bytes[7 + 16];
+};
+
+static struct origin_key origin_key(const uint8_t uuid[16])
+{
+    struct origin_key key;
+    memcpy(key.bytes, ORIGIN, 7);
+    memcpy(key.bytes + 7, uuid, 16);
+    return key;
+}
+
+/* RET: uuid[16] | root[32], unchanged when the file was never sealed anew. */
+static enum err load_origin(struct store *store, MDB_txn *txn, uint8_t ret[48],
+                            struct err_info *reterr)
+{
+    struct origin_key key = origin_key(ret);
+    struct buf plain = {.max = 64};
+    enum err err = store_sealed_get(store, txn, STORE_TABLE_META,
+                                    span_of(key.bytes, sizeof key.bytes), &plain, reterr);
+    if (!err && plain.len != 48) {
+        err = proto_err_set(reterr, E_CORRUPT, "table meta: a row is damaged");
+    } else if (!err) {
+        memcpy(ret, plain.ptr, 48);
+    }
+    buf_fini(&plain);
+    return err == E_NOT_FOUND ? E_OK : err;
+}
+
+/* The new file stands for what the old one stood for. */
+static enum err keep_origin(struct store *store, MDB_txn *txn, const struct rotate *rotate,
+                            struct err_info *reterr)
+{
+    uint8_t origin[48];
+    struct origin_key old = origin_key(rotate->partition->place.uuid);
+    struct origin_key fresh = origin_key(rotate->place.uuid);
+    memcpy(origin, rotate->partition->place.uuid, 16);
+    memcpy(origin + 16, rotate->partition->root, 32);
+    enum err err = load_origin(store, txn, origin, reterr);
+    if (!err) {
+        err =
+            store_raw_del(store, txn, STORE_TABLE_META, span_of(old.bytes, sizeof old.bytes), NULL);
+        err = err == E_NOT_FOUND ? E_OK : err;
+    }
+    return err ? err
+               : store_sealed_put(store, txn, STORE_TABLE_META,
+                                  span_of(fresh.bytes, sizeof fresh.bytes),
+                                  span_of(origin, sizeof origin), reterr);
+}
+
+enum err store_rotate_origin(struct store *store, uint8_t inout_uuid[16], uint8_t inout_root[32],
+                             struct err_info *reterr)
+{
+    uint8_t origin[48];
+    MDB_txn *txn = NULL;
+    memcpy(origin, inout_uuid, 16);
+    memcpy(origin + 16, inout_root, 32);
+    enum err err = store_read(store, &txn, reterr);
+    err = err ? err : load_origin(store, txn, origin, reterr);
+    store_read_end(txn);
+    if (!err) {
+        memcpy(inout_uuid, origin, 16);
+        memcpy(inout_root, origin + 16, 32);
+    }
+    return err;
+}
+
 static enum err switch_in(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
 {
     struct rotate *rotate = ctx;
@@ -229,9 +258,10 @@ static enum err switch_in(struct store *store, MDB_txn *txn, void *ctx, struct e
     }
     enum err err = store_pseudonym_rekey(store, txn, rotate->dataset, columns, schema->count,
                                          rotate->partition->dek, rotate->dek, reterr);
-    return err ? err
-               : store_answer_rekey(store, txn, rotate->dataset, rotate->partition->dek,
-                                    rotate->dek, reterr);
+    err = err ? err
+              : store_answer_rekey(store, txn, rotate->dataset, rotate->partition->dek, rotate->dek,
+                                   reterr);
+    return err ? err : keep_origin(store, txn, rotate, reterr);
 }
 
 static enum err put_row(struct rotate *rotate, struct err_info *reterr)
@@ -297,16 +327,8 @@ static void close_all(struct rotate *rotate)
         (void)unlink(rotate->new_path);
         (void)unlink(rotate->path);
     }
-    if (rotate->txn) {
-        mdb_txn_abort(rotate->txn);
-    }
-    crypto_opener_free(rotate->opener);
     store_partition_close(rotate->partition);
     crypto_key_free(rotate->dek);
-    if (rotate->plain.ptr) {
-        crypto_wipe(rotate->plain.ptr, rotate->plain.cap);
-    }
-    buf_fini(&rotate->plain);
     buf_fini(&rotate->body);
 }
 
@@ -323,7 +345,6 @@ enum err store_rotate_run(struct store *store, const char *dataset,
     enum err err = rotate ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "rotating a key");
     if (!err) {
         *rotate = (struct rotate){.store = store, .dataset = dataset, .options = options};
-        rotate->plain.max = VALUE_MAX;
         rotate->body.max = VALUE_MAX;
         store_rotate_name(dataset, name);
         err = crypto_keyring_copy(store->keyring, name, &rotate->dek);

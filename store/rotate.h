@@ -40,6 +40,10 @@ MUST_CHECK enum err store_rotate_run(struct store *store, const char *dataset,
                                      struct err_info *reterr);
 /* The INDEX-th dataset whose rotation is begun, copied into TO; false past the end. */
 bool store_rotate_pending(struct store *store, size_t index, char to[65]);
+/* In place of a partition's uuid and root: those of the file that was imported, of which this one is a copy under another key.
+ * What must stay the same for the same data, such as replay keys, is made of them. Errors: E_IO, E_CORRUPT. */
+MUST_CHECK enum err store_rotate_origin(struct store *store, uint8_t inout_uuid[16],
+                                        uint8_t inout_root[32], struct err_info *reterr);
 /* For store_open: finishes those whose switch had happened. */
 MUST_CHECK enum err store_rotate_recover(struct store *store, struct err_info *reterr);
 

@@ -20,6 +20,13 @@ for program in "$@"; do
         continue
         ;;
     esac
+    # It sets limits in wall-clock time, and NNG 1.5.2 loses the dialers and connections that these tests break off.
+    case $program in
+    */test_peer)
+        echo "ok $program # SKIP needs its speed"
+        continue
+        ;;
+    esac
     log=$program.valgrind
     if timeout "${VALGRIND_SECONDS:-900}" valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
         --show-leak-kinds=definite --child-silent-after-fork=yes --suppressions="$here/valgrind.supp" "$program" > "$log" 2>&1; then

@@ -8,6 +8,7 @@ noinst_LIBRARIES += %D%/libcli.a
 	%D%/doctor.c \
 	%D%/grid.c %D%/grid.h \
 	%D%/help.c \
+	%D%/home.c \
 	%D%/init.c \
 	%D%/plot.c \
 	%D%/process.c %D%/process.h \

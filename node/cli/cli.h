@@ -62,6 +62,8 @@ typedef enum err cli_handler(struct cli_call *call, json_t **ret_json, int *ret_
     X(DOCTOR, cli_doctor)                                                                          \
     X(TRAIN_RUN, cli_train_run)                                                                    \
     X(AUDIT_VERIFY, cli_audit_verify)                                                              \
+    X(KEY_RECOVER, cli_key_recover)                                                                \
+    X(RESTORE, cli_restore)                                                                        \
     X(TOOL_ACCOUNTANT, cli_tool_accountant)                                                        \
     X(TOOL_LICENCE_DECIDE, cli_tool_licence_decide)                                                \
     X(COMPLETION, cli_completion)                                                                  \

@@ -8,6 +8,7 @@
 #include "node/cli/ask.h"
 #include "node/cli/process.h"
 #include "node/config/home.h"
+#include "node/config/unlock.h"
 #include "node/config/yaml.h"
 
 #include <errno.h>
@@ -79,23 +80,15 @@ static void check_configuration(struct doctor *d)
 static enum err unlock(struct doctor *d, struct err_info *info)
 {
     char keyring[HOME_PATH_MAX];
-    char key[HOME_PATH_MAX];
-    const char *how = d->config.unlock;
-    const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+    struct config_unlock how;
     const char *passphrase = getenv("CONCORDAT_PASSPHRASE");
-    struct crypto_unlock unlock = {.how = CRYPTO_UNLOCK_KEYFILE, .path = key};
-    bool fits = config_home_path(d->home, HOME_KEYRING, keyring);
-    if (strncmp(how, "keyfile:", 8) == 0) {
-        fits = fits && config_home_path(d->home, how + 8, key);
-    } else if (strncmp(how, "credential:", 11) == 0 && credentials) {
-        fits = fits && config_home_path(credentials, how + 11, key);
-    } else if (strcmp(how, "passphrase") == 0 && passphrase) {
-        unlock = (struct crypto_unlock){.how = CRYPTO_UNLOCK_PASSPHRASE,
-                                        .passphrase = span_str(passphrase)};
-    } else {
+    if (config_unlock_read(d->home, d->config.unlock, passphrase ? span_str(passphrase) : SPAN_NONE,
+                           &how, NULL)) {
         return E_UNSUPPORTED; /* only the daemon's surroundings hold the key */
     }
-    return fits ? crypto_keyring_open(keyring, &unlock, &d->keyring, info) : E_INVALID;
+    return config_home_path(d->home, HOME_KEYRING, keyring)
+               ? crypto_keyring_open(keyring, &how.how, &d->keyring, info)
+               : E_INVALID;
 }
 
 static void check_keys(struct doctor *d)

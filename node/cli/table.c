@@ -485,6 +485,14 @@ static const struct column schema_columns[] = {
     {"COLUMN", "name"}, {"TYPE", "type"},     {"MIN", "min"},
     {"MAX", "max"},     {"VALUES", "values"}, {"DE-IDENTIFIED", "deidentify"},
     {NULL, NULL}};
+static const struct column slot_columns[] = {{"SLOT", "slot"},
+                                             {"KIND", "kind"},
+                                             {"OPENED", "opened"},
+                                             {"NEEDED", "shares.needed"},
+                                             {"OF", "shares.of"},
+                                             {NULL, NULL}};
+static const struct column checked_columns[] = {
+    {"WHAT", "what"}, {"GOOD", "ok"}, {"CODE", "code"}, {NULL, NULL}};
 static const struct column council_columns[] = {
     {"NODE", "node"}, {"NODE ID", "node_id"}, {NULL, NULL}};
 static const struct column file_columns[] = {{"FILE", "file"}, {"BYTES", "bytes"}, {NULL, NULL}};
@@ -826,6 +834,26 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         break;
     case PROTO_OP_FEDERATION_COUNCIL:
         answer_with_list(answer, "council", council_columns, to);
+        break;
+    case PROTO_OP_KEY_ADD:
+        for (size_t i = 0; i < json_array_size(json_object_get(answer, "shares")); i++) {
+            put(to, json_string_value(json_array_get(json_object_get(answer, "shares"), i)));
+            fputc('\n', to); /* alone on lines, so that they can be piped to a printer */
+        }
+        if (!json_object_get(answer, "shares")) {
+            print_list(json_object_get(answer, "slots"), slot_columns, "no slots", to);
+        }
+        break;
+    case PROTO_OP_KEY_LIST:
+    case PROTO_OP_KEY_REMOVE:
+    case PROTO_OP_KEY_ROTATE:
+        print_list(json_object_get(answer, "slots"), slot_columns, "no slots", to);
+        if (json_array_size(json_object_get(answer, "rotating")) > 0) {
+            print_object(answer, to);
+        }
+        break;
+    case PROTO_OP_FSCK:
+        print_list(json_object_get(answer, "checked"), checked_columns, "nothing is here", to);
         break;
     case PROTO_OP_FEDERATION_INVITE:
         put(to, text_of(answer, "token")); /* alone, so that it can be piped */

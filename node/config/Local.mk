@@ -5,4 +5,5 @@ noinst_LIBRARIES += %D%/libconfig.a
 	%D%/job.c \
 	%D%/manifest.c \
 	%D%/node.c %D%/node.h \
+	%D%/unlock.c %D%/unlock.h \
 	%D%/yaml.h

@@ -4,10 +4,13 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/dispatch.c %D%/dispatch.h \
 	%D%/node.h \
 	%D%/ops_audit.c \
+	%D%/ops_backup.c \
 	%D%/ops_catalog.c \
 	%D%/ops_dataset.c \
 	%D%/ops_federation.c \
+	%D%/ops_key.c \
 	%D%/ops_query.c \
+	%D%/ops_risk.c \
 	%D%/ops_status.c \
 	%D%/ops_train.c \
 	%D%/server.c %D%/server.h \

@@ -22,7 +22,9 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(DATASET_IMPORT, control_dataset_import)                                                      \
     X(DATASET_LIST, control_dataset_list)                                                          \
     X(DATASET_SHOW, control_dataset_show)                                                          \
+    X(DATASET_RISK, control_dataset_risk)                                                          \
     X(DATASET_UPDATE, control_dataset_update)                                                      \
+    X(DATASET_FORGET, control_dataset_forget)                                                      \
     X(DATASET_REMOVE, control_dataset_remove)                                                      \
     X(CATALOG, control_catalog)                                                                    \
     X(LICENCE_SHOW, control_licence_show)                                                          \
@@ -44,9 +46,19 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(AUDIT_LIST, control_audit_list)                                                              \
     X(AUDIT_EGRESS, control_audit_egress)                                                          \
     X(AUDIT_VERIFY, control_audit_verify)                                                          \
-    X(AUDIT_EXPORT, control_audit_export)
+    X(AUDIT_EXPORT, control_audit_export)                                                          \
+    X(KEY_LIST, control_key_list)                                                                  \
+    X(KEY_ADD, control_key_add)                                                                    \
+    X(KEY_REMOVE, control_key_remove)                                                              \
+    X(KEY_ROTATE, control_key_rotate)                                                              \
+    X(BACKUP, control_backup)                                                                      \
+    X(RESTORE_ACCEPT, control_restore_accept)                                                      \
+    X(FSCK, control_fsck)
 #define X(id, name) control_handler name;
 CONTROL_HANDLERS(X)
 #undef X
+
+/* Starts the thread that goes on with begun rotations of datasets' keys; once at start and after `key rotate --dek`. */
+void control_rotate_pending(struct node *node);
 
 #endif

@@ -8,6 +8,7 @@
 #include "node/peer/enrol.h"
 #include "node/query/context.h"
 #include "node/train/service.h"
+#include "store/audit.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -30,6 +31,11 @@ struct node {
     int64_t started;
     _Atomic bool stopping;
     _Atomic bool ready; /* the node's own state was compared with its witnesses' */
+    _Atomic bool restored;    /* it came out of a backup and nobody has confirmed it or decided yet */
+    _Atomic bool rolled_back; /* somebody holds a newer head of ours: it does not serve until an operator decides */
+    _Atomic bool rotating;    /* a thread is at work on datasets' new keys */
+    struct store_audit_head witnessed; /* the highest head of ours that anybody showed; under config_lock */
+    bool has_witnessed;
 };
 
 #endif

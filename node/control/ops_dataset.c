@@ -9,6 +9,7 @@
 #include "proto/privacy.h"
 #include "store/import.h"
 #include "store/records.h"
+#include "store/rotate.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -41,7 +42,8 @@ struct import {
     struct buf yaml;
     struct buf *tables;      /* by declared column: what its `table:` holds */
     struct span *table_spans; /* the same, for the importer */
-    char tables_hash[65];    /* of all of them; "": there is none */
+    struct buf exclude;      /* the opt-out list */
+    char tables_hash[65];    /* of all tables; "": there is none */
     struct proto_manifest manifest;
     struct arena arena;
     struct proto_schema published;
@@ -66,6 +68,7 @@ static enum err load_manifest(struct import *import, const char *path, struct er
 
 static void free_import(struct import *import)
 {
+    buf_fini(&import->exclude);
     for (size_t i = 0; import->tables && i < import->manifest.schema.count; i++) {
         buf_fini(&import->tables[i]);
     }
@@ -76,18 +79,17 @@ static void free_import(struct import *import)
     arena_fini(&import->arena);
 }
 
-/* A table's path counts from the manifest's folder, and the person must be able to read it. */
-static enum err load_table(struct import *import, size_t i, struct err_info *reterr)
+/* A file that the manifest names: its path counts from the manifest's folder, and the person must be able to read it. */
+static enum err load_beside(struct import *import, const char *table, struct buf *to, struct err_info *reterr)
 {
     const char *manifest = control_text(import->call, "MANIFEST");
-    const char *table = import->manifest.schema.columns[i].by.table;
     const char *slash = strrchr(manifest, '/');
     struct buf path = {.max = 4096};
     int folder = table[0] == '/' || !slash ? 0 : (int)(slash - manifest) + 1;
     enum err err = buf_printf(&path, "%.*s%s", folder, manifest, table);
     err = err ? err : buf_put(&path, span_of("", 1));
-    err = err ? proto_err_set(reterr, err, "columns[%zu].table: its path is too long", i)
-              : read_file(import->call, (const char *)path.ptr, TABLE_BYTES_MAX, &import->tables[i], reterr);
+    err = err ? proto_err_set(reterr, err, "the path of %.64s is too long", table)
+              : read_file(import->call, (const char *)path.ptr, TABLE_BYTES_MAX, to, reterr);
     buf_fini(&path);
     return err;
 }
@@ -101,10 +103,13 @@ static enum err load_tables(struct import *import, struct err_info *reterr)
     enum err err = import->tables && import->table_spans ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "reading tables");
     for (size_t i = 0; i < count && !err; i++) {
         if (import->manifest.schema.columns[i].by.table) {
-            err = load_table(import, i, reterr);
+            err = load_beside(import, import->manifest.schema.columns[i].by.table, &import->tables[i], reterr);
             import->table_spans[i] = buf_span(&import->tables[i]);
             any = true;
         }
+    }
+    if (!err && import->manifest.exclude) {
+        err = load_beside(import, import->manifest.exclude, &import->exclude, reterr);
     }
     if (!err && any) {
         uint8_t hash[32];
@@ -276,12 +281,13 @@ static json_t *report_view(const struct import *import)
             json_object_set_new(operations, column->name, json_string(proto_deidentify_name(column->deidentify)));
         }
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "dataset", import->manifest.dataset, "version", import->manifest.version,
-                     "rows", (json_int_t)import->report->rows, "rejected", (json_int_t)import->report->rejected, "rejects", rejects,
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:I}", "dataset", import->manifest.dataset, "version", import->manifest.version,
+                     "rows", (json_int_t)(import->report->rows - import->report->carried), "rejected", (json_int_t)import->report->rejected, "rejects", rejects,
                      "bytes_raw", (json_int_t)import->report->bytes_raw, "bytes_stored", (json_int_t)import->report->bytes_stored,
                      "deidentified", operations, "safe_harbor", harbor_view(import), "clamped", counts_view(import, clamped_of), "blanked",
                      counts_view(import, blanked_of), "redacted", counts_view(import, redacted_of), "absent", absent_view(import), "tables",
-                     import->tables_hash);
+                     import->tables_hash, "total", (json_int_t)import->report->rows, "replaced", (json_int_t)import->report->replaced,
+                     "excluded", (json_int_t)import->report->excluded);
 }
 
 static enum err import_run(struct import *import, json_t **ret, struct err_info *reterr)
@@ -299,11 +305,14 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
         .data_path = checked,
         .data_name = data,
         .format = control_text(call, "--format"),
+        .append = control_flag(call, "--append"),
+        .key = control_text(call, "--key"),
         .dry_run = control_flag(call, "--dry-run"),
         .max_rejects = (uint64_t)control_number(call, "--max-rejects", 0),
         .now = query_now(),
         .manifest_yaml = buf_span(&import->yaml),
         .tables = import->table_spans,
+        .exclude = buf_span(&import->exclude),
         .cancelled = control_cancelled,
         .progress = show_progress,
         .user = call,
@@ -548,6 +557,53 @@ enum err control_dataset_remove(struct control_call *call, json_t **ret, struct 
     if (!err) {
         *ret = json_pack("{s:s, s:b}", "dataset", name, "removed", 1);
     }
+    return err;
+}
+
+static void show_rewriting(void *user, uint64_t done, uint64_t total, const char *dataset)
+{
+    (void)dataset;
+    control_progress(user, "writing under the new key, values", done, total);
+}
+
+/* Rows first, then the key. The rotation is begun before all of it, so that a crash in between is finished by the next start
+ * and the old key does not stay. */
+static enum err forget(struct import *import, struct err_info *reterr)
+{
+    struct control_call *call = import->call;
+    const char *name = import->manifest.dataset;
+    struct store_import_options options = {
+        .forget = true,
+        .exclude = buf_span(&import->exclude),
+        .now = query_now(),
+        .manifest_yaml = buf_span(&import->yaml),
+        .cancelled = control_cancelled,
+        .progress = show_progress,
+        .user = call,
+    };
+    struct store_rotate_options rotate = {.cancelled = control_cancelled, .progress = show_rewriting, .user = call};
+    enum err err = control_audit(call, "dataset.forget", reterr, "dataset", name, (const char *)NULL);
+    err = err ? err : store_rotate_begin(&call->node->store, name, reterr);
+    err = err ? err : store_import_run(&call->node->store, &import->manifest, &options, import->report, reterr);
+    return err ? err : store_rotate_run(&call->node->store, name, &rotate, reterr);
+}
+
+enum err control_dataset_forget(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    struct import import = {.call = call, .yaml = {.max = CONFIG_YAML_BYTES_MAX}};
+    const char *name = control_text(call, "NAME");
+    struct store_dataset row;
+    import.report = arena_alloc(&call->arena, 1, sizeof *import.report);
+    enum err err = import.report ? store_catalogue_get(&call->node->store, name, &call->arena, &row, reterr) : E_NO_MEMORY;
+    err = err ? err : buf_put(&import.yaml, row.manifest_yaml);
+    err = err ? err : config_yaml_manifest_bytes(buf_span(&import.yaml), name, &import.manifest, reterr);
+    err = err ? err : read_file(call, control_text(call, "--units"), TABLE_BYTES_MAX, &import.exclude, reterr);
+    err = err ? err : forget(&import, reterr);
+    if (!err) {
+        *ret = json_pack("{s:s, s:I, s:I}", "dataset", name, "rows", (json_int_t)import.report->excluded, "total",
+                         (json_int_t)import.report->rows);
+    }
+    free_import(&import);
     return err;
 }
 

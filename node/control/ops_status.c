@@ -3,6 +3,7 @@
 #include "node/control/dispatch.h"
 #include "node/control/views.h"
 
+#include "crypto/memory.h"
 #include "node/query/site.h"
 #include "store/audit.h"
 #include "store/catalogue.h"
@@ -27,12 +28,13 @@ json_t *control_peers_view(struct control_call *call)
     json_t *array = json_array();
     for (size_t i = 0; members && i < count; i++) {
         const struct peer_member *member = &members[i];
-        json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:o, s:b, s:o, s:s, s:s}", "node", member->name, "org",
-                                               member->org, "state", peer_state_name(member->state), "address", member->address,
-                                               "last_seen", control_json_time(member->last_seen), "root_equal",
-                                               member->root_equal || member->state == PEER_SELF,
-                                               "node_id", control_json_hex(member->id, 16), "org_type", member->org_type, "country",
-                                               member->country));
+        json_array_append_new(
+            array, json_pack("{s:s, s:s, s:s, s:s, s:o, s:b, s:o, s:s, s:s}", "node", member->name,
+                             "org", member->org, "state", peer_state_name(member->state), "address",
+                             member->address, "last_seen", control_json_time(member->last_seen),
+                             "root_equal", member->root_equal || member->state == PEER_SELF,
+                             "node_id", control_json_hex(member->id, 16), "org_type",
+                             member->org_type, "country", member->country));
     }
     return array;
 }
@@ -46,7 +48,10 @@ enum err control_peers(struct control_call *call, json_t **ret, struct err_info 
 
 static enum err add_dataset(void *user, const struct store_dataset *row)
 {
-    return json_array_append_new(user, json_pack("{s:s, s:s}", "dataset", row->name, "version", row->version)) ? E_NO_MEMORY : E_OK;
+    return json_array_append_new(
+               user, json_pack("{s:s, s:s}", "dataset", row->name, "version", row->version))
+               ? E_NO_MEMORY
+               : E_OK;
 }
 
 enum err control_status(struct control_call *call, json_t **ret, struct err_info *reterr)
@@ -67,23 +72,30 @@ enum err control_status(struct control_call *call, json_t **ret, struct err_info
     struct peer_counters counters;
     peer_counters(node->peer, &counters);
     const char *state = node->stopping ? "draining" : (node->ready ? "serving" : "starting");
-    *ret = json_pack("{s:s, s:o, s:s, s:s, s:o, s:s, s:s, s:s, s:o, s:s, s:s, s:i, s:o, s:o, s:o, s:o}", "node", node->config.node,
-                     "node_id", control_json_hex(node->query.node_id, 16), "org", node->config.org, "federation", node->federation,
-                     "federation_id", control_json_hex(node->query.federation_id, 16), "fingerprint", fingerprint, "listen",
-                     node->config.listen, "state", state, "since", control_json_time(node->started), "version", PACKAGE_VERSION,
-                     "cryptography", crypto_provider()->name, "wire", 1, "peers", control_peers_view(call), "datasets", datasets, "jobs",
-                     control_jobs_view(call), "budgets", budgets);
-    json_object_set_new(*ret, "traffic", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "requests_in", (json_int_t)counters.requests_in,
-                                                   "requests_out", (json_int_t)counters.requests_out, "malformed",
-                                                   (json_int_t)counters.malformed, "over_limit", (json_int_t)counters.over_limit,
-                                                   "unauthorised", (json_int_t)counters.unauthorised, "records",
-                                                   (json_int_t)counters.records_new));
+    *ret = json_pack(
+        "{s:s, s:o, s:s, s:s, s:o, s:s, s:s, s:s, s:o, s:s, s:s, s:i, s:o, s:o, s:o, s:o}", "node",
+        node->config.node, "node_id", control_json_hex(node->query.node_id, 16), "org",
+        node->config.org, "federation", node->federation, "federation_id",
+        control_json_hex(node->query.federation_id, 16), "fingerprint", fingerprint, "listen",
+        node->config.listen, "state", state, "since", control_json_time(node->started), "version",
+        PACKAGE_VERSION, "cryptography", crypto_provider()->name, "wire", 1, "peers",
+        control_peers_view(call), "datasets", datasets, "jobs", control_jobs_view(call), "budgets",
+        budgets);
+    json_object_set_new(
+        *ret, "traffic",
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "requests_in", (json_int_t)counters.requests_in,
+                  "requests_out", (json_int_t)counters.requests_out, "malformed",
+                  (json_int_t)counters.malformed, "over_limit", (json_int_t)counters.over_limit,
+                  "unauthorised", (json_int_t)counters.unauthorised, "records",
+                  (json_int_t)counters.records_new));
     return E_OK;
 }
 
-static void check(json_t *checks, const char *name, const char *result, const char *text, const char *cure)
+static void check(json_t *checks, const char *name, const char *result, const char *text,
+                  const char *cure)
 {
-    json_array_append_new(checks, json_pack("{s:s, s:s, s:s, s:s}", "check", name, "result", result, "text", text, "cure", cure));
+    json_array_append_new(checks, json_pack("{s:s, s:s, s:s, s:s}", "check", name, "result", result,
+                                            "text", text, "cure", cure));
 }
 
 static void check_peers(struct control_call *call, json_t *checks)
@@ -97,20 +109,26 @@ static void check_peers(struct control_call *call, json_t *checks)
         up += members[i].state == PEER_UP || members[i].state == PEER_SELF;
         behind += members[i].state == PEER_UP && !members[i].root_equal;
         if (members[i].state == PEER_SELF && members[i].expires && members[i].expires < soon) {
-            check(checks, "membership", "warn", "this node's membership ends within 30 days", "ask the council to renew it");
+            check(checks, "membership", "warn", "this node's membership ends within 30 days",
+                  "ask the council to renew it");
         }
     }
-    check(checks, "peers", up == count ? "ok" : "warn", up == count ? "all members are reachable" : "some members are not reachable",
-          up == count ? "" : "see `concordat peers`; check their daemons and the firewalls between");
-    check(checks, "records", behind ? "warn" : "ok", behind ? "some peers hold other records" : "records are in step",
+    check(checks, "peers", up == count ? "ok" : "warn",
+          up == count ? "all members are reachable" : "some members are not reachable",
+          up == count ? ""
+                      : "see `concordat peers`; check their daemons and the firewalls between");
+    check(checks, "records", behind ? "warn" : "ok",
+          behind ? "some peers hold other records" : "records are in step",
           behind ? "it should pass within seconds; if not, look at the log" : "");
 }
 
 static void check_disk(struct control_call *call, json_t *checks)
 {
     struct statvfs fs;
-    bool full = statvfs(call->node->home, &fs) == 0 && fs.f_blocks && fs.f_bavail * 20 < fs.f_blocks;
-    check(checks, "disk", full ? "warn" : "ok", full ? "less than 5 % of the home's disk is free" : "there is room on the home's disk",
+    bool full =
+        statvfs(call->node->home, &fs) == 0 && fs.f_blocks && fs.f_bavail * 20 < fs.f_blocks;
+    check(checks, "disk", full ? "warn" : "ok",
+          full ? "less than 5 % of the home's disk is free" : "there is room on the home's disk",
           full ? "free some space: a full disk stops imports and answers" : "");
 }
 
@@ -130,7 +148,8 @@ static enum err check_dataset(void *user, const struct store_dataset *row)
     if (err) {
         char text[640];
         snprintf(text, sizeof text, "%s (%s)", info.text, proto_err_name(err));
-        check(doctor->checks, "dataset", "fail", text, "put the file back from a backup, or import the data again");
+        check(doctor->checks, "dataset", "fail", text,
+              "put the file back from a backup, or import the data again");
         doctor->damaged++;
     }
     store_partition_close(partition);
@@ -154,10 +173,20 @@ enum err control_doctor(struct control_call *call, json_t **ret, struct err_info
     json_t *checks = json_array();
     struct store_audit_report *report = arena_alloc(&call->arena, 1, sizeof *report);
     struct err_info info = {0};
-    check(checks, "daemon", call->node->ready ? "ok" : "warn", call->node->ready ? "the daemon is serving" : "the daemon does not serve yet",
-          call->node->ready ? "" : "it waits for two other institutions to confirm its state; see the log");
+    bool locked = crypto_key_locked();
+    check(checks, "key memory", locked ? "ok" : "warn",
+          locked ? "keys are locked into memory" : "keys may reach the swap space",
+          locked ? "" : "raise LimitMEMLOCK= of the service to 8M or more");
+    check(checks, "daemon", call->node->ready ? "ok" : "warn",
+          call->node->ready ? "the daemon is serving" : "the daemon does not serve yet",
+          call->node->ready ? ""
+          : call->node->rolled_back || call->node->restored
+              ? "this home is older than it should be, or restored: see `concordat help restore "
+                "accept`"
+              : "it waits for two other institutions to confirm its state; see the log");
     enum err err = report ? store_audit_check(&call->node->store, report, &info) : E_NO_MEMORY;
-    check(checks, "audit", err ? "fail" : "ok", err ? info.text : "the audit chain is whole", err ? "restore from a backup; do not go on" : "");
+    check(checks, "audit", err ? "fail" : "ok", err ? info.text : "the audit chain is whole",
+          err ? "restore from a backup; do not go on" : "");
     check_datasets(call, checks);
     check_peers(call, checks);
     check_disk(call, checks);

@@ -4,10 +4,14 @@
 #include "config.h"
 #include "node/daemon/start.h"
 
+#include "node/config/home.h"
 #include "node/daemon/log.h"
+#include "node/query/site.h"
+#include "store/backup.h"
 #include "store/witness.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #define ASK_DEADLINE_MS 2000
 
@@ -61,6 +65,17 @@ static bool is_zero(const uint8_t *bytes, size_t len)
     return any == 0;
 }
 
+/* Signed by us, as store_witness_compare found. */
+static void note_witnessed(struct node *node, const struct store_audit_head *shown)
+{
+    pthread_mutex_lock(&node->config_lock);
+    if (!node->has_witnessed || shown->seq > node->witnessed.seq) {
+        node->witnessed = *shown;
+        node->has_witnessed = true;
+    }
+    pthread_mutex_unlock(&node->config_lock);
+}
+
 static enum err read_reply(struct node *node, const struct round *round, size_t i, struct err_info *reterr)
 {
     struct store_audit_head shown;
@@ -73,6 +88,9 @@ static enum err read_reply(struct node *node, const struct round *round, size_t 
     if (!is_zero(reply->ptr, STORE_AUDIT_HEAD_SIZE)) {
         err = store_audit_head_decode(span_of(reply->ptr, STORE_AUDIT_HEAD_SIZE), &shown);
         err = err ? err : store_witness_compare(&node->store, &shown, reterr);
+        if (err == E_OK || err == E_ROLLBACK) {
+            note_witnessed(node, &shown);
+        }
     }
     const uint8_t *signature = reply->ptr + STORE_AUDIT_HEAD_SIZE;
     if (!err && round->body_len && !is_zero(signature, 64) &&
@@ -121,6 +139,20 @@ static enum err ask_all(struct node *node, struct round *round)
     return round->count ? peer_call_many(node->peer, round->calls, round->count, ASK_DEADLINE_MS, NULL, NULL) : E_OK;
 }
 
+static void end_restore(struct node *node)
+{
+    static const char body[] = "{\"by\":\"witnesses\"}";
+    struct err_info info = {0};
+    char marker[HOME_PATH_MAX];
+    if (store_audit_append(&node->store, "restore.confirmed", span_str(body), query_now(), &info) ||
+        !config_home_path(node->home, STORE_RESTORED, marker)) {
+        daemon_log(DAEMON_ERROR, "restored", "%s", info.text);
+        return;
+    }
+    (void)unlink(marker); /* if it stays, the next start asks again */
+    node->restored = false;
+}
+
 enum err daemon_confirm(struct node *node, struct err_info *reterr)
 {
     struct round *round = proto_alloc(1, sizeof *round);
@@ -130,12 +162,14 @@ enum err daemon_confirm(struct node *node, struct err_info *reterr)
         round->calls = proto_alloc(PEER_MEMBERS_MAX, sizeof *round->calls);
         err = round->members && round->calls ? ask_all(node, round) : E_NO_MEMORY;
     }
-    for (size_t i = 0; !err && i < round->count; i++) {
+    /* All replies are read, also behind one that is newer than we are: the highest head tells what is missing. */
+    for (size_t i = 0, count = err ? 0 : round->count; i < count; i++) {
         if (round->calls[i].status == E_OK) {
-            err = read_reply(node, round, i, reterr);
-            if (err && err != E_ROLLBACK) {
-                round->calls[i].status = err; /* a head that we never signed, say: it counts as not answered */
-                err = E_OK;
+            enum err read = read_reply(node, round, i, err ? NULL : reterr);
+            if (read == E_ROLLBACK) {
+                err = read;
+            } else if (read) {
+                round->calls[i].status = read; /* a head that we never signed, say: it counts as not answered */
             }
         }
     }
@@ -143,7 +177,11 @@ enum err daemon_confirm(struct node *node, struct err_info *reterr)
         size_t known = institutions(node, round, false);
         size_t answered = institutions(node, round, true);
         bool first = round->body_len == 0;
-        node->ready = node->ready || first || answered >= (known < 2 ? known : 2);
+        bool confirmed = answered >= (known < 2 ? known : 2);
+        if (node->restored && confirmed && known > 0) {
+            end_restore(node); /* whoever can know holds nothing newer */
+        }
+        node->ready = node->ready || (!node->restored && (first || confirmed));
     }
     for (size_t i = 0; round && round->calls && i < round->count; i++) {
         buf_fini(&round->calls[i].reply);

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "node/config/home.h"
+#include "node/control/dispatch.h"
 #include "node/control/server.h"
 #include "node/daemon/log.h"
 #include "node/daemon/start.h"
@@ -35,7 +36,6 @@ struct daemon {
     uv_timer_t drain;
     uint64_t seconds;
     _Atomic bool confirming;
-    _Atomic bool rolled_back; /* somebody holds a newer head of ours: for good, until a person restarts with the right home */
     bool peer_done;
     int exit_code;
 };
@@ -80,9 +80,9 @@ static void *confirm_main(void *arg)
     enum err err = daemon_confirm(&daemon->node, &info);
     if (err == E_ROLLBACK) {
         daemon->node.ready = false;
-        daemon_log(DAEMON_ERROR, "rollback", "%s (%s): this home is older than what others saw of it; it does not serve", info.text,
+        daemon_log(DAEMON_ERROR, "rollback", "%s (%s): this home is older than what others saw of it; it does not serve. Bring back the right one, or decide with `concordat restore accept`", info.text,
                    proto_err_name(err));
-        daemon->rolled_back = true;
+        daemon->node.rolled_back = true;
     } else if (!before && daemon->node.ready) {
         daemon_log(DAEMON_INFO, "serving", "the node's state is the newest known");
         notify("READY=1");
@@ -95,7 +95,7 @@ static void confirm(struct daemon *daemon)
 {
     pthread_t thread;
     pthread_attr_t attributes;
-    if (daemon->confirming || daemon->node.stopping || daemon->rolled_back) {
+    if (daemon->confirming || daemon->node.stopping || daemon->node.rolled_back) {
         return;
     }
     daemon->confirming = true;
@@ -136,7 +136,7 @@ static void on_drain(uv_timer_t *timer)
     struct daemon *daemon = timer->data;
     static unsigned waited_ms;
     waited_ms += 50;
-    bool idle = control_server_calls(daemon->control) == 0 && !daemon->confirming && train_service_busy(daemon->node.train) == 0;
+    bool idle = control_server_calls(daemon->control) == 0 && !daemon->confirming && !daemon->node.rotating && train_service_busy(daemon->node.train) == 0;
     if (waited_ms > DRAIN_MS + 10000) {
         daemon_log(DAEMON_ERROR, "stop", "closing took too long");
         _exit(EXIT_WATCHDOG);
@@ -254,6 +254,7 @@ static enum err run(struct daemon *daemon, struct err_info *reterr)
     uv_timer_start(&daemon->second, on_second, 200, 1000);
     daemon_log(DAEMON_INFO, "started", "%s listens on %s, version %s, cryptography by %s", node->config.node, node->config.listen,
                PACKAGE_VERSION, crypto_provider()->name);
+    control_rotate_pending(node);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     remove_pid(node->home);
     peer_free(node->peer);

@@ -2,12 +2,14 @@
 #include "node/daemon/start.h"
 
 #include "node/config/home.h"
+#include "node/config/unlock.h"
 #include "node/config/yaml.h"
 #include "node/control/server.h"
 #include "node/daemon/log.h"
 #include "node/query/site.h"
 #include "crypto/certificate.h"
 #include "store/audit.h"
+#include "store/backup.h"
 #include "store/records.h"
 
 #include <errno.h>
@@ -42,34 +44,20 @@ static enum err read_home_file(const struct node *node, const char *name, struct
 }
 
 /* "keyfile:PATH", "passphrase" (from the environment, or a file named by it), "credential:NAME" (systemd). */
-static enum err unlock(struct node *node, struct err_info *reterr)
+static enum err open_keyring(struct node *node, struct err_info *reterr)
 {
     char keyring[HOME_PATH_MAX];
-    char path[HOME_PATH_MAX];
-    struct crypto_unlock how = {.how = CRYPTO_UNLOCK_KEYFILE, .path = path};
-    const char *text = node->config.unlock;
-    const char *directory = getenv("CREDENTIALS_DIRECTORY");
-    bool fits = config_home_path(node->home, HOME_KEYRING, keyring);
-    if (strncmp(text, "keyfile:", 8) == 0) {
-        fits = fits && config_home_path(node->home, text + 8, path);
-    } else if (strncmp(text, "credential:", 11) == 0) {
-        if (!directory) {
-            return proto_err_set(reterr, E_AUTH, "unlock: credential needs systemd's LoadCredential; CREDENTIALS_DIRECTORY is not set");
-        }
-        fits = fits && config_home_path(directory, text + 11, path);
-    } else if (strcmp(text, "passphrase") == 0) {
-        const char *passphrase = getenv("CONCORDAT_PASSPHRASE");
-        if (!passphrase) {
-            return proto_err_set(reterr, E_AUTH, "unlock: passphrase needs CONCORDAT_PASSPHRASE in the daemon's environment");
-        }
-        how = (struct crypto_unlock){.how = CRYPTO_UNLOCK_PASSPHRASE, .passphrase = span_str(passphrase)};
-    } else {
-        return proto_err_set(reterr, E_INVALID, "node.yaml: unlock: keyfile:PATH, passphrase or credential:NAME");
+    struct config_unlock unlock;
+    const char *passphrase = getenv("CONCORDAT_PASSPHRASE");
+    if (strcmp(node->config.unlock, "passphrase") == 0 && !passphrase) {
+        return proto_err_set(reterr, E_AUTH, "unlock: passphrase needs CONCORDAT_PASSPHRASE in the daemon's environment");
     }
-    if (!fits) {
-        return proto_err_set(reterr, E_INVALID, "the key's path is too long");
+    enum err err = config_home_path(node->home, HOME_KEYRING, keyring) ? E_OK : proto_err_set(reterr, E_INVALID, "the home's path is too long");
+    err = err ? err : config_unlock_read(node->home, node->config.unlock, passphrase ? span_str(passphrase) : SPAN_NONE, &unlock, reterr);
+    err = err ? err : crypto_keyring_open(keyring, &unlock.how, &node->keyring, reterr);
+    if (passphrase) {
+        crypto_wipe((char *)(uintptr_t)passphrase, strlen(passphrase)); /* the environment is readable in /proc */
     }
-    enum err err = crypto_keyring_open(keyring, &how, &node->keyring, reterr);
     unsetenv("CONCORDAT_PASSPHRASE");
     return err;
 }
@@ -189,7 +177,7 @@ enum err daemon_open(struct node *node, struct err_info *reterr)
         return err;
     }
     adopt(node);
-    err = unlock(node, reterr);
+    err = open_keyring(node, reterr);
     if (!err) {
         err = load_keys(node, reterr);
     }
@@ -201,6 +189,10 @@ enum err daemon_open(struct node *node, struct err_info *reterr)
     }
     if (!err) {
         err = store_identity(&node->store, node->identity, node->query.federation_id, NULL, reterr);
+    }
+    if (!err && config_home_path(node->home, STORE_RESTORED, path) && access(path, F_OK) == 0) {
+        node->restored = true;
+        daemon_log(DAEMON_WARN, "restored", "this home came out of a backup; it serves when its witnesses or an operator confirm it");
     }
     if (!err) {
         err = take_records(node, HOME_CHARTER, false, reterr);

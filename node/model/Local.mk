@@ -1,4 +1,20 @@
-noinst_LIBRARIES += %D%/libmodel.a
+noinst_LIBRARIES += %D%/libmodel.a %D%/libencoder.a
+# The encoder once more in tests, with MODEL_DOUBLE: see real.h.
+MODEL_ENCODER_SOURCES = \
+	node/model/adamw.c \
+	node/model/encoder.c node/model/encoder.h node/model/encoder_internal.h \
+	node/model/encoder_load.c \
+	node/model/encoder_pass.c \
+	node/model/gemm.c node/model/gemm.h node/model/real.h
+# A library of its own: ENCODER_FLAGS drop errno and traps, which the exact arithmetic of the private steps may count on.
+%C%_libencoder_a_SOURCES = $(MODEL_ENCODER_SOURCES)
+%C%_libencoder_a_CFLAGS = $(AM_CFLAGS) $(ENCODER_FLAGS)
 %C%_libmodel_a_SOURCES = \
+	%D%/folder.c %D%/folder.h \
 	%D%/logistic.c %D%/logistic.h \
-	%D%/metrics.c %D%/metrics.h
+	%D%/metrics.c %D%/metrics.h \
+	%D%/notes.c %D%/notes.h \
+	%D%/report.c %D%/report.h \
+	%D%/safetensors.c %D%/safetensors.h \
+	%D%/tokenizer.c %D%/tokenizer.h \
+	%D%/words.c %D%/words.h

@@ -1,7 +1,7 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = share audit_export certificate chunk codec column control csv frame gossip keyring licence manifest ndjson record sql token train round
-EXTRA_DIST += %D%/corpus/share %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/ndjson %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export %D%/corpus/frame %D%/corpus/gossip %D%/corpus/token %D%/corpus/train %D%/corpus/round
+FUZZ_TARGETS = share audit_export certificate chunk codec column conll control csv frame gossip keyring licence manifest ndjson record sql token train round
+EXTRA_DIST += %D%/corpus/share %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/conll %D%/corpus/ndjson %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export %D%/corpus/frame %D%/corpus/gossip %D%/corpus/token %D%/corpus/train %D%/corpus/round
 
 check_PROGRAMS += %D%/replay_certificate
 TESTS += %D%/replay_certificate
@@ -53,6 +53,11 @@ TESTS += %D%/replay_csv
 %C%_replay_csv_SOURCES = %D%/fuzz_csv.c %D%/replay.c
 %C%_replay_csv_LDADD = $(STORE_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_conll
+TESTS += %D%/replay_conll
+%C%_replay_conll_SOURCES = %D%/fuzz_conll.c %D%/replay.c
+%C%_replay_conll_LDADD = $(STORE_LIBS) -lm
+
 check_PROGRAMS += %D%/replay_ndjson
 TESTS += %D%/replay_ndjson
 %C%_replay_ndjson_SOURCES = %D%/fuzz_ndjson.c %D%/replay.c
@@ -98,7 +103,38 @@ TESTS += %D%/replay_share
 %C%_replay_share_SOURCES = %D%/fuzz_share.c %D%/replay.c
 %C%_replay_share_LDADD = $(CRYPTO_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_notes
+TESTS += %D%/replay_notes
+%C%_replay_notes_SOURCES = %D%/fuzz_notes.c %D%/replay.c
+%C%_replay_notes_LDADD = $(MODEL_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_safetensors
+TESTS += %D%/replay_safetensors
+%C%_replay_safetensors_SOURCES = %D%/fuzz_safetensors.c %D%/replay.c
+%C%_replay_safetensors_LDADD = $(MODEL_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_tokenizer
+TESTS += %D%/replay_tokenizer
+%C%_replay_tokenizer_SOURCES = %D%/fuzz_tokenizer.c %D%/replay.c
+%C%_replay_tokenizer_LDADD = $(MODEL_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_conll
+%C%_fuzz_conll_SOURCES = %D%/fuzz_conll.c
+%C%_fuzz_conll_LDADD = $(STORE_LIBS) -lm
+%C%_fuzz_conll_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_notes
+%C%_fuzz_notes_SOURCES = %D%/fuzz_notes.c
+%C%_fuzz_notes_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_notes_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_safetensors
+%C%_fuzz_safetensors_SOURCES = %D%/fuzz_safetensors.c
+%C%_fuzz_safetensors_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_safetensors_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_tokenizer
+%C%_fuzz_tokenizer_SOURCES = %D%/fuzz_tokenizer.c
+%C%_fuzz_tokenizer_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_tokenizer_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_share
 %C%_fuzz_share_SOURCES = %D%/fuzz_share.c
 %C%_fuzz_share_LDADD = $(CRYPTO_LIBS) -lm

@@ -1,7 +1,15 @@
 # Real daemons through the command. Each script prints TAP; CONCORDAT_PROC=no leaves them out (sanitizer runs).
-PROC_TESTS = %D%/chaos.py %D%/federation.py %D%/imports.py %D%/mesh.py %D%/planted.py %D%/training.py
+PROC_TESTS = %D%/chaos.py %D%/core.py %D%/faults.py %D%/keys.py %D%/federation.py %D%/imports.py %D%/mesh.py %D%/planted.py %D%/training.py
 TESTS += $(PROC_TESTS)
-EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/plaintext.c
+EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/plaintext.c %D%/fault.c
+
+check_PROGRAMS += %D%/dump
+%C%_dump_SOURCES = %D%/dump.c
+%C%_dump_LDADD = $(CRYPTO_LIBS)
+
+check_PROGRAMS += %D%/act
+%C%_act_SOURCES = %D%/act.c
+%C%_act_LDADD = $(STORE_LIBS) -lm
 
 # The command alone, without any daemon.
 TESTS += %D%/cli_usage.sh %D%/cli_client.py

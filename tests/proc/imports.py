@@ -79,6 +79,76 @@ def formats(box, manifest):
     ok(all(abs(counts[sex] - 100) < 60 for sex in "FM"), f"what was imported is answered from: {counts}")
 
 
+def appends(box):
+    yaml = HEAD.replace("dataset: clinic", "dataset: growing").replace("  - {name: sex,", "  - {name: visit, type: integer}\n  - {name: sex,")
+    manifest = box.write("growing.yaml", yaml)
+
+    def visits(table, first):
+        return "\n".join([",".join(FIELDS + ["visit"])] + [",".join(map(str, row + [first + i])) for i, row in enumerate(table)]).encode() + b"\n"
+
+    def bring(data, *more):
+        return box.run("alpha", "dataset", "import", manifest, "--data", put(box, "v.csv", data), *more)
+    code, error = box.refusal("alpha", "dataset", "import", manifest, "--data", put(box, "v.csv", visits(rows(5), 0)), "--append")
+    ok(code == 3, f"append to nothing: exit {code}")
+    bring(visits(rows(100), 0))
+    answer = bring(visits(rows(50, 100), 100), "--append")
+    ok((answer["rows"], answer["total"], answer["replaced"]) == (50, 150, 0), "--append adds 50 rows to 100")
+    answer = bring(visits(rows(30, 140), 140), "--append", "--key", "visit", "--dry-run")
+    ok((answer["rows"], answer["total"], answer["replaced"]) == (30, 170, 10), "--key with --dry-run tells that 10 rows would be replaced")
+    answer = bring(visits(rows(30, 140), 140), "--append", "--key", "visit")
+    ok((answer["rows"], answer["total"], answer["replaced"]) == (30, 170, 10), "--key replaces them")
+    ok(box.run("alpha", "dataset", "show", "growing")["rows"] == 170, "170 rows are there")
+    answer = bring(visits(rows(20), 0))
+    ok(answer["total"] == 20 and box.run("alpha", "dataset", "show", "growing")["rows"] == 20, "without --append the data replaces what was there")
+
+
+def risks(box, manifest):
+    """Against the same classes counted here. 1,200 people, ages 20 to 94."""
+    table = rows(1200)
+    box.run("alpha", "dataset", "import", manifest, "--data", put(box, "r.csv", csv(table).encode()))
+    classes = {}
+    for row in table:
+        age = min(row[1], 90)
+        classes.setdefault((age, row[2], row[3][:3]), []).append(row[6])
+    sizes = [len(codes) for codes in classes.values()]
+    answer = box.run("alpha", "dataset", "risk", "clinic", "--k", "10")
+    below = [size for size in sizes if size < 10]
+    want = (len(sizes), min(sizes), sizes.count(1), len(below), sum(below))
+    got = (answer["classes"], answer["k_anonymity"], answer["unique"], answer["suppression"]["classes"], answer["suppression"]["rows"])
+    ok(got == want and answer["quasi"] == ["age", "sex", "zip"], f"dataset risk: classes, k, unique, below k and rows: {got}, counted {want}")
+    distinct = min(len(set(codes)) for codes in classes.values())
+    ok(answer["sensitive"][0]["column"] == "code" and answer["sensitive"][0]["distinct_l"] == distinct, f"l-diversity: {answer['sensitive']}")
+    answer = box.run("alpha", "dataset", "risk", "clinic", "--quasi", "sex", "--sensitive", "age")
+    ok((answer["classes"], answer["k_anonymity"]) == (2, 600), "--quasi chooses other columns")
+    code, _ = box.refusal("alpha", "dataset", "risk", "clinic", "--quasi", "nothing")
+    ok(code == 2, "an unknown column is a usage error")
+    listed = box.run("alpha", "audit", "list", "--kind", "dataset.risk")
+    ok(len(listed) >= 2 or len(listed.get("entries", [])) >= 2, "who measured is audited")
+
+
+def leaving(box):
+    """Opt-out lists and forgetting, and that the old key is gone."""
+    yaml = HEAD.replace("dataset: clinic", "dataset: leaving\nexclude: optout.txt")
+    put(box, "optout.txt", b"p0001\np0003\n")
+    manifest = box.write("leaving.yaml", yaml)
+    answer = box.run("alpha", "dataset", "import", manifest, "--data", put(box, "l.csv", csv(rows(100)).encode()))
+    ok((answer["rows"], answer["excluded"]) == (98, 2), "exclude: keeps two people out")
+    folder = os.path.join(box.home("alpha"), "partitions")
+    before = set(partitions(box))
+    with open(os.path.join(box.home("alpha"), "keyring"), "rb") as file:
+        keyring = file.read()
+    answer = box.run("alpha", "dataset", "forget", "leaving", "--units", put(box, "gone.txt", b"p0002\np0004\np9999\n"))
+    ok((answer["rows"], answer["total"]) == (2, 96), f"dataset forget takes two more out: {answer}")
+    ok(box.run("alpha", "dataset", "show", "leaving")["rows"] == 96, "96 rows are left")
+    with open(os.path.join(box.home("alpha"), "keyring"), "rb") as file:
+        after = file.read()
+    ok(after != keyring and len(before & set(os.listdir(folder))) == len(before) - 1, "the old file is gone, and the keyring is another")
+    answer = box.run("alpha", "query", "SELECT COUNT(*) FROM leaving", "--purpose", "DUO:0000006", "--epsilon", "5")
+    ok(abs(answer["rows"][0][0] - 96) < 40, "questions go on")
+    code, error = box.refusal("alpha", "dataset", "forget", "nothing", "--units", os.path.join(box.folder, "gone.txt"))
+    ok(code == 3, f"an unknown dataset: exit {code}")
+
+
 def refusals(box, manifest):
     before = partitions(box)
     good = gzip.compress(csv(rows(50)).encode())
@@ -102,6 +172,9 @@ def main():
         put(box, "icd.csv", b"A00.1;A00;I\nB01.2;B01;I\n")
         manifest = box.write("clinic.yaml", HEAD)
         formats(box, manifest)
+        appends(box)
+        risks(box, manifest)
+        leaving(box)
         refusals(box, manifest)
     done()
 

@@ -51,3 +51,24 @@ TESTS += %D%/test_query_message %D%/test_bound %D%/test_coordinates %D%/test_exe
 %C%_test_coordinates_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 %C%_test_execute_SOURCES = %D%/test_execute.c tests/lib/encounters.c tests/lib/encounters.h tests/lib/seed.h tests/unit/store/dataset.h
 %C%_test_execute_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_safetensors %D%/test_notes %D%/test_report %D%/test_tokenizer
+TESTS += %D%/test_safetensors %D%/test_notes %D%/test_report %D%/test_tokenizer
+%C%_test_safetensors_SOURCES = %D%/test_safetensors.c
+%C%_test_safetensors_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_notes_SOURCES = %D%/test_notes.c
+%C%_test_notes_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_report_SOURCES = %D%/test_report.c tests/lib/vectors.h
+%C%_test_report_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_tokenizer_SOURCES = %D%/test_tokenizer.c tests/lib/vectors.h
+%C%_test_tokenizer_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+EXTRA_DIST += tests/vectors/bert
+
+# The encoder in float, as shipped, and the same sources in double for 1e-9 parity and central differences.
+check_PROGRAMS += %D%/test_encoder %D%/test_encoder_double
+TESTS += %D%/test_encoder %D%/test_encoder_double
+%C%_test_encoder_SOURCES = %D%/test_encoder.c tests/lib/vectors.h
+%C%_test_encoder_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_encoder_double_SOURCES = %D%/test_encoder.c tests/lib/vectors.h $(MODEL_ENCODER_SOURCES)
+%C%_test_encoder_double_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_DOUBLE
+%C%_test_encoder_double_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm

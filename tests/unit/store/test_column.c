@@ -13,6 +13,8 @@
 
 static struct seed seed;
 
+static double last_number;
+
 static double random_number(unsigned kind)
 {
     switch (kind) {
@@ -24,6 +26,12 @@ static double random_number(unsigned kind)
         return (double)seed_below(&seed, 100000) / 100 - 300;
     case 3:
         return ((double)seed_next(&seed) - 9e18) / 3;
+    case 6: /* few values far apart */
+        return (double)seed_below(&seed, 20) * 98765;
+    case 7: /* few values that are no short decimals */
+        return 1 / (3 + (double)seed_below(&seed, 20));
+    case 8: /* long runs */
+        return seed_below(&seed, 50) ? last_number : (double)seed_below(&seed, 1000);
     case 4:
         return (double)(int64_t)(seed_next(&seed) >> 12) - (double)((uint64_t)1 << 51);
     default:
@@ -48,14 +56,14 @@ static void numbers_come_back(void **state)
     static uint64_t null[STORE_CHUNK_WORDS];
     struct store_chunk chunk = {0};
     unsigned seen[STORE_ENCODING_COUNT] = {0};
-    for (unsigned round = 0; round < 60; round++) {
+    for (unsigned round = 0; round < 90; round++) {
         size_t rows = 1 + seed_below(&seed, round % 10 ? 700 : STORE_CHUNK_ROWS);
         static const unsigned percents[] = {0, 20, 100};
-        unsigned percent = percents[round / 6 % 3];
+        unsigned percent = percents[round / 9 % 3];
         fill_nulls(null, rows, percent);
         size_t nulls = 0;
         for (size_t i = 0; i < rows; i++) {
-            values[i] = random_number(round % 6);
+            last_number = values[i] = random_number(round % 9);
             nulls += null[i / 64] >> i % 64 & 1;
         }
         struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
@@ -89,8 +97,9 @@ static void numbers_come_back(void **state)
                          E_CORRUPT);
         buf_fini(&out);
     }
-    assert_true(seen[STORE_ENCODING_CONSTANT] && seen[STORE_ENCODING_PACKED] &&
-                seen[STORE_ENCODING_RAW]);
+    for (unsigned encoding = 0; encoding < STORE_ENCODING_COUNT; encoding++) {
+        assert_true(seen[encoding] || encoding == STORE_ENCODING_TEXT);
+    }
     store_chunk_fini(&chunk);
 }
 
@@ -132,6 +141,58 @@ static void codes_of_every_width_come_back(void **state)
     store_chunk_fini(&chunk);
 }
 
+/* Each in its own encoding, with and without missing values and an offset, and no larger than packed would be. */
+static void codes_choose_the_smallest(void **state)
+{
+    (void)state;
+    static uint32_t codes[STORE_CHUNK_ROWS];
+    static uint64_t null[STORE_CHUNK_WORDS];
+    static const enum store_encoding want[] = {STORE_ENCODING_PACKED, STORE_ENCODING_RUNS,
+                                               STORE_ENCODING_INDEXES};
+    struct store_chunk chunk = {0};
+    for (unsigned round = 0; round < 24; round++) {
+        unsigned kind = round % 3;
+        bool with_nulls = round / 3 % 2;
+        uint32_t base = round / 6 % 2 ? 5000000 : 0;
+        size_t rows = round < 12 ? STORE_CHUNK_ROWS : 40000;
+        fill_nulls(null, rows, 0);
+        for (size_t i = 0; i < rows; i++) {
+            uint32_t code = (uint32_t)seed_below(&seed, 1 << 20);
+            code = kind == 1 ? (uint32_t)(i / 300 * 17) : kind == 2 ? code % 100 * 10007 : code;
+            codes[i] = code + base;
+        }
+        for (size_t i = 1000; with_nulls && i < 2000; i++) { /* in a row, so that runs stay runs */
+            null[i / 64] |= (uint64_t)1 << i % 64;
+        }
+        struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
+        struct store_zone zone;
+        struct store_column_input input = {.form = STORE_FORM_CODE,
+                                           .rows = rows,
+                                           .codes = codes,
+                                           .null = with_nulls ? null : NULL};
+        assert_int_equal(store_column_encode(&input, &out, &zone), E_OK);
+        assert_int_equal(zone.encoding, want[kind]);
+        assert_true(out.len <=
+                    24 + STORE_CHUNK_WORDS * 8 + store_column_packed_size(rows, zone.bits));
+        assert_int_equal(
+            out.ptr[0], kind ? 2 : 1); /* what an earlier version could read stays readable to it */
+        assert_int_equal(store_column_decode(buf_span(&out), STORE_FORM_CODE, rows, &chunk), E_OK);
+        for (size_t i = 0; i < rows; i++) {
+            bool missing = null[i / 64] >> i % 64 & 1;
+            assert_int_equal(chunk.code[i], missing ? 0 : codes[i]);
+            assert_true((uint64_t)chunk.code[i] < (uint64_t)1 << chunk.bits);
+        }
+        for (size_t i = rows; i < (rows + 63) / 64 * 64; i++) {
+            assert_int_equal(chunk.code[i], 0);
+        }
+        out.ptr[0] ^= 3; /* an encoding under the other version is none */
+        assert_int_equal(store_column_decode(buf_span(&out), STORE_FORM_CODE, rows, &chunk),
+                         E_CORRUPT);
+        buf_fini(&out);
+    }
+    store_chunk_fini(&chunk);
+}
+
 static void text_comes_back(void **state)
 {
     (void)state;
@@ -169,7 +230,7 @@ static void damaged_bytes_are_harmless(void **state)
     unsigned refused = 0;
     for (unsigned round = 0; round < 2000; round++) {
         for (size_t i = 0; i < 300; i++) {
-            values[i] = random_number(round % 6);
+            last_number = values[i] = random_number(round % 9);
         }
         struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
         struct store_zone zone;
@@ -196,6 +257,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_come_back),
         cmocka_unit_test(codes_of_every_width_come_back),
+        cmocka_unit_test(codes_choose_the_smallest),
         cmocka_unit_test(text_comes_back),
         cmocka_unit_test(damaged_bytes_are_harmless),
     };

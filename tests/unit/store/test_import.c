@@ -10,6 +10,7 @@
 #include <math.h>
 #include <zlib.h>
 
+#include "store/risk.h"
 #include "tests/lib/seed.h"
 #include "tests/unit/store/dataset.h"
 
@@ -416,6 +417,320 @@ static void the_published_schema_tells_no_more_than_is_stored(void **state)
     arena_fini(&arena);
 }
 
+/* --- append and replace -------------------------------------------------------------------- */
+
+static void append_adds_and_replaces_by_key(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    static struct proto_column stock[] = {
+        {.name = "patient", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_PSEUDONYM},
+        {.name = "visit", .type = PROTO_COLUMN_INTEGER},
+        {.name = "ward", .type = PROTO_COLUMN_CATEGORY, .values_private = true},
+        {.name = "note", .type = PROTO_COLUMN_TEXT},
+    };
+    job.options.append = true;
+    job_name(&job, "a.csv");
+    static const char first[] = "patient,visit,ward,note\np1,1,north,a\np2,2,south,b\np1,3,,\n";
+    write_file(job.path, first, strlen(first));
+    assert_int_equal(job_run(&job, stock, 4), E_NOT_FOUND); /* nothing to append to */
+    job.options.append = false;
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    static const char more[] = "note,patient,visit,ward\nc,p3,4,west\nd,p2,2,north\n";
+    job.options.append = true;
+    write_file(job.path, more, strlen(more));
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    assert_string_equal(stored(&job),
+                        "0 1 north a\n1 2 south b\n0 3 - -\n2 4 west c\n1 2 north d\n");
+    assert_int_equal(job.report.rows, 5);
+    assert_int_equal(job.report.carried, 3);
+    assert_int_equal(job.report.units, 3);
+    job.options.key = "visit";
+    static const char changed[] =
+        "patient,visit,ward,note\np4,2,east,new\np1,9,north,e\np1,9,north,again\np1,,north,none\n";
+    write_file(job.path, changed, strlen(changed));
+    job.options.max_rejects = 1;
+    assert_int_equal(job_run(&job, stock, 4), E_INVALID);
+    assert_non_null(strstr(job.info.text, "line 4, column visit: has the key of a row further up"));
+    job.options.max_rejects = 2;
+    job.options.dry_run = true;
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    assert_int_equal(job.report.replaced, 2);
+    job.options.dry_run = false;
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    assert_string_equal(stored(&job),
+                        "3 2 east new\n0 9 north e\n0 1 north a\n0 3 - -\n2 4 west c\n");
+    assert_int_equal(job.report.replaced, 2);
+    assert_int_equal(job.report.carried, 3);
+    assert_int_equal(job.report.units, 3); /* p2 has no row left */
+    job.options.key = "patient";
+    static const char by_unit[] = "patient,visit,ward,note\np1,10,south,f\n";
+    write_file(job.path, by_unit, strlen(by_unit));
+    assert_int_equal(job_run(&job, stock, 4), E_OK);
+    assert_string_equal(stored(&job), "0 10 south f\n3 2 east new\n2 4 west c\n");
+    job.options.key = "note";
+    assert_int_equal(job_run(&job, stock, 4), E_INVALID);
+    job.options.key = NULL;
+    assert_int_equal(job_run(&job, stock, 3), E_SCHEMA);
+    struct proto_column other[4];
+    memcpy(other, stock, sizeof stock);
+    other[1].type = PROTO_COLUMN_REAL;
+    assert_int_equal(job_run(&job, other, 4), E_SCHEMA);
+    job.options.append = false;
+    job.options.key = "visit";
+    assert_int_equal(job_run(&job, stock, 4), E_USAGE);
+    assert_string_equal(stored(&job), "0 10 south f\n3 2 east new\n2 4 west c\n");
+    home_remove(&job.home);
+}
+
+struct tally {
+    uint64_t rows;
+    double sum;
+};
+
+static enum err add_up(void *user, const struct store_batch *batch)
+{
+    struct tally *tally = user;
+    for (size_t row = 0; row < batch->rows; row++) {
+        tally->rows++;
+        tally->sum += store_batch_missing(batch, 0, row) ? 0 : store_batch_number(batch, 0, row);
+    }
+    return E_OK;
+}
+
+static struct tally add_all(struct job *job, struct store_partition *partition)
+{
+    struct tally tally = {0};
+    assert_int_equal(store_scan(partition, (int[]){3}, 1, NULL, NULL, add_up, &tally, &job->info),
+                     E_OK);
+    return tally;
+}
+
+/* Appends in random parts, over chunk borders, against a sum; an earlier version stays readable for who opened it. */
+static void many_appends_lose_nothing(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    size_t cap = (size_t)8 << 20, total = 0;
+    char *text = malloc(cap);
+    assert_non_null(text);
+    double sum = 0, held_sum = 0;
+    size_t held_rows = 0;
+    struct store_partition *held = NULL;
+    for (unsigned part = 0; part < 5; part++) {
+        size_t rows = 1 + seed_below(&seed, 60000);
+        size_t len = (size_t)snprintf(text, cap, "patient,age,sex,score\n");
+        for (size_t i = 0; i < rows; i++) {
+            unsigned score = (unsigned)seed_below(&seed, 1000);
+            bool missing = seed_below(&seed, 10) == 0;
+            len += (size_t)snprintf(text + len, cap - len,
+                                    missing ? "p%u,50,F,\n" : "p%u,50,F,%u.%02u\n",
+                                    (unsigned)seed_below(&seed, 9999), score / 100, score % 100);
+            sum += missing ? 0 : score / 100.0;
+        }
+        total += rows;
+        job.options.append = part > 0;
+        assert_int_equal(job_import(&job, "m.csv", text, len), E_OK);
+        struct store_partition *partition;
+        assert_int_equal(store_partition_open(&job.home.store, "d", &partition, &job.info), E_OK);
+        struct tally tally = add_all(&job, partition);
+        assert_int_equal(tally.rows, total);
+        assert_true(fabs(tally.sum - sum) < 1e-6 * (1 + sum));
+        if (held) {
+            tally = add_all(&job, held); /* its file has no name any more */
+            assert_int_equal(tally.rows, held_rows);
+            assert_true(fabs(tally.sum - held_sum) < 1e-6 * (1 + held_sum));
+            store_partition_close(held);
+        }
+        held = partition;
+        held_rows = total;
+        held_sum = sum;
+    }
+    store_partition_close(held);
+    free(text);
+    home_remove(&job.home);
+}
+
+/* A rehearsal holds no more of the text than a chunk of it. */
+static void long_texts_can_be_rehearsed(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    static struct proto_column notes[] = {
+        {.name = "patient", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_PSEUDONYM},
+        {.name = "note", .type = PROTO_COLUMN_TEXT},
+    };
+    job_name(&job, "n.csv");
+    FILE *file = fopen(job.path, "w");
+    assert_non_null(file);
+    fputs("patient,note\n", file);
+    for (unsigned i = 0; i < 140000; i++) {
+        fprintf(file, "p%u,%0120u\n", i, i);
+    }
+    assert_int_equal(fclose(file), 0);
+    job.options.dry_run = true;
+    assert_int_equal(job_run(&job, notes, 2), E_OK);
+    assert_int_equal(job.report.rows, 140000);
+    home_remove(&job.home);
+}
+
+/* --- notes --------------------------------------------------------------------------------- */
+
+static const char *labels[] = {"Disease"};
+
+static struct proto_column notes[] = {
+    {.name = "tokens", .type = PROTO_COLUMN_TOKENS},
+    {.name = "tags", .type = PROTO_COLUMN_TAGS, .values = labels, .value_count = 1},
+    {.name = "patient", .type = PROTO_COLUMN_TEXT, .source = "document"},
+};
+
+static enum err import_notes(struct job *job, const char *name, const char *text)
+{
+    job_name(job, name);
+    write_file(job->path, text, strlen(text));
+    return job_run(job, notes, 3);
+}
+
+static void annotated_notes(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    static const char text[] =
+        "-DOCSTART- d7\n\nBreast\tB-Disease\ncancer\tI-Disease\n.\tO\n\n\nNone\tO\n\n"
+        "-DOCSTART- -X- O O\r\n\r\nIn NN x O\r\nasthma NN x B-Disease\r\n\r\n# doc_id = d7\n# said "
+        "later\nYes\tO";
+    static const char want[] =
+        "Breast cancer . B-Disease I-Disease O 0\nNone O 0\nIn asthma O B-Disease 1\nYes O 0\n";
+    assert_int_equal(import_notes(&job, "n.conll", text), E_OK);
+    assert_string_equal(stored(&job), want);
+    assert_int_equal(job.report.units, 2);
+    assert_int_equal(import_notes(&job, "n.iob", "a\tO\n\nb\tO\n"),
+                     E_OK); /* without marks each sentence is a document */
+    assert_int_equal(job.report.units, 2);
+    static const struct {
+        const char *text, *said;
+    } cases[] = {
+        {"a\tO\nb\n\n", "line 1: has a line without token or tag"},
+        {"a\tO\n\nb\tB-Drug\n", "line 3, column tags: has a tag"},
+        {"a\tB\n", "line 1, column tags: has a tag"},
+        {"a b\tO\n", "with a blank in it"},
+        {"a\xff\tO\n", "not valid UTF-8"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(import_notes(&job, "bad.conll", cases[i].text), E_INVALID);
+        assert_non_null(strstr(job.info.text, cases[i].said));
+    }
+    assert_int_equal(import_notes(&job, "n.csv", "tokens,tags,document\na b,O,d\n"), E_INVALID);
+    assert_non_null(strstr(job.info.text, "another number of tags"));
+    assert_int_equal(import_notes(&job, "n.csv", "tokens,tags,document\na b,O B-Disease,d\n"),
+                     E_OK);
+    home_remove(&job.home);
+}
+
+/* --- who is left out ----------------------------------------------------------------------- */
+
+static void units_are_excluded_and_forgotten(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    job.options.exclude = span_str("p2\r\n\n nobody \n");
+    assert_int_equal(
+        job_text(&job, "e.csv", "patient,age,sex,score\np1,1,F,1\np2,2,F,2\np3,3,M,3\np2,4,F,4\n"),
+        E_OK);
+    assert_string_equal(stored(&job), "0 1 F 1\n1 3 M 3\n");
+    assert_int_equal(job.report.excluded, 2);
+    assert_int_equal(job.report.rejected, 0);
+    /* Who opts out later goes with the next append. */
+    job.options.exclude = span_str("p1");
+    job.options.append = true;
+    assert_int_equal(job_text(&job, "e.csv", "patient,age,sex,score\np1,5,F,5\np4,6,M,6\n"), E_OK);
+    assert_string_equal(stored(&job), "1 3 M 3\n2 6 M 6\n");
+    assert_int_equal(job.report.excluded, 2);
+    job.options.exclude = SPAN_NONE;
+    assert_int_equal(job_text(&job, "e.csv", "patient,age,sex,score\np1,7,F,7\n"), E_OK);
+    assert_string_equal(stored(&job),
+                        "1 3 M 3\n2 6 M 6\n0 7 F 7\n"); /* an excluded unit keeps its number */
+
+    job.options.append = false;
+    job.options.forget = true;
+    job.options.exclude = span_str("p3\np4");
+    job.options.data_path = NULL;
+    assert_int_equal(job_run(&job, columns, 4), E_OK);
+    assert_string_equal(stored(&job), "0 7 F 7\n");
+    assert_int_equal(job.report.excluded, 2);
+    assert_int_equal(job.report.units, 1);
+    job.options.exclude = span_str("p1");
+    assert_int_equal(job_run(&job, columns, 4), E_INVALID); /* nothing would be left */
+    assert_non_null(strstr(job.info.text, "remove the dataset"));
+    assert_string_equal(stored(&job), "0 7 F 7\n");
+    job.options = (struct store_import_options){.append = true};
+    assert_int_equal(job_text(&job, "e.csv", "patient,age,sex,score\np3,8,M,8\np1,9,F,9\n"), E_OK);
+    assert_string_equal(stored(&job), "0 7 F 7\n3 8 M 8\n0 9 F 9\n"); /* a forgotten one is new */
+    job.options.exclude = span_str("p1");
+    struct proto_manifest manifest;
+    manifest_init(&manifest, "n", columns + 1, 3, "");
+    job.options.append = false;
+    assert_int_equal(
+        store_import_run(&job.home.store, &manifest, &job.options, &job.report, &job.info),
+        E_INVALID);
+    home_remove(&job.home);
+}
+
+/* --- risk ---------------------------------------------------------------------------------- */
+
+/* Classes by (age, sex): (40, F) holds p1 p2 p3 with scores 1 1 2; (40, M) p4 twice with 1 1; (-, F) p5, p6 with 3 -. */
+static void risk_is_counted_by_people(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    assert_int_equal(job_text(&job, "r.csv",
+                              "patient,age,sex,score\np1,40,F,1\np2,40,F,1\np3,40,F,2\np4,40,M,"
+                              "1\np4,40,M,1\np5,,F,3\np6,,F,\n"),
+                     E_OK);
+    struct store_partition *partition;
+    assert_int_equal(store_partition_open(&job.home.store, "d", &partition, &job.info), E_OK);
+    struct store_risk risk;
+    int quasi[] = {1, 2};
+    assert_int_equal(store_risk_measure(partition, quasi, 2, 3, NULL, NULL, &risk, &job.info),
+                     E_OK);
+    assert_int_equal(risk.classes, 3);
+    assert_int_equal(risk.rows, 7);
+    assert_int_equal(risk.smallest, 1); /* two rows, but of one person */
+    assert_int_equal(risk.unique, 1);
+    assert_int_equal(risk.below_classes, 2);
+    assert_int_equal(risk.below_rows, 4);
+    struct store_diversity diversity;
+    assert_int_equal(
+        store_risk_diversity(partition, quasi, 2, 3, 2, NULL, NULL, &diversity, &job.info), E_OK);
+    assert_int_equal(diversity.distinct, 1);
+    assert_true(fabs(diversity.entropy - 1) < 1e-12);
+    assert_true(isinf(diversity.recursive));
+    assert_int_equal(diversity.below_classes, 1);
+    assert_int_equal(diversity.below_rows, 2);
+    /* By sex alone: F has 1 1 2 3 -, M has 1 1. */
+    assert_int_equal(
+        store_risk_diversity(partition, quasi + 1, 1, 1, 2, NULL, NULL, &diversity, &job.info),
+        E_OK);
+    assert_int_equal(diversity.distinct, 1);
+    assert_int_equal(
+        store_risk_diversity(partition, (int[]){1}, 1, 3, 2, NULL, NULL, &diversity, &job.info),
+        E_OK);
+    /* 40: 1 1 2 1 1, missing: 3 -; so H = 0.8 ln(5/4) + 0.2 ln 5 and c = 4 / 1 in the first, 1 in the other. */
+    assert_int_equal(diversity.distinct, 2);
+    assert_true(fabs(diversity.entropy - exp(0.8 * log(1.25) + 0.2 * log(5))) < 1e-12);
+    assert_true(fabs(diversity.recursive - 4) < 1e-12);
+    assert_int_equal(store_risk_measure(partition, quasi, 0, 3, NULL, NULL, &risk, &job.info),
+                     E_INVALID);
+    store_partition_close(partition);
+    home_remove(&job.home);
+}
+
 int main(void)
 {
     seed = seed_of(seed_number(3));
@@ -425,6 +740,12 @@ int main(void)
         cmocka_unit_test(numbers_out_of_bounds_are_counted),
         cmocka_unit_test(every_operation_in_an_import),
         cmocka_unit_test(the_published_schema_tells_no_more_than_is_stored),
+        cmocka_unit_test(append_adds_and_replaces_by_key),
+        cmocka_unit_test(many_appends_lose_nothing),
+        cmocka_unit_test(long_texts_can_be_rehearsed),
+        cmocka_unit_test(annotated_notes),
+        cmocka_unit_test(units_are_excluded_and_forgotten),
+        cmocka_unit_test(risk_is_counted_by_people),
     };
     return cmocka_run_group_tests_name("import", tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 #include "tests/unit/store/dataset.h"
 
 #include <ftw.h>
+#include <pthread.h>
 #include <sys/wait.h>
 
 #define ROWS 70000 /* two chunks */
@@ -316,6 +317,51 @@ static void test_killed(void **state)
     assert_memory_equal(before, after, 32);
 }
 
+static _Atomic bool reading;
+static _Atomic unsigned reads;
+static uint8_t expected[32];
+
+/* Opens, reads everything and compares, as questions do. */
+static void *read_on(void *arg)
+{
+    (void)arg;
+    while (reading) {
+        uint8_t now[32];
+        digest(&home.store, now); /* fails the test when the dataset does not open */
+        assert_memory_equal(now, expected, 32);
+        reads++;
+    }
+    return NULL;
+}
+
+/* Questions go on: none of them ever finds a dataset that it cannot open, whatever moment of a rotation it meets. */
+static void test_readers_go_on(void **state)
+{
+    (void)state;
+    pthread_t threads[2];
+    struct err_info info = {0};
+    digest(&home.store, expected);
+    reading = true;
+    reads = 0;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, read_on, NULL), 0);
+    }
+    for (int i = 0; i < 12; i++) {
+        assert_int_equal(store_rotate_begin(&home.store, "d", &info), E_OK);
+        if (store_rotate_run(&home.store, "d", NULL, &info)) {
+            print_error("%s\n", info.text);
+            reading = false;
+        }
+    }
+    bool whole = reading;
+    reading = false;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    assert_true(whole);
+    assert_true(reads > 2);
+}
+
 static bool stop_now(void *user)
 {
     (void)user;
@@ -389,6 +435,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pseudonyms_stay, start, stop),
         cmocka_unit_test_setup_teardown(test_interrupted_switch, start, stop),
         cmocka_unit_test_setup_teardown(test_killed, start, stop),
+        cmocka_unit_test_setup_teardown(test_readers_go_on, start, stop),
         cmocka_unit_test_setup_teardown(test_cancelled, start, stop),
         cmocka_unit_test_setup_teardown(test_shredding, start, stop),
         cmocka_unit_test_setup_teardown(test_old_keyring, start, stop),

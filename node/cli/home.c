@@ -1,0 +1,131 @@
+/* What is done to a home while its daemon does not run: key recover, restore. */
+#include "config.h"
+#include "node/cli/cli.h"
+
+#include "crypto/keyring.h"
+#include "crypto/provider.h"
+#include "node/cli/process.h"
+#include "node/config/node.h"
+#include "node/config/unlock.h"
+#include "node/config/yaml.h"
+#include "proto/time.h"
+#include "store/backup.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE_MAX_BYTES 512
+
+static enum err refuse_running(const char *home, struct err_info *reterr)
+{
+    return cli_process_find(home) > 0
+               ? proto_err_set(reterr, E_BUSY, "the daemon of %s runs: stop it first", home)
+               : E_OK;
+}
+
+/* HOW, or what FOLDER/node.yaml says; relative key files lie in HOME. */
+static enum err find_unlock(const char *folder, const char *home, const char *how,
+                            char text[sizeof((struct config_node *)0)->unlock],
+                            struct config_unlock *ret, struct err_info *reterr)
+{
+    const char *passphrase = getenv("CONCORDAT_PASSPHRASE");
+    char path[HOME_PATH_MAX];
+    struct config_node config = {0};
+    enum err err = E_OK;
+    size_t size = sizeof config.unlock;
+    if (how) {
+        snprintf(text, size, "%s", how);
+    } else if (!config_home_path(folder, HOME_CONFIG, path)) {
+        err = proto_err_set(reterr, E_INVALID, "the path is too long");
+    } else {
+        err = config_yaml_node(path, &config, reterr);
+        snprintf(text, size, "%s", err ? "" : config.unlock);
+        config_node_fini(&config);
+    }
+    return err ? err
+               : config_unlock_read(home, text, passphrase ? span_str(passphrase) : SPAN_NONE, ret,
+                                    reterr);
+}
+
+/* One share a line; empty lines are passed over. Returns how many. */
+static size_t read_shares(FILE *from, char (*lines)[LINE_MAX_BYTES],
+                          const char *texts[CRYPTO_SHARES_MAX])
+{
+    size_t count = 0;
+    while (count < CRYPTO_SHARES_MAX && fgets(lines[count], LINE_MAX_BYTES, from)) {
+        lines[count][strcspn(lines[count], "\r\n")] = '\0';
+        if (lines[count][strspn(lines[count], " \t")]) {
+            texts[count] = lines[count];
+            count++;
+        }
+    }
+    return count;
+}
+
+static enum err recover(const char *home, const char *file, const struct config_unlock *unlock,
+                        uint8_t *ret_id, struct err_info *reterr)
+{
+    static char lines[CRYPTO_SHARES_MAX][LINE_MAX_BYTES];
+    const char *texts[CRYPTO_SHARES_MAX];
+    char path[HOME_PATH_MAX];
+    struct crypto_keyring *keyring = NULL;
+    FILE *from = strcmp(file, "-") == 0 ? stdin : fopen(file, "re");
+    if (!from) {
+        return proto_err_set(reterr, errno == ENOENT ? E_NOT_FOUND : E_IO, "%s: %s", file,
+                             strerror(errno));
+    }
+    struct crypto_unlock shares = {.how = CRYPTO_UNLOCK_RECOVERY, .shares = texts};
+    shares.share_count = read_shares(from, lines, texts);
+    if (from != stdin) {
+        fclose(from);
+    }
+    enum err err = config_home_path(home, HOME_KEYRING, path)
+                       ? crypto_keyring_open(path, &shares, &keyring, reterr)
+                       : proto_err_set(reterr, E_INVALID, "the path is too long");
+    err = err ? err : crypto_keyring_slot_add(keyring, &unlock->how, ret_id, reterr);
+    crypto_keyring_close(keyring);
+    crypto_wipe(lines, sizeof lines);
+    return err;
+}
+
+enum err cli_key_recover(struct cli_call *call, json_t **ret, int *ret_exit,
+                         struct err_info *reterr)
+{
+    char text[sizeof((struct config_node *)0)->unlock];
+    struct config_unlock unlock;
+    uint8_t id = 0;
+    (void)ret_exit;
+    enum err err = crypto_init(reterr);
+    err = err ? err : refuse_running(call->home, reterr);
+    err = err ? err
+              : find_unlock(call->home, call->home, cli_text(call, "--unlock"), text, &unlock,
+                            reterr);
+    err = err ? err : recover(call->home, cli_text(call, "--shares"), &unlock, &id, reterr);
+    if (!err) {
+        *ret = json_pack("{s:i, s:s}", "slot", (int)id, "unlock", text);
+    }
+    return err;
+}
+
+enum err cli_restore(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
+{
+    const char *dir = cli_text(call, "DIR");
+    char text[sizeof((struct config_node *)0)->unlock];
+    char when[PROTO_TIME_SIZE];
+    struct config_unlock unlock;
+    struct store_backup_report report;
+    (void)ret_exit;
+    enum err err = crypto_init(reterr);
+    err = err ? err : refuse_running(call->home, reterr);
+    err =
+        err ? err : find_unlock(dir, call->home, cli_text(call, "--unlock"), text, &unlock, reterr);
+    err = err ? err : store_backup_restore(dir, call->home, &unlock.how, &report, reterr);
+    if (!err) {
+        *ret = json_pack("{s:s, s:I, s:I, s:I, s:s}", "home", call->home, "files",
+                         (json_int_t)report.files, "bytes", (json_int_t)report.bytes, "audit_seq",
+                         (json_int_t)report.seq, "time", proto_time_format(report.time, when));
+    }
+    return err;
+}

@@ -1,0 +1,299 @@
+#include "config.h"
+#include "store/reader_conll.h"
+
+#include "crypto/memory.h"
+#include "proto/alloc.h"
+#include "proto/codec.h"
+#include "store/parse.h"
+#include "store/stream.h"
+
+#include <stdio.h>
+
+#define BLOCK ((size_t)64 << 10)
+
+enum {
+    TOKENS,
+    TAGS,
+    DOCUMENT,
+    FIELDS
+};
+
+struct reader {
+    struct store_source base;
+    struct store_stream *stream;
+    uint8_t block[BLOCK];
+    const uint8_t *at;
+    size_t left;
+    bool last;
+    uint64_t line; /* of the next byte */
+    uint64_t documents;
+    bool marked; /* a document's mark was read */
+    char document[STORE_CONLL_DOCUMENT_MAX + 1];
+    char name[STORE_CONLL_DOCUMENT_MAX + 1]; /* of the row at hand */
+    char text[STORE_CONLL_LINE_MAX];         /* one line */
+    size_t text_len;
+    char joined[DOCUMENT][STORE_CONLL_SENTENCE_MAX + 1];
+    size_t joined_len[DOCUMENT];
+    struct store_field header[FIELDS];
+    struct store_field fields[FIELDS];
+};
+
+/* --- lines --------------------------------------------------------------------------------- */
+
+static enum err fill(struct reader *reader, struct err_info *reterr)
+{
+    if (reader->left || reader->last) {
+        return E_OK;
+    }
+    size_t got;
+    enum err err = store_stream_read(reader->stream, reader->block, BLOCK, &got, reterr);
+    if (err) {
+        proto_err_frame(reterr, "reading line %llu", (unsigned long long)reader->line);
+        return err;
+    }
+    reader->last = got == 0;
+    reader->at = reader->block;
+    reader->left = got;
+    reader->base.bytes_done = store_stream_done(reader->stream);
+    reader->base.bytes_plain += got;
+    return E_OK;
+}
+
+/* The next line into text, without its end; *RET_LONG: it did not fit. *RET_END: there is none. */
+static enum err next_line(struct reader *reader, bool *ret_long, bool *ret_end,
+                          struct err_info *reterr)
+{
+    reader->text_len = 0;
+    *ret_long = false;
+    for (bool any = false;; any = true) {
+        enum err err = fill(reader, reterr);
+        if (err) {
+            return err;
+        }
+        *ret_end = reader->left == 0 && !any;
+        if (reader->left == 0) {
+            return E_OK;
+        }
+        const uint8_t *end = memchr(reader->at, '\n', reader->left);
+        size_t len = end ? (size_t)(end - reader->at) : reader->left;
+        if (len > sizeof reader->text - reader->text_len) {
+            *ret_long = true;
+        } else {
+            memcpy(reader->text + reader->text_len, reader->at, len);
+            reader->text_len += len;
+        }
+        reader->at += len + (end != NULL);
+        reader->left -= len + (end != NULL);
+        if (end) {
+            reader->line++;
+            return E_OK;
+        }
+    }
+}
+
+/* --- what a line says ----------------------------------------------------------------------- */
+
+static bool after(struct span line, const char *prefix, struct span *ret)
+{
+    size_t len = strlen(prefix);
+    if (line.len < len || memcmp(line.ptr, prefix, len) != 0) {
+        return false;
+    }
+    *ret = store_parse_trim(span_of(line.ptr + len, line.len - len));
+    return true;
+}
+
+/* Whether the line begins a document. Columns behind -DOCSTART- that say nothing ("-X- -X- O") are no ID. */
+static bool take_mark(struct reader *reader, struct span line)
+{
+    struct span id;
+    if (!after(line, "-DOCSTART-", &id) && !after(line, "# doc_id =", &id) &&
+        !after(line, "# newdoc id =", &id)) {
+        return false;
+    }
+    reader->marked = true;
+    reader->documents++;
+    bool says = id.len && id.len <= STORE_CONLL_DOCUMENT_MAX && id.ptr[0] != '-' &&
+                !span_is(id, "O") && !memchr(id.ptr, '\t', id.len);
+    if (says) {
+        memcpy(reader->document, id.ptr, id.len);
+        reader->document[id.len] = '\0';
+    } else {
+        snprintf(reader->document, sizeof reader->document, "%llu",
+                 (unsigned long long)reader->documents);
+    }
+    return true;
+}
+
+static const char *join(struct reader *reader, size_t which, struct span word)
+{
+    size_t *len = &reader->joined_len[which];
+    if (*len + word.len + 1 > STORE_CONLL_SENTENCE_MAX) {
+        return "is too long";
+    }
+    if (*len) {
+        reader->joined[which][(*len)++] = ' ';
+    }
+    memcpy(reader->joined[which] + *len, word.ptr, word.len);
+    *len += word.len;
+    reader->joined[which][*len] = '\0';
+    return NULL;
+}
+
+/* First and last column of a line. */
+static const char *take_word(struct reader *reader, struct span line)
+{
+    if (memchr(line.ptr, 0, line.len)) {
+        return "holds a zero byte";
+    }
+    if (!proto_utf8_valid(line)) {
+        return "is not valid UTF-8";
+    }
+    uint8_t separator = memchr(line.ptr, '\t', line.len) ? '\t' : ' ';
+    size_t token = 0, tag = line.len;
+    while (token < line.len && line.ptr[token] != separator) {
+        token++;
+    }
+    while (tag && line.ptr[tag - 1] != separator) {
+        tag--;
+    }
+    if (token == 0 || tag == 0 || tag == line.len) {
+        return "has a line without token or tag";
+    }
+    if (memchr(line.ptr, ' ', separator == '\t' ? token : 0) ||
+        memchr(line.ptr + tag, ' ', line.len - tag)) {
+        return "has a token or tag with a blank in it";
+    }
+    const char *fault = join(reader, TOKENS, span_of(line.ptr, token));
+    return fault ? fault : join(reader, TAGS, span_of(line.ptr + tag, line.len - tag));
+}
+
+/* Reads up to the end of a sentence. */
+static enum err read_sentence(struct reader *reader, struct store_row *row, struct err_info *reterr)
+{
+    bool any = false;
+    for (;;) {
+        uint64_t number = reader->line;
+        bool too_long, end;
+        enum err err = next_line(reader, &too_long, &end, reterr);
+        if (err) {
+            return err;
+        }
+        struct span line = store_parse_trim(span_of(reader->text, reader->text_len));
+        bool mark = !end && !too_long && !any && take_mark(reader, line);
+        bool comment = line.len >= 2 && line.ptr[0] == '#' && line.ptr[1] == ' ' &&
+                       !memchr(line.ptr, '\t', line.len);
+        if (end || (line.len == 0 && !too_long)) {
+            row->end = end && !any;
+            if (end || any) {
+                return E_OK;
+            }
+        } else if (!mark && (!comment || too_long)) {
+            row->line = any ? row->line : number;
+            const char *fault = too_long ? "is too long" : take_word(reader, line);
+            row->fault = row->fault ? row->fault : fault;
+            any = true;
+        }
+    }
+}
+
+static enum err next_row(struct store_source *source, struct store_row *ret,
+                         struct err_info *reterr)
+{
+    struct reader *reader = (struct reader *)source;
+    memset(ret, 0, sizeof *ret);
+    memset(reader->joined_len, 0, sizeof reader->joined_len);
+    reader->joined[TOKENS][0] = reader->joined[TAGS][0] = '\0';
+    enum err err = read_sentence(reader, ret, reterr);
+    if (err || ret->end) {
+        return err;
+    }
+    if (reader->marked) {
+        memcpy(reader->name, reader->document, sizeof reader->name);
+    } else {
+        snprintf(reader->name, sizeof reader->name, "line %llu", (unsigned long long)ret->line);
+    }
+    for (size_t i = 0; i < DOCUMENT; i++) {
+        reader->fields[i] =
+            (struct store_field){.text = reader->joined[i], .len = reader->joined_len[i]};
+    }
+    reader->fields[DOCUMENT] =
+        (struct store_field){.text = reader->name, .len = strlen(reader->name)};
+    if (!ret->fault && (!proto_utf8_valid(span_str(reader->name)))) {
+        ret->fault = "is in a document whose name is not valid UTF-8";
+    }
+    ret->fields = reader->fields;
+    ret->count = FIELDS;
+    return E_OK;
+}
+
+/* --- opening ------------------------------------------------------------------------------- */
+
+static void free_reader(struct store_source *source)
+{
+    struct reader *reader = (struct reader *)source;
+    if (reader) {
+        store_stream_close(reader->stream);
+        crypto_wipe(reader, sizeof *reader);
+        proto_free(reader);
+    }
+}
+
+static enum err start(struct reader *reader, struct store_source **ret, struct err_info *reterr)
+{
+    static const char *const names[FIELDS] = {"tokens", "tags", "document"};
+    for (size_t i = 0; i < FIELDS; i++) {
+        reader->header[i] = (struct store_field){.text = names[i], .len = strlen(names[i])};
+    }
+    reader->base.next = next_row;
+    reader->base.free = free_reader;
+    reader->base.header = reader->header;
+    reader->base.header_count = FIELDS;
+    reader->line = 1;
+    enum err err = fill(reader, reterr);
+    if (err) {
+        free_reader(&reader->base);
+        return err;
+    }
+    if (reader->left >= 3 && memcmp(reader->at, "\xef\xbb\xbf", 3) == 0) {
+        reader->at += 3;
+        reader->left -= 3;
+    }
+    *ret = &reader->base;
+    return E_OK;
+}
+
+enum err store_reader_conll_bytes(struct span bytes, struct store_source **ret,
+                                  struct err_info *reterr)
+{
+    struct reader *reader = proto_alloc(1, sizeof *reader);
+    if (!reader) {
+        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
+    }
+    reader->at = bytes.ptr;
+    reader->left = bytes.len;
+    reader->last = true;
+    reader->base.bytes_total = bytes.len;
+    reader->base.bytes_done = bytes.len;
+    reader->base.bytes_plain = bytes.len;
+    return start(reader, ret, reterr);
+}
+
+enum err store_reader_conll_open(const char *path, struct store_source **ret,
+                                 struct err_info *reterr)
+{
+    struct store_stream *stream;
+    enum err err = store_stream_open(path, &stream, reterr);
+    if (err) {
+        return err;
+    }
+    struct reader *reader = proto_alloc(1, sizeof *reader);
+    if (!reader) {
+        store_stream_close(stream);
+        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
+    }
+    reader->stream = stream;
+    reader->base.bytes_total = store_stream_total(stream);
+    reader->base.packed = store_stream_is_packed(stream);
+    return start(reader, ret, reterr);
+}
