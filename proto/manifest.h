@@ -31,6 +31,7 @@ enum proto_format {
     PROTO_FORMAT_CSV,
     PROTO_FORMAT_NDJSON,
     PROTO_FORMAT_CONLL,
+    PROTO_FORMAT_FHIR, /* NDJSON of resources, of which `resource:` are rows */
 };
 
 struct proto_text_list {
@@ -90,6 +91,7 @@ struct proto_manifest {
     char title[257];
     uint64_t size;              /* declared order of magnitude of the number of units */
     enum proto_format format;
+    const char *resource;       /* of FHIR data: the type whose resources are rows; NULL: none */
     const char *exclude;        /* a file of units that have opted out, one a line; NULL: none */
     struct proto_schema schema; /* declared */
     bool has_licence;

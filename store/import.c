@@ -1408,14 +1408,15 @@ static enum err choose_format(const struct import *import, enum proto_format *re
 {
     const struct store_import_options *options = import->options;
     *ret = import->manifest->format;
-    static const char *const names[] = {"", "csv", "ndjson", "conll"};
+    static const char *const names[] = {"", "csv", "ndjson", "conll", "fhir"};
     if (options->format) {
         unsigned format = PROTO_FORMAT_CSV;
-        while (format <= PROTO_FORMAT_CONLL && strcmp(options->format, names[format]) != 0) {
+        while (format <= PROTO_FORMAT_FHIR && strcmp(options->format, names[format]) != 0) {
             format++;
         }
-        if (format > PROTO_FORMAT_CONLL) {
-            return proto_err_set(reterr, E_UNSUPPORTED, "this version reads csv, ndjson and conll");
+        if (format > PROTO_FORMAT_FHIR) {
+            return proto_err_set(reterr, E_UNSUPPORTED,
+                                 "this version reads csv, ndjson, conll and fhir");
         }
         *ret = (enum proto_format)format;
     } else if (*ret == PROTO_FORMAT_NONE) {
@@ -1454,6 +1455,21 @@ static enum err open_ndjson(struct import *import, struct err_info *reterr)
                  : proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
 }
 
+/* The manifest is the mapping: `resource:` says which resources are rows, each column's `source:` where its value lies. */
+static enum err open_fhir(struct import *import, struct err_info *reterr)
+{
+    if (!import->manifest->resource) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "FHIR data needs resource: in the manifest, such as resource: Observation");
+    }
+    enum err err = open_ndjson(import, reterr);
+    if (!err) {
+        store_reader_ndjson_fhir(import->source, import->manifest->resource);
+    }
+    return err;
+}
+
 /* Every column and no row. */
 static enum err open_nothing(struct import *import, struct err_info *reterr)
 {
@@ -1472,6 +1488,9 @@ static enum err open_source(struct import *import, struct err_info *reterr)
     enum err err = choose_format(import, &format, reterr);
     if (err) {
         return err;
+    }
+    if (format == PROTO_FORMAT_FHIR) {
+        return open_fhir(import, reterr);
     }
     if (format == PROTO_FORMAT_CONLL) {
         return store_reader_conll_open(import->options->data_path, &import->source, reterr);

@@ -27,7 +27,9 @@ struct reader {
     struct store_field *fields;
     char (*numbers)[NUMBER_SIZE]; /* what fields of numbers point into */
     bool *absent;
-    json_t *row; /* fields of text point into it */
+    json_t *row;          /* fields of text point into it */
+    const char *resource; /* the FHIR resource that is wanted; NULL: any object */
+    bool passed;          /* the line at hand holds another one */
 };
 
 /* --- lines --------------------------------------------------------------------------------- */
@@ -161,6 +163,16 @@ static const json_t *find(const json_t *row, const char *name)
     return value;
 }
 
+static void cut_reference(const char *name, struct store_field *field)
+{
+    size_t len = strlen(name);
+    const char *slash = strrchr(field->text, '/');
+    if (slash && len >= 9 && strcmp(name + len - 9, "reference") == 0) {
+        field->len -= (size_t)(slash + 1 - field->text);
+        field->text = slash + 1;
+    }
+}
+
 static const char *take_value(struct reader *reader, size_t i, const json_t *value)
 {
     struct store_field *field = &reader->fields[i];
@@ -176,6 +188,9 @@ static const char *take_value(struct reader *reader, size_t i, const json_t *val
     case JSON_STRING:
         field->text = json_string_value(value);
         field->len = json_string_length(value);
+        if (reader->resource) {
+            cut_reference(reader->names[i], field);
+        }
         return field->len > STORE_NDJSON_FIELD_MAX ? "is too long" : NULL;
     case JSON_INTEGER:
         field->len =
@@ -230,6 +245,13 @@ static const char *parse(struct reader *reader, struct span line, const char **r
     if (!json_is_object(reader->row)) {
         return "is not a JSON object";
     }
+    if (reader->resource) {
+        const char *type = json_string_value(json_object_get(reader->row, "resourceType"));
+        reader->passed = type && strcmp(type, reader->resource) != 0;
+        if (!type || reader->passed) {
+            return type ? NULL : "is no FHIR resource";
+        }
+    }
     const char *fault = NULL;
     for (size_t i = 0; i < reader->base.header_count && !fault; i++) {
         fault = take_value(reader, i, find(reader->row, reader->names[i]));
@@ -243,17 +265,21 @@ static enum err next_row(struct store_source *source, struct store_row *ret,
 {
     struct reader *reader = (struct reader *)source;
     memset(ret, 0, sizeof *ret);
-    drop_row(reader);
-    struct span line;
-    bool too_long;
     do {
+        struct span line;
+        bool too_long;
+        drop_row(reader);
         enum err err = next_line(reader, &line, &too_long, &ret->end, reterr);
         if (err || ret->end) {
             return err;
         }
         ret->line = reader->line++;
-    } while (!too_long && is_blank(line));
-    ret->fault = too_long ? "is too long for one line" : parse(reader, line, &ret->fault_column);
+        reader->passed = !too_long && is_blank(line);
+        if (!reader->passed) {
+            ret->fault =
+                too_long ? "is too long for one line" : parse(reader, line, &ret->fault_column);
+        }
+    } while (reader->passed);
     ret->fields = reader->fields;
     ret->count = reader->base.header_count;
     return E_OK;
@@ -364,4 +390,9 @@ enum err store_reader_ndjson_open(const char *path, const char *const *names, si
     reader->base.bytes_total = store_stream_total(stream);
     reader->base.packed = store_stream_is_packed(stream);
     return start(reader, names, count, ret, reterr);
+}
+
+void store_reader_ndjson_fhir(struct store_source *source, const char *resource)
+{
+    ((struct reader *)source)->resource = resource;
 }

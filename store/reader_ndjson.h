@@ -25,4 +25,9 @@ MUST_CHECK enum err store_reader_ndjson_open(const char *path, const char *const
 MUST_CHECK enum err store_reader_ndjson_bytes(struct span bytes, const char *const *names, size_t count, struct store_source **ret,
                                               struct err_info *reterr);
 
+/* Only objects whose resourceType is RESOURCE, which is borrowed, are rows from now on: a FHIR bulk export, or a file of
+ * mixed resources. Others are passed over; what has no resourceType is faulty. Of a field whose name ends in "reference",
+ * the id behind the last slash is kept, so that "Patient/7" and the patient's own "7" are one. */
+void store_reader_ndjson_fhir(struct store_source *source, const char *resource);
+
 #endif

@@ -18,7 +18,7 @@ static const char *const type_names[] = {"integer", "real",   "category", "boole
 static const char *const deidentify_names[] = {
     "none", "drop", "pseudonym", "age90",  "year",       "pseudonym-hmac", "dateshift",
     "zip3", "bin",  "top",       "bottom", "generalise", "redact",         NULL};
-static const char *const format_names[] = {"auto", "csv", "ndjson", "conll", NULL};
+static const char *const format_names[] = {"auto", "csv", "ndjson", "conll", "fhir", NULL};
 static const char *const mode_names[] = {"any", "secure", NULL};
 static const char *const mechanism_names[] = {"none", "gaussian", "laplace", NULL};
 static const char *const release_names[] = {"federation", "recipients", "public", NULL};
@@ -344,6 +344,7 @@ static const struct config_row manifest_rows[] = {
      .max = PROTO_SCHEMA_ROWS_MAX},
     {.name = "size", .type = CONFIG_U64, .offset = TOP(size), .min = 1, .max = 1e9},
     {.name = "exclude", .type = CONFIG_TEXT, .offset = TOP(exclude), .min = 1, .max = 1024},
+    {.name = "resource", .type = CONFIG_TEXT, .offset = TOP(resource), .min = 1, .max = 64},
     {.name = "format", .type = CONFIG_ENUM, .offset = TOP(format), .names = format_names},
     {.name = "columns",
      .type = CONFIG_LIST,

@@ -5,7 +5,8 @@ MODEL_ENCODER_SOURCES = \
 	node/model/encoder.c node/model/encoder.h node/model/encoder_internal.h \
 	node/model/encoder_load.c \
 	node/model/encoder_pass.c \
-	node/model/gemm.c node/model/gemm.h node/model/real.h
+	node/model/gemm.c node/model/gemm.h node/model/real.h \
+	node/model/team.c node/model/team.h
 # A library of its own: ENCODER_FLAGS drop errno and traps, which the exact arithmetic of the private steps may count on.
 %C%_libencoder_a_SOURCES = $(MODEL_ENCODER_SOURCES)
 %C%_libencoder_a_CFLAGS = $(AM_CFLAGS) $(ENCODER_FLAGS)

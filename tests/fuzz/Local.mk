@@ -118,7 +118,16 @@ TESTS += %D%/replay_tokenizer
 %C%_replay_tokenizer_SOURCES = %D%/fuzz_tokenizer.c %D%/replay.c
 %C%_replay_tokenizer_LDADD = $(MODEL_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_model_config
+TESTS += %D%/replay_model_config
+%C%_replay_model_config_SOURCES = %D%/fuzz_model_config.c %D%/replay.c
+%C%_replay_model_config_LDADD = $(MODEL_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_model_config
+%C%_fuzz_model_config_SOURCES = %D%/fuzz_model_config.c
+%C%_fuzz_model_config_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_model_config_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_conll
 %C%_fuzz_conll_SOURCES = %D%/fuzz_conll.c
 %C%_fuzz_conll_LDADD = $(STORE_LIBS) -lm

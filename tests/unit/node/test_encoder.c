@@ -15,6 +15,7 @@
 #include "node/model/encoder.h"
 #include "node/model/gemm.h"
 #include "node/model/safetensors.h"
+#include "node/model/team.h"
 #include "proto/alloc.h"
 #include "tests/lib/seed.h"
 #include "tests/lib/vectors.h"
@@ -514,6 +515,87 @@ static void central_differences(void **state)
 }
 #endif
 
+/* Any number of threads gives the gradient of one; a clipped sum is that of a loop over single examples. */
+static void teams(void **state)
+{
+    (void)state;
+    struct golden g;
+    open_golden(&g, "small", "tokcls_lora_qv.safetensors");
+    struct model_encoder *e =
+        open_model(&g, "small", MODEL_TASK_TOKENS, MODEL_TRAIN_LORA, MODEL_TARGETS_QV);
+    struct model_run *run = model_run_new(e);
+    size_t trained = e->trained_count;
+    real *want = zeros(trained), *got = zeros(trained), *sum = zeros(trained),
+         *one = zeros(trained), *again = zeros(trained);
+    double loss = mean_step(e, run, &g.batch, want), norms[6], alone[6];
+    struct model_batch each = g.batch;
+    each.groups = 6;
+    each.group_at = g.each;
+    for (size_t i = 0; i < 6; i++) {
+        uint32_t start[2] = {0, g.start[i + 1] - g.start[i]};
+        struct model_batch single = {.sequences = 1,
+                                     .start = start,
+                                     .ids = g.ids + g.start[i],
+                                     .types = g.types + g.start[i],
+                                     .labels = g.labels + g.start[i],
+                                     .groups = 1};
+        double cross = 0;
+        uint64_t labelled = 0;
+        assert_int_equal(model_run_forward(run, &single, NULL), E_OK);
+        model_run_loss(run, &single, &cross, &labelled);
+        real scale = labelled ? 1 / (real)labelled : 0;
+        memset(one, 0, trained * sizeof *one);
+        model_run_backward(run, &single, &scale, one);
+        alone[i] = model_clip_add(one, trained, 0.5, sum);
+        number_is(&g, "per_example.grad_norm_mean", i, alone[i]);
+    }
+    for (unsigned threads = 1; threads <= 9; threads += 2) {
+        struct model_team *team = NULL;
+        double cross = 0;
+        uint64_t labelled = 0;
+        assert_int_equal(model_team_new(e, threads, &team), E_OK);
+        assert_int_equal(model_team_gradient(team, &g.batch, 0, got, NULL, &cross, &labelled, NULL),
+                         E_OK);
+        assert_true(fabs(cross / (double)labelled - loss) <= TOLERANCE * 0.1 * loss);
+        for (size_t i = 0; i < trained; i++) {
+            got[i] -= want[i];
+        }
+        assert_true(model_norm(got, trained) <= GRADIENT_TOLERANCE * model_norm(want, trained));
+        assert_int_equal(model_team_gradient(team, &each, 0.5, got, norms, &cross, &labelled, NULL),
+                         E_OK);
+        assert_int_equal(
+            model_team_gradient(team, &each, 0.5, again, NULL, &cross, &labelled, NULL), E_OK);
+        assert_memory_equal(got, again, trained * sizeof *got);
+        for (size_t i = 0; i < trained; i++) {
+            got[i] -= sum[i];
+        }
+        assert_true(model_norm(got, trained) <= GRADIENT_TOLERANCE * model_norm(sum, trained));
+        for (size_t i = 0; i < 6; i++) {
+            assert_true(fabs(norms[i] - alone[i]) <= TOLERANCE * (alone[i] + 1e-12));
+        }
+        each.labels = NULL;
+        assert_int_equal(model_team_gradient(team, &each, 0.5, got, norms, &cross, &labelled, NULL),
+                         E_USAGE);
+        each.labels = g.labels;
+        uint32_t kept = g.ids[3];
+        g.ids[3] = 200;
+        assert_int_equal(model_team_gradient(team, &each, 0.5, got, norms, &cross, &labelled, NULL),
+                         E_INVALID);
+        g.ids[3] = kept;
+        model_team_free(team);
+    }
+    struct model_team *none = NULL;
+    assert_int_equal(model_team_new(e, 0, &none), E_LIMIT);
+    proto_free(want);
+    proto_free(got);
+    proto_free(sum);
+    proto_free(one);
+    proto_free(again);
+    model_run_free(run);
+    model_encoder_close(e);
+    model_safetensors_close(g.file);
+}
+
 static void dropout_repeats_and_drops(void **state)
 {
     (void)state;
@@ -785,6 +867,7 @@ int main(void)
 #ifdef MODEL_DOUBLE
         cmocka_unit_test(central_differences),
 #endif
+        cmocka_unit_test(teams),
         cmocka_unit_test(dropout_repeats_and_drops),
         cmocka_unit_test(products),
         cmocka_unit_test(exponential),
