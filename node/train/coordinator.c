@@ -1462,7 +1462,7 @@ static enum err why(const struct drive *drive, struct err_info *reterr)
     if (number == 0 || number != state->machine.asked_round || number <= state->round) {
         return worst_site(state, reterr);
     }
-    for (size_t i = 0; i < state->site_count; i++) {
+    for (size_t i = 0; i < state->site_count && i < TRAIN_SITES_MAX; i++) {
         heard |= (uint64_t)(drive->outcome.heard[i].weights != NULL) << i;
     }
     return proto_err_set(reterr, E_TIMEOUT, "round %llu: %zu institutions took part, %llu wanted",
