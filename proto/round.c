@@ -124,8 +124,8 @@ static bool is_admitted(const struct proto_round_party *party)
 
 static bool is_possible(const struct proto_round_party *party)
 {
-    return party->standing == PROTO_ROUND_ADMITTED || party->standing == PROTO_ROUND_INVITED ||
-           party->answered;
+    return (party->standing == PROTO_ROUND_ADMITTED && !party->declined) ||
+           party->standing == PROTO_ROUND_INVITED || party->answered;
 }
 
 static bool has_answered(const struct proto_round_party *party)
@@ -169,7 +169,8 @@ static void set_timer(struct proto_round *r, struct proto_round_actions *out, ui
 static void forget_answers(struct proto_round *r)
 {
     for (size_t i = 0; i < r->site_count; i++) {
-        r->sites[i].answered = r->sites[i].asked = r->sites[i].failed = false;
+        struct proto_round_party *party = &r->sites[i];
+        party->answered = party->asked = party->failed = party->declined = false;
     }
 }
 
@@ -224,7 +225,7 @@ static void send_all(struct proto_round *r, struct proto_round_actions *out, uin
         if (party->standing == PROTO_ROUND_INVITED) {
             send_plan(r, out, i);
         } else if (r->state == PROTO_ROUND_ASKING && party->standing == PROTO_ROUND_ADMITTED &&
-                   !party->answered) {
+                   !party->answered && !party->declined) {
             send_round(r, out, i);
         }
     }
@@ -271,27 +272,46 @@ static void close_round(struct proto_round *r, struct proto_round_actions *out)
 
 /* --- is it time to go on? ---------------------------------------------------------------------------------------------- */
 
-static void try_again(struct proto_round *r, struct proto_round_actions *out, uint64_t now_ms)
+/* Nobody is left who could still answer: waiting for the rest of the time would be for nothing. A short pause stays, in
+ * which a site may come back. */
+static void try_soon(struct proto_round *r, struct proto_round_actions *out, uint64_t now_ms)
 {
-    if (r->attempt == r->retries) {
-        end(r, out, PROTO_ROUND_WAITING);
-        return;
+    uint64_t soon =
+        now_ms > UINT64_MAX - PROTO_ROUND_PAUSE_MS ? UINT64_MAX : now_ms + PROTO_ROUND_PAUSE_MS;
+    if (r->deadline_ms > soon) {
+        r->deadline_ms = soon;
+        emit(out, PROTO_ROUND_SET_TIMER)->at_ms = soon;
     }
-    r->attempt++;
-    send_all(r, out, now_ms);
+}
+
+/* Too few, and either the time is up or nothing is outstanding. FINAL is what follows when no try is left. */
+static void try_again(struct proto_round *r, struct proto_round_actions *out, uint64_t now_ms,
+                      bool expired, uint64_t retries, enum proto_round_state final)
+{
+    if (r->attempt >= retries) {
+        end(r, out, final);
+    } else if (expired) {
+        r->attempt++;
+        send_all(r, out, now_ms);
+    } else {
+        try_soon(r, out, now_ms);
+    }
 }
 
 static void check_planning(struct proto_round *r, struct proto_round_actions *out,
                            const struct proto_round_event *e, bool expired)
 {
     bool enough = institutions(r, is_admitted) >= r->min_sites;
+    bool over = expired || !any_asked(r, PROTO_ROUND_INVITED);
     if (institutions(r, is_possible) < r->min_sites) {
         /* With rounds on disk there is something to come back to. */
         end(r, out, r->round ? PROTO_ROUND_WAITING : PROTO_ROUND_FAILED);
-    } else if (enough && (expired || !any_asked(r, PROTO_ROUND_INVITED))) {
+    } else if (enough && over) {
         ask_round(r, out, r->next_round, e->now_ms);
-    } else if (expired) {
-        try_again(r, out, e->now_ms);
+    } else if (over) {
+        /* In a later life some may have admitted and begun, whatever the snapshot knows of it. */
+        try_again(r, out, e->now_ms, expired, r->plan_retries,
+                  r->term == 1 ? PROTO_ROUND_FAILED : PROTO_ROUND_WAITING);
     }
 }
 
@@ -299,13 +319,15 @@ static void check_asking(struct proto_round *r, struct proto_round_actions *out,
                          const struct proto_round_event *e, bool expired)
 {
     bool enough = institutions(r, has_answered) >= r->min_sites;
+    bool over = expired || !any_asked(r, PROTO_ROUND_ADMITTED);
+    bool hope = !expired && any_asked(r, PROTO_ROUND_INVITED);
     if (institutions(r, is_possible) < r->min_sites) {
         end(r, out,
             PROTO_ROUND_WAITING); /* no retry can help; RESUME asks those who refused once more */
-    } else if (enough && (expired || !any_asked(r, PROTO_ROUND_ADMITTED))) {
+    } else if (enough && over) {
         close_round(r, out);
-    } else if (expired) {
-        try_again(r, out, e->now_ms);
+    } else if (over && !hope) {
+        try_again(r, out, e->now_ms, expired, r->retries, PROTO_ROUND_WAITING);
     }
 }
 
@@ -340,6 +362,7 @@ static void on_start(struct proto_round *r, const struct proto_round_event *e,
     r->min_sites = e->min_sites;
     r->timeout_ms = e->timeout_ms;
     r->retries = e->retries;
+    r->plan_retries = e->plan_retries;
     r->site_count = e->site_count;
     for (size_t i = 0; i < e->site_count; i++) {
         r->sites[i].institution = e->institutions[i];
@@ -413,18 +436,20 @@ static void on_admitted(struct proto_round *r, const struct proto_round_event *e
     check(r, out, e, false);
 }
 
-/* A refusal counts for what was asked last: one of a round that is over says nothing about the next. */
+/* A refusal counts for what was asked last: one of a round that is over says nothing about the next. That of the plan lasts
+ * until RESUME, that of a round for the round: a licence may be granted again, a budget may grow. */
 static void on_refused(struct proto_round *r, const struct proto_round_event *e,
                        struct proto_round_actions *out)
 {
     struct proto_round_party *party = &r->sites[e->site];
     bool of_plan = party->standing == PROTO_ROUND_INVITED && e->round == 0;
-    bool of_round =
-        party->standing == PROTO_ROUND_ADMITTED && e->round == r->asked_round && e->round > 0;
+    bool of_round = party->standing == PROTO_ROUND_ADMITTED && r->state == PROTO_ROUND_ASKING &&
+                    e->round == r->asked_round && !party->answered;
     if (e->term != r->term || !(of_plan || of_round)) {
         return;
     }
-    party->standing = PROTO_ROUND_REFUSED;
+    party->standing = of_plan ? PROTO_ROUND_REFUSED : PROTO_ROUND_ADMITTED;
+    party->declined = of_round;
     party->asked = party->failed = false;
     set_reason(party, e->reason);
     check(r, out, e, false);
@@ -449,7 +474,7 @@ static void on_failed(struct proto_round *r, const struct proto_round_event *e,
 static void equivocated(struct proto_round_party *party)
 {
     party->standing = PROTO_ROUND_EQUIVOCATED;
-    party->answered = party->asked = party->failed = false;
+    party->answered = party->asked = party->failed = party->declined = false;
     set_reason(party, PROTO_ROUND_REASON_EQUIVOCATED);
 }
 
@@ -469,7 +494,7 @@ static void on_updated(struct proto_round *r, const struct proto_round_event *e,
         return;
     } else {
         party->known = party->answered = true;
-        party->asked = party->failed = false;
+        party->asked = party->failed = party->declined = false;
         memcpy(party->hash, e->hash, sizeof party->hash);
         set_reason(party, "");
     }
@@ -494,7 +519,8 @@ static enum err start_check(const struct proto_round_event *e)
     uint64_t count = 0;
     if (!e->institutions || e->site_count == 0 || e->site_count > PROTO_ROUND_SITES ||
         e->rounds == 0 || e->rounds > PROTO_ROUND_ROUNDS_MAX || e->timeout_ms == 0 ||
-        e->timeout_ms > PROTO_ROUND_TIMEOUT_MAX || e->retries > PROTO_ROUND_RETRIES_MAX) {
+        e->timeout_ms > PROTO_ROUND_TIMEOUT_MAX || e->retries > PROTO_ROUND_RETRIES_MAX ||
+        e->plan_retries > PROTO_ROUND_RETRIES_MAX) {
         return E_LIMIT;
     }
     for (size_t i = 0; i < e->site_count; i++) {
@@ -647,6 +673,8 @@ static bool party_valid(const struct proto_round *r, const struct proto_round_pa
            party->institution < PROTO_ROUND_SITES && party->weight <= PROTO_ROUND_WEIGHT_MAX &&
            text && weight && answer && hash && !(party->asked && party->failed) &&
            (with_us || !(party->asked || party->failed)) &&
+           (!party->declined || (party->standing == PROTO_ROUND_ADMITTED && !party->answered &&
+                                 !party->asked && len > 0)) &&
            (party->standing != PROTO_ROUND_INVITED || !party->known);
 }
 
@@ -655,8 +683,10 @@ static bool numbers_valid(const struct proto_round *r)
     return r->site_count > 0 && r->site_count <= PROTO_ROUND_SITES && r->rounds > 0 &&
            r->rounds <= PROTO_ROUND_ROUNDS_MAX && r->timeout_ms > 0 &&
            r->timeout_ms <= PROTO_ROUND_TIMEOUT_MAX && r->retries <= PROTO_ROUND_RETRIES_MAX &&
-           r->attempt <= r->retries && r->min_sites > 0 && r->term > 0 && r->term <= INT64_MAX &&
-           r->round <= r->asked_round && r->asked_round <= r->rounds &&
+           r->plan_retries <= PROTO_ROUND_RETRIES_MAX &&
+           (r->attempt <= r->retries || r->attempt <= r->plan_retries) && r->min_sites > 0 &&
+           r->term > 0 && r->term <= INT64_MAX && r->round <= r->asked_round &&
+           r->asked_round <= r->rounds &&
            (r->state != PROTO_ROUND_ASKING || r->round < r->asked_round) &&
            (r->state != PROTO_ROUND_CLOSING || (r->round > 0 && r->round == r->asked_round));
 }
@@ -699,7 +729,7 @@ static const struct proto_message wire_site_message =
 
 struct wire {
     uint64_t version, state, final, term, round, asked_round, rounds, min_sites, timeout_ms,
-        retries;
+        retries, plan_retries;
     struct proto_list sites;
 };
 static const struct proto_field wire_fields[] = {
@@ -713,6 +743,7 @@ static const struct proto_field wire_fields[] = {
     PROTO_FIELD(struct wire, min_sites, PROTO_U64, 1, PROTO_ROUND_SITES),
     PROTO_FIELD(struct wire, timeout_ms, PROTO_U64, 1, PROTO_ROUND_TIMEOUT_MAX),
     PROTO_FIELD(struct wire, retries, PROTO_U64, 0, PROTO_ROUND_RETRIES_MAX),
+    PROTO_FIELD(struct wire, plan_retries, PROTO_U64, 0, PROTO_ROUND_RETRIES_MAX),
     PROTO_FIELD_LIST(struct wire, sites, &wire_site_message, 1, PROTO_ROUND_SITES),
 };
 static const struct proto_message wire_message = PROTO_MESSAGE("round", struct wire, wire_fields);
@@ -721,8 +752,18 @@ enum err proto_round_encode(const struct proto_round *r, struct buf *out, struct
 {
     struct arena arena = {0};
     struct wire wire = {
-        1,         r->state,     r->final,      r->term,    r->round, r->asked_round,
-        r->rounds, r->min_sites, r->timeout_ms, r->retries, {0}};
+        .version = 1,
+        .state = r->state,
+        .final = r->final,
+        .term = r->term,
+        .round = r->round,
+        .asked_round = r->asked_round,
+        .rounds = r->rounds,
+        .min_sites = r->min_sites,
+        .timeout_ms = r->timeout_ms,
+        .retries = r->retries,
+        .plan_retries = r->plan_retries,
+    };
     struct wire_site *sites = arena_alloc(&arena, r->site_count, sizeof *sites);
     wire.sites = (struct proto_list){sites, r->site_count};
     for (size_t i = 0; sites && i < r->site_count; i++) {
@@ -770,6 +811,7 @@ enum err proto_round_decode(struct span bytes, struct proto_round *ret, struct e
         r->min_sites = wire.min_sites;
         r->timeout_ms = wire.timeout_ms;
         r->retries = wire.retries;
+        r->plan_retries = wire.plan_retries;
         r->site_count = wire.sites.count;
         for (size_t i = 0; i < wire.sites.count; i++) {
             party_from_wire(&sites[i], &r->sites[i]);

@@ -12,8 +12,8 @@
  *     }
  *
  * A driver that blocks in one call to many sites performs all SEND_PLAN (or SEND_ROUND) of a step together, then steps
- * through the answers one by one and collects what comes out; when nothing is left to send it sleeps until the last
- * SET_TIMER and gives TIMER. A driver with a loop gives each event as it comes. tests/sim/sim_round.c is the second kind.
+ * through the answers one by one (those to the plan first: who joins is asked for the round before it closes) and collects
+ * what comes out; when nothing is left to send it sleeps until the last SET_TIMER and gives TIMER. A driver with a loop gives each event as it comes. tests/sim/sim_round.c is the second kind.
  *
  * Persist before next: PERSIST means "write what proto_round_encode gives now, together with the model of that round, and
  * give PERSISTED with the same save number when it is on disk". Nothing is asked of a site before: so a round is asked for
@@ -27,7 +27,10 @@
  *
  * In each closed round every invited site either took part (a bit in `participants`) or was named by one NAME_ABSENT before
  * CLOSE_ROUND. min_sites counts institutions, not sites. A site that did not answer the plan is offered it again with each
- * round and joins when it admits.
+ * round and joins when it admits. One that refuses a round is asked again in the next; one that refuses the plan, after
+ * RESUME. When everybody asked has failed or refused, the next try comes after PROTO_ROUND_PAUSE_MS, not at the deadline.
+ *
+ * SEND_STOP of DONE may wait until the driver has asked for what it wants to know of the finished model.
  *
  * Threads: one at a time. Limits: the constants below. Allocation: only in encode and decode.
  * Term as fence: the usual epoch or ballot number of leader election, here of one coordinator's lives (Ongaro and
@@ -42,6 +45,7 @@
 #define PROTO_ROUND_ROUNDS_MAX  1000000
 #define PROTO_ROUND_TIMEOUT_MAX ((uint64_t)7 * 24 * 3600 * 1000)
 #define PROTO_ROUND_RETRIES_MAX 1000
+#define PROTO_ROUND_PAUSE_MS    1000 /* before the next try when everybody has failed */
 #define PROTO_ROUND_WEIGHT_MAX  ((uint64_t)1 << 53)
 #define PROTO_ROUND_REASON      64 /* with the terminating zero */
 #define PROTO_ROUND_ACTIONS     (2 * PROTO_ROUND_SITES + 8)
@@ -60,7 +64,7 @@ enum proto_round_state {
     PROTO_ROUND_CLOSING,  /* a closed round is being written */
     PROTO_ROUND_ENDING,   /* an end other than DONE is being written */
     PROTO_ROUND_WAITING,  /* too few took part for too long; RESUME goes on */
-    PROTO_ROUND_FAILED,   /* so many refused the plan that too few are left */
+    PROTO_ROUND_FAILED,   /* too few admitted the plan */
     PROTO_ROUND_STOPPED,
     PROTO_ROUND_DONE,
     PROTO_ROUND_STATES,
@@ -69,12 +73,12 @@ enum proto_round_state {
 enum proto_round_standing {
     PROTO_ROUND_INVITED, /* has not answered the plan */
     PROTO_ROUND_ADMITTED,
-    PROTO_ROUND_REFUSED, /* until RESUME, which asks again */
+    PROTO_ROUND_REFUSED, /* the plan; until RESUME, which asks again */
     PROTO_ROUND_EQUIVOCATED,
     PROTO_ROUND_STANDINGS,
 };
 
-/* One invited site. `answered`, `asked` and `failed` belong to the present term and are in no snapshot. */
+/* One invited site. The last four belong to the present term and are in no snapshot. */
 struct proto_round_party {
     uint64_t institution; /* sites of one institution have the same number */
     uint64_t weight;      /* as it admitted; 0 before */
@@ -85,6 +89,7 @@ struct proto_round_party {
     bool answered; /* the driver has the update with this hash */
     bool asked;    /* the plan or the round was sent and nothing has come back */
     bool failed;   /* what was sent failed */
+    bool declined; /* it refused the open round; the next one asks it again */
 };
 
 struct proto_round {
@@ -94,7 +99,7 @@ struct proto_round {
     uint64_t term;
     uint64_t round;       /* closed so far: its number */
     uint64_t asked_round; /* the one that `known` is about: `round`, or the open one after it */
-    uint64_t rounds, min_sites, timeout_ms, retries;
+    uint64_t rounds, min_sites, timeout_ms, retries, plan_retries;
     uint64_t next_round;  /* in PLANNING: what comes after; not in a snapshot */
     uint64_t attempt;     /* of this plan or round: 0 is the first */
     uint64_t deadline_ms; /* PLANNING and ASKING */
@@ -104,7 +109,7 @@ struct proto_round {
 };
 
 enum proto_round_event_kind {
-    PROTO_ROUND_START, /* institutions, site_count, rounds, min_sites, timeout_ms, retries */
+    PROTO_ROUND_START, /* institutions, site_count, rounds, min_sites, timeout_ms, retries, plan_retries */
     PROTO_ROUND_SITE_ADMITTED, /* site, weight */
     PROTO_ROUND_SITE_REFUSED,  /* site, round (0: the plan), term, reason */
     PROTO_ROUND_SITE_UPDATED,  /* site, round, term, hash */
@@ -130,7 +135,9 @@ struct proto_round_event {
     uint64_t next;
     const uint64_t *institutions; /* of each site, below PROTO_ROUND_SITES */
     size_t site_count;
-    uint64_t rounds, min_sites, timeout_ms, retries;
+    uint64_t rounds, min_sites, timeout_ms;
+    uint64_t retries;      /* of a round; then the job waits */
+    uint64_t plan_retries; /* of the plan, the same; in the first life the job then fails */
 };
 
 enum proto_round_action_kind {

@@ -1,7 +1,10 @@
-/* The coordinator's side of a job: offer the plan, drive the rounds, average, keep each result before the next is asked for. */
+/* The coordinator's side of a job: what to do next is decided by proto/round.h; here it is done. A thread asks the sites for
+ * what the machine wants to be sent, tells it what came back, adds up the rounds that it closes, and keeps each result
+ * before the next is asked for. */
 #include "config.h"
 #include "node/train/internal.h"
 
+#include "crypto/provider.h"
 #include "crypto/random.h"
 #include "node/query/ask.h"
 #include "node/query/site.h"
@@ -16,6 +19,7 @@
 #include <time.h>
 
 #define OFFER_TIMEOUT_MS 25000
+#define LATE_OFFER_MS    5000  /* the same while a round is open, which waits for it */
 #define GONE_MS          8000  /* how long a lost site is waited for within a round */
 #define ABSENT_MS        1000  /* the same for one that was absent in the last round already */
 #define BUSY_MS          20000 /* how long a site that says BUSY is asked again */
@@ -148,7 +152,9 @@ static void asked_init(struct asked *asked, struct train_service *service,
         .service = service,
         .site = index,
         .deadline_ms = query_now_ms() + timeout_ms,
-        .patience_ms = strcmp(site->state, "absent") == 0 ? ABSENT_MS : GONE_MS,
+        .patience_ms = strcmp(site->state, "absent") == 0 || strcmp(site->state, "unreachable") == 0
+                           ? ABSENT_MS
+                           : GONE_MS,
         .cancelled = cancelled,
         .user = user,
     };
@@ -531,34 +537,38 @@ static void read_admit(struct train_service *service, struct train_job_state *st
     arena_fini(&arena);
 }
 
-enum err train_coordinator_offer(struct train_service *service, struct train_job_state *state,
-                                 bool explain, bool (*cancelled)(void *), void *user,
-                                 struct err_info *reterr)
+static enum err ask_offer(struct train_service *service, struct train_job_state *state,
+                          size_t index, bool explain, uint64_t timeout_ms,
+                          bool (*cancelled)(void *), void *user, struct asked *asked,
+                          struct err_info *reterr)
+{
+    struct train_site *site = &state->sites[index];
+    asked_init(asked, service, site, index, PEER_MSG_TRAIN_PLAN, timeout_ms, cancelled, user);
+    enum err err = seal_offer(service, state, site, explain, false, &asked->request, reterr);
+    asked->call.body = buf_span(&asked->request);
+    if (memcmp(site->id, service->context->node_id, 16) != 0) {
+        store_egress_count(service->context->store, site->node, "train", asked->request.len);
+    }
+    return err;
+}
+
+enum err train_coordinator_explain(struct train_service *service, struct train_job_state *state,
+                                   struct err_info *reterr)
 {
     struct asked *asked = proto_alloc(state->site_count, sizeof *asked);
     size_t count = 0;
     enum err err = asked ? E_OK : E_NO_MEMORY;
     for (size_t i = 0; !err && i < state->site_count; i++) {
-        struct train_site *site = &state->sites[i];
-        if (site->admitted || site->error == E_SCHEMA) {
-            continue;
+        if (state->sites[i].error != E_SCHEMA) {
+            err = ask_offer(service, state, i, true, OFFER_TIMEOUT_MS, NULL, NULL, &asked[count++],
+                            reterr);
         }
-        asked_init(&asked[count], service, site, i, PEER_MSG_TRAIN_PLAN, OFFER_TIMEOUT_MS,
-                   cancelled, user);
-        err = seal_offer(service, state, site, explain, false, &asked[count].request, reterr);
-        asked[count].call.body = buf_span(&asked[count].request);
-        if (memcmp(site->id, service->context->node_id, 16) != 0) {
-            store_egress_count(service->context->store, site->node, "train", asked[count].request.len);
-        }
-        count++;
     }
     if (!err) {
         ask_all(asked, count);
-        pthread_mutex_lock(&service->lock);
         for (size_t i = 0; i < count; i++) {
-            read_admit(service, state, &asked[i], explain);
+            read_admit(service, state, &asked[i], true);
         }
-        pthread_mutex_unlock(&service->lock);
     }
     asked_fini(asked, count);
     return err;
@@ -587,12 +597,7 @@ static uint64_t admitted_bits(const struct train_job_state *state)
     return bits;
 }
 
-size_t train_coordinator_admitted(const struct train_job_state *state)
-{
-    return institutions(state, admitted_bits(state));
-}
-
-enum err train_coordinator_worst(const struct train_job_state *state, struct err_info *reterr)
+static enum err worst_site(const struct train_job_state *state, struct err_info *reterr)
 {
     enum err worst = E_OK;
     const struct train_site *cause = NULL;
@@ -603,10 +608,10 @@ enum err train_coordinator_worst(const struct train_job_state *state, struct err
     }
     worst = worst ? worst : E_UNREACHABLE;
     return proto_err_set(reterr, worst, "%zu institutions take part, %llu wanted%s%s%s%s%s%s%s",
-                         train_coordinator_admitted(state), (unsigned long long)state->min_sites,
-                         cause ? "; " : "", cause ? cause->node : "", cause ? ": " : "",
-                         cause ? cause->detail : "", cause ? " (" : "", cause ? cause->reason : "",
-                         cause ? ")" : "");
+                         institutions(state, admitted_bits(state)),
+                         (unsigned long long)state->min_sites, cause ? "; " : "",
+                         cause ? cause->node : "", cause ? ": " : "", cause ? cause->detail : "",
+                         cause ? " (" : "", cause ? cause->reason : "", cause ? ")" : "");
 }
 
 /* --- rounds ------------------------------------------------------------------------------------------------------------ */
@@ -624,138 +629,227 @@ static enum err save(struct train_job *job, struct err_info *reterr)
     if (!err) {
         err = store_job_put(job->service->context->store, job->state.id, buf_span(&out), reterr);
     }
+    if (!err) {
+        pthread_mutex_lock(&job->service->lock);
+        job->state.saved = job->state.round;
+        pthread_mutex_unlock(&job->service->lock);
+    }
     buf_fini(&out);
     return err;
 }
 
-/* What one asking of all sites gave. */
+/* What one site gave: checked and unpacked, and not counted before the round is closed. */
+struct heard {
+    double *weights; /* NULL: none */
+    double *bins;    /* of the histograms; NULL: none */
+    bool evaluated;
+    double count, loss, correct;
+};
+
+/* A round, or the last evaluation: what was asked and heard, and then the sums over those who took part. */
 struct outcome {
-    struct asked *asked;
-    size_t asked_count;
+    uint64_t number; /* of the round; 0: none is open */
+    bool evaluate;
+    uint64_t asked; /* bits of sites */
+    struct heard heard[TRAIN_SITES_MAX];
+    uint64_t bytes_up, bytes_down;
+    struct train_row_absent absent[TRAIN_SITES_MAX];
+    size_t absent_count;
+    uint64_t started_ms;
     uint64_t updated;   /* bits of sites */
     uint64_t evaluated; /* bits of sites */
-    uint64_t answered;
-    double *average; /* weights, weighted by declared size */
+    double *average;    /* weights, weighted by declared size */
     double size;
     double sums[TRAIN_SUMS];
     double counts[TRAIN_SITES_MAX];
     double histograms[2 * TRAIN_BINS_MAX];
     uint64_t histogram_sites;
-    uint64_t bytes_up, bytes_down;
-    struct train_row_absent absent[TRAIN_SITES_MAX];
-    size_t absent_count;
-    uint64_t started_ms;
 };
 
 static void outcome_fini(struct outcome *outcome)
 {
-    asked_fini(outcome->asked, outcome->asked_count);
+    for (size_t i = 0; i < TRAIN_SITES_MAX; i++) {
+        proto_free(outcome->heard[i].weights);
+        proto_free(outcome->heard[i].bins);
+    }
     proto_free(outcome->average);
-    *outcome = (struct outcome){0};
+    memset(outcome, 0, sizeof *outcome);
 }
 
-static void absent(struct outcome *outcome, size_t site, const char *reason)
+static enum err outcome_open(struct outcome *outcome, const struct train_job_state *state,
+                             const struct train_plan *plan, uint64_t number)
 {
-    struct train_row_absent *to = &outcome->absent[outcome->absent_count++];
-    to->site = site;
-    snprintf(to->reason, sizeof to->reason, "%.23s", reason);
+    outcome_fini(outcome);
+    outcome->average = proto_alloc(state->weight_count, sizeof *outcome->average);
+    outcome->number = number;
+    outcome->started_ms = query_now_ms();
+    outcome->evaluate =
+        number > plan->rounds || train_plan_evaluates(state->rounds, plan->eval_every, number - 1);
+    return outcome->average ? E_OK : E_NO_MEMORY;
 }
 
-static enum err add_weights(const struct train_job_state *state, const struct train_site *site,
-                            struct span bytes, struct outcome *outcome)
+/* One coordinator's life with a job. */
+struct drive {
+    struct train_job *job;
+    struct arena arena;
+    struct train_plan plan;
+    struct outcome outcome;
+    struct proto_round_actions out;
+    /* What the machine wants: */
+    uint64_t plans, rounds, stops; /* bits of sites */
+    uint64_t save;                 /* number of the PERSIST; 0: none */
+    uint64_t timer_ms;
+    bool over;
+    enum proto_round_state final;
+    bool stop_told;
+    enum err err; /* of an action */
+};
+
+static enum err unpack(struct span from, size_t count, double **ret)
 {
-    double *weights = proto_alloc(state->weight_count, sizeof *weights);
+    double *doubles = proto_alloc(count, sizeof *doubles);
+    enum err err = doubles ? train_unpack_doubles(from, doubles, count) : E_NO_MEMORY;
+    if (err) {
+        proto_free(doubles);
+        return err;
+    }
+    proto_free(*ret);
+    *ret = doubles;
+    return E_OK;
+}
+
+static enum err hear(const struct train_job_state *state, const struct train_plan *plan,
+                     const struct train_update *update, struct heard *heard)
+{
+    const struct train_evaluation *evaluation = &update->evaluation;
+    bool last = update->round > plan->rounds;
+    if (update->updated == last) {
+        return E_INVALID; /* a round is trained, the last request only evaluated */
+    }
     enum err err =
-        weights ? train_unpack_doubles(bytes, weights, state->weight_count) : E_NO_MEMORY;
-    for (size_t i = 0; !err && i < state->weight_count; i++) {
-        outcome->average[i] += (double)site->size * weights[i];
+        update->updated ? unpack(update->weights, state->weight_count, &heard->weights) : E_OK;
+    if (!err && last && plan->bins && evaluation->histograms.len) {
+        err = unpack(evaluation->histograms, 2 * plan->bins, &heard->bins);
     }
     if (!err) {
-        outcome->size += (double)site->size;
+        heard->evaluated = evaluation->present;
+        heard->count = evaluation->count;
+        heard->loss = evaluation->loss;
+        heard->correct = evaluation->correct;
     }
-    proto_free(weights);
     return err;
 }
 
-static void add_evaluation(const struct train_plan *plan, size_t site,
-                           const struct train_evaluation *evaluation, struct outcome *outcome)
+static void note_refusal(struct train_site *site, const struct train_update *update)
 {
-    double bins[2 * TRAIN_BINS_MAX];
-    if (evaluation->present) {
-        outcome->evaluated |= UINT64_C(1) << site;
-        outcome->counts[site] = evaluation->count;
-        outcome->sums[TRAIN_SUM_LOSS] += evaluation->loss;
-        outcome->sums[TRAIN_SUM_CORRECT] += evaluation->correct;
+    char name[65];
+    if (!span_to_cstr(update->reason, site->reason, sizeof site->reason)) {
+        snprintf(site->reason, sizeof site->reason, "REFUSED");
     }
-    if (plan->bins && evaluation->histograms.len &&
-        train_unpack_doubles(evaluation->histograms, bins, 2 * plan->bins) == E_OK) {
-        outcome->histogram_sites++;
-        for (size_t i = 0; i < 2 * plan->bins; i++) {
-            outcome->histograms[i] += bins[i];
-        }
-    }
+    snprintf(site->detail, sizeof site->detail, "%.*s",
+             (int)(update->detail.len < 250 ? update->detail.len : 250),
+             (const char *)update->detail.ptr);
+    site->error =
+        span_to_cstr(update->error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
+    snprintf(site->state, sizeof site->state, "refused");
 }
 
-static void read_update(struct train_job *job, const struct train_plan *plan, uint64_t number,
-                        struct asked *asked, struct outcome *outcome)
+/* Ours, signed, and an answer to what was asked. */
+static enum err open_update(struct train_job *job, uint64_t number, const struct asked *asked,
+                            struct arena *arena, struct train_update *ret)
 {
     struct query_context *context = job->service->context;
-    struct train_site *site = &job->state.sites[asked->site];
-    struct arena arena = {0};
     struct peer_member member = {0};
-    struct train_update update;
     enum err err = asked->call.status;
-    if (!err && !peer_member_by_id(context->peer, site->id, &member)) {
+    if (!err && !peer_member_by_id(context->peer, job->state.sites[asked->site].id, &member)) {
         err = E_NOT_FOUND;
     }
     if (!err) {
         err = query_message_open(&train_update_message, buf_span(&asked->call.reply),
-                                 TRAIN_UPDATE_DOMAIN, member.point, context->federation_id, &arena,
-                                 &update, NULL);
+                                 TRAIN_UPDATE_DOMAIN, member.point, context->federation_id, arena,
+                                 ret, NULL);
     }
-    if (!err && (memcmp(update.job_id.ptr, job->state.id, 16) != 0 || update.round != number ||
-                 memcmp(update.plan_hash.ptr, job->state.plan_hash, 32) != 0)) {
+    if (!err && (memcmp(ret->job_id.ptr, job->state.id, 16) != 0 || ret->round != number ||
+                 memcmp(ret->plan_hash.ptr, job->state.plan_hash, 32) != 0)) {
         err = E_AUTH;
     }
-    outcome->bytes_up += asked->call.reply.len;
     if (!err) {
-        train_keep_witness(context, &member, update.head);
-        outcome->answered |= UINT64_C(1) << asked->site;
-        site->steps_started =
-            update.steps_started > site->steps_started ? update.steps_started : site->steps_started;
+        train_keep_witness(context, &member, ret->head);
+    }
+    return err;
+}
+
+static const char *reason_of(const struct train_site *site)
+{
+    bool good = site->reason[0] && proto_utf8_valid(span_str(site->reason));
+    return good ? site->reason : proto_err_name(site->error ? site->error : E_REFUSED);
+}
+
+/* Notes what came from a site in OUTCOME and says in RET what the machine is to be told. The lock is held. */
+static void read_update(struct drive *drive, const struct asked *asked,
+                        struct proto_round_event *ret)
+{
+    struct train_job *job = drive->job;
+    struct outcome *outcome = &drive->outcome;
+    struct train_site *site = &job->state.sites[asked->site];
+    struct arena arena = {0};
+    struct train_update update;
+    enum err err = open_update(job, outcome->number, asked, &arena, &update);
+    *ret = (struct proto_round_event){.kind = PROTO_ROUND_SITE_FAILED,
+                                      .site = asked->site,
+                                      .round = outcome->number,
+                                      .term = job->state.machine.term};
+    outcome->bytes_up += asked->call.reply.len;
+    if (!err && update.steps_started > site->steps_started) {
+        site->steps_started = update.steps_started;
     }
     if (!err && !span_is(update.error, "OK")) {
-        char reason[24] = "REFUSED";
-        (void)span_to_cstr(update.reason, reason, sizeof reason);
-        snprintf(site->reason, sizeof site->reason, "%s", reason);
-        snprintf(site->detail, sizeof site->detail, "%.*s",
-                 (int)(update.detail.len < 250 ? update.detail.len : 250),
-                 (const char *)update.detail.ptr);
-        char name[65];
-        site->error =
-            span_to_cstr(update.error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
-        snprintf(site->state, sizeof site->state, "refused");
-        absent(outcome, asked->site, reason);
-        arena_fini(&arena);
-        return;
-    }
-    if (!err && update.updated) {
-        err = add_weights(&job->state, site, update.weights, outcome);
-        outcome->updated |= err ? 0 : UINT64_C(1) << asked->site;
-    }
-    if (err) {
-        absent(outcome, asked->site,
-               proto_err_name(err == E_AUTH || err == E_INVALID ? E_INVALID : err));
-        snprintf(site->state, sizeof site->state, "absent");
-        snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
-        site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
+        note_refusal(site, &update);
+        ret->kind = PROTO_ROUND_SITE_REFUSED;
     } else {
-        add_evaluation(plan, asked->site, &update.evaluation, outcome);
-        snprintf(site->state, sizeof site->state, "admitted");
-        site->reason[0] = site->detail[0] = '\0';
-        site->error = E_OK;
+        err = err ? err : hear(&job->state, &drive->plan, &update, &outcome->heard[asked->site]);
+        snprintf(site->state, sizeof site->state, err ? "absent" : "admitted");
+        err = err == E_AUTH ? E_INVALID : err;
+        snprintf(site->reason, sizeof site->reason, "%s", err ? proto_err_name(err) : "");
+        site->detail[0] = '\0';
+        site->error = err && err != E_BUSY ? E_UNREACHABLE : err;
+        if (!err) {
+            /* The whole signed answer: a site keeps it, and gives the same bytes to whoever asks again. */
+            const struct span bytes = buf_span(&asked->call.reply);
+            ret->kind = PROTO_ROUND_SITE_UPDATED;
+            crypto_sha256(&bytes, 1, ret->hash);
+        }
     }
+    ret->reason = reason_of(site);
     arena_fini(&arena);
+}
+
+/* Adds up what the sites of PARTICIPANTS gave, in the order of the sites. */
+static void add_up(const struct train_job_state *state, const struct train_plan *plan,
+                   uint64_t participants, struct outcome *outcome)
+{
+    for (size_t i = 0; i < state->site_count; i++) {
+        const struct heard *heard = &outcome->heard[i];
+        double size = (double)state->sites[i].size;
+        if (!(participants >> i & 1)) {
+            continue;
+        }
+        for (size_t j = 0; heard->weights && j < state->weight_count; j++) {
+            outcome->average[j] += size * heard->weights[j];
+        }
+        outcome->size += heard->weights ? size : 0;
+        outcome->updated |= (uint64_t)(heard->weights != NULL) << i;
+        if (heard->evaluated) {
+            outcome->evaluated |= UINT64_C(1) << i;
+            outcome->counts[i] = heard->count;
+            outcome->sums[TRAIN_SUM_LOSS] += heard->loss;
+            outcome->sums[TRAIN_SUM_CORRECT] += heard->correct;
+        }
+        for (size_t j = 0; heard->bins && j < 2 * plan->bins; j++) {
+            outcome->histograms[j] += heard->bins[j];
+        }
+        outcome->histogram_sites += heard->bins != NULL;
+    }
 }
 
 static enum err seal_round(struct train_job *job, const struct train_site *site, uint64_t number,
@@ -768,7 +862,7 @@ static enum err seal_round(struct train_job *job, const struct train_site *site,
         .job_id = span_of(job->state.id, 16),
         .plan_hash = span_of(job->state.plan_hash, 32),
         .round = number,
-        .term = job->state.term,
+        .term = job->state.machine.term,
         .evaluate = evaluate,
         .weights = weights,
         .time = query_now(),
@@ -778,48 +872,23 @@ static enum err seal_round(struct train_job *job, const struct train_site *site,
                               out, reterr);
 }
 
-/* Sends the weights to every site that admitted the plan and reads what comes back until the deadline. */
-static enum err ask_round(struct train_job *job, const struct train_plan *plan, uint64_t number,
-                          bool evaluate, struct outcome *outcome, struct err_info *reterr)
+static enum err ask_update(struct drive *drive, size_t index, uint64_t timeout_ms,
+                           struct span weights, struct asked *asked, struct err_info *reterr)
 {
-    struct train_job_state *state = &job->state;
-    struct arena arena = {0};
-    struct span weights;
-    *outcome = (struct outcome){.started_ms = query_now_ms()};
-    outcome->asked = proto_alloc(state->site_count, sizeof *outcome->asked);
-    outcome->average = proto_alloc(state->weight_count, sizeof *outcome->average);
-    enum err err = outcome->asked && outcome->average
-                       ? train_pack_doubles(state->weights, state->weight_count, &arena, &weights)
-                       : E_NO_MEMORY;
-    for (size_t i = 0; !err && i < state->site_count; i++) {
-        if (!state->sites[i].admitted) {
-            continue;
-        }
-        struct asked *asked = &outcome->asked[outcome->asked_count++];
-        asked_init(asked, job->service, &state->sites[i], i, PEER_MSG_TRAIN_ROUND,
-                   state->round_timeout_ms, job_cancelled, job);
-        err = seal_round(job, &state->sites[i], number, evaluate, weights, &asked->request, reterr);
-        asked->call.body = buf_span(&asked->request);
-        outcome->bytes_down += asked->request.len;
-        if (memcmp(state->sites[i].id, job->service->context->node_id, 16) != 0) {
-            store_egress_count(job->service->context->store, state->sites[i].node, "weights",
-                               asked->request.len);
-        }
+    struct train_job *job = drive->job;
+    struct outcome *outcome = &drive->outcome;
+    const struct train_site *site = &job->state.sites[index];
+    asked_init(asked, job->service, site, index, PEER_MSG_TRAIN_ROUND, timeout_ms, job_cancelled,
+               job);
+    enum err err =
+        seal_round(job, site, outcome->number, outcome->evaluate, weights, &asked->request, reterr);
+    asked->call.body = buf_span(&asked->request);
+    outcome->asked |= UINT64_C(1) << index;
+    outcome->bytes_down += asked->request.len;
+    if (memcmp(site->id, job->service->context->node_id, 16) != 0) {
+        store_egress_count(job->service->context->store, site->node, "weights", asked->request.len);
     }
-    arena_fini(&arena);
-    if (err) {
-        return err;
-    }
-    ask_all(outcome->asked, outcome->asked_count);
-    if (job_cancelled(job)) {
-        return E_CANCELLED; /* sites keep what they answered and give it again after a resume */
-    }
-    pthread_mutex_lock(&job->service->lock);
-    for (size_t i = 0; i < outcome->asked_count; i++) {
-        read_update(job, plan, number, &outcome->asked[i], outcome);
-    }
-    pthread_mutex_unlock(&job->service->lock);
-    return E_OK;
+    return err;
 }
 
 static double spent(const struct train_job_state *state, struct train_site *site)
@@ -842,12 +911,14 @@ static double spent_most(struct train_job_state *state)
 
 /* Whoever was asked for figures is counted as having spent them, whether its answer arrived or not. */
 static void count_evaluation(struct train_job_state *state, const struct outcome *outcome,
-                             bool sums, bool histogram)
+                             bool histogram)
 {
-    for (size_t i = 0; i < outcome->asked_count; i++) {
-        struct train_site *site = &state->sites[outcome->asked[i].site];
-        site->evaluations += sums && site->evaluations < site->cost.evaluations;
-        site->histograms += histogram && site->histograms == 0 && site->cost.hist_nano;
+    for (size_t i = 0; i < state->site_count; i++) {
+        struct train_site *site = &state->sites[i];
+        if (outcome->asked >> i & 1) {
+            site->evaluations += outcome->evaluate && site->evaluations < site->cost.evaluations;
+            site->histograms += histogram && site->histograms == 0 && site->cost.hist_nano;
+        }
     }
 }
 
@@ -959,80 +1030,403 @@ static enum err note_round(struct train_job *job, const struct train_plan *plan,
     return E_OK;
 }
 
-/* E_TIMEOUT: too few took part, also after asking again. */
-static enum err train_round(struct train_job *job, const struct train_plan *plan,
-                            struct err_info *reterr)
+/* --- the machine ------------------------------------------------------------------------------------------------------- */
+
+/* The round is closed: exactly the sites that the machine names are averaged. */
+static enum err close_round(struct drive *drive, uint64_t number)
 {
-    struct train_job_state *state = &job->state;
-    struct outcome outcome;
-    uint64_t number = state->round + 1;
-    bool evaluate = train_plan_evaluates(state->rounds, plan->eval_every, state->round);
-    enum err err = E_TIMEOUT;
-    for (int attempt = 0; err == E_TIMEOUT && attempt <= ROUND_RETRIES; attempt++) {
-        err = ask_round(job, plan, number, evaluate, &outcome, reterr);
-        if (!err &&
-            (outcome.size <= 0 || institutions(state, outcome.updated) < state->min_sites)) {
-            err = proto_err_set(reterr, E_TIMEOUT,
-                                "round %llu: %zu institutions took part, %llu wanted",
-                                (unsigned long long)number, institutions(state, outcome.updated),
-                                (unsigned long long)state->min_sites);
+    struct train_job_state *state = &drive->job->state;
+    struct outcome *outcome = &drive->outcome;
+    uint64_t participants = 0;
+    for (size_t i = 0; i < state->site_count; i++) {
+        participants |= (uint64_t)proto_round_took_part(&drive->out, i) << i;
+    }
+    pthread_mutex_lock(&drive->job->service->lock);
+    add_up(state, &drive->plan, participants, outcome);
+    count_evaluation(state, outcome, false);
+    enum err err = outcome->updated == participants && outcome->size > 0
+                       ? note_round(drive->job, &drive->plan, number, outcome)
+                       : E_INTERNAL;
+    pthread_mutex_unlock(&drive->job->service->lock);
+    return err;
+}
+
+static void name_absent(struct drive *drive, const struct proto_round_action *action)
+{
+    struct outcome *outcome = &drive->outcome;
+    struct train_row_absent *to = &outcome->absent[outcome->absent_count++];
+    to->site = action->site;
+    snprintf(to->reason, sizeof to->reason, "%s", action->reason);
+}
+
+static void perform(struct drive *drive, const struct proto_round_action *action)
+{
+    uint64_t bit = UINT64_C(1) << action->site;
+    enum err err = E_OK;
+    switch (action->kind) {
+    case PROTO_ROUND_SEND_PLAN:
+        drive->plans |= bit;
+        break;
+    case PROTO_ROUND_SEND_ROUND:
+        if (action->round != drive->outcome.number) {
+            err = outcome_open(&drive->outcome, &drive->job->state, &drive->plan, action->round);
         }
-        if (!err) {
-            pthread_mutex_lock(&job->service->lock);
-            count_evaluation(state, &outcome, evaluate, false);
-            err = note_round(job, plan, number, &outcome);
-            pthread_mutex_unlock(&job->service->lock);
-        }
-        outcome_fini(&outcome);
-        if (err == E_TIMEOUT && attempt < ROUND_RETRIES) {
-            pause_ms(2 * PAUSE_MS);
-        }
+        drive->rounds |= bit;
+        break;
+    case PROTO_ROUND_SET_TIMER:
+        drive->timer_ms = action->at_ms;
+        break;
+    case PROTO_ROUND_NAME_ABSENT:
+        name_absent(drive, action);
+        break;
+    case PROTO_ROUND_CLOSE_ROUND:
+        err = close_round(drive, action->round);
+        break;
+    case PROTO_ROUND_PERSIST:
+        drive->save = action->save;
+        break;
+    case PROTO_ROUND_SEND_STOP:
+        drive->stops |= bit;
+        break;
+    case PROTO_ROUND_FINISH:
+        drive->over = true;
+        drive->final = action->state;
+        break;
+    }
+    drive->err = drive->err ? drive->err : err;
+}
+
+static enum err step(struct drive *drive, struct proto_round_event event)
+{
+    event.now_ms = query_now_ms();
+    enum err err = proto_round_step(&drive->job->state.machine, &event, &drive->out);
+    for (size_t i = 0; i < drive->out.count; i++) {
+        perform(drive, &drive->out.items[i]);
+    }
+    return err ? err : drive->err;
+}
+
+/* Which round comes next is decided from what is on disk alone, so that a second life decides the same. */
+static enum err persist(struct drive *drive, struct err_info *reterr)
+{
+    struct train_job_state *state = &drive->job->state;
+    bool enough = state->early_stop && state->stale >= state->early_stop && state->round > 0;
+    uint64_t number = drive->save;
+    drive->save = 0;
+    state->term = state->machine.term;
+    enum err err = save(drive->job, reterr);
+    return err ? err
+               : step(drive, (struct proto_round_event){.kind = PROTO_ROUND_PERSISTED,
+                                                        .save = number,
+                                                        .round = state->machine.round,
+                                                        .next = enough ? state->rounds + 1 : 0});
+}
+
+static enum err tell_admit(struct drive *drive, size_t index)
+{
+    struct train_site *site = &drive->job->state.sites[index];
+    struct proto_round_event event = {.kind = PROTO_ROUND_SITE_REFUSED,
+                                      .site = index,
+                                      .term = drive->job->state.machine.term,
+                                      .weight = site->size,
+                                      .reason = reason_of(site)};
+    if (site->admitted && site->size > 0 && site->size <= PROTO_ROUND_WEIGHT_MAX) {
+        event.kind = PROTO_ROUND_SITE_ADMITTED;
+    } else if (strcmp(site->state, "unreachable") == 0) {
+        event.kind = PROTO_ROUND_SITE_FAILED;
+    }
+    return step(drive, event);
+}
+
+static enum err tell_update(struct drive *drive, const struct asked *asked)
+{
+    struct train_job *job = drive->job;
+    struct train_site *site = &job->state.sites[asked->site];
+    const struct proto_round_party *party = &job->state.machine.sites[asked->site];
+    struct query_context *context = job->service->context;
+    struct proto_round_event event;
+    bool before = party->standing == PROTO_ROUND_EQUIVOCATED;
+    pthread_mutex_lock(&job->service->lock);
+    read_update(drive, asked, &event);
+    pthread_mutex_unlock(&job->service->lock);
+    enum err err = step(drive, event);
+    if (!before && party->standing == PROTO_ROUND_EQUIVOCATED) {
+        pthread_mutex_lock(&job->service->lock);
+        snprintf(site->state, sizeof site->state, "refused");
+        snprintf(site->reason, sizeof site->reason, "%s", PROTO_ROUND_REASON_EQUIVOCATED);
+        snprintf(site->detail, sizeof site->detail, "it signed two updates for one round");
+        site->error = E_AUTH;
+        pthread_mutex_unlock(&job->service->lock);
+        context->log(context->user, PEER_LOG_ALARM, "train.equivocated", site->node);
     }
     return err;
 }
+
+/* The plans come first in ASKED: who is admitted now is asked for the round that is open. */
+static enum err make_requests(struct drive *drive, uint64_t plans, uint64_t rounds,
+                              struct asked *asked, size_t *count, size_t *plan_count,
+                              struct err_info *reterr)
+{
+    struct train_job *job = drive->job;
+    struct train_job_state *state = &job->state;
+    const struct proto_round *machine = &state->machine;
+    struct arena arena = {0};
+    struct span weights;
+    uint64_t now = query_now_ms();
+    uint64_t left = machine->deadline_ms > now ? machine->deadline_ms - now : 1;
+    uint64_t patience = rounds ? LATE_OFFER_MS : OFFER_TIMEOUT_MS;
+    enum err err = train_pack_doubles(state->weights, state->weight_count, &arena, &weights);
+    for (size_t i = 0; !err && i < state->site_count; i++) {
+        if ((plans >> i & 1) && state->sites[i].error != E_SCHEMA) {
+            err = ask_offer(job->service, state, i, false, patience, job_cancelled, job,
+                            &asked[(*count)++], reterr);
+        }
+    }
+    *plan_count = *count;
+    for (size_t i = 0; !err && i < state->site_count; i++) {
+        if (rounds >> i & 1) {
+            err = ask_update(drive, i, left, weights, &asked[(*count)++], reterr);
+        }
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+/* Asks for all that the machine wants to be sent at this time, and tells it what came back. */
+static enum err send_wanted(struct drive *drive, struct err_info *reterr)
+{
+    struct train_job *job = drive->job;
+    struct asked *asked = proto_alloc(job->state.site_count, sizeof *asked);
+    uint64_t plans = drive->plans;
+    size_t count = 0;
+    size_t plan_count = 0;
+    enum err err =
+        asked ? make_requests(drive, plans, drive->rounds, asked, &count, &plan_count, reterr)
+              : E_NO_MEMORY;
+    drive->plans = drive->rounds = 0;
+    if (!err) {
+        ask_all(asked, count);
+    }
+    if (err || job_cancelled(job)) {
+        asked_fini(asked,
+                   count); /* sites keep what they answered and give it again after a resume */
+        return err;
+    }
+    pthread_mutex_lock(&job->service->lock);
+    for (size_t i = 0; i < plan_count; i++) {
+        read_admit(job->service, &job->state, &asked[i], false);
+    }
+    pthread_mutex_unlock(&job->service->lock);
+    for (size_t i = 0; !err && i < job->state.site_count; i++) {
+        err = plans >> i & 1 ? tell_admit(drive, i) : E_OK;
+    }
+    for (size_t i = plan_count; !err && i < count; i++) {
+        err = tell_update(drive, &asked[i]);
+    }
+    asked_fini(asked, count);
+    return err;
+}
+
+static enum err wait_timer(struct drive *drive)
+{
+    uint64_t now = query_now_ms();
+    while (now < drive->timer_ms && !job_cancelled(drive->job)) {
+        uint64_t left = drive->timer_ms - now;
+        pause_ms(left < PAUSE_MS ? left : PAUSE_MS);
+        now = query_now_ms();
+    }
+    return now < drive->timer_ms
+               ? E_OK
+               : step(drive, (struct proto_round_event){.kind = PROTO_ROUND_TIMER});
+}
+
+/* Whoever waits for the job looks again; `planned` once rounds are asked for. */
+static void announce(struct drive *drive, bool planned)
+{
+    struct train_job *job = drive->job;
+    pthread_mutex_lock(&job->service->lock);
+    job->state.planned = job->state.planned || planned;
+    job->planned = job->planned || planned;
+    pthread_cond_broadcast(&job->service->changed);
+    pthread_mutex_unlock(&job->service->lock);
+}
+
+static enum err start(struct drive *drive, struct err_info *reterr)
+{
+    struct train_job_state *state = &drive->job->state;
+    uint64_t of_site[TRAIN_SITES_MAX];
+    uint64_t all = 0;
+    for (size_t i = 0; i < state->site_count; i++) {
+        size_t first = 0;
+        while (strcmp(state->sites[first].org, state->sites[i].org) != 0) {
+            first++;
+        }
+        of_site[i] = first;
+        all |= UINT64_C(1) << i;
+    }
+    uint64_t most = PROTO_ROUND_TIMEOUT_MAX;
+    struct proto_round_event event = {
+        .kind = PROTO_ROUND_START,
+        .institutions = of_site,
+        .site_count = state->site_count,
+        .rounds = state->rounds,
+        .min_sites = state->min_sites,
+        .timeout_ms = state->round_timeout_ms < most ? state->round_timeout_ms : most,
+        .retries = ROUND_RETRIES,
+    };
+    if (institutions(state, all) < state->min_sites) {
+        return proto_err_set(reterr, E_UNREACHABLE,
+                             "%zu institutions publish the dataset, %llu wanted",
+                             institutions(state, all), (unsigned long long)state->min_sites);
+    }
+    proto_round_init(&state->machine);
+    state->has_machine = true;
+    return step(drive, event);
+}
+
+/* A new job, one from the disk, or one that waited. */
+static enum err begin(struct drive *drive, struct err_info *reterr)
+{
+    struct train_job_state *state = &drive->job->state;
+    bool stop = drive->job->stop;
+    enum err err =
+        proto_codec_decode(&train_plan_message, state->plan, &drive->arena, &drive->plan, reterr);
+    if (err) {
+        return err;
+    }
+    if (!state->has_machine && state->term == 0) {
+        return start(drive, reterr);
+    }
+    if (!state->has_machine) { /* of an earlier version: only `train stop` comes here */
+        drive->over = true;
+        drive->final = PROTO_ROUND_STOPPED;
+        drive->stops = admitted_bits(state);
+        return stop ? E_OK : E_UNSUPPORTED;
+    }
+    if (state->machine.state == PROTO_ROUND_DONE) { /* cut off after the last round */
+        drive->over = true;
+        drive->final = PROTO_ROUND_DONE;
+        drive->stops = admitted_bits(state);
+        return E_OK;
+    }
+    drive->stop_told = stop;
+    return step(drive,
+                (struct proto_round_event){.kind = stop ? PROTO_ROUND_STOP : PROTO_ROUND_RESUME});
+}
+
+/* E_CANCELLED: the daemon stops. The machine is dropped; what is on disk is the job. */
+static enum err drive_rounds(struct drive *drive, struct err_info *reterr)
+{
+    struct train_job *job = drive->job;
+    const struct proto_round *machine = &job->state.machine;
+    enum err err = begin(drive, reterr);
+    while (!err && !drive->over) {
+        if (drive->save) {
+            err = persist(drive, reterr);
+        } else if (job->service->stopping) {
+            err = E_CANCELLED;
+        } else if (job->stop && !drive->stop_told) {
+            drive->stop_told = true;
+            err = step(drive, (struct proto_round_event){.kind = PROTO_ROUND_STOP});
+        } else if (drive->plans || drive->rounds) {
+            err = send_wanted(drive, reterr);
+        } else {
+            err = wait_timer(drive);
+        }
+        announce(drive, machine->state == PROTO_ROUND_ASKING ||
+                            machine->state == PROTO_ROUND_CLOSING ||
+                            machine->state == PROTO_ROUND_DONE);
+    }
+    return err;
+}
+
+/* --- the end of a job -------------------------------------------------------------------------------------------------- */
 
 /* The figures of the finished model. Too few answers leave them unknown; the model stands without. */
-static enum err last_evaluation(struct train_job *job, const struct train_plan *plan,
-                                struct err_info *reterr)
+static enum err last_evaluation(struct drive *drive, struct err_info *reterr)
 {
+    struct train_job *job = drive->job;
     struct train_job_state *state = &job->state;
-    struct outcome outcome = {0};
+    struct outcome *outcome = &drive->outcome;
+    struct arena arena = {0};
+    struct span weights;
+    size_t count = 0;
+    uint64_t answered = 0;
+    struct asked *asked = proto_alloc(state->site_count, sizeof *asked);
     enum err err =
-        plan->eval_every ? ask_round(job, plan, plan->rounds + 1, true, &outcome, reterr) : E_OK;
+        asked ? outcome_open(outcome, state, &drive->plan, drive->plan.rounds + 1) : E_NO_MEMORY;
     if (!err) {
-        pthread_mutex_lock(&job->service->lock);
-        if (plan->eval_every) {
-            count_evaluation(state, &outcome, true, true);
-            note_figures(state, plan, &outcome);
-            struct train_round_row *row = &state->history[state->history_count - 1];
-            row->bytes_up += outcome.bytes_up;
-            row->bytes_down += outcome.bytes_down;
-            row->seconds += seconds_of(job, &outcome);
-            row->epsilon = spent_most(state);
-        }
-        state->finished = true;
-        pthread_mutex_unlock(&job->service->lock);
+        err = train_pack_doubles(state->weights, state->weight_count, &arena, &weights);
     }
-    outcome_fini(&outcome);
+    for (size_t i = 0; !err && i < state->site_count; i++) {
+        if (state->machine.sites[i].standing == PROTO_ROUND_ADMITTED) {
+            err = ask_update(drive, i, state->round_timeout_ms, weights, &asked[count++], reterr);
+        }
+    }
+    if (!err) {
+        ask_all(asked, count);
+        err = job_cancelled(job) ? E_CANCELLED : E_OK;
+    }
+    pthread_mutex_lock(&job->service->lock);
+    for (size_t i = 0; !err && i < count; i++) {
+        struct proto_round_event event;
+        read_update(drive, &asked[i], &event);
+        answered |= (uint64_t)(event.kind == PROTO_ROUND_SITE_UPDATED) << asked[i].site;
+    }
+    if (!err) {
+        struct train_round_row *row = &state->history[state->history_count - 1];
+        add_up(state, &drive->plan, answered, outcome);
+        count_evaluation(state, outcome, true);
+        note_figures(state, &drive->plan, outcome);
+        row->bytes_up += outcome->bytes_up;
+        row->bytes_down += outcome->bytes_down;
+        row->seconds += seconds_of(job, outcome);
+        row->epsilon = spent_most(state);
+    }
+    pthread_mutex_unlock(&job->service->lock);
+    asked_fini(asked, count);
+    arena_fini(&arena);
     return err;
 }
 
-/* --- the life of a job ------------------------------------------------------------------------------------------------- */
+static enum err complete(struct drive *drive, struct err_info *reterr)
+{
+    struct train_job *job = drive->job;
+    struct train_job_state *state = &job->state;
+    enum err err = job_cancelled(job) ? E_CANCELLED : E_OK;
+    announce(drive, true);
+    if (!err && !state->finished) {
+        err =
+            drive->plan.eval_every && state->history_count ? last_evaluation(drive, reterr) : E_OK;
+        if (!err) {
+            pthread_mutex_lock(&job->service->lock);
+            state->finished = true;
+            pthread_mutex_unlock(&job->service->lock);
+            err = save(job, reterr);
+        }
+    }
+    if (!err && !state->model[0]) {
+        err = train_model_publish(job->service, state, reterr);
+    }
+    return err;
+}
 
 /* Every site gives back what it did not start. One that is away keeps it reserved; it is told once. */
-static void tell_end(struct train_job *job)
+static void tell_end(struct train_job *job, uint64_t sites)
 {
     struct train_job_state *state = &job->state;
     struct asked *asked = proto_alloc(state->site_count, sizeof *asked);
     size_t count = 0;
     for (size_t i = 0; asked && i < state->site_count; i++) {
-        if (!state->sites[i].admitted) {
+        const struct train_site *site = &state->sites[i];
+        bool refused = !site->admitted && strcmp(site->state, "refused") == 0;
+        if (!(sites >> i & 1) || refused) {
             continue;
         }
-        asked_init(&asked[count], job->service, &state->sites[i], i, PEER_MSG_TRAIN_STOP,
-                   OFFER_TIMEOUT_MS, NULL, NULL);
-        if (seal_offer(job->service, state, &state->sites[i], false, true, &asked[count].request,
-                       NULL) == E_OK) {
+        asked_init(&asked[count], job->service, site, i, PEER_MSG_TRAIN_STOP, OFFER_TIMEOUT_MS,
+                   NULL, NULL);
+        if (seal_offer(job->service, state, site, false, true, &asked[count].request, NULL) ==
+            E_OK) {
             asked[count].call.body = buf_span(&asked[count].request);
             count++;
         } else {
@@ -1056,84 +1450,94 @@ static void set_state(struct train_job *job, enum train_state to, enum err err, 
     pthread_mutex_unlock(&job->service->lock);
 }
 
-static enum err negotiate(struct train_job *job, struct err_info *reterr)
+/* Why the machine ended as it did. */
+static enum err why(const struct drive *drive, struct err_info *reterr)
 {
-    struct train_job_state *state = &job->state;
-    enum err err = train_coordinator_offer(job->service, state, false, job_cancelled, job, reterr);
-    if (!err && job_cancelled(job)) {
-        return E_CANCELLED;
+    const struct train_job_state *state = &drive->job->state;
+    uint64_t number = drive->outcome.number;
+    uint64_t heard = 0;
+    if (drive->final == PROTO_ROUND_DONE || drive->final == PROTO_ROUND_STOPPED) {
+        return E_OK;
     }
-    if (!err && train_coordinator_admitted(state) < state->min_sites) {
-        return train_coordinator_worst(state, reterr);
+    if (number == 0 || number != state->machine.asked_round || number <= state->round) {
+        return worst_site(state, reterr);
+    }
+    for (size_t i = 0; i < state->site_count && i < TRAIN_SITES_MAX; i++) {
+        heard |= (uint64_t)(drive->outcome.heard[i].weights != NULL) << i;
+    }
+    return proto_err_set(reterr, E_TIMEOUT, "round %llu: %zu institutions took part, %llu wanted",
+                         (unsigned long long)number, institutions(state, heard),
+                         (unsigned long long)state->min_sites);
+}
+
+/* The machine was dropped in the middle: the job is what is on disk. */
+static enum err reload(struct train_job *job)
+{
+    struct train_job_state *fresh = proto_alloc(1, sizeof *fresh);
+    struct buf bytes = {.max = STORE_JOB_MAX};
+    enum err err = fresh ? store_job_get(job->service->context->store, job->state.id, &bytes, NULL)
+                         : E_NO_MEMORY;
+    if (!err) {
+        err = train_job_state_decode(buf_span(&bytes), fresh, NULL);
     }
     if (!err) {
         pthread_mutex_lock(&job->service->lock);
-        state->planned = true;
+        train_job_state_fini(&job->state);
+        job->state = *fresh;
         pthread_mutex_unlock(&job->service->lock);
-        err = save(job, reterr);
+    } else if (fresh) {
+        train_job_state_fini(fresh);
     }
+    proto_free(fresh);
+    buf_fini(&bytes);
     return err;
 }
 
-static enum err drive(struct train_job *job, struct err_info *reterr)
-{
-    struct train_job_state *state = &job->state;
-    struct arena arena = {0};
-    struct train_plan plan;
-    state->term++;
-    enum err err = save(job, reterr);
-    if (!err) {
-        err = negotiate(job, reterr);
-    }
-    if (!err) {
-        err = proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, reterr);
-    }
-    if (!err) {
-        pthread_mutex_lock(&job->service->lock);
-        job->planned = true;
-        pthread_cond_broadcast(&job->service->changed);
-        pthread_mutex_unlock(&job->service->lock);
-    }
-    while (!err && !state->finished) {
-        bool enough = state->round >= state->rounds ||
-                      (state->early_stop && state->stale >= state->early_stop && state->round > 0);
-        err = job_cancelled(job) ? E_CANCELLED
-                                 : (enough ? last_evaluation(job, &plan, reterr)
-                                           : train_round(job, &plan, reterr));
-        if (!err) {
-            err = save(job, reterr); /* before the next round is asked for */
-        }
-        pthread_mutex_lock(&job->service->lock);
-        pthread_cond_broadcast(&job->service->changed);
-        pthread_mutex_unlock(&job->service->lock);
-    }
-    if (!err && !state->model[0]) {
-        err = train_model_publish(job->service, state, reterr);
-    }
-    arena_fini(&arena);
-    return err;
-}
-
-static void conclude(struct train_job *job, enum err err, const struct err_info *info)
+static void keep_end(struct train_job *job)
 {
     struct query_context *context = job->service->context;
-    struct err_info second = {0};
-    const char *text = info->text[0] ? info->text : proto_err_text(err);
-    enum train_state to = TRAIN_DONE;
-    if (err) {
-        bool interrupted = job->service->stopping || err == E_TIMEOUT || err == E_BUSY;
+    struct err_info info = {0};
+    if (save(job, &info)) {
+        context->log(context->user, PEER_LOG_WARN, "train.save", info.text);
+    }
+}
+
+/* The machine said how the job ends. ERR is of what came after its last round. */
+static void conclude(struct drive *drive, enum err err, const struct err_info *info)
+{
+    static const enum train_state ends[PROTO_ROUND_STATES] = {
+        [PROTO_ROUND_WAITING] = TRAIN_WAITING,
+        [PROTO_ROUND_FAILED] = TRAIN_FAILED,
+        [PROTO_ROUND_STOPPED] = TRAIN_STOPPED,
+        [PROTO_ROUND_DONE] = TRAIN_DONE,
+    };
+    struct train_job *job = drive->job;
+    struct err_info reason = *info;
+    enum train_state to = ends[drive->final];
+    if (drive->final == PROTO_ROUND_DONE && err) {
         to = job->stop ? TRAIN_STOPPED
-                       : (interrupted && job->state.planned ? TRAIN_WAITING : TRAIN_FAILED);
-        if (job->service->stopping && !job->stop) {
-            to = TRAIN_WAITING;
-        }
+                       : (err == E_TIMEOUT || err == E_BUSY ? TRAIN_WAITING : TRAIN_FAILED);
     }
+    err = to == TRAIN_STOPPED ? E_OK : (err ? err : why(drive, &reason));
     if (to != TRAIN_WAITING) {
-        tell_end(job);
+        tell_end(job, drive->stops);
     }
-    set_state(job, to, to == TRAIN_STOPPED ? E_OK : err, to == TRAIN_STOPPED || !err ? "" : text);
-    if (save(job, &second)) {
-        context->log(context->user, PEER_LOG_WARN, "train.save", second.text);
+    set_state(job, to, err, !err ? "" : (reason.text[0] ? reason.text : proto_err_text(err)));
+    keep_end(job);
+}
+
+/* Nothing more can be said to the sites in the name of this machine. */
+static void drop(struct drive *drive, enum err err, const struct err_info *info)
+{
+    struct train_job *job = drive->job;
+    const char *text = info->text[0] ? info->text : proto_err_text(err);
+    if (job->service->stopping) {
+        set_state(job, TRAIN_WAITING, err, "the coordinator was interrupted");
+    } else if (reload(job) == E_OK) {
+        set_state(job, TRAIN_WAITING, err, text);
+    } else {
+        set_state(job, TRAIN_FAILED, err, text);
+        keep_end(job);
     }
 }
 
@@ -1141,8 +1545,29 @@ void *train_coordinator_run(void *user)
 {
     struct train_job *job = user;
     struct err_info info = {0};
-    enum err err = drive(job, &info);
-    conclude(job, err, &info);
+    struct drive *drive = proto_alloc(1, sizeof *drive);
+    enum err err = E_NO_MEMORY;
+    if (drive) {
+        drive->job = job;
+        err = drive_rounds(drive, &info);
+    }
+    if (!drive) {
+        set_state(job, TRAIN_WAITING, err, proto_err_text(err));
+    } else if (err) {
+        drop(drive, err, &info);
+    } else {
+        err = drive->final == PROTO_ROUND_DONE ? complete(drive, &info) : E_OK;
+        if (err && job->service->stopping && !job->stop) {
+            drop(drive, err, &info);
+        } else {
+            conclude(drive, err, &info);
+        }
+    }
+    if (drive) {
+        outcome_fini(&drive->outcome);
+        arena_fini(&drive->arena);
+    }
+    proto_free(drive);
     pthread_mutex_lock(&job->service->lock);
     job->running = false;
     pthread_cond_broadcast(&job->service->changed);

@@ -62,14 +62,10 @@ MUST_CHECK enum err train_coordinator_prepare(struct train_service *service,
                                               const struct proto_job *job, const char *person,
                                               struct train_job_state *state,
                                               struct err_info *reterr);
-/* Offers the plan to every site that has not admitted it. */
-MUST_CHECK enum err train_coordinator_offer(struct train_service *service,
-                                            struct train_job_state *state, bool explain,
-                                            bool (*cancelled)(void *), void *user,
-                                            struct err_info *reterr);
-/* Institutions whose site admitted the plan. */
-size_t train_coordinator_admitted(const struct train_job_state *state);
-enum err train_coordinator_worst(const struct train_job_state *state, struct err_info *reterr);
+/* Asks every site what it would say to the plan; nothing is reserved. */
+MUST_CHECK enum err train_coordinator_explain(struct train_service *service,
+                                              struct train_job_state *state,
+                                              struct err_info *reterr);
 void train_keep_witness(struct query_context *context, const struct peer_member *member,
                         struct span head);
 

@@ -304,6 +304,10 @@ enum err train_resume(struct train_service *service, const uint8_t id[16], struc
     } else if (job->running || job->state.state != TRAIN_WAITING) {
         err = proto_err_set(reterr, E_INVALID, "only a waiting job can be resumed; this one is %s",
                             train_state_name((enum train_state)job->state.state));
+    } else if (!job->state.has_machine) {
+        err = proto_err_set(reterr, E_UNSUPPORTED,
+                            "an earlier version left this job in a form that cannot go on; "
+                            "`concordat train stop` gives back what is left, then start it anew");
     } else {
         err = launch(job, reterr);
         err = err ? err : wait_planned(job, reterr);
@@ -384,7 +388,7 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
     memcpy(to->model, state->model, sizeof to->model);
     to->state = (enum train_state)state->state;
     to->error_code = state->error;
-    to->round = state->round;
+    to->round = state->saved;
     to->rounds = state->rounds;
     to->started = state->started;
     to->epsilon = state->epsilon;
@@ -395,7 +399,8 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
     for (size_t i = 0; !err && i < state->site_count; i++) {
         view_site(&state->sites[i], &to->sites[to->site_count++]);
     }
-    for (size_t i = 0; !err && i < state->history_count; i++) {
+    for (size_t i = 0; !err && i < state->history_count && state->history[i].round <= state->saved;
+         i++) {
         err = view_round(state, &state->history[i], &to->arena, &to->history[to->history_count++]);
     }
     if (err) {
@@ -603,7 +608,7 @@ enum err train_explain(struct train_service *service, const struct proto_job *jo
     }
     enum err err = train_coordinator_prepare(service, job, person, state, reterr);
     if (!err) {
-        err = train_coordinator_offer(service, state, true, NULL, NULL, reterr);
+        err = train_coordinator_explain(service, state, reterr);
     }
     if (!err) {
         err = view_job(state, ret);

@@ -46,6 +46,8 @@ struct work {
     struct train_round round;
     struct train_update update;
     struct train_part part;
+    bool stored;      /* this round was answered, and the answer is in bytes */
+    uint64_t granted; /* steps of this round */
     struct train_busy *busy;
     struct train_tables tables;
     uint64_t checked_ms;
@@ -479,6 +481,51 @@ static enum err seal_admit(struct work *work, bool admitted, struct err_info *re
                                     &work->bytes, reterr);
 }
 
+/* What the machine of proto/round_site.h says no with, in words. */
+static enum err machine_refuses(struct work *work, const char *reason)
+{
+    static const struct {
+        const char *reason, *text;
+    } texts[] = {
+        {"NO_PLAN", "no such job was admitted here"},
+        {"OTHER_PLAN", "another plan was admitted under this job's id"},
+        {"ENDED", "the job has ended at this site"},
+        {"NO_SUCH_ROUND", "the plan has no such round"},
+        {"OLD_TERM", "a later life of the coordinator has asked already"},
+        {"ROUND_PASSED", "a later round was begun already"},
+    };
+    if (strcmp(reason, "STEPS_USED_UP") == 0) {
+        return refuse(work, PROTO_REASON_BUDGET,
+                      "the steps that were reserved for this job are used up");
+    }
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (strcmp(reason, texts[i].reason) == 0) {
+            return refuse(work, PROTO_REASON_BAD_REQUEST, texts[i].text);
+        }
+    }
+    return refuse(work, PROTO_REASON_BAD_REQUEST, reason);
+}
+
+/* Asks the machine about the part as it is on disk. */
+static enum err ask_machine(struct work *work, enum proto_round_site_event_kind kind,
+                            struct proto_round_site *site, struct proto_round_site_reply *ret)
+{
+    bool plan = kind == PROTO_ROUND_SITE_PLAN;
+    struct proto_round_site_event event = {
+        .kind = kind,
+        .rounds = plan ? work->plan.rounds : 0,
+        .steps_per_round = plan ? work->cost.steps : 0,
+        .steps = plan ? work->cost.steps * work->cost.rounds : 0,
+        .round = kind == PROTO_ROUND_SITE_ROUND ? work->round.round : 0,
+        .term = kind == PROTO_ROUND_SITE_ROUND ? work->round.term : 0,
+        .stored = work->stored,
+        .permitted = true, /* the licence was asked before */
+    };
+    memcpy(event.plan_hash, work->plan_hash, sizeof event.plan_hash);
+    proto_round_site_step(site, &event, ret);
+    return ret->answer == PROTO_ROUND_SITE_REFUSE ? machine_refuses(work, ret->reason) : E_OK;
+}
+
 /* E_EXISTS: the same plan was admitted before and its answer is in bytes. */
 static enum err known(struct work *work, struct err_info *reterr)
 {
@@ -487,13 +534,15 @@ static enum err known(struct work *work, struct err_info *reterr)
     if (err) {
         return err == E_NOT_FOUND ? E_OK : err;
     }
-    if (memcmp(work->part.plan_hash.ptr, work->plan_hash, 32) != 0 ||
-        memcmp(work->part.coordinator.ptr, work->requester.id, 16) != 0) {
-        return refuse(work, PROTO_REASON_BAD_REQUEST,
-                      "another plan was admitted under this job's id");
+    if (memcmp(work->part.coordinator.ptr, work->requester.id, 16) != 0) {
+        return refuse(work, PROTO_REASON_BAD_REQUEST, "another node coordinates this job");
     }
-    if (work->part.ended) {
-        return refuse(work, PROTO_REASON_BAD_REQUEST, "the job has ended at this site");
+    struct proto_round_site site;
+    struct proto_round_site_reply answer;
+    train_part_machine(&work->part, 0, &site);
+    err = ask_machine(work, PROTO_ROUND_SITE_PLAN, &site, &answer);
+    if (err) {
+        return err;
     }
     err = buf_put(&work->bytes, work->part.admit);
     return err ? err : E_EXISTS;
@@ -501,8 +550,13 @@ static enum err known(struct work *work, struct err_info *reterr)
 
 static enum err keep_part(struct work *work, struct err_info *reterr)
 {
+    struct proto_round_site site = {.state = PROTO_ROUND_SITE_NONE};
+    struct proto_round_site_reply answer;
     uint8_t *key = arena_alloc(&work->arena, 16, 1);
     enum err err = key ? crypto_random(key, 16) : E_NO_MEMORY;
+    if (!err) {
+        err = ask_machine(work, PROTO_ROUND_SITE_PLAN, &site, &answer);
+    }
     if (err) {
         return err;
     }
@@ -704,6 +758,8 @@ static void leave(struct train_service *service, struct train_busy *busy)
 
 static enum err stop_part(struct work *work, struct err_info *reterr)
 {
+    struct proto_round_site site = {.state = PROTO_ROUND_SITE_NONE};
+    struct proto_round_site_reply answer;
     struct train_busy busy = {.next = NULL};
     memcpy(busy.job_id, work->job_id.ptr, 16);
     enum err err = enter(work->service, &busy, true);
@@ -711,11 +767,13 @@ static enum err stop_part(struct work *work, struct err_info *reterr)
         return err;
     }
     err = train_part_load(work->service, work->job_id.ptr, &work->arena, &work->part, reterr);
-    if (err == E_NOT_FOUND) {
-        err = refuse(work, PROTO_REASON_BAD_REQUEST, "no such job was admitted here");
-    } else if (!err && (memcmp(work->part.plan_hash.ptr, work->plan_hash, 32) != 0 ||
-                        memcmp(work->part.coordinator.ptr, work->requester.id, 16) != 0)) {
-        err = refuse(work, PROTO_REASON_BAD_REQUEST, "this job was admitted under another plan");
+    if (!err && memcmp(work->part.coordinator.ptr, work->requester.id, 16) != 0) {
+        err = refuse(work, PROTO_REASON_BAD_REQUEST, "another node coordinates this job");
+    } else if (!err || err == E_NOT_FOUND) {
+        if (!err) {
+            train_part_machine(&work->part, 0, &site);
+        }
+        err = ask_machine(work, PROTO_ROUND_SITE_STOP, &site, &answer);
     }
     if (!err) {
         err = finish_charges(work, reterr);
@@ -809,10 +867,10 @@ static enum err load_part(struct work *work, struct err_info *reterr)
         return refuse(work, PROTO_REASON_BAD_REQUEST, "another node coordinates this job");
     }
     if (memcmp(work->part.plan_hash.ptr, work->plan_hash, 32) != 0) {
-        return refuse(work, PROTO_REASON_BAD_REQUEST, "this job was admitted under another plan");
+        return machine_refuses(work, "OTHER_PLAN");
     }
     if (work->part.ended) {
-        return refuse(work, PROTO_REASON_BAD_REQUEST, "the job has ended at this site");
+        return machine_refuses(work, "ENDED");
     }
     work->cost = train_part_cost(&work->part);
     err =
@@ -863,10 +921,9 @@ static enum err start(struct work *work, struct share *ret, struct err_info *ret
     bool trains = work->round.round <= work->plan.rounds;
     uint64_t taken;
     enum err err =
-        start_one(work, charge_kinds[0], trains ? work->cost.steps : 0, &ret->steps, reterr);
+        start_one(work, charge_kinds[0], trains ? work->granted : 0, &ret->steps, reterr);
     if (!err && trains && ret->steps == 0) {
-        return refuse(work, PROTO_REASON_BUDGET,
-                      "the steps that were reserved for this job are used up");
+        return machine_refuses(work, "STEPS_USED_UP");
     }
     if (!err) {
         err = start_one(work, charge_kinds[1], work->round.evaluate ? 1 : 0, &taken, reterr);
@@ -993,12 +1050,38 @@ static enum err keep_update(struct work *work, struct err_info *reterr)
     if (err == E_EXISTS) {
         work->bytes.len = 0;
         err = buf_put(&work->bytes, buf_span(&stored));
-    } else if (!err && work->round.round > work->part.last_round) {
-        work->part.last_round = work->round.round;
-        err = part_store(work, reterr);
     }
     buf_fini(&stored);
     return err;
+}
+
+/* May this round be computed, and with how many steps? The part is on disk before they are taken. E_EXISTS: it was answered. */
+static enum err begin_round(struct work *work, struct err_info *reterr)
+{
+    uint8_t id[16];
+    struct store_ledger_row row;
+    struct proto_round_site site;
+    struct proto_round_site_reply answer;
+    train_charge_id(charge_kinds[0], work->job_id.ptr, work->plan_hash, id);
+    enum err err = store_ledger_charge(work->context->store, id, &work->arena, &row, reterr);
+    if (err) {
+        return err;
+    }
+    train_part_machine(&work->part, row.steps > row.started ? row.steps - row.started : 0, &site);
+    err = ask_machine(work, PROTO_ROUND_SITE_ROUND, &site, &answer);
+    if (err) {
+        return err;
+    }
+    if (answer.answer == PROTO_ROUND_SITE_RESEND) {
+        return E_EXISTS;
+    }
+    if (answer.answer != PROTO_ROUND_SITE_COMPUTE) {
+        return E_BUSY; /* one request of a job is served at a time, so that nobody else is at work */
+    }
+    work->granted = answer.steps;
+    work->part.last_round = site.last_round;
+    work->part.term = site.term;
+    return part_store(work, reterr);
 }
 
 static enum err serve_round(struct work *work, struct err_info *reterr)
@@ -1016,8 +1099,15 @@ static enum err serve_round(struct work *work, struct err_info *reterr)
     work->checked_ms = query_now_ms();
     err = store_job_answered(work->context->store, work->job_id.ptr, work->round.round,
                              work->plan_hash, &work->bytes, reterr);
-    if (err != E_NOT_FOUND) {
+    if (err && err != E_NOT_FOUND) {
         return err;
+    }
+    work->stored = !err;
+    /* What comes after the last round only evaluates: no round of the plan, and no steps. */
+    err = work->round.round <= work->plan.rounds ? begin_round(work, reterr)
+                                                 : (work->stored ? E_EXISTS : E_OK);
+    if (err) {
+        return err == E_EXISTS ? E_OK : err;
     }
     work->bytes.len = 0;
     err = compute(work, reterr);

@@ -6,8 +6,10 @@
 #include <math.h>
 
 #define MAGIC_SIZE 4
-static const char part_magic[MAGIC_SIZE + 1] = "CTP1";
-static const char job_magic[MAGIC_SIZE + 1] = "CTJ1";
+static const char part_magic[MAGIC_SIZE + 1] = "CTP2";
+static const char old_part_magic[MAGIC_SIZE + 1] = "CTP1"; /* without the term */
+static const char job_magic[MAGIC_SIZE + 1] = "CTJ2";
+static const char old_job_magic[MAGIC_SIZE + 1] = "CTJ1"; /* without the machine */
 
 /* --- a site's part ---------------------------------------------------------------------------------------------------- */
 
@@ -30,6 +32,7 @@ static const struct proto_field part_fields[] = {
     PROTO_FIELD(struct train_part, last_round, PROTO_U64, 0, 10001),
     PROTO_FIELD(struct train_part, ended, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct train_part, time, PROTO_I64, 0, INT64_C(1) << 40),
+    PROTO_FIELD(struct train_part, term, PROTO_U64, 0, INT64_MAX),
 };
 static const struct proto_message part_message =
     PROTO_MESSAGE("part in a job", struct train_part, part_fields);
@@ -42,11 +45,33 @@ enum err train_part_encode(const struct train_part *part, struct buf *out)
 
 enum err train_part_decode(struct span bytes, struct arena *arena, struct train_part *ret)
 {
-    if (bytes.len < MAGIC_SIZE || memcmp(bytes.ptr, part_magic, MAGIC_SIZE) != 0) {
+    struct proto_message old_message = part_message;
+    bool old = bytes.len >= MAGIC_SIZE && memcmp(bytes.ptr, old_part_magic, MAGIC_SIZE) == 0;
+    old_message.count--; /* all but the last field */
+    if (bytes.len < MAGIC_SIZE || (!old && memcmp(bytes.ptr, part_magic, MAGIC_SIZE) != 0)) {
         return E_INVALID;
     }
-    return proto_codec_decode(
-        &part_message, span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), arena, ret, NULL);
+    enum err err = proto_codec_decode(old ? &old_message : &part_message,
+                                      span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE),
+                                      arena, ret, NULL);
+    ret->term = err || old ? 0 : ret->term;
+    return err;
+}
+
+void train_part_machine(const struct train_part *part, uint64_t left, struct proto_round_site *ret)
+{
+    *ret = (struct proto_round_site){
+        .state = part->ended        ? PROTO_ROUND_SITE_ENDED
+                 : part->last_round ? PROTO_ROUND_SITE_ACTIVE
+                                    : PROTO_ROUND_SITE_PLANNED,
+        .rounds = part->rounds,
+        .steps_per_round = part->steps,
+        .steps_left = left,
+        /* The request after the last round only evaluates; an older version counted it as a round. */
+        .last_round = part->last_round < part->rounds ? part->last_round : part->rounds,
+        .term = part->term,
+    };
+    memcpy(ret->plan_hash, part->plan_hash.ptr, sizeof ret->plan_hash);
 }
 
 struct train_cost train_part_cost(const struct train_part *part)
@@ -175,7 +200,7 @@ struct disk_absent {
 };
 static const struct proto_field absent_fields[] = {
     PROTO_FIELD(struct disk_absent, site, PROTO_U64, 0, TRAIN_SITES_MAX - 1),
-    PROTO_FIELD(struct disk_absent, reason, PROTO_STR, 0, 23),
+    PROTO_FIELD(struct disk_absent, reason, PROTO_STR, 0, PROTO_ROUND_REASON - 1),
 };
 static const struct proto_message absent_message =
     PROTO_MESSAGE("absent site", struct disk_absent, absent_fields);
@@ -342,6 +367,24 @@ static enum err put_row(const struct train_round_row *row, struct buf *out, stru
     return put_frame(out, &row_message, &disk, reterr);
 }
 
+/* Length 0: there is none. */
+static enum err put_machine(const struct train_job_state *state, struct buf *out,
+                            struct err_info *reterr)
+{
+    uint8_t length[4];
+    struct buf bytes = {.max = PROTO_ROUND_SNAPSHOT};
+    enum err err = state->has_machine ? proto_round_encode(&state->machine, &bytes, reterr) : E_OK;
+    put_be32(length, (uint32_t)bytes.len);
+    if (!err) {
+        err = buf_put(out, span_of(length, sizeof length));
+    }
+    if (!err && bytes.len) {
+        err = buf_put(out, buf_span(&bytes));
+    }
+    buf_fini(&bytes);
+    return err;
+}
+
 enum err train_job_state_encode(const struct train_job_state *state, struct buf *out,
                                 struct err_info *reterr)
 {
@@ -349,6 +392,9 @@ enum err train_job_state_encode(const struct train_job_state *state, struct buf 
     enum err err = buf_put(out, span_of(job_magic, MAGIC_SIZE));
     if (!err) {
         err = put_head(state, &arena, out, reterr);
+    }
+    if (!err) {
+        err = put_machine(state, out, reterr);
     }
     for (size_t i = 0; !err && i < state->site_count; i++) {
         err = put_site(&state->sites[i], out, reterr);
@@ -360,15 +406,35 @@ enum err train_job_state_encode(const struct train_job_state *state, struct buf 
     return err;
 }
 
-static enum err get_frame(struct span *from, const struct proto_message *message,
-                          struct arena *arena, void *object, struct err_info *reterr)
+static enum err take_frame(struct span *from, struct span *ret)
 {
     if (from->len < 4 || get_be32(from->ptr) > from->len - 4) {
         return E_TRUNCATED;
     }
-    struct span body = span_of(from->ptr + 4, get_be32(from->ptr));
-    *from = span_of(body.ptr + body.len, from->len - 4 - body.len);
-    return proto_codec_decode(message, body, arena, object, reterr);
+    *ret = span_of(from->ptr + 4, get_be32(from->ptr));
+    *from = span_of(ret->ptr + ret->len, from->len - 4 - ret->len);
+    return E_OK;
+}
+
+static enum err get_frame(struct span *from, const struct proto_message *message,
+                          struct arena *arena, void *object, struct err_info *reterr)
+{
+    struct span body;
+    enum err err = take_frame(from, &body);
+    return err ? err : proto_codec_decode(message, body, arena, object, reterr);
+}
+
+static enum err get_machine(struct span *from, struct train_job_state *state,
+                            struct err_info *reterr)
+{
+    struct span body;
+    enum err err = take_frame(from, &body);
+    if (err || body.len == 0) {
+        return err;
+    }
+    err = proto_round_decode(body, &state->machine, reterr);
+    state->has_machine = !err;
+    return err || state->machine.site_count == state->site_count ? err : E_INVALID;
 }
 
 static bool text(struct span from, char *to, size_t size)
@@ -425,7 +491,7 @@ static enum err get_head(const struct disk_head *head, struct train_job_state *s
     state->max_rows_per_unit = head->max_rows_per_unit;
     state->planned = head->planned;
     state->term = head->term;
-    state->round = head->round;
+    state->round = state->saved = head->round;
     state->rounds = head->rounds;
     state->finished = head->finished;
     state->started = head->started;
@@ -501,13 +567,16 @@ static enum err get_row(const struct disk_row *disk, struct train_round_row *row
     return E_OK;
 }
 
-static enum err decode(struct span from, struct arena *arena, struct train_job_state *ret,
+static enum err decode(struct span from, bool old, struct arena *arena, struct train_job_state *ret,
                        struct err_info *reterr)
 {
     struct disk_head head;
     enum err err = get_frame(&from, &head_message, arena, &head, reterr);
     if (!err) {
         err = get_head(&head, ret);
+    }
+    if (!err && !old) {
+        err = get_machine(&from, ret, reterr);
     }
     for (size_t i = 0; !err && i < ret->site_count; i++) {
         struct disk_site site;
@@ -530,11 +599,12 @@ enum err train_job_state_decode(struct span bytes, struct train_job_state *ret,
                                 struct err_info *reterr)
 {
     struct arena arena = {0};
-    if (bytes.len < MAGIC_SIZE || memcmp(bytes.ptr, job_magic, MAGIC_SIZE) != 0) {
+    bool old = bytes.len >= MAGIC_SIZE && memcmp(bytes.ptr, old_job_magic, MAGIC_SIZE) == 0;
+    if (bytes.len < MAGIC_SIZE || (!old && memcmp(bytes.ptr, job_magic, MAGIC_SIZE) != 0)) {
         return E_INVALID;
     }
     enum err err =
-        decode(span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), &arena, ret, reterr);
+        decode(span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), old, &arena, ret, reterr);
     arena_fini(&arena);
     return err;
 }

@@ -1,7 +1,8 @@
 /* What a job leaves on disk: the coordinator's state after each round, and a site's part in a job. Sealed by store/job.
  *
  * Both begin with four letters that no JSON document begins with, since questions asked are kept in the same table.
- * A coordinator's state is a sequence of framed messages (u32 length | msgpack): head, sites, then one for each round.
+ * A coordinator's state is a sequence of framed messages (u32 length | msgpack): head, the machine of proto/round.h as it
+ * was then, sites, then one for each round. An older form had no machine: such a job can be looked at and stopped only.
  * Threads: pure. Limits: STORE_JOB_MAX; TRAIN_SITES_MAX sites. */
 #ifndef CONCORDAT_NODE_TRAIN_STATE_H
 #define CONCORDAT_NODE_TRAIN_STATE_H
@@ -9,6 +10,8 @@
 #include "node/train/message.h"
 #include "node/train/plan.h"
 #include "node/train/service.h"
+#include "proto/round.h"
+#include "proto/round_site.h"
 
 #define TRAIN_SITES_MAX 64
 #define TRAIN_YAML_MAX  (1 << 20)
@@ -30,14 +33,17 @@ struct train_part {
     uint64_t evaluations;
     uint64_t sums_nano;
     uint64_t hist_nano;
-    uint64_t last_round; /* highest that was answered */
+    uint64_t last_round; /* highest whose work began */
     bool ended;
     int64_t time;
+    uint64_t term; /* highest of the coordinator's that was worked for; 0 in the older form */
 };
 MUST_CHECK enum err train_part_encode(const struct train_part *part, struct buf *out);
 /* Errors: E_INVALID it is something else; those of the codec. */
 MUST_CHECK enum err train_part_decode(struct span bytes, struct arena *arena,
                                       struct train_part *ret);
+/* What is on disk of a site's part, as proto/round_site.h takes it; LEFT: of the reserved steps. */
+void train_part_machine(const struct train_part *part, uint64_t left, struct proto_round_site *ret);
 struct train_cost train_part_cost(const struct train_part *part);
 
 /* The coordinator's view of a site. */
@@ -75,7 +81,7 @@ struct train_round_row {
     uint64_t participants; /* bits: numbers of sites */
     struct train_row_absent {
         uint64_t site;
-        char reason[24];
+        char reason[PROTO_ROUND_REASON];
     } absent[TRAIN_SITES_MAX];
     size_t absent_count;
 };
@@ -101,8 +107,12 @@ struct train_job_state {
     double epsilon, delta;
     uint64_t max_rows_per_unit;
     bool planned;
+    bool has_machine; /* false: from an older version's disk */
+    struct proto_round machine;
     uint64_t term;
     uint64_t round; /* finished ones */
+    uint64_t
+        saved; /* of them on disk: nobody is shown a round that a crash could take back; not stored */
     uint64_t rounds;
     bool finished; /* the last evaluation is in, or was not wanted */
     int64_t started;

@@ -41,7 +41,8 @@ static void start(void)
                                       .rounds = 3,
                                       .min_sites = 2,
                                       .timeout_ms = 100,
-                                      .retries = 1};
+                                      .retries = 1,
+                                      .plan_retries = 1};
     proto_round_init(&fuzzed);
     must(proto_round_step(&fuzzed, &event, &out) == E_OK);
 }

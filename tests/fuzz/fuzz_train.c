@@ -39,7 +39,8 @@ static void state_one(struct span bytes)
     assert(state);
     if (train_job_state_decode(bytes, state, NULL) == E_OK) {
         assert(train_job_state_encode(state, &out, NULL) == E_OK);
-        assert(span_equal(buf_span(&out), bytes));
+        /* An older form, which has "CTJ1" before it, is written in the newer one. */
+        assert(bytes.ptr[3] == '1' || span_equal(buf_span(&out), bytes));
     }
     buf_fini(&out);
     train_job_state_fini(state);

@@ -164,6 +164,45 @@ def resume(box):
     ok(abs(left - charged) < 1e-9, "the resumed job was not charged again")
 
 
+def comings(box):
+    """A site that is away when a job starts joins later; one that dies is named in the rounds without it."""
+    box.kill("gamma")
+    began = time.monotonic()
+    code, _ = box.refusal("alpha", "train", "start", box.write("all.yaml", job("all", "wide", 5, 1).replace("min_sites: 2", "min_sites: 3")))
+    ok(code == 6 and time.monotonic() - began < 25, f"three sites wanted, one is away: exit {code} after {time.monotonic() - began:.1f} s")
+    started = box.run("alpha", "train", "start", box.write("late.yaml", job("late", "wide", 120, 2)))["job"]
+
+    def history():
+        return [h for h in box.run("alpha", "train", "show", started)["history"] if h["round"] > 0]
+    box.wait("a round without gamma", lambda: len(history()) >= 1, 40)
+    box.start()
+    box.wait("gamma in a round", lambda: any("gamma" in h["participants"] for h in history()), 60)
+    box.kill("gamma")
+    killed = len(history())
+    box.wait("a round after its death", lambda: len(history()) > killed + 2, 60)
+    box.start()
+    box.wait("the job", lambda: box.run("alpha", "train", "show", started)["state"] == "done", 90)
+    rows = history()
+    without = [{a["node"]: a["reason"] for a in h["absent"]} for h in rows if "gamma" not in h["participants"]]
+    ok([h["round"] for h in rows] == list(range(1, 121)), f"each of {len(rows)} rounds once")
+    ok(all(sorted(h["participants"] + [a["node"] for a in h["absent"]]) == sorted(box.names) for h in rows), "each round names every site once")
+    ok(without and all(a.get("gamma") for a in without), f"the rounds without gamma say why: {sorted({a['gamma'] for a in without})}")
+    ok("gamma" not in rows[0]["participants"] and "gamma" in rows[-1]["participants"], "it joined late, and came back")
+
+
+def stop(box):
+    left = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
+    started = box.run("alpha", "train", "start", box.write("stop.yaml", job("stop", "wide", 150, 2)))["job"]
+    box.wait("some rounds", lambda: box.run("alpha", "train", "show", started)["round"] >= 3, 30)
+    during = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
+    box.run("alpha", "train", "stop", started)
+    shown = box.run("alpha", "train", "show", started)
+    after = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
+    ok(shown["state"] == "stopped" and during < after < left, f"a stopped job gives back what was not started: {left:.4f}, {during:.4f}, {after:.4f}")
+    code, _ = box.refusal("alpha", "train", "resume", started)
+    ok(code != 0, f"and cannot be resumed: exit {code}")
+
+
 def main():
     data = table()
     best = newton(data)
@@ -196,6 +235,8 @@ def main():
         ok(len(record["participants"]) == 3 and len(record["licences"]) == 3 and record["spdx"] == "CC-BY-4.0", "a model's record has participants, licences, obligations")
 
         resume(box)
+        stop(box)
+        comings(box)
 
         code, error = box.refusal("beta", "train", "start", box.write("many.yaml", job("many", "narrow", 3, 1).replace("min_sites: 2", "min_sites: 4")))
         if code == 0:

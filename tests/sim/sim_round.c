@@ -18,7 +18,7 @@
 #define ROUNDS     40
 #define QUEUE      16384
 #define STEPS_MAX  400000
-#define TIMEOUT_MS 1000
+#define TIMEOUT_MS 1500
 #define BOUND_MS                                                                                   \
     ((uint64_t)(ROUNDS + 10) * 4 *                                                                 \
      TIMEOUT_MS) /* from the end of the faults to the end of the job */
@@ -94,7 +94,7 @@ struct sim {
 /* What must have happened in some seed, or the simulation shows nothing. */
 static struct {
     uint64_t crashes, site_crashes, resends, equivocated, waiting, stopped, failed, done, torn,
-        late, exact, old_term;
+        late, exact, old_term, soon, declined, plan_failed;
 } marks;
 
 static struct sim sim; /* large, and there is one */
@@ -514,6 +514,22 @@ static bool audit_heard(const struct proto_round_event *event)
     return second;
 }
 
+/* Rule: nobody is waited for in vain. */
+static void audit_waiting(void)
+{
+    bool outstanding = false;
+    if (sim.core.state != PROTO_ROUND_ASKING && sim.core.state != PROTO_ROUND_PLANNING) {
+        return;
+    }
+    for (size_t i = 0; i < sim.site_count; i++) {
+        outstanding = outstanding || sim.core.sites[i].asked;
+    }
+    if (!outstanding) {
+        marks.soon++;
+        MUST(sim.core.deadline_ms <= sim.now + PROTO_ROUND_PAUSE_MS);
+    }
+}
+
 static void step(struct proto_round_event event)
 {
     event.now_ms = sim.now;
@@ -527,7 +543,9 @@ static void step(struct proto_round_event event)
     }
     for (size_t i = 0; i < sim.site_count; i++) {
         MUST(sim.core.sites[i].standing != PROTO_ROUND_EQUIVOCATED || sim.sites[i].liar);
+        marks.declined += sim.core.sites[i].declined;
     }
+    audit_waiting();
     for (size_t i = 0; i < sim.out.count; i++) {
         perform(&sim.out.items[i]);
     }
@@ -685,6 +703,7 @@ static void make_sites(void)
     sim.start.institutions = sim.institutions;
     sim.start.site_count = sim.site_count;
     sim.start.min_sites = 1 + seed_below(&sim.seed, kinds);
+    sim.start.plan_retries = chance(200) ? seed_below(&sim.seed, 3) : PROTO_ROUND_RETRIES_MAX;
 }
 
 /* Each seed has its own kinds and amounts of faults; some have none of a kind. */
@@ -723,7 +742,12 @@ static void check_end(void)
         willing += !sim.sites[i].refuses && !seen[sim.sites[i].institution];
         seen[sim.sites[i].institution] = seen[sim.sites[i].institution] || !sim.sites[i].refuses;
     }
-    if (sim.stop_asked) {
+    if (sim.over && sim.end == PROTO_ROUND_FAILED && honest >= sim.start.min_sites) {
+        /* Only faults excuse it: too few answered the plan, which was not offered for ever. */
+        marks.plan_failed++;
+        MUST(sim.disk.round == 0 && sim.start.plan_retries < 3 &&
+             sim.now <= sim.heal_ms + 8 * TIMEOUT_MS);
+    } else if (sim.stop_asked) {
         /* A crash may lose the STOP before it is on disk; then the job ends as it would have without. */
         MUST(sim.over || honest < sim.start.min_sites || tight);
         MUST(sim.end != PROTO_ROUND_FAILED || honest < sim.start.min_sites);
@@ -780,13 +804,15 @@ int main(void)
            " with a write on disk unnoticed), site crashes %" PRIu64 ", resends %" PRIu64
            ", liars shown %" PRIu64 ", waits %" PRIu64 ", stopped %" PRIu64 ", failed %" PRIu64
            ", done %" PRIu64 ", late %" PRIu64 ", old terms %" PRIu64
-           ", rounds with exact participants %" PRIu64 "\n",
+           ", rounds with exact participants %" PRIu64 ", nobody left to wait for %" PRIu64
+           ", refused for a round %" PRIu64 ", plan not answered in time %" PRIu64 "\n",
            marks.crashes, marks.torn, marks.site_crashes, marks.resends, marks.equivocated,
            marks.waiting, marks.stopped, marks.failed, marks.done, marks.late, marks.old_term,
-           marks.exact);
+           marks.exact, marks.soon, marks.declined, marks.plan_failed);
     bool shown = marks.crashes && marks.torn && marks.site_crashes && marks.resends &&
                  marks.equivocated && marks.waiting && marks.stopped && marks.failed &&
-                 marks.done && marks.late && marks.exact && marks.old_term;
+                 marks.done && marks.late && marks.exact && marks.old_term && marks.soon &&
+                 marks.declined && marks.plan_failed;
     bool many = seeds >= 1000;
     printf("%s 3 - every kind of fault and end was seen%s\n", shown || !many ? "ok" : "not ok",
            many ? "" : " # SKIP too few seeds");

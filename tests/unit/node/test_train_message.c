@@ -104,6 +104,9 @@ static void plans_hash_by_their_bytes(void **state)
     assert_memory_not_equal(a, c, 32);
 }
 
+/* As long as proto/round.h allows. */
+#define LONG_REASON "a-reason-of-sixty-three-bytes-which-is-the-longest-that-is-kept"
+
 static void fill_job(struct train_job_state *job)
 {
     struct train_round_row *row;
@@ -127,13 +130,23 @@ static void fill_job(struct train_job_state *job)
     job->sites[1].error = E_BUSY;
     job->sites[1].cost.sigma = 1.5;
     job->sites[1].steps_started = 20;
+    static struct proto_round_actions out;
+    static const uint64_t institutions[] = {0, 1};
+    struct proto_round_event start = {.kind = PROTO_ROUND_START,
+                                      .institutions = institutions,
+                                      .site_count = 2,
+                                      .rounds = 10,
+                                      .min_sites = 2,
+                                      .timeout_ms = 1000};
+    assert_int_equal(proto_round_step(&job->machine, &start, &out), E_OK);
+    job->has_machine = true;
     for (uint64_t round = 1; round <= 2; round++) {
         assert_int_equal(train_job_state_row(job, &row), E_OK);
         row->round = round;
         row->participants = 3;
         row->absent_count = 1;
         row->absent[0].site = 1;
-        snprintf(row->absent[0].reason, sizeof row->absent[0].reason, "TIMEOUT");
+        snprintf(row->absent[0].reason, sizeof row->absent[0].reason, "%s", LONG_REASON);
     }
     job->history[0].evaluated = true;
     job->history[0].loss = 0.5;
@@ -153,7 +166,8 @@ static void a_job_survives_the_disk(void **state)
     assert_int_equal(back->error, E_TIMEOUT);
     assert_int_equal(back->history_count, 2);
     assert_true(back->history[0].loss == 0.5 && isnan(back->history[1].loss));
-    assert_string_equal(back->history[1].absent[0].reason, "TIMEOUT");
+    assert_string_equal(back->history[1].absent[0].reason, LONG_REASON);
+    assert_true(back->has_machine && back->machine.term == 1 && back->machine.min_sites == 2);
     assert_true(back->weights[1] == -0.125);
     assert_true(back->sites[1].admitted && back->sites[1].error == E_BUSY &&
                 back->sites[1].cost.sigma == 1.5);
@@ -175,6 +189,95 @@ static void a_job_survives_the_disk(void **state)
     buf_fini(&again);
 }
 
+/* A job of the version before had no machine; it can be read, and is known for what it is. */
+static void an_older_job_is_read(void **state)
+{
+    struct train_job_state *job = proto_alloc(1, sizeof *job);
+    struct train_job_state *back = proto_alloc(1, sizeof *back);
+    struct buf out = {.max = 1 << 20};
+    struct buf old = {.max = 1 << 20};
+    (void)state;
+    fill_job(job);
+    job->has_machine = false;
+    assert_int_equal(train_job_state_encode(job, &out, NULL), E_OK);
+    size_t head = 8 + get_be32(out.ptr + 4); /* magic, length, head */
+    assert_int_equal(get_be32(out.ptr + head), 0);
+    assert_int_equal(buf_put(&old, span_str("CTJ1")), E_OK);
+    assert_int_equal(buf_put(&old, span_of(out.ptr + 4, head - 4)), E_OK);
+    assert_int_equal(buf_put(&old, span_of(out.ptr + head + 4, out.len - head - 4)), E_OK);
+    assert_int_equal(train_job_state_decode(buf_span(&old), back, NULL), E_OK);
+    assert_false(back->has_machine);
+    assert_int_equal(back->round, 2);
+    assert_int_equal(back->history_count, 2);
+    train_job_state_fini(back);
+    old.ptr[3] = '2';
+    assert_int_not_equal(train_job_state_decode(buf_span(&old), back, NULL), E_OK);
+    train_job_state_fini(back);
+    train_job_state_fini(job);
+    proto_free(job);
+    proto_free(back);
+    buf_fini(&out);
+    buf_fini(&old);
+}
+
+/* A site's part, in both forms, and as its machine takes it. */
+static void a_part_survives_the_disk(void **state)
+{
+    static const uint8_t bytes[32] = {7};
+    struct train_part part = {
+        .version = TRAIN_VERSION,
+        .job_id = span_of(bytes, 16),
+        .plan_hash = span_of(bytes, 32),
+        .coordinator = span_of(bytes, 16),
+        .key = span_of(bytes, 16),
+        .plan = span_str("plan"),
+        .admit = span_str("admit"),
+        .rate = 0.5,
+        .sigma = 2,
+        .size = 100,
+        .steps = 4,
+        .rounds = 10,
+        .last_round = 3,
+        .time = 5,
+        .term = 9,
+    };
+    struct train_part back;
+    struct proto_round_site site;
+    struct arena arena = {0};
+    struct buf out = {.max = 1 << 16};
+    (void)state;
+    assert_int_equal(train_part_encode(&part, &out), E_OK);
+    assert_int_equal(train_part_decode(buf_span(&out), &arena, &back), E_OK);
+    assert_int_equal(back.term, 9);
+    train_part_machine(&back, 28, &site);
+    assert_true(proto_round_site_valid(&site));
+    assert_int_equal(site.state, PROTO_ROUND_SITE_ACTIVE);
+    assert_int_equal(site.last_round, 3);
+    assert_int_equal(site.steps_left, 28);
+    assert_memory_equal(site.plan_hash, bytes, 32);
+    back.last_round = 11; /* the last evaluation, as an older version counted it */
+    train_part_machine(&back, 0, &site);
+    assert_true(proto_round_site_valid(&site));
+    back.last_round = 0;
+    train_part_machine(&back, 40, &site);
+    assert_int_equal(site.state, PROTO_ROUND_SITE_PLANNED);
+    back.ended = true;
+    train_part_machine(&back, 40, &site);
+    assert_int_equal(site.state, PROTO_ROUND_SITE_ENDED);
+    /* The older form: one field fewer in the array of more than fifteen, and no term. */
+    assert_int_equal(out.ptr[4], 0xdc);
+    out.ptr[6]--;
+    out.ptr[3] = '1';
+    out.len--;
+    assert_int_equal(train_part_decode(buf_span(&out), &arena, &back), E_OK);
+    assert_int_equal(back.term, 0);
+    assert_int_equal(back.last_round, 3);
+    out.ptr[3] = '2';
+    assert_int_not_equal(train_part_decode(buf_span(&out), &arena, &back), E_OK);
+    arena_fini(&arena);
+    buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +286,8 @@ int main(void)
         cmocka_unit_test(bounds_are_refused),
         cmocka_unit_test(plans_hash_by_their_bytes),
         cmocka_unit_test(a_job_survives_the_disk),
+        cmocka_unit_test(an_older_job_is_read),
+        cmocka_unit_test(a_part_survives_the_disk),
     };
     assert_int_equal(crypto_init(NULL), E_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);

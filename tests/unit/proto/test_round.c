@@ -55,7 +55,7 @@ static struct proto_round_event start_event(void)
                                       .site_count = 4,
                                       .rounds = 2,
                                       .min_sites = 2,
-                                      .timeout_ms = 1000,
+                                      .timeout_ms = 5000,
                                       .retries = 1};
 }
 
@@ -205,8 +205,8 @@ static void test_every_event_in_every_state(void **unused)
 static void test_malformed_events(void **unused)
 {
     (void)unused;
-    struct proto_round_event bad[8];
-    for (size_t i = 0; i < 8; i++) {
+    struct proto_round_event bad[9];
+    for (size_t i = 0; i < 9; i++) {
         bad[i] = start_event();
     }
     static const uint64_t too_high[] = {0, 256, 1, 2};
@@ -218,7 +218,8 @@ static void test_malformed_events(void **unused)
     bad[5].timeout_ms = 0;
     bad[6].institutions = too_high;
     bad[7].retries = PROTO_ROUND_RETRIES_MAX + 1;
-    for (size_t i = 0; i < 8; i++) {
+    bad[8].plan_retries = PROTO_ROUND_RETRIES_MAX + 1;
+    for (size_t i = 0; i < 9; i++) {
         proto_round_init(&round_);
         assert_int_equal(give(bad[i]), E_LIMIT);
         assert_int_equal(round_.state, PROTO_ROUND_IDLE);
@@ -346,6 +347,69 @@ static void test_too_few(void **unused)
     assert_int_equal(round_.sites[1].standing, PROTO_ROUND_ADMITTED);
 }
 
+/* Nothing outstanding: a short pause and the next try, not the deadline. */
+static void test_nobody_left(void **unused)
+{
+    (void)unused;
+    reach(PROTO_ROUND_ASKING);
+    must(update(0, 1));
+    for (size_t i = 1; i < 4; i++) {
+        must(of_site(PROTO_ROUND_SITE_FAILED, i, 1));
+    }
+    assert_int_equal(round_.state, PROTO_ROUND_ASKING);
+    assert_int_equal(find(PROTO_ROUND_SET_TIMER, 0)->at_ms, 100 + PROTO_ROUND_PAUSE_MS);
+    timer();
+    assert_int_equal(count_of(PROTO_ROUND_SEND_ROUND), 3);
+    for (size_t i = 1; i < 4; i++) {
+        must(of_site(PROTO_ROUND_SITE_FAILED, i, 1));
+    }
+    assert_int_equal(round_.state, PROTO_ROUND_ENDING); /* that was the last try */
+    persisted();
+    assert_int_equal(round_.state, PROTO_ROUND_WAITING);
+    /* The plan: no other try was asked for. The second life waits where the first fails. */
+    reach(PROTO_ROUND_PLANNING);
+    for (size_t i = 0; i < 4; i++) {
+        must(of_site(PROTO_ROUND_SITE_FAILED, i, 0));
+    }
+    persisted();
+    assert_int_equal(round_.state, PROTO_ROUND_FAILED);
+    reach(PROTO_ROUND_WAITING);
+    for (size_t i = 0; i < 4; i++) {
+        round_.sites[i] = (struct proto_round_party){.institution = institutions[i]};
+    }
+    must((struct proto_round_event){.kind = PROTO_ROUND_RESUME, .now_ms = 5});
+    persisted();
+    for (size_t i = 0; i < 4; i++) {
+        must(of_site(PROTO_ROUND_SITE_FAILED, i, 0));
+    }
+    persisted();
+    assert_int_equal(round_.state, PROTO_ROUND_WAITING);
+}
+
+/* A refusal of a round is for that round. */
+static void test_refused_round(void **unused)
+{
+    (void)unused;
+    reach(PROTO_ROUND_ASKING);
+    must(of_site(PROTO_ROUND_SITE_REFUSED, 0, 1));
+    must(update(1, 1));
+    must(of_site(PROTO_ROUND_SITE_REFUSED, 1, 1)); /* after its update: the update stands */
+    assert_true(round_.sites[1].answered);
+    must(update(2, 1));
+    must(update(3, 1));
+    assert_string_equal(find(PROTO_ROUND_NAME_ABSENT, 0)->reason, "WHY");
+    assert_int_equal(count_of(PROTO_ROUND_NAME_ABSENT), 1);
+    persisted();
+    assert_int_equal(find(PROTO_ROUND_SEND_ROUND, 0)->round, 2);
+    must(of_site(PROTO_ROUND_SITE_REFUSED, 0, 2));
+    must(of_site(PROTO_ROUND_SITE_REFUSED, 1, 2));
+    assert_int_equal(round_.state, PROTO_ROUND_ENDING); /* one institution is left */
+    persisted();
+    must((struct proto_round_event){.kind = PROTO_ROUND_RESUME, .now_ms = 5});
+    persisted();
+    assert_int_equal(count_of(PROTO_ROUND_SEND_ROUND), 4);
+}
+
 static void test_old_writes_and_early_end(void **unused)
 {
     (void)unused;
@@ -427,12 +491,19 @@ static void test_largest_snapshot_fits(void **unused)
     assert_int_equal(count_of(PROTO_ROUND_SEND_ROUND), PROTO_ROUND_SITES);
     for (size_t i = 0; i + 1 < PROTO_ROUND_SITES; i++) {
         must(update(i, 7));
+    }
+    /* Cut off and taken up: the hashes are known, and all but one now refuse the round. */
+    assert_int_equal(proto_round_encode(&round_, &bytes, NULL), E_OK);
+    assert_int_equal(proto_round_decode(buf_span(&bytes), &round_, NULL), E_OK);
+    bytes.len = 0;
+    must((struct proto_round_event){.kind = PROTO_ROUND_RESUME, .now_ms = 5});
+    persisted();
+    for (size_t i = 0; i + 1 < PROTO_ROUND_SITES; i++) {
         struct proto_round_event event = of_site(PROTO_ROUND_SITE_REFUSED, i, 1);
         event.reason = reason;
         must(event);
     }
-    must(update(PROTO_ROUND_SITES - 1, 7));
-    assert_int_equal(round_.state, PROTO_ROUND_CLOSING);
+    assert_int_equal(round_.state, PROTO_ROUND_ASKING);
     assert_int_equal(proto_round_encode(&round_, &bytes, NULL), E_OK);
     assert_true(bytes.len > PROTO_ROUND_SITES * 100);
     buf_fini(&bytes);
@@ -528,6 +599,8 @@ int main(void)
         cmocka_unit_test(test_names_everybody),
         cmocka_unit_test(test_two_hashes),
         cmocka_unit_test(test_too_few),
+        cmocka_unit_test(test_nobody_left),
+        cmocka_unit_test(test_refused_round),
         cmocka_unit_test(test_old_writes_and_early_end),
         cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_largest_snapshot_fits),
