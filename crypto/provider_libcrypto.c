@@ -157,12 +157,45 @@ static EVP_PKEY *p256_key(const uint8_t public_point[65], const uint8_t *secret)
     return key;
 }
 
+/* Members' points come again with every message, and making the object (curve check, tables) costs half a verification.
+ * Only public points are kept. A place holds one of them; a newcomer with the same first bytes takes it over. */
+#define KNOWN_POINTS 256
+
+static struct {
+    uint8_t point[65];
+    EVP_PKEY *key;
+} known[KNOWN_POINTS];
+static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* One's own reference to the object, to be freed. */
+static EVP_PKEY *p256_known(const uint8_t public_point[65])
+{
+    size_t place = public_point[1] % KNOWN_POINTS;
+    EVP_PKEY *key = NULL;
+    pthread_mutex_lock(&known_lock);
+    if (known[place].key && memcmp(known[place].point, public_point, 65) == 0 &&
+        EVP_PKEY_up_ref(known[place].key) == 1) {
+        key = known[place].key;
+    }
+    pthread_mutex_unlock(&known_lock);
+    if (key || !(key = p256_key(public_point, NULL)) || EVP_PKEY_up_ref(key) != 1) {
+        return key;
+    }
+    pthread_mutex_lock(&known_lock);
+    EVP_PKEY *old = known[place].key;
+    known[place].key = key;
+    memcpy(known[place].point, public_point, 65);
+    pthread_mutex_unlock(&known_lock);
+    EVP_PKEY_free(old);
+    return key;
+}
+
 static enum err p256_verify(const uint8_t public_point[65], const uint8_t digest[32],
                             const uint8_t sig[64])
 {
     uint8_t der[CRYPTO_SIGNATURE_DER_MAX];
     size_t der_len = crypto_signature_to_der(sig, der);
-    EVP_PKEY *key = p256_key(public_point, NULL);
+    EVP_PKEY *key = p256_known(public_point);
     EVP_PKEY_CTX *ctx = key ? EVP_PKEY_CTX_new_from_pkey(library, key, NULL) : NULL;
     bool ok = ctx && EVP_PKEY_verify_init(ctx) == 1 &&
               EVP_PKEY_verify(ctx, der, der_len, digest, 32) == 1;

@@ -7,5 +7,6 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/coordinates.c %D%/coordinates.h \
 	%D%/execute.c %D%/execute.h \
 	%D%/message.c %D%/message.h \
+	%D%/price.c %D%/price.h \
 	%D%/publishers.c \
 	%D%/site.c %D%/site.h

@@ -2,8 +2,8 @@
 #include "node/query/ask.h"
 
 #include "crypto/random.h"
+#include "node/query/price.h"
 #include "node/query/site.h"
-#include "proto/privacy.h"
 #include "proto/sql.h"
 #include "store/egress.h"
 #include "store/witness.h"
@@ -112,7 +112,7 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     }
     choose_price(asking);
     if (!err) {
-        uint64_t nano = proto_privacy_rho_ceil_nano(result->epsilon, result->delta);
+        uint64_t nano = query_price_nano(result->epsilon, result->delta);
         result->planned = privacy_mechanism_plan(nano, result->schema.max_rows_per_unit, result->layout.coordinates,
                                                  result->layout.count, NULL) == E_OK;
         err = crypto_random(result->id, sizeof result->id);

@@ -5,7 +5,7 @@
 #include "node/query/admission.h"
 #include "node/query/coordinates.h"
 #include "node/query/execute.h"
-#include "proto/privacy.h"
+#include "node/query/price.h"
 #include "proto/sql.h"
 #include "store/audit.h"
 #include "store/egress.h"
@@ -532,7 +532,7 @@ static enum err price(struct job *job, struct err_info *reterr)
     }
     fill_budget(job);
     job->answer.cost_nano =
-        proto_privacy_rho_ceil_nano((double)job->request.epsilon_u / 1e6, (double)job->request.delta_e12 / 1e12);
+        query_price_nano((double)job->request.epsilon_u / 1e6, (double)job->request.delta_e12 / 1e12);
     err = privacy_mechanism_plan(job->answer.cost_nano, job->admission.schema.max_rows_per_unit,
                                  job->layout.coordinates, job->layout.count, reterr);
     if (err == E_LIMIT) {
@@ -604,12 +604,14 @@ static void reply(struct job *job, struct peer_request *incoming, enum err err)
     if (!err && leaves && job->answer.status == QUERY_UNAVAILABLE) {
         /* It tells nothing but that; where the disk is full it must still get out. */
         store_egress_count(job->context->store, job->requester.name, "unavailable", job->answer_bytes.len);
+    } else if (!err && leaves && job->request.explain) {
+        /* Nothing of the data is in it and nothing was charged: a durable row would cost a disk sync and protect nobody. */
+        store_egress_count(job->context->store, job->requester.name, "explain", job->answer_bytes.len);
     } else if (!err && leaves) {
         char id[33];
         span_to_hex(job->request.query_id, id);
         struct err_info info = {0};
-        const char *kind = job->request.explain ? "explain" : "answer";
-        err = store_egress_add(job->context->store, job->requester.name, kind, id, job->answer_bytes.len,
+        err = store_egress_add(job->context->store, job->requester.name, "answer", id, job->answer_bytes.len,
                                query_now(), &info);
         if (err) {
             job->context->log(job->context->user, PEER_LOG_WARN, "egress.failed", info.text);

@@ -277,12 +277,17 @@ def bench_query():
             return False
         for _ in range(50):
             operation(home, "query", *arguments, ("--explain", ""))
+
+        def explain_bytes():
+            sent = box.run("beta", "audit", "egress")
+            sent = sent if isinstance(sent, list) else next(v for v in sent.values() if isinstance(v, list))
+            return sum(r["bytes"] for r in sent if r["kind"] == "explain")
+
+        before = explain_bytes()
         explained = [operation(home, "query", *arguments, ("--explain", ""))[0] * 1e6 for _ in range(rounds)]
+        answer = round((explain_bytes() - before) / rounds)
         local = [operation(home, "peers")[0] * 1e6 for _ in range(rounds)]
         full = [operation(home, "query", ("SQL", sql), ("--epsilon", f"0.01{i}"), arguments[2])[0] * 1e3 for i in range(10)]
-        sent = box.run("beta", "audit", "egress")
-        sent = sent if isinstance(sent, list) else next(v for v in sent.values() if isinstance(v, list))
-        answer = round(statistics.mean(r["bytes"] for r in sent if r["kind"] == "explain"))
         request = 384 # by the message's fields: signature 64, hashes and ids 80, four site ids, and the texts
         say(f"query: the --explain path of 5 nodes: control socket, request signed for and sent to 4 sites over mutual TLS, each")
         say("checks signature and schema, decides by licence, prices, signs and counts what leaves; answers checked, combined, JSON;")

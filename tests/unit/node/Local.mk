@@ -72,3 +72,8 @@ TESTS += %D%/test_encoder %D%/test_encoder_double
 %C%_test_encoder_double_SOURCES = %D%/test_encoder.c tests/lib/vectors.h $(MODEL_ENCODER_SOURCES)
 %C%_test_encoder_double_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_DOUBLE
 %C%_test_encoder_double_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+
+check_PROGRAMS += %D%/test_price
+TESTS += %D%/test_price
+%C%_test_price_SOURCES = %D%/test_price.c
+%C%_test_price_LDADD = node/query/libquery.a $(PROTO_LIBS) $(CMOCKA_LIBS) -lm -lpthread

@@ -1,0 +1,65 @@
+/* Remembered prices are the prices. */
+#include "config.h"
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "node/query/price.h"
+#include "proto/privacy.h"
+
+#include <pthread.h>
+
+/* More prices than there are places, twice: each is asked for when it is new, remembered or pushed out. */
+static void prices_are_the_conversion(void **state)
+{
+    (void)state;
+    for (int turn = 0; turn < 2; turn++) {
+        for (int i = 1; i <= 150; i++) {
+            double epsilon = 0.01 * i;
+            double delta = i % 2 ? 1e-6 : 1e-9;
+            uint64_t expected = proto_privacy_rho_ceil_nano(epsilon, delta);
+            assert_int_equal(query_price_nano(epsilon, delta), expected);
+            assert_int_equal(query_price_nano(epsilon, delta), expected);
+        }
+    }
+    /* The same epsilon at another delta is another price. */
+    assert_true(query_price_nano(1, 1e-6) > query_price_nano(1, 1e-9));
+    /* Nonsense stays unaffordable. */
+    assert_true(query_price_nano(-1, 1e-6) == UINT64_MAX);
+    assert_true(query_price_nano(1, 2) == UINT64_MAX);
+}
+
+static void *ask_many(void *user)
+{
+    size_t *wrong = user;
+    for (int i = 0; i < 400; i++) {
+        double epsilon = 0.05 * (1 + i % 90);
+        *wrong += query_price_nano(epsilon, 1e-6) != proto_privacy_rho_ceil_nano(epsilon, 1e-6);
+    }
+    return NULL;
+}
+
+static void threads_share_them(void **state)
+{
+    (void)state;
+    pthread_t threads[4];
+    size_t wrong[4] = {0};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_many, &wrong[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(wrong[i], 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(prices_are_the_conversion),
+        cmocka_unit_test(threads_share_them),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
