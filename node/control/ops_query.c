@@ -5,7 +5,7 @@
 
 #include "node/query/site.h"
 #include "proto/manifest.h"
-#include "proto/privacy.h"
+#include "node/query/price.h"
 #include "store/job.h"
 #include "store/ledger.h"
 
@@ -58,7 +58,7 @@ static json_t *sites_view(const struct query_result *result, bool explain)
 /* The conversion ends at the greatest epsilon that a manifest may name. */
 static double finite_epsilon(uint64_t nano, double delta)
 {
-    return fmin(proto_privacy_epsilon((double)nano / 1e9, delta), PROTO_EPSILON_MAX);
+    return fmin(query_price_epsilon(nano, delta), PROTO_EPSILON_MAX);
 }
 
 json_t *control_account_view(const char *node, const char *dataset, double epsilon_total, double delta, uint64_t cap_nano, uint64_t spent_nano)
@@ -323,7 +323,7 @@ static enum err add_account(void *user, const struct store_account *account)
     }
     double delta = (double)account->delta_e12 / 1e12;
     double total = finite_epsilon(account->cap_nano, delta);
-    uint64_t cost = proto_privacy_rho_ceil_nano(0.5, delta);
+    uint64_t cost = query_price_nano(0.5, delta);
     uint64_t left = account->cap_nano > account->spent_nano ? account->cap_nano - account->spent_nano : 0;
     json_t *view = control_account_view(accounts->call->node->config.node, account->dataset, round(total * 1e6) / 1e6, delta, account->cap_nano,
                                         account->spent_nano);

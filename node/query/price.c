@@ -4,40 +4,74 @@
 #include "proto/privacy.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define PLACES 64
 
+/* Entries of a function of two doubles, or of a number that a double's bits stand for. */
 struct place {
-    double epsilon;
-    double delta;
-    uint64_t nano; /* 0: free; no question costs nothing */
+    uint64_t key[2];
+    uint64_t bits; /* of the result */
+    bool known;
 };
 
-static struct place places[PLACES];
+static struct place prices[PLACES];
+static struct place epsilons[PLACES];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static struct place *place_of(double epsilon, double delta)
+static uint64_t bits_of(double number)
 {
-    uint64_t bits[2];
-    memcpy(&bits[0], &epsilon, 8);
-    memcpy(&bits[1], &delta, 8);
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return bits;
+}
+
+static struct place *place_of(struct place *places, const uint64_t key[2])
+{
     uint64_t mixed =
-        (bits[0] ^ bits[1] * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xd6e8feb86659fd93);
-    return &places[mixed >> 58];
+        (key[0] ^ key[1] * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xd6e8feb86659fd93);
+    return &places[(mixed ^ mixed >> 32) % PLACES];
+}
+
+static bool recall(struct place *places, const uint64_t key[2], uint64_t *ret)
+{
+    const struct place *place = place_of(places, key);
+    pthread_mutex_lock(&lock);
+    bool found = place->known && place->key[0] == key[0] && place->key[1] == key[1];
+    *ret = found ? place->bits : 0;
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
+static void keep(struct place *places, const uint64_t key[2], uint64_t bits)
+{
+    pthread_mutex_lock(&lock);
+    *place_of(places, key) = (struct place){{key[0], key[1]}, bits, true};
+    pthread_mutex_unlock(&lock);
 }
 
 uint64_t query_price_nano(double epsilon, double delta)
 {
-    struct place *place = place_of(epsilon, delta);
-    pthread_mutex_lock(&lock);
-    uint64_t nano = place->epsilon == epsilon && place->delta == delta ? place->nano : 0;
-    pthread_mutex_unlock(&lock);
-    if (nano == 0) {
+    const uint64_t key[2] = {bits_of(epsilon), bits_of(delta)};
+    uint64_t nano;
+    if (!recall(prices, key, &nano)) {
         nano = proto_privacy_rho_ceil_nano(epsilon, delta);
-        pthread_mutex_lock(&lock);
-        *place = (struct place){epsilon, delta, nano};
-        pthread_mutex_unlock(&lock);
+        keep(prices, key, nano);
     }
     return nano;
+}
+
+double query_price_epsilon(uint64_t nano, double delta)
+{
+    const uint64_t key[2] = {nano, bits_of(delta)};
+    uint64_t bits;
+    double epsilon;
+    if (recall(epsilons, key, &bits)) {
+        memcpy(&epsilon, &bits, sizeof epsilon);
+        return epsilon;
+    }
+    epsilon = proto_privacy_epsilon((double)nano / 1e9, delta);
+    keep(epsilons, key, bits_of(epsilon));
+    return epsilon;
 }

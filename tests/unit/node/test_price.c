@@ -20,8 +20,11 @@ static void prices_are_the_conversion(void **state)
             double epsilon = 0.01 * i;
             double delta = i % 2 ? 1e-6 : 1e-9;
             uint64_t expected = proto_privacy_rho_ceil_nano(epsilon, delta);
-            assert_int_equal(query_price_nano(epsilon, delta), expected);
-            assert_int_equal(query_price_nano(epsilon, delta), expected);
+            double left = proto_privacy_epsilon((double)(i * 1000000) / 1e9, delta);
+            for (int again = 0; again < 2; again++) {
+                assert_int_equal(query_price_nano(epsilon, delta), expected);
+                assert_true(query_price_epsilon((uint64_t)i * 1000000, delta) == left);
+            }
         }
     }
     /* The same epsilon at another delta is another price. */
