@@ -323,8 +323,8 @@ enum err store_stream_read(struct store_stream *stream, uint8_t *to, size_t size
     *ret_got = stream->left < size ? stream->left : size;
     if (*ret_got) {
         memcpy(to, stream->at, *ret_got);
+        stream->at += *ret_got;
     }
-    stream->at += *ret_got;
     stream->left -= *ret_got;
     stream->unpacked += *ret_got;
     return E_OK;

@@ -14,6 +14,7 @@ noinst_LIBRARIES += %D%/libpeer.a
 	%D%/pipe.c \
 	%D%/pool.c \
 	%D%/server.c \
+	%D%/sp.c %D%/sp.h \
 	%D%/tls_engine.c %D%/tls_engine.h \
 	%D%/token.c
 PEER_LIBS = %D%/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS)

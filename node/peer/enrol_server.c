@@ -4,7 +4,6 @@
 #include "node/peer/enrol_internal.h"
 #include "node/peer/internal.h"
 
-#include <nng/protocol/reqrep0/rep.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -51,7 +50,7 @@ struct invitation {
 struct enrol_context {
     struct pool_job job;
     struct peer_enrol *enrol;
-    nng_ctx ctx;
+    struct sp_ctx *ctx;
     nng_aio *aio;
     bool sending;
 };
@@ -65,10 +64,8 @@ struct peer_enrol {
     struct crypto_channel_profile *profile;
     pthread_mutex_t lock; /* everything below */
     struct invitation invitations[PEER_ENROL_PENDING];
-    nng_socket socket;
-    bool socket_open;
-    nng_listener listener;
-    bool listening;
+    struct sp_socket *socket;
+    struct sp_listener *listener; /* NULL: closed */
     uint64_t linger_until_ms;
     uint64_t rate_second, rate_count;
     struct enrol_context contexts[CONTEXTS];
@@ -177,8 +174,7 @@ static enum err listen_open(struct peer_enrol *e, struct err_info *reterr)
 {
     char host[128], url[192];
     uint16_t port;
-    nng_tls_config *config = NULL;
-    if (e->listening) {
+    if (e->listener) {
         return E_OK;
     }
     if (!peer_url_split(e->peer->listen, host, &port) || e->peer->port == 0 ||
@@ -186,23 +182,11 @@ static enum err listen_open(struct peer_enrol *e, struct err_info *reterr)
         return proto_err_set(reterr, E_IO, "a node that does not listen cannot invite");
     }
     snprintf(url, sizeof url, "tls+tcp://%s:%u", host, e->peer->port + 1u);
-    int rv = nng_listener_create(&e->listener, e->socket, url);
-    if (!rv) {
-        rv = peer_tls_config(e->profile, true, NULL, &config, reterr) ? NNG_ENOMEM : 0;
-        if (!rv) {
-            rv = nng_listener_set_ptr(e->listener, NNG_OPT_TLS_CONFIG, config);
-            nng_tls_config_free(config);
-        }
-        rv = rv ? rv : nng_listener_start(e->listener, 0);
-        if (rv) {
-            nng_listener_close(e->listener);
-        }
-    }
+    int rv = sp_listen(e->socket, url, e->profile, NULL, &e->listener, &port);
     if (rv) {
         return proto_err_set(reterr, E_IO, "cannot listen on %s for enrolment: %s", url,
                              nng_strerror(rv));
     }
-    e->listening = true;
     return E_OK;
 }
 
@@ -218,15 +202,16 @@ static void on_sweep(uv_timer_t *timer)
             *at = (struct invitation){.certificate.max = CRYPTO_CERTIFICATE_MAX};
         }
     }
-    bool close = e->listening && !outstanding(e, now) && peer_now_ms() > e->linger_until_ms;
-    nng_listener listener = e->listener;
-    if (close) {
-        e->listening = false;
+    struct sp_listener *unused = NULL;
+    if (e->listener && !outstanding(e, now) && peer_now_ms() > e->linger_until_ms) {
+        unused = e->listener;
+        e->listener = NULL;
     }
     pthread_mutex_unlock(&e->lock);
-    if (close) {
-        nng_listener_close(listener);
+    if (unused) {
+        sp_listener_close(unused);
     }
+    sp_sweep(e->socket);
 }
 
 /* --- answering ---------------------------------------------------------------------------------------------------------------------- */
@@ -442,7 +427,7 @@ static void context_run(struct pool_job *job)
     c->sending = true;
     nng_aio_set_msg(c->aio, msg);
     nng_aio_set_timeout(c->aio, 5000);
-    nng_ctx_send(c->ctx, c->aio);
+    sp_ctx_send(c->ctx, c->aio);
 }
 
 /* NNG's threads; after a request was received, the context belongs to the pool until it sends. */
@@ -465,7 +450,7 @@ static void on_context(void *arg)
     c->sending = false;
     if (rv != NNG_ECLOSED && rv != NNG_ECANCELED) {
         nng_aio_set_timeout(c->aio, NNG_DURATION_INFINITE);
-        nng_ctx_recv(c->ctx, c->aio);
+        sp_ctx_recv(c->ctx, c->aio);
     }
 }
 
@@ -488,21 +473,26 @@ static enum err council_allows(struct peer *peer, struct err_info *reterr)
                : E_OK;
 }
 
-static enum err sockets_open(struct peer_enrol *e, struct err_info *reterr)
+/* Anybody may connect; the token is what counts. */
+static bool on_pipe(void *user, const struct sp_identity *who, enum sp_event event)
 {
-    if (nng_rep0_open(&e->socket)) {
-        return proto_err_set(reterr, E_IO, "NNG opens no socket");
-    }
-    e->socket_open = true;
-    nng_socket_set_size(e->socket, NNG_OPT_RECVMAXSZ, 32768);
-    enum err err = pool_start(&e->pool, 1);
+    (void)user;
+    (void)who;
+    (void)event;
+    return true;
+}
+
+static enum err sockets_open(struct peer_enrol *e)
+{
+    enum err err = sp_open(SP_REP, 32768, on_pipe, NULL, &e->socket);
+    err = err ? err : pool_start(&e->pool, 1);
     for (size_t i = 0; !err && i < CONTEXTS; i++) {
         struct enrol_context *c = &e->contexts[i];
         c->enrol = e;
-        if (nng_ctx_open(&c->ctx, e->socket) || nng_aio_alloc(&c->aio, on_context, c)) {
+        if (sp_ctx_open(e->socket, &c->ctx) || nng_aio_alloc(&c->aio, on_context, c)) {
             err = E_NO_MEMORY;
         } else {
-            nng_ctx_recv(c->ctx, c->aio);
+            sp_ctx_recv(c->ctx, c->aio);
         }
     }
     return err;
@@ -530,7 +520,7 @@ enum err peer_enrol_new(struct peer *peer, const struct peer_enrol_options *opti
               : crypto_channel_profile_new(CRYPTO_CHANNEL_ENROL_SERVER, peer->tls_key,
                                            buf_span(&peer->certificate), options->root_der,
                                            peer->federation, NULL, NULL, NULL, &e->profile, reterr);
-    err = err ? err : sockets_open(e, reterr);
+    err = err ? err : sockets_open(e);
     err = err ? err : store_job_each(peer->store, load_one, e, reterr);
     e->timer = err ? NULL : proto_alloc(1, sizeof *e->timer);
     if (!err && e->timer) {
@@ -567,14 +557,13 @@ void peer_enrol_free(struct peer_enrol *e)
         uv_close((uv_handle_t *)e->timer, on_timer_closed);
     }
     pool_stop(&e->pool); /* answers what it has */
+    sp_stop(e->socket);
     for (size_t i = 0; i < CONTEXTS; i++) {
         if (e->contexts[i].aio) {
             nng_aio_stop(e->contexts[i].aio);
         }
     }
-    if (e->socket_open) {
-        nng_close(e->socket);
-    }
+    sp_close(e->socket);
     for (size_t i = 0; i < CONTEXTS; i++) {
         if (e->contexts[i].aio) {
             nng_aio_free(e->contexts[i].aio);
@@ -583,10 +572,7 @@ void peer_enrol_free(struct peer_enrol *e)
     for (size_t i = 0; i < PEER_ENROL_PENDING; i++) {
         buf_fini(&e->invitations[i].certificate);
     }
-    if (e->profile) {
-        peer_tls_forget(e->profile);
-        crypto_channel_profile_free(e->profile);
-    }
+    crypto_channel_profile_free(e->profile);
     buf_fini(&e->root_der);
     pthread_mutex_destroy(&e->lock);
     proto_free(e);

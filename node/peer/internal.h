@@ -2,10 +2,10 @@
  *
  * Threads and what belongs to them:
  *   loop       links, calls, requests, the gossip core: all state below unless it says otherwise
- *   NNG        callbacks of aio and pipe_notify: they only copy, put an event into the queue and wake the loop
+ *   NNG        callbacks of aio and sp_on_pipe: they only copy, put an event into the queue and wake the loop
  *   handlers   run peer_handler functions          (pool `handlers`)
  *   records    checks signatures, writes records   (pool `records`, one thread, so that order is kept)
- *   dialers    block in nng_dialer_start           (pool `dialers`)
+ *   dialers    block in sp_dial                    (pool `dialers`)
  * From NNG or a pool to the loop there is only peer_post. */
 #ifndef CONCORDAT_NODE_PEER_INTERNAL_H
 #define CONCORDAT_NODE_PEER_INTERNAL_H
@@ -16,7 +16,7 @@
 #include "node/peer/directory.h"
 #include "node/peer/frame.h"
 #include "node/peer/peer.h"
-#include "node/peer/tls_engine.h"
+#include "node/peer/sp.h"
 #include "proto/gossip.h"
 
 #define LINK_SLOTS      6    /* calls under way on one link; the other side allows 8 */
@@ -75,7 +75,7 @@ struct call {
 struct slot {
     struct peer_event event;
     struct link *link;
-    nng_ctx ctx;
+    struct sp_ctx *ctx;
     nng_aio *aio;
     struct call *call; /* NULL while busy: its caller gave up */
     bool made;
@@ -105,8 +105,7 @@ struct link {
     char hex[33];
     enum link_state state;
     bool revoked;
-    bool opened;
-    nng_socket socket; /* REQ */
+    struct sp_socket *socket; /* REQ; NULL until it is needed */
     bool has_listener;
     uint16_t listener_port;
     uint32_t pipe;       /* 0: none */
@@ -127,10 +126,6 @@ struct link {
         struct link *link;
         bool reverse;
         bool running;
-        bool restart;    /* close the old dialer before */
-        bool has_dialer; /* under peer->lock while running */
-        nng_dialer dialer;
-        uint64_t since_ms;
         char url[192];
         int result;
     } dials[2];
@@ -153,10 +148,9 @@ struct peer_request {
     struct peer_event event;
     struct pool_job job;
     struct peer *peer;
-    nng_ctx ctx;
+    struct sp_ctx *ctx;
     nng_aio *aio;
     nng_msg *msg;
-    bool made;
     bool replied; /* the aio is sending */
     bool counted;
     size_t link;
@@ -225,14 +219,11 @@ struct peer {
     int handles; /* open uv handles */
     pthread_mutex_t lock;
     struct peer_event *events, **events_tail;
-    bool closed; /* under lock: no NNG calls any more */
 
     struct pool handlers, records, dialers;
-    nng_socket rep;
-    bool rep_open;
+    struct sp_socket *rep;
     bool dials_only;
-    nng_listener listener;
-    bool has_listener;
+    struct sp_listener *listener; /* NULL: none, or closed */
     uint16_t port;
     struct peer_request requests[PEER_CONTEXTS];
     struct handler table[PEER_MSG_COUNT];
@@ -277,7 +268,7 @@ void peer_egress(struct peer *peer, size_t link, uint32_t type, size_t len);
 void peer_tick_at(struct peer *peer, uint64_t at_ms);
 
 /* pipes: any thread */
-bool pipe_add(struct peer *peer, nng_pipe pipe, const struct peer_tls_identity *who, bool rep);
+bool pipe_add(struct peer *peer, const struct sp_identity *who, bool rep);
 bool pipe_get(struct peer *peer, uint32_t id, struct pipe_entry *ret);
 bool pipe_remove(struct peer *peer, uint32_t id, struct pipe_entry *ret);
 void pipe_greeted(struct peer *peer, uint32_t id);
@@ -301,7 +292,7 @@ void link_reverse_wanted(struct link *link);
 void link_reverse_down(struct link *link, uint32_t pipe);
 /* Opens the REQ listener for a member that only dials out; 0: failed. */
 uint16_t link_listen(struct link *link);
-void link_stop(struct link *link); /* stopper thread: aio and sockets */
+void link_close(struct link *link); /* stopper thread */
 void link_free(struct link *link);
 
 /* hello: pure */
@@ -312,7 +303,7 @@ MUST_CHECK enum err hello_check(struct peer *peer, const uint8_t from[16],
 
 /* server.c */
 MUST_CHECK enum err server_start(struct peer *peer, struct err_info *reterr);
-void server_stop(struct peer *peer);
+void server_close(struct peer *peer);
 MUST_CHECK enum err server_local(struct peer *peer, struct call *call);
 void server_dispatch(struct peer_request *request);
 
@@ -326,9 +317,8 @@ void gossip_timer_fired(uv_timer_t *timer);
 /* A record that others signed, checked like one from the network, stored, and sent to all links. Any thread. */
 MUST_CHECK enum err peer_publish_other(struct peer *peer, struct span record,
                                        struct err_info *reterr);
-/* The TLS of one listener or dialer, from the newest profile. */
-MUST_CHECK enum err peer_tls(struct peer *peer, bool server, const char *expected,
-                             nng_tls_config **ret);
+/* The newest one: what new connections use. Any thread. */
+const struct crypto_channel_profile *peer_profile(struct peer *peer);
 
 /* Of "tls+tcp://HOST:PORT"; false when it has another form. */
 bool peer_url_split(const char *url, char host[128], uint16_t *ret_port);

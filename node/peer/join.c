@@ -2,6 +2,7 @@
 #include "config.h"
 #include "node/peer/enrol_internal.h"
 #include "node/peer/internal.h"
+#include "node/peer/tls_engine.h"
 
 #include <nng/protocol/reqrep0/req.h>
 #include <stdlib.h>

@@ -2,14 +2,11 @@
  *
  *   DOWN --retry_ms--> DIALLING --pipe--> GREETING --HELLO answered--> UP --pipe gone--> DOWN (and a retry is planned)
  *
- * Dialling is ours: nng_dialer_start blocks in a pool thread and tells how it went; NNG's own redial (whose back-off is
- * wrong by sign half the time in 1.5.2) is kept out by closing the dialer as soon as its pipe is gone. The pause between
- * tries is random below a limit that doubles, from 100 ms over redial_min to redial_max. */
+ * sp_dial blocks in a pool thread and tells how it went; when to try again is decided here. The pause between tries is
+ * random below a limit that doubles, from 100 ms over redial_min to redial_max. */
 #include "config.h"
 #include "node/peer/internal.h"
 
-#include <nng/protocol/reqrep0/rep.h>
-#include <nng/protocol/reqrep0/req.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -69,9 +66,7 @@ static void greeted(struct call *call, enum err status, struct span reply)
         peer_say(peer, PEER_LOG_WARN, "%s did not greet as it must: %s", link->hex,
                  proto_err_text(status));
         peer_count(peer, &peer->counters.hello_failed, 1);
-        nng_pipe pipe = NNG_PIPE_INITIALIZER;
-        pipe.id = link->pipe;
-        nng_pipe_close(pipe);
+        sp_pipe_close(link->pipe);
         return;
     }
     pipe_greeted(peer, link->pipe);
@@ -131,7 +126,6 @@ static void pipe_down(struct link *link, uint32_t id)
     bool was_up = link->state == LINK_UP;
     link->pipe = 0;
     link->state = LINK_DOWN;
-    link->dials[0].restart = true;
     show(link, PEER_DOWN, 0);
     if (was_up) {
         gossip_link(link, false);
@@ -151,57 +145,41 @@ static void pipe_run(struct peer *peer, struct peer_event *event)
         pipe_up(e->link, &e->entry);
     } else {
         pipe_down(e->link, e->entry.id);
+        sp_sweep(e->link->socket);
     }
     proto_free(e);
 }
 
-/* Runs on NNG's threads with the socket locked: nothing but the pipe's own properties may be touched. */
-static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
+/* NNG's threads. */
+static bool on_pipe(void *user, const struct sp_identity *who, enum sp_event event)
 {
-    struct link *link = arg;
+    struct link *link = user;
     struct peer *peer = link->peer;
-    struct peer_tls_identity who;
     struct pipe_entry entry;
-    if (ev == NNG_PIPE_EV_ADD_PRE) {
-        if (!peer_tls_identity(pipe, &who) || who.enrolling ||
-            memcmp(who.certificate.node_id, link->id, 16) != 0 ||
-            !peer_directory_admits(peer->directory, &who.certificate, (int64_t)time(NULL)) ||
-            !pipe_add(peer, pipe, &who, false)) {
-            peer_count(peer, &peer->counters.unauthorised, 1);
-            nng_pipe_close(pipe);
-        }
-        return;
+    if (event == SP_ASKED) {
+        bool ok = !who->enrolling && memcmp(who->certificate.node_id, link->id, 16) == 0 &&
+                  peer_directory_admits(peer->directory, &who->certificate, (int64_t)time(NULL)) &&
+                  pipe_add(peer, who, false);
+        peer_count(peer, &peer->counters.unauthorised, ok ? 0 : 1);
+        return ok;
     }
-    bool up = ev == NNG_PIPE_EV_ADD_POST;
-    uint32_t id = (uint32_t)nng_pipe_id(pipe);
+    bool up = event == SP_UP;
     struct pipe_event *e = NULL;
-    if (up ? pipe_get(peer, id, &entry) : pipe_remove(peer, id, &entry)) {
+    if (up ? pipe_get(peer, who->pipe, &entry) : pipe_remove(peer, who->pipe, &entry)) {
         e = proto_alloc(1, sizeof *e);
     }
     if (e) {
         *e = (struct pipe_event){.event.run = pipe_run, .link = link, .entry = entry, .up = up};
         peer_post(peer, &e->event);
     }
+    return true;
 }
 
 /* --- the link itself --------------------------------------------------------------------------------------------- */
 
 static bool link_open(struct link *link)
 {
-    if (link->opened) {
-        return true;
-    }
-    if (nng_req0_open(&link->socket)) {
-        return false;
-    }
-    nng_socket_set_size(link->socket, NNG_OPT_RECVMAXSZ, PEER_FRAME_MAX);
-    nng_socket_set_ms(link->socket, NNG_OPT_RECONNMINT, 60000);
-    nng_socket_set_ms(link->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
-    nng_pipe_notify(link->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, link);
-    nng_pipe_notify(link->socket, NNG_PIPE_EV_ADD_POST, on_pipe, link);
-    nng_pipe_notify(link->socket, NNG_PIPE_EV_REM_POST, on_pipe, link);
-    link->opened = true;
-    return true;
+    return link->socket || !sp_open(SP_REQ, PEER_FRAME_MAX, on_pipe, link, &link->socket);
 }
 
 struct link *link_get(struct peer *peer, size_t index)
@@ -262,7 +240,6 @@ void link_member_changed(struct peer *peer, const struct peer_directory_change *
         return;
     }
     if (change->address) {
-        link->dials[0].restart = true;
         link->failures = 0;
     }
     if (link->state == LINK_DOWN && (change->added || change->address || !link->retry_ms)) {
@@ -310,68 +287,13 @@ static void dial_done(struct peer *peer, struct peer_event *event)
     }
 }
 
-static int dialer_make(struct dial *dial)
-{
-    struct peer *peer = dial->link->peer;
-    nng_tls_config *config = NULL;
-    nng_dialer dialer;
-    nng_socket socket = dial->reverse ? peer->rep : dial->link->socket;
-    int rv = nng_dialer_create(&dialer, socket, dial->url);
-    if (rv) {
-        return rv;
-    }
-    if (peer_tls(peer, false, dial->link->hex, &config)) {
-        nng_dialer_close(dialer);
-        return NNG_ECRYPTO;
-    }
-    rv = nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, config);
-    nng_tls_config_free(config);
-    nng_dialer_set_ms(dialer, NNG_OPT_RECONNMINT, 60000);
-    if (rv) {
-        nng_dialer_close(dialer);
-        return rv;
-    }
-    pthread_mutex_lock(&peer->lock);
-    bool closed = peer->closed;
-    if (!closed) {
-        dial->dialer = dialer;
-        dial->has_dialer = true;
-    }
-    pthread_mutex_unlock(&peer->lock);
-    if (closed) {
-        nng_dialer_close(dialer);
-    }
-    return closed ? NNG_ECLOSED : 0;
-}
-
-static bool dialer_take(struct dial *dial, nng_dialer *ret)
-{
-    struct peer *peer = dial->link->peer;
-    pthread_mutex_lock(&peer->lock);
-    bool had = dial->has_dialer;
-    dial->has_dialer = false;
-    *ret = dial->dialer;
-    pthread_mutex_unlock(&peer->lock);
-    return had;
-}
-
 static void dial_run(struct pool_job *job)
 {
     struct dial *dial = (struct dial *)((char *)job - offsetof(struct dial, job));
-    nng_dialer old;
-    if (dial->restart && dialer_take(dial, &old)) {
-        nng_dialer_close(old);
-    }
-    dial->restart = false;
-    dial->result = dial->has_dialer ? 0 : dialer_make(dial);
-    if (dial->result == 0) {
-        dial->result = nng_dialer_start(dial->dialer, 0);
-    }
-    if (dial->result == NNG_ECLOSED || dial->result == NNG_ECANCELED ||
-        dial->result == NNG_ESTATE) {
-        dial->restart = true;
-    }
-    peer_post(dial->link->peer, &dial->event);
+    struct link *link = dial->link;
+    dial->result = sp_dial(dial->reverse ? link->peer->rep : link->socket, dial->url,
+                           peer_profile(link->peer), link->hex, DIAL_LIMIT_MS);
+    peer_post(link->peer, &dial->event);
 }
 
 static void dial_start(struct dial *dial, const char *url)
@@ -380,34 +302,10 @@ static void dial_start(struct dial *dial, const char *url)
         return;
     }
     dial->running = true;
-    dial->since_ms = peer_now_ms();
-    if (strcmp(dial->url, url) != 0) {
-        dial->restart = true;
-        snprintf(dial->url, sizeof dial->url, "%s", url);
-    }
+    snprintf(dial->url, sizeof dial->url, "%s", url);
     dial->event.run = dial_done;
     dial->job.run = dial_run;
     pool_put(&dial->link->peer->dialers, &dial->job);
-    peer_tick_at(dial->link->peer, dial->since_ms + DIAL_LIMIT_MS);
-}
-
-static void dial_limit(struct dial *dial, uint64_t now_ms, uint64_t *next_ms)
-{
-    nng_dialer dialer;
-    if (!dial->running) {
-        return;
-    }
-    uint64_t until = dial->since_ms + DIAL_LIMIT_MS;
-    if (now_ms >= until) {
-        if (dialer_take(dial, &dialer)) {
-            nng_dialer_close(dialer); /* wakes the thread that waits in nng_dialer_start */
-        }
-        dial->since_ms = now_ms;
-        until = now_ms + DIAL_LIMIT_MS;
-    }
-    if (until < *next_ms) {
-        *next_ms = until;
-    }
 }
 
 /* --- reverse links: we only dial out, so our REP socket dials the member's REQ listener ----------------------------- */
@@ -457,7 +355,6 @@ void link_reverse_down(struct link *link, uint32_t pipe)
 {
     if (link->reverse_pipe == pipe) {
         link->reverse_pipe = 0;
-        link->dials[1].restart = true;
         link->reverse_retry_ms = peer_now_ms() + retry_pause(link->peer, link->reverse_failures);
         peer_tick_at(link->peer, link->reverse_retry_ms);
     }
@@ -476,27 +373,14 @@ uint16_t link_listen(struct link *link)
         return 0;
     }
     for (unsigned port = peer->reverse_from; port <= peer->reverse_to; port++) {
-        nng_listener listener;
-        nng_tls_config *config = NULL;
+        struct sp_listener *listener;
+        uint16_t bound;
         snprintf(url, sizeof url, "tls+tcp://%s:%u", host, port);
-        if (nng_listener_create(&listener, link->socket, url)) {
-            return 0;
-        }
-        int rv = peer_tls(peer, true, link->hex, &config) ? NNG_ECRYPTO : 0;
-        if (!rv) {
-            rv = nng_listener_set_ptr(listener, NNG_OPT_TLS_CONFIG, config);
-            nng_tls_config_free(config);
-        }
-        nng_sockaddr address;
-        if (!rv && !nng_listener_start(listener, 0) &&
-            !nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &address)) {
-            uint16_t bound =
-                address.s_family == NNG_AF_INET6 ? address.s_in6.sa_port : address.s_in.sa_port;
-            link->listener_port = get_be16((const uint8_t *)&bound);
+        if (!sp_listen(link->socket, url, peer_profile(peer), link->hex, &listener, &bound)) {
             link->has_listener = true;
-            return link->listener_port;
+            link->listener_port = bound;
+            return bound;
         }
-        nng_listener_close(listener);
     }
     return 0;
 }
@@ -599,18 +483,13 @@ static void slot_callback(void *arg)
 
 static bool slot_make(struct slot *slot)
 {
-    if (slot->made) {
+    if (slot->aio) {
         return true;
     }
-    if (nng_ctx_open(&slot->ctx, slot->link->socket)) {
+    if (!slot->ctx && sp_ctx_open(slot->link->socket, &slot->ctx)) {
         return false;
     }
-    if (nng_aio_alloc(&slot->aio, slot_callback, slot)) {
-        nng_ctx_close(slot->ctx);
-        return false;
-    }
-    slot->made = true;
-    return true;
+    return !nng_aio_alloc(&slot->aio, slot_callback, slot);
 }
 
 static nng_msg *message_of(const struct call *call, uint64_t now_ms)
@@ -654,7 +533,7 @@ static void slot_send(struct slot *slot, struct call *call)
     peer_egress(peer, slot->link->index, call->type, nng_msg_len(msg));
     nng_aio_set_msg(slot->aio, msg);
     nng_aio_set_timeout(slot->aio, (nng_duration)(call->deadline_ms - now));
-    nng_ctx_send(slot->ctx, slot->aio);
+    sp_ctx_send(slot->ctx, slot->aio);
 }
 
 /* The other side's limits stood in the way and no handler has seen the call: it may go out again, a little later. */
@@ -719,7 +598,7 @@ static void slot_run(struct peer *peer, struct peer_event *event)
             uint64_t until = slot->call ? slot->call->deadline_ms : now + 1;
             slot->receiving = true;
             nng_aio_set_timeout(slot->aio, until > now ? (nng_duration)(until - now) : 1);
-            nng_ctx_recv(slot->ctx, slot->aio);
+            sp_ctx_recv(slot->ctx, slot->aio);
             return;
         }
         slot_failed(slot, rv ? rv : NNG_ECANCELED);
@@ -813,8 +692,6 @@ void link_tick(struct peer *peer, uint64_t now_ms, uint64_t *next_ms)
         }
         sweep_queue(link, now_ms, next_ms);
         link_redial(link, now_ms);
-        dial_limit(&link->dials[0], now_ms, next_ms);
-        dial_limit(&link->dials[1], now_ms, next_ms);
         if (link->retry_ms && link->state == LINK_DOWN && !link->revoked &&
             !link->dials[0].running && link->retry_ms < *next_ms) {
             *next_ms = link->retry_ms;
@@ -830,16 +707,16 @@ void link_tick(struct peer *peer, uint64_t now_ms, uint64_t *next_ms)
 
 /* --- the end ---------------------------------------------------------------------------------------------------- */
 
-void link_stop(struct link *link)
+void link_close(struct link *link)
 {
+    sp_stop(link->socket);
     for (size_t i = 0; i <= LINK_SLOTS; i++) {
-        if (link->slots[i].made) {
+        if (link->slots[i].aio) {
             nng_aio_stop(link->slots[i].aio);
         }
     }
-    if (link->opened) {
-        nng_close(link->socket);
-    }
+    sp_close(link->socket);
+    link->socket = NULL;
 }
 
 void link_free(struct link *link)
@@ -849,7 +726,7 @@ void link_free(struct link *link)
     }
     for (size_t i = 0; i <= LINK_SLOTS; i++) {
         struct slot *slot = &link->slots[i];
-        if (slot->made) {
+        if (slot->aio) {
             nng_msg *left = nng_aio_get_msg(slot->aio);
             if (left && nng_aio_result(slot->aio) && !slot->receiving && slot->busy) {
                 nng_msg_free(left);

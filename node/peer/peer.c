@@ -1,7 +1,6 @@
 #include "config.h"
 #include "node/peer/internal.h"
 
-#include <nng/protocol/reqrep0/rep.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -107,12 +106,12 @@ static void on_wake(uv_async_t *async)
     drain(async->data);
 }
 
-enum err peer_tls(struct peer *peer, bool server, const char *expected, nng_tls_config **ret)
+const struct crypto_channel_profile *peer_profile(struct peer *peer)
 {
     pthread_mutex_lock(&peer->lock);
     const struct crypto_channel_profile *profile = peer->profiles[peer->profile_count - 1];
     pthread_mutex_unlock(&peer->lock);
-    return peer_tls_config(profile, server, expected, ret, NULL);
+    return profile;
 }
 
 /* --- what leaves ----------------------------------------------------------------------------------------------------------- */
@@ -277,10 +276,8 @@ enum err peer_renew(struct peer *peer, const struct crypto_identity *tls_key,
     pthread_mutex_lock(&peer->lock);
     peer->profiles[peer->profile_count++] = profile;
     pthread_mutex_unlock(&peer->lock);
-    for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
-        if (peer->links[i]) {
-            peer->links[i]->dials[0].restart = peer->links[i]->dials[1].restart = true;
-        }
+    if (peer->listener) {
+        sp_listener_renew(peer->listener, profile);
     }
     return E_OK;
 }
@@ -302,13 +299,6 @@ enum err peer_new(const struct peer_options *options, struct peer **ret, struct 
     }
     if (!err) {
         err = charter_load(peer, options->charter_path, reterr);
-    }
-    if (!err && nng_rep0_open(&peer->rep)) {
-        err = proto_err_set(reterr, E_IO, "NNG opens no socket");
-    } else if (!err) {
-        peer->rep_open =
-            true; /* opening it made NNG register its own engine, which ours replaces now */
-        err = peer_tls_register(reterr);
     }
     if (!err) {
         err = peer_renew(peer, options->tls_key, options->certificate, reterr);
@@ -369,44 +359,25 @@ static void on_stopped(struct peer *peer, struct peer_event *event)
     uv_close((uv_handle_t *)&peer->gossip_timer, on_handle_closed);
 }
 
-static void dialers_close(struct peer *peer)
-{
-    for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
-        for (int d = 0; peer->links[i] && d < 2; d++) {
-            struct dial *dial = &peer->links[i]->dials[d];
-            pthread_mutex_lock(&peer->lock);
-            bool had = dial->has_dialer;
-            dial->has_dialer = false;
-            pthread_mutex_unlock(&peer->lock);
-            if (had) {
-                nng_dialer_close(dial->dialer);
-            }
-        }
-    }
-}
-
-/* Handlers first, since they use sockets; then every aio; then the sockets; memory last, in peer_free. */
+/* Handlers first, since their replies use the sockets; dials end when their socket stops; memory last, in peer_free. */
 static void *stop_main(void *arg)
 {
     struct peer *peer = arg;
     pool_stop(&peer->handlers);
-    pthread_mutex_lock(&peer->lock);
-    peer->closed = true;
-    pthread_mutex_unlock(&peer->lock);
-    dialers_close(peer);
-    pool_stop(&peer->dialers);
-    pool_stop(&peer->records);
-    for (size_t i = 0; i < PEER_CONTEXTS; i++) {
-        if (peer->requests[i].aio) {
-            nng_aio_stop(peer->requests[i].aio);
-        }
-    }
+    sp_stop(peer->rep);
     for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
         if (peer->links[i]) {
-            link_stop(peer->links[i]);
+            sp_stop(peer->links[i]->socket);
         }
     }
-    server_stop(peer);
+    pool_stop(&peer->dialers);
+    pool_stop(&peer->records);
+    for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
+        if (peer->links[i]) {
+            link_close(peer->links[i]);
+        }
+    }
+    server_close(peer);
     peer->stopped_event.run = on_stopped;
     peer_post(peer, &peer->stopped_event);
     return NULL;
@@ -439,9 +410,9 @@ void peer_stop(struct peer *peer, uint64_t drain_ms, void (*done)(void *user), v
         return;
     }
     peer->stop_at_ms = peer_now_ms() + drain_ms;
-    if (peer->has_listener) {
-        nng_listener_close(peer->listener);
-        peer->has_listener = false;
+    if (peer->listener) {
+        sp_listener_close(peer->listener);
+        peer->listener = NULL;
     }
     for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
         if (peer->links[i]) {
@@ -458,7 +429,7 @@ void peer_free(struct peer *peer)
     }
     drain(
         peer); /* events that came after the loop had ended only free themselves, since we are stopping */
-    server_stop(peer);
+    server_close(peer);
     for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
         link_free(peer->links[i]);
     }
@@ -472,7 +443,6 @@ void peer_free(struct peer *peer)
     }
     gossip_close(peer);
     for (size_t i = 0; i < peer->profile_count; i++) {
-        peer_tls_forget(peer->profiles[i]);
         crypto_channel_profile_free(peer->profiles[i]);
     }
     peer_directory_free(peer->directory);

@@ -9,7 +9,7 @@
  *     peer_call_many(peer, calls, count, 5000, NULL, NULL);   // on a worker thread
  *     peer_stop(peer, 10000);  ... the loop runs on ...  peer_free(peer);
  *
- * Wire: NNG REQ/REP over TLS 1.2 (tls_engine.h), one REP socket with PEER_CONTEXTS contexts, one REQ socket per member.
+ * Wire: SP REQ/REP over TLS 1.2 (sp.h), one REP socket with PEER_CONTEXTS contexts, one REQ socket per member.
  * A member whose ADDRESS says "none" dials in both directions: its REP socket dials a REQ listener that the other side
  * opens for it alone. The first request on each connection is HELLO; nothing else is answered before it.
  *

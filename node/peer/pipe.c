@@ -1,8 +1,8 @@
-/* Which member stands behind a pipe. Filled inside pipe_notify, so nothing here touches a socket under its lock. */
+/* Which member stands behind a pipe. Filled inside sp_on_pipe, on NNG's threads. */
 #include "config.h"
 #include "node/peer/internal.h"
 
-bool pipe_add(struct peer *peer, nng_pipe pipe, const struct peer_tls_identity *who, bool rep)
+bool pipe_add(struct peer *peer, const struct sp_identity *who, bool rep)
 {
     size_t same = 0, at = PIPES_MAX;
     pthread_mutex_lock(&peer->pipes_lock);
@@ -20,8 +20,8 @@ bool pipe_add(struct peer *peer, nng_pipe pipe, const struct peer_tls_identity *
     bool ok = at < PIPES_MAX && same < PIPES_PER_NODE;
     if (ok) {
         struct pipe_entry *entry = &peer->pipes[at];
-        *entry = (struct pipe_entry){.id = (uint32_t)nng_pipe_id(pipe), .rep = rep};
-        entry->outgoing = rep && nng_dialer_id(nng_pipe_dialer(pipe)) > 0;
+        *entry = (struct pipe_entry){.id = who->pipe, .rep = rep};
+        entry->outgoing = rep && who->outgoing;
         entry->number = ++peer->pipe_number;
         entry->since_ms = peer_now_ms();
         entry->certificate_until = who->certificate.not_after;
@@ -90,9 +90,7 @@ void pipe_close_all(struct peer *peer, const uint8_t node[16], uint32_t than)
     }
     pthread_mutex_unlock(&peer->pipes_lock);
     for (size_t i = 0; i < count; i++) {
-        nng_pipe pipe = NNG_PIPE_INITIALIZER;
-        pipe.id = ids[i];
-        nng_pipe_close(pipe);
+        sp_pipe_close(ids[i]);
     }
 }
 
@@ -115,9 +113,7 @@ void pipe_close_silent(struct peer *peer, uint64_t now_ms, uint64_t *next_ms)
     }
     pthread_mutex_unlock(&peer->pipes_lock);
     for (size_t i = 0; i < count; i++) {
-        nng_pipe pipe = NNG_PIPE_INITIALIZER;
-        pipe.id = ids[i];
-        nng_pipe_close(pipe);
+        sp_pipe_close(ids[i]);
         peer_count(peer, &peer->counters.hello_failed, 1);
     }
 }

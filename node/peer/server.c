@@ -2,7 +2,6 @@
 #include "config.h"
 #include "node/peer/internal.h"
 
-#include <nng/protocol/reqrep0/rep.h>
 #include <time.h>
 
 static void request_received(struct peer *peer, struct peer_event *event);
@@ -24,6 +23,9 @@ static void pipe_run(struct peer *peer, struct peer_event *event)
     if (e->up && !peer->stopping) {
         peer_tick_at(peer, e->entry.since_ms + HELLO_LIMIT_MS);
     }
+    if (!e->up) {
+        sp_sweep(peer->rep);
+    }
     if (link && e->entry.outgoing) {
         if (e->up) {
             link->reverse_pipe = e->entry.id;
@@ -34,29 +36,26 @@ static void pipe_run(struct peer *peer, struct peer_event *event)
     proto_free(e);
 }
 
-/* NNG's threads, socket locked: see link.c. */
-static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
+/* NNG's threads. */
+static bool on_pipe(void *user, const struct sp_identity *who, enum sp_event event)
 {
-    struct peer *peer = arg;
-    struct peer_tls_identity who;
+    struct peer *peer = user;
     struct pipe_entry entry;
-    if (ev == NNG_PIPE_EV_ADD_PRE) {
-        if (!peer_tls_identity(pipe, &who) || who.enrolling ||
-            !peer_directory_admits(peer->directory, &who.certificate, (int64_t)time(NULL)) ||
-            !pipe_add(peer, pipe, &who, true)) {
-            peer_count(peer, &peer->counters.unauthorised, 1);
-            nng_pipe_close(pipe);
-        }
-        return;
+    if (event == SP_ASKED) {
+        bool ok = !who->enrolling &&
+                  peer_directory_admits(peer->directory, &who->certificate, (int64_t)time(NULL)) &&
+                  pipe_add(peer, who, true);
+        peer_count(peer, &peer->counters.unauthorised, ok ? 0 : 1);
+        return ok;
     }
-    bool up = ev == NNG_PIPE_EV_ADD_POST;
-    uint32_t id = (uint32_t)nng_pipe_id(pipe);
-    bool known = up ? pipe_get(peer, id, &entry) : pipe_remove(peer, id, &entry);
-    struct pipe_event *e = known && (up || entry.outgoing) ? proto_alloc(1, sizeof *e) : NULL;
+    bool up = event == SP_UP;
+    bool known = up ? pipe_get(peer, who->pipe, &entry) : pipe_remove(peer, who->pipe, &entry);
+    struct pipe_event *e = known ? proto_alloc(1, sizeof *e) : NULL;
     if (e) {
         *e = (struct pipe_event){.event.run = pipe_run, .entry = entry, .up = up};
         peer_post(peer, &e->event);
     }
+    return true;
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------------- */
@@ -75,7 +74,7 @@ static void request_wait(struct peer_request *request)
     request->event.run = request_received;
     request->replied = request->counted = false;
     request->msg = NULL;
-    nng_ctx_recv(request->ctx, request->aio);
+    sp_ctx_recv(request->ctx, request->aio);
 }
 
 /* Not looked at by any handler: UNSEEN tells that it may be sent again. */
@@ -201,7 +200,7 @@ static void request_received(struct peer *peer, struct peer_event *event)
     peer_count(peer, &peer->counters.requests_in, 1);
     peer_count(peer, &peer->counters.bytes_in, bytes.len);
     int at = -1;
-    if (pipe_get(peer, (uint32_t)nng_pipe_id(nng_msg_get_pipe(request->msg)), &pipe)) {
+    if (pipe_get(peer, sp_ctx_pipe(request->ctx), &pipe)) {
         at = peer_directory_find(peer->directory, pipe.node);
     }
     enum err err = at < 0 ? E_AUTH : peer_frame_decode_request(bytes, &request->frame);
@@ -287,24 +286,17 @@ static void reply_with(struct peer_request *request, enum err status, unsigned f
     }
     nng_msg *msg = reply_message(status, flags, body);
     drop_message(request);
-    pthread_mutex_lock(&peer->lock);
-    bool closed = peer->closed || !msg;
-    if (msg) {
-        peer->counters.bytes_out += nng_msg_len(msg);
-    }
-    pthread_mutex_unlock(&peer->lock);
     request->event.run = request_sent;
     request->replied = true;
-    if (closed) {
-        if (msg) {
-            nng_msg_free(msg);
-        }
+    if (!msg) {
+        peer_post(peer, &request->event); /* no memory: the caller's deadline tells it */
         return;
     }
+    peer_count(peer, &peer->counters.bytes_out, nng_msg_len(msg));
     peer_egress(peer, request->link, request->frame.type, nng_msg_len(msg));
     nng_aio_set_msg(request->aio, msg);
     nng_aio_set_timeout(request->aio, 10000);
-    nng_ctx_send(request->ctx, request->aio);
+    sp_ctx_send(request->ctx, request->aio);
 }
 
 static void refuse(struct peer_request *request, enum err status, unsigned flags)
@@ -367,67 +359,42 @@ enum err server_local(struct peer *peer, struct call *call)
 
 static enum err server_listen(struct peer *peer, struct err_info *reterr)
 {
-    nng_tls_config *config = NULL;
-    int rv = nng_listener_create(&peer->listener, peer->rep, peer->listen);
-    if (rv) {
-        return proto_err_set(reterr, E_INVALID, "cannot listen on %s: %s", peer->listen,
-                             nng_strerror(rv));
-    }
-    enum err err = peer_tls(peer, true, NULL, &config);
-    if (err) {
-        nng_listener_close(peer->listener);
-        return err;
-    }
-    rv = nng_listener_set_ptr(peer->listener, NNG_OPT_TLS_CONFIG, config);
-    nng_tls_config_free(config);
-    rv = rv ? rv : nng_listener_start(peer->listener, 0);
-    if (rv) {
-        nng_listener_close(peer->listener);
-        return proto_err_set(reterr, E_IO, "cannot listen on %s: %s", peer->listen,
-                             nng_strerror(rv));
-    }
-    peer->has_listener = true;
-    nng_sockaddr address;
-    if (!nng_listener_get_addr(peer->listener, NNG_OPT_LOCADDR, &address)) {
-        uint16_t port =
-            address.s_family == NNG_AF_INET6 ? address.s_in6.sa_port : address.s_in.sa_port;
-        peer->port = get_be16((const uint8_t *)&port);
-    }
-    return E_OK;
+    int rv =
+        sp_listen(peer->rep, peer->listen, peer_profile(peer), NULL, &peer->listener, &peer->port);
+    return rv ? proto_err_set(reterr, rv == NNG_EADDRINVAL ? E_INVALID : E_IO,
+                              "cannot listen on %s: %s", peer->listen, nng_strerror(rv))
+              : E_OK;
 }
 
 enum err server_start(struct peer *peer, struct err_info *reterr)
 {
-    nng_socket_set_size(peer->rep, NNG_OPT_RECVMAXSZ, PEER_FRAME_MAX);
-    nng_socket_set_ms(peer->rep, NNG_OPT_RECONNMINT, 60000);
-    nng_pipe_notify(peer->rep, NNG_PIPE_EV_ADD_PRE, on_pipe, peer);
-    nng_pipe_notify(peer->rep, NNG_PIPE_EV_ADD_POST, on_pipe, peer);
-    nng_pipe_notify(peer->rep, NNG_PIPE_EV_REM_POST, on_pipe, peer);
-    for (size_t i = 0; i < PEER_CONTEXTS; i++) {
+    enum err err = sp_open(SP_REP, PEER_FRAME_MAX, on_pipe, peer, &peer->rep);
+    for (size_t i = 0; !err && i < PEER_CONTEXTS; i++) {
         struct peer_request *request = &peer->requests[i];
         request->peer = peer;
-        if (nng_ctx_open(&request->ctx, peer->rep) ||
-            nng_aio_alloc(&request->aio, request_callback, request)) {
-            return proto_err_set(reterr, E_NO_MEMORY, "no request contexts");
+        err = sp_ctx_open(peer->rep, &request->ctx);
+        if (!err && nng_aio_alloc(&request->aio, request_callback, request)) {
+            err = E_NO_MEMORY;
         }
-        request->made = true;
     }
-    enum err err = peer->dials_only ? E_OK : server_listen(peer, reterr);
+    if (err) {
+        return proto_err_set(reterr, err, "no request contexts");
+    }
+    err = peer->dials_only ? E_OK : server_listen(peer, reterr);
     for (size_t i = 0; !err && i < PEER_CONTEXTS; i++) {
         request_wait(&peer->requests[i]);
     }
     return err;
 }
 
-void server_stop(struct peer *peer)
+void server_close(struct peer *peer)
 {
+    sp_stop(peer->rep);
     for (size_t i = 0; i < PEER_CONTEXTS; i++) {
         if (peer->requests[i].aio) {
             nng_aio_stop(peer->requests[i].aio);
         }
     }
-    if (peer->rep_open) {
-        nng_close(peer->rep);
-        peer->rep_open = false;
-    }
+    sp_close(peer->rep);
+    peer->rep = NULL;
 }

@@ -26,8 +26,6 @@ struct nng_tls_engine_conn {
 static pthread_mutex_t profiles_lock = PTHREAD_MUTEX_INITIALIZER;
 static const struct crypto_channel_profile *profiles[PEER_TLS_PROFILES];
 static bool registered;
-static _Thread_local struct peer_tls_identity handed_over;
-static _Thread_local bool handed;
 
 /* --- configurations --------------------------------------------------------------------------------------------- */
 
@@ -193,22 +191,9 @@ static int conn_send(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t *le
     return rv ? rv : moved_result(crypto_channel_write(conn->channel, bytes, len));
 }
 
-/* Called by NNG on the thread that asked the pipe, see peer_tls_identity. */
 static bool conn_verified(nng_tls_engine_conn *conn)
 {
-    const uint8_t *exporter = conn->ready ? crypto_channel_exporter(conn->channel) : NULL;
-    if (!exporter) {
-        return false;
-    }
-    const struct crypto_certificate_info *who = crypto_channel_peer(conn->channel);
-    memset(&handed_over, 0, sizeof handed_over);
-    memcpy(handed_over.exporter, exporter, sizeof handed_over.exporter);
-    handed_over.enrolling = !who;
-    if (who) {
-        handed_over.certificate = *who;
-    }
-    handed = true;
-    return true;
+    return conn->ready;
 }
 
 static nng_tls_engine_config_ops config_ops = {
@@ -310,15 +295,4 @@ void peer_tls_forget(const struct crypto_channel_profile *profile)
         }
     }
     pthread_mutex_unlock(&profiles_lock);
-}
-
-bool peer_tls_identity(nng_pipe pipe, struct peer_tls_identity *ret)
-{
-    bool verified = false;
-    handed = false;
-    if (nng_pipe_get_bool(pipe, NNG_OPT_TLS_VERIFIED, &verified) || !verified || !handed) {
-        return false;
-    }
-    *ret = handed_over;
-    return true;
 }

@@ -202,6 +202,33 @@ static void start(struct node *n, const char *listen)
                n->tls_key);
 }
 
+static bool port_free(unsigned port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    bool ok = fd >= 0 && bind(fd, (struct sockaddr *)&at, sizeof at) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ok;
+}
+
+/* Enrolment listens on the next port too, so both must be free; below 32768 the system gives none to others by itself. */
+static void start_with_room(struct node *n)
+{
+    for (int tries = 0; tries < 200; tries++) {
+        unsigned port = 20000 + 2 * (unsigned)peer_random_below(6000);
+        if (port_free(port) && port_free(port + 1)) {
+            char url[64];
+            snprintf(url, sizeof url, "tls+tcp://127.0.0.1:%u", port);
+            start(n, url);
+            return;
+        }
+    }
+    fail_msg("no two ports beside each other are free");
+}
+
 static void publish_address(struct node *n, const char *url)
 {
     struct proto_address address = {
@@ -354,7 +381,7 @@ static void test_mutual_identity(void **state)
 {
     (void)state;
     found(&nodes[0]);
-    start(&nodes[0], "tls+tcp://127.0.0.1:0");
+    start_with_room(&nodes[0]);
     publish_own_address(&nodes[0]);
     home_make(&nodes[1]);
     struct buf member = {.max = 4400};
@@ -462,14 +489,20 @@ static bool admit_all(void *user, const struct crypto_certificate_info *who)
     return true;
 }
 
+static bool all_pipes(void *user, const struct sp_identity *who, enum sp_event event)
+{
+    (void)user;
+    (void)who;
+    (void)event;
+    return true;
+}
+
 /* A node that presents CERTIFICATE gets no further than the handshake with node 0. */
 static void refused_at_the_door(struct span certificate, struct span root_der,
                                 const char *federation, const struct crypto_identity *tls_key)
 {
     struct crypto_channel_profile *profile = NULL;
-    nng_tls_config *config = NULL;
-    nng_socket socket;
-    nng_dialer dialer;
+    struct sp_socket *socket = NULL;
     char url[64], hex[33];
     struct peer_counters before, after;
 
@@ -477,32 +510,34 @@ static void refused_at_the_door(struct span certificate, struct span root_der,
     OK(crypto_channel_profile_new(CRYPTO_CHANNEL_MESH, tls_key, certificate, root_der, federation,
                                   NULL, admit_all, NULL, &profile, &info));
     span_to_hex(span_of(nodes[0].id, 16), hex);
-    OK(peer_tls_config(profile, false, hex, &config, &info));
-    assert_int_equal(nng_req0_open(&socket), 0);
     snprintf(url, sizeof url, "tls+tcp://127.0.0.1:%u", peer_port(nodes[0].peer));
-    assert_int_equal(nng_dialer_create(&dialer, socket, url), 0);
-    assert_int_equal(nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, config), 0);
-    nng_tls_config_free(config);
-    int rv = nng_dialer_start(dialer, 0);
-    /* The client may believe for a moment that it is connected; nothing that it asks is answered. */
-    if (rv == 0) {
-        nng_msg *msg = NULL;
-        nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, 300);
-        nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, 300);
-        assert_int_equal(nng_msg_alloc(&msg, 8), 0);
-        if (nng_sendmsg(socket, msg, 0)) {
-            nng_msg_free(msg);
-        }
-        assert_int_not_equal(nng_recvmsg(socket, &msg, 0), 0);
-    }
-    nng_close(socket);
+    OK(sp_open(SP_REQ, PEER_FRAME_MAX, all_pipes, NULL, &socket));
+    assert_int_not_equal(sp_dial(socket, url, profile, hex, 3000), 0);
+    sp_close(socket);
+    crypto_channel_profile_free(profile);
     run_until(never, NULL, 50);
     peer_counters(nodes[0].peer, &after);
     assert_int_equal(after.requests_in - before.requests_in > 20, 0); /* gossip only */
-    peer_tls_forget(profile);
-    /* NNG reaps the connection, which still looks at the profile, on its own thread */
-    run_until(never, NULL, 200);
-    crypto_channel_profile_free(profile);
+}
+
+/* One exchange of a raw client. The caller frees what came. */
+static int raw_call(struct sp_ctx *ctx, nng_aio *aio, nng_msg *request, nng_msg **ret)
+{
+    nng_aio_set_msg(aio, request);
+    nng_aio_set_timeout(aio, 2000);
+    sp_ctx_send(ctx, aio);
+    run_until(never, NULL, 200); /* our own loop answers */
+    nng_aio_wait(aio);
+    if (nng_aio_result(aio)) {
+        nng_msg_free(nng_aio_get_msg(aio));
+        nng_aio_set_msg(aio, NULL);
+        return nng_aio_result(aio);
+    }
+    sp_ctx_recv(ctx, aio);
+    nng_aio_wait(aio);
+    *ret = nng_aio_get_msg(aio);
+    nng_aio_set_msg(aio, NULL);
+    return nng_aio_result(aio);
 }
 
 /* A raw connection with a member's papers: without HELLO nothing is answered but the refusal, and a message over the
@@ -511,10 +546,10 @@ static void test_no_hello_and_oversize(void **state)
 {
     (void)state;
     struct crypto_channel_profile *profile = NULL;
-    nng_tls_config *config = NULL;
-    nng_socket socket;
-    nng_dialer dialer;
-    nng_msg *msg = NULL;
+    struct sp_socket *socket = NULL;
+    struct sp_ctx *ctx = NULL;
+    nng_aio *aio = NULL;
+    nng_msg *msg = NULL, *answer = NULL;
     char url[64], hex[33];
     uint8_t head[PEER_FRAME_REQUEST_HEAD];
     struct peer_frame_reply reply;
@@ -523,34 +558,23 @@ static void test_no_hello_and_oversize(void **state)
                                   buf_span(&nodes[1].joined.certificate), buf_span(&founded.root),
                                   "alpine", NULL, admit_all, NULL, &profile, &info));
     span_to_hex(span_of(nodes[0].id, 16), hex);
-    OK(peer_tls_config(profile, false, hex, &config, &info));
-    assert_int_equal(nng_req0_open(&socket), 0);
     snprintf(url, sizeof url, "tls+tcp://127.0.0.1:%u", peer_port(nodes[0].peer));
-    assert_int_equal(nng_dialer_create(&dialer, socket, url), 0);
-    assert_int_equal(nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, config), 0);
-    nng_tls_config_free(config);
-    assert_int_equal(nng_dialer_start(dialer, 0), 0);
-    nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, 1000);
-    nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
+    OK(sp_open(SP_REQ, PEER_FRAME_MAX, all_pipes, NULL, &socket));
+    assert_int_equal(sp_dial(socket, url, profile, hex, 3000), 0);
+    OK(sp_ctx_open(socket, &ctx));
+    assert_int_equal(nng_aio_alloc(&aio, NULL, NULL), 0);
     size_t head_len = peer_frame_encode_request(&frame, head);
     assert_int_equal(nng_msg_alloc(&msg, 0), 0);
     assert_int_equal(nng_msg_append(msg, head, head_len), 0);
-    assert_int_equal(nng_sendmsg(socket, msg, 0), 0);
-    run_until(never, NULL, 200); /* our own loop answers */
-    nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, 2000);
-    assert_int_equal(nng_recvmsg(socket, &msg, 0), 0);
-    OK(peer_frame_decode_reply(span_of(nng_msg_body(msg), nng_msg_len(msg)), &reply));
+    assert_int_equal(raw_call(ctx, aio, msg, &answer), 0);
+    OK(peer_frame_decode_reply(span_of(nng_msg_body(answer), nng_msg_len(answer)), &reply));
     assert_int_equal(reply.status, E_AUTH);
-    nng_msg_free(msg);
+    nng_msg_free(answer);
     /* too large */
     assert_int_equal(nng_msg_alloc(&msg, (size_t)3 << 20), 0);
-    assert_int_equal(nng_sendmsg(socket, msg, 0), 0);
-    run_until(never, NULL, 300);
-    nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, 200);
-    assert_int_not_equal(nng_recvmsg(socket, &msg, 0), 0);
-    nng_close(socket);
-    peer_tls_forget(profile);
-    run_until(never, NULL, 300);
+    assert_int_equal(raw_call(ctx, aio, msg, &answer), NNG_ECONNRESET);
+    sp_close(socket);
+    nng_aio_free(aio);
     crypto_channel_profile_free(profile);
     assert_int_equal(call_one(&nodes[1], &nodes[0], PEER_MSG_QUERY, span_str("fine"), 3000), E_OK);
     assert_int_equal(call_one(&nodes[0], &nodes[1], PEER_MSG_QUERY, span_str("fine"), 3000), E_OK);
