@@ -545,8 +545,11 @@ static void hand_over_reply(struct pipe *pipe)
 static void bury(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
-    struct outgoing *left = pipe->queue;
+    pthread_mutex_lock(&pipe->lock);
+    struct outgoing *left = pipe->queue; /* now cancel_send finds nothing any more */
     pipe->queue = NULL;
+    pipe->queue_tail = &pipe->queue;
+    pthread_mutex_unlock(&pipe->lock);
     while (left) {
         struct outgoing *next = left->next;
         if (left->aio) {

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdatomic.h>
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <nng/nng.h>
@@ -45,7 +47,7 @@ static struct crypto_identity *root;
 static struct peer_enrol_result founded;
 static struct err_info info;
 static int64_t certificate_from, certificate_until; /* of the next issue(); 0: the usual */
-static int alarms;
+static atomic_int alarms;
 
 #define OK(call) assert_int_equal((call), E_OK)
 
