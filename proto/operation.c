@@ -426,10 +426,10 @@ const struct proto_operation proto_operations[] = {
     ROW(QUERY, "query", DAEMON, ANALYST, true, query_arguments,
         "ask the sites that hold a dataset a question in SQL",
         "SELECT aggregates and group columns FROM dataset [WHERE ...] [GROUP BY columns], with\n"
-        "COUNT(*), COUNT(DISTINCT unit), COUNT(column), SUM and AVG. Every site decides for\n"
-        "itself, adds noise to its answer and charges its own budget; the margins are 95 %\n"
-        "intervals of that noise. The same question again costs nothing and gives the same\n"
-        "numbers. --explain spends nothing. For example:\n"
+        "COUNT(*), COUNT(DISTINCT unit), COUNT(column), SUM, AVG, VAR, STDDEV (of a sample)\n"
+        "and CORR(a, b). Every site decides for itself, adds noise to its answer and charges\n"
+        "its own budget; the margins are 95 % intervals of that noise. The same question again\n"
+        "costs nothing and gives the same numbers. --explain spends nothing. For example:\n"
         "\n"
         "  concordat query \"SELECT sex, COUNT(*), AVG(creatinine) FROM flchain GROUP BY sex\" \\\n"
         "      --purpose DUO:0000042 --epsilon 0.5",

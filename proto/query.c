@@ -787,17 +787,19 @@ static void bind_units(struct binder *binder, struct proto_query_item *item)
     item->column = column;
 }
 
-static void bind_sum(struct binder *binder, struct proto_query_item *item)
+/* A column of numbers between declared bounds; -1 after an error. */
+static int bind_bounded(struct binder *binder, const struct proto_query_item *item,
+                        const char *name, double *ret_min, double *ret_max)
 {
-    item->column = find_usable(binder, item->column_name, item->at);
-    if (item->column < 0) {
-        return;
+    int index = find_usable(binder, name, item->at);
+    if (index < 0) {
+        return -1;
     }
-    const struct proto_column *column = &binder->schema->columns[item->column];
+    const struct proto_column *column = &binder->schema->columns[index];
     bool number = column->type == PROTO_COLUMN_INTEGER || column->type == PROTO_COLUMN_REAL;
     if (column->type == PROTO_COLUMN_BOOLEAN) {
-        item->min = 0;
-        item->max = 1;
+        *ret_min = 0;
+        *ret_max = 1;
     } else if (!number) {
         fail(binder, E_QUERY, item->at, "%s needs numbers, and '%s' is %s",
              proto_aggregate_name(item->kind), column->name, proto_column_type_name(column->type));
@@ -806,8 +808,25 @@ static void bind_sum(struct binder *binder, struct proto_query_item *item)
              "%s needs declared bounds, and the manifest gives '%s' no min and max",
              proto_aggregate_name(item->kind), column->name);
     } else {
-        item->min = column->min;
-        item->max = column->max;
+        *ret_min = column->min;
+        *ret_max = column->max;
+    }
+    return index;
+}
+
+static void bind_sum(struct binder *binder, struct proto_query_item *item)
+{
+    item->column = bind_bounded(binder, item, item->column_name, &item->min, &item->max);
+}
+
+static void bind_pair(struct binder *binder, struct proto_query_item *item)
+{
+    bind_sum(binder, item);
+    item->second =
+        bind_bounded(binder, item, item->second_name, &item->second_min, &item->second_max);
+    if (!binder->err && item->column == item->second) {
+        fail(binder, E_QUERY, item->at, "%s needs two different columns",
+             proto_aggregate_name(item->kind));
     }
 }
 
@@ -831,9 +850,18 @@ static void bind_item(struct binder *binder, struct proto_query_item *item)
         binder->query->actions |=
             PROTO_ACTION_BIT(item->kind == PROTO_AGG_SUM ? PROTO_ACTION_SUM : PROTO_ACTION_MEAN);
         return;
+    case PROTO_AGG_VAR:
+    case PROTO_AGG_STDDEV:
+        bind_sum(binder, item);
+        binder->query->actions |= PROTO_ACTION_BIT(PROTO_ACTION_VARIANCE);
+        return;
+    case PROTO_AGG_CORR:
+        bind_pair(binder, item);
+        binder->query->actions |= PROTO_ACTION_BIT(PROTO_ACTION_REGRESSION);
+        return;
     default:
         fail(binder, E_UNSUPPORTED, item->at,
-             "this version cannot compute %s (it has COUNT, SUM and AVG)",
+             "this version cannot compute %s (it has COUNT, SUM, AVG, VAR, STDDEV and CORR)",
              proto_aggregate_name(item->kind));
         return;
     }
@@ -874,6 +902,10 @@ static enum err put_item(const struct proto_query_item *item, struct buf *to)
     enum err err = buf_printf(to, "%s(%s", proto_aggregate_name(item->kind),
                               item->kind == PROTO_AGG_COUNT_UNITS ? "DISTINCT " : "");
     err = err ? err : put_quoted(to, item->column_name, '"');
+    if (item->second_name[0]) {
+        err = err ? err : buf_put(to, span_str(", "));
+        err = err ? err : put_quoted(to, item->second_name, '"');
+    }
     return err ? err : buf_put(to, span_str(")"));
 }
 
@@ -894,6 +926,52 @@ enum err proto_query_canonical(const struct proto_query *query, struct buf *ret)
         err = err ? err : put_quoted(ret, query->group_names[i], '"');
     }
     return err;
+}
+
+struct columns {
+    int *to;
+    size_t count;
+};
+
+static void add_column(struct columns *columns, int column)
+{
+    bool known = column < 0 || columns->count == PROTO_SCHEMA_COLUMNS_MAX;
+    for (size_t i = 0; i < columns->count && !known; i++) {
+        known = columns->to[i] == column;
+    }
+    if (!known) {
+        columns->to[columns->count++] = column;
+    }
+}
+
+/* The bound tree is balanced, so the recursion is shallow. */
+static void add_condition(struct columns *columns, const struct proto_predicate *node)
+{
+    if (!node) {
+        return;
+    }
+    if (node->op == PROTO_OP_AND || node->op == PROTO_OP_OR) {
+        add_condition(columns, node->left);
+        add_condition(columns, node->right);
+    } else if (node->op != PROTO_OP_TRUE && node->op != PROTO_OP_FALSE) {
+        add_column(columns, node->column);
+    }
+}
+
+size_t proto_query_columns(const struct proto_query *query, int ret[PROTO_SCHEMA_COLUMNS_MAX])
+{
+    struct columns columns = {.to = ret};
+    for (size_t i = 0; i < query->item_count; i++) {
+        if (query->items[i].kind != PROTO_AGG_COUNT_UNITS) {
+            add_column(&columns, query->items[i].column);
+            add_column(&columns, query->items[i].second);
+        }
+    }
+    for (size_t i = 0; i < query->group_count; i++) {
+        add_column(&columns, query->group_columns[i]);
+    }
+    add_condition(&columns, query->where);
+    return columns.count;
 }
 
 int32_t proto_query_cell_code(const struct proto_query *query, size_t cell, size_t group)

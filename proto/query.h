@@ -49,15 +49,15 @@ enum proto_aggregate {
     PROTO_AGG_COUNT,       /* COUNT(column): rows with a value */
     PROTO_AGG_SUM,
     PROTO_AGG_AVG,
-    /* Parsed, and refused by proto_query_bind in this version. */
-    PROTO_AGG_VAR,
+    PROTO_AGG_VAR, /* of a sample: over n - 1 */
     PROTO_AGG_STDDEV,
+    PROTO_AGG_CORR, /* Pearson's, over rows in which both columns have a value */
+    /* Parsed, and refused by proto_query_bind in this version. */
     PROTO_AGG_MIN,
     PROTO_AGG_MAX,
     PROTO_AGG_MEDIAN,
     PROTO_AGG_QUANTILE,
     PROTO_AGG_HISTOGRAM,
-    PROTO_AGG_CORR,
     PROTO_AGG_LINREG,
     PROTO_AGG_SURVIVAL,
     PROTO_AGG_KINDS
@@ -117,10 +117,14 @@ struct proto_query_item {
     enum proto_aggregate kind;
     size_t at;
     char column_name[PROTO_NAME_SIZE]; /* "" for COUNT(*) */
+    char second_name[PROTO_NAME_SIZE]; /* of CORR; else "" */
     int column;                        /* bound; -1 for COUNT(*) */
+    int second;                        /* bound; of CORR; else -1 */
     int group;  /* bound; of PROTO_AGG_GROUP: index into group_columns; else -1 */
-    double min; /* bound; of SUM and AVG: the declared bounds, 0 and 1 for a boolean */
+    double min; /* bound; of sums, means and variances: the declared bounds, 0 and 1 for a boolean */
     double max;
+    double second_min; /* the same of the second column */
+    double second_max;
     char label[80]; /* AS name, else sex, count, count_age, units, sum_age, avg_age */
     bool has_label; /* the label was given */
 };
@@ -160,6 +164,10 @@ MUST_CHECK enum err proto_query_bind(struct proto_query *query, const struct pro
  * IN sorted and unrepeated, NOT pushed to the leaves and away. Labels are not part. Errors: E_LIMIT
  * (RET is full), E_NO_MEMORY. */
 MUST_CHECK enum err proto_query_canonical(const struct proto_query *query, struct buf *ret);
+
+/* Every column that answering a bound query reads, each once: of aggregates, groups and filters; COUNT(DISTINCT unit)
+ * reads no column's values. This is what a licence is asked about. Returns how many were written. */
+size_t proto_query_columns(const struct proto_query *query, int ret[PROTO_SCHEMA_COLUMNS_MAX]);
 
 /* Value of group column GROUP (index into group_columns) in cell CELL, as it is printed: a
  * category's value, "false", "true". */

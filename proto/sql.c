@@ -399,7 +399,7 @@ const char *proto_aggregate_name(enum proto_aggregate kind)
 
 static void start_item(struct parser *parser, enum proto_aggregate kind, size_t at)
 {
-    parser->item = (struct proto_query_item){.kind = kind, .at = at, .column = -1, .group = -1};
+    parser->item = (struct proto_query_item){.kind = kind, .at = at, .column = -1, .second = -1, .group = -1};
     parser->arguments[0] = '\0';
 }
 
@@ -463,6 +463,8 @@ static void parse_argument(struct parser *parser, const struct token *token)
     parser->arguments[n + 1] = '\0';
     if (n == 0 && !number) {
         copy_name(parser, token, parser->item.column_name);
+    } else if (n == 1 && !number) {
+        copy_name(parser, token, parser->item.second_name);
     }
 }
 

@@ -23,11 +23,13 @@ struct run {
     const struct query_layout *layout;
     bool (*cancelled)(void *user);
     void *user;
-    int columns[QUERY_COORDINATES_MAX + PROTO_QUERY_GROUPS_MAX];
+    int columns[3 * QUERY_COORDINATES_MAX + PROTO_QUERY_GROUPS_MAX];
     size_t column_count;
     size_t group_at[PROTO_QUERY_GROUPS_MAX];
     size_t part_at[QUERY_COORDINATES_MAX];
-    bool bounded; /* the privacy unit is a column */
+    size_t factor_at[QUERY_COORDINATES_MAX]; /* of a product */
+    size_t also_at[QUERY_COORDINATES_MAX];   /* where another column must have a value */
+    bool bounded;                            /* the privacy unit is a column */
     struct query_bound bound;
     __int128 *sums;
     /* Of the batch at hand. */
@@ -44,7 +46,10 @@ struct run {
     uint32_t cell[BLOCK];
     uint32_t code[BLOCK];
     double number[BLOCK];
+    double value[BLOCK];
+    double factor[BLOCK];
     int64_t snapped[BLOCK];
+    uint64_t missing[WORDS]; /* of a part that needs several columns */
 };
 
 static size_t need_column(struct run *run, int column)
@@ -172,6 +177,46 @@ STORE_KERNEL static void snap_numbers(const double *restrict number, size_t coun
     }
 }
 
+/* Stored numbers or codes as centred values within [LOW, HIGH]; the comparisons are such that NaN becomes LOW. */
+struct centring {
+    double factor;
+    double base;
+    double low;
+    double high;
+    double centre;
+};
+
+STORE_KERNEL static void centre_codes(const uint32_t *restrict code, size_t count,
+                                      const struct centring *by, double *restrict to)
+{
+    const struct centring how = *by;
+    for (size_t i = 0; i < count; i++) {
+        double x = ((double)code[i] + how.base) / how.factor;
+        x = x > how.low ? x : how.low;
+        to[i] = (x < how.high ? x : how.high) - how.centre;
+    }
+}
+
+STORE_KERNEL static void centre_numbers(const double *restrict number, size_t count,
+                                        const struct centring *by, double *restrict to)
+{
+    const struct centring how = *by;
+    for (size_t i = 0; i < count; i++) {
+        double x = number[i] > how.low ? number[i] : how.low;
+        to[i] = (x < how.high ? x : how.high) - how.centre;
+    }
+}
+
+STORE_KERNEL static void snap_products(const double *restrict a, const double *restrict b,
+                                       size_t count, const struct snapping *by,
+                                       int64_t *restrict to)
+{
+    const struct snapping how = *by;
+    for (size_t i = 0; i < count; i++) {
+        to[i] = snap_one(a[i] * b[i] * how.factor + how.offset, &how);
+    }
+}
+
 /* --- blocks --------------------------------------------------------------------------------- */
 
 static void close_up(struct run *run, size_t rows)
@@ -228,6 +273,58 @@ static void find_cells(struct run *run, const struct store_batch *batch)
     }
 }
 
+/* Rows of this batch that lack a value which PART needs: NULL when none does. Valid until the next call. */
+static const uint64_t *missing_of(struct run *run, const struct store_batch *batch, size_t part)
+{
+    const struct query_term *term = &run->layout->parts[part];
+    const uint64_t *found = batch->columns[run->part_at[part]].null;
+    const uint64_t *others[2] = {
+        term->factor >= 0 ? batch->columns[run->factor_at[part]].null : NULL,
+        term->also >= 0 ? batch->columns[run->also_at[part]].null : NULL,
+    };
+    for (size_t i = 0; i < 2; i++) {
+        if (!found || !others[i] || others[i] == found) {
+            found = found ? found : others[i];
+            continue;
+        }
+        for (size_t word = 0; word < (batch->rows + 63) / 64; word++) {
+            run->missing[word] = found[word] | others[i][word];
+        }
+        found = run->missing;
+    }
+    return found;
+}
+
+static void centred(struct run *run, const struct store_batch_column *column, double low,
+                    double high, double centre, double *to)
+{
+    struct centring by = {.factor = 1, .low = low, .high = high, .centre = centre};
+    if (column->number) {
+        centre_numbers(numbers_of(run, column), run->count, &by, to);
+    } else {
+        by.factor = column->divisor;
+        by.base = (double)column->base;
+        centre_codes(codes_of(run, column), run->count, &by, to);
+    }
+}
+
+static void snap_product(struct run *run, const struct store_batch *batch, size_t part)
+{
+    const struct query_term *term = &run->layout->parts[part];
+    double most = (double)run->layout->coordinates[part].sensitivity;
+    double scale = ldexp(1, -run->layout->coordinates[part].grid_log2);
+    const struct snapping by = {
+        .factor = scale, .offset = -term->shift * scale, .low = -most, .high = most};
+    centred(run, &batch->columns[run->part_at[part]], term->low, term->high, term->centre,
+            run->value);
+    if (term->factor != term->column) {
+        centred(run, &batch->columns[run->factor_at[part]], term->factor_low, term->factor_high,
+                term->factor_centre, run->factor);
+    }
+    snap_products(run->value, term->factor != term->column ? run->factor : run->value, run->count,
+                  &by, run->snapped);
+}
+
 static void snap(struct run *run, const struct store_batch_column *column, size_t part)
 {
     double centre = run->layout->parts[part].centre;
@@ -244,10 +341,14 @@ static void snap(struct run *run, const struct store_batch_column *column, size_
         by.offset = ((double)column->base / column->divisor - centre) * scale;
         snap_codes(codes_of(run, column), run->count, &by, run->snapped);
     }
-    for (size_t i = 0; column->null && i < run->count; i++) {
+}
+
+static void drop_missing(struct run *run, const uint64_t *missing)
+{
+    for (size_t i = 0; missing && i < run->count; i++) {
         size_t row = row_of(run, i);
         run->snapped[i] &=
-            (int64_t)(column->null[row / 64] >> (row % 64) & 1) - 1; /* missing adds nothing */
+            (int64_t)(missing[row / 64] >> (row % 64) & 1) - 1; /* missing adds nothing */
     }
 }
 
@@ -265,8 +366,7 @@ static void choose_packed(struct run *run, const struct store_batch *batch)
 {
     run->packed = SIZE_MAX;
     for (size_t part = 0; run->lane_count == LANES && part < run->layout->count; part++) {
-        if (run->layout->parts[part].part == QUERY_PART_SUM &&
-            !batch->columns[run->part_at[part]].null &&
+        if (run->layout->parts[part].part == QUERY_PART_SUM && !missing_of(run, batch, part) &&
             run->layout->coordinates[part].sensitivity < PACKED_MAX) {
             run->packed = part;
             return;
@@ -288,7 +388,12 @@ static void unpack(struct run *run)
 static void add_values(struct run *run, const struct store_batch *batch, size_t part)
 {
     size_t cells = run->query->cells;
-    snap(run, &batch->columns[run->part_at[part]], part);
+    if (run->layout->parts[part].part == QUERY_PART_PRODUCT) {
+        snap_product(run, batch, part);
+    } else {
+        snap(run, &batch->columns[run->part_at[part]], part);
+    }
+    drop_missing(run, missing_of(run, batch, part));
     if (cells == 1) {
         lanes_of(run, part)[0] += sum(run->snapped, run->count);
     } else {
@@ -324,11 +429,9 @@ static enum err add_units(struct run *run, const struct store_batch *batch, size
 }
 
 /* What COUNT of a column reads: missing values of this batch, NULL when it has none. */
-static const uint64_t *nulls_of(const struct run *run, const struct store_batch *batch, size_t part)
+static const uint64_t *nulls_of(struct run *run, const struct store_batch *batch, size_t part)
 {
-    return run->layout->parts[part].part == QUERY_PART_VALUES
-               ? batch->columns[run->part_at[part]].null
-               : NULL;
+    return run->layout->parts[part].part == QUERY_PART_VALUES ? missing_of(run, batch, part) : NULL;
 }
 
 static enum err add_block(struct run *run, const struct store_batch *batch)
@@ -348,6 +451,7 @@ static enum err add_block(struct run *run, const struct store_batch *batch)
             err = add_units(run, batch, part);
             break;
         case QUERY_PART_SUM:
+        case QUERY_PART_PRODUCT:
             add_values(run, batch, part);
             break;
         default: /* rows are counted, and so are values where none is missing */
@@ -458,6 +562,12 @@ static void plan_columns(struct run *run)
     for (size_t part = 0; part < run->layout->count; part++) {
         if (run->layout->parts[part].column >= 0) {
             run->part_at[part] = need_column(run, run->layout->parts[part].column);
+        }
+        if (run->layout->parts[part].factor >= 0) {
+            run->factor_at[part] = need_column(run, run->layout->parts[part].factor);
+        }
+        if (run->layout->parts[part].also >= 0) {
+            run->also_at[part] = need_column(run, run->layout->parts[part].also);
         }
     }
 }

@@ -146,53 +146,21 @@ static size_t texts(const struct proto_list *list, struct arena *arena, const ch
     return count;
 }
 
-static void add_column(const char **names, size_t *count, const struct proto_schema *schema, int column)
-{
-    for (size_t i = 0; i < *count; i++) {
-        if (column < 0 || names[i] == schema->columns[column].name) {
-            return;
-        }
-    }
-    if (column >= 0 && *count < PROTO_SCHEMA_COLUMNS_MAX) {
-        names[(*count)++] = schema->columns[column].name;
-    }
-}
-
-/* Every column that the question looks at, filters included; the tree is balanced, so recursion is shallow. */
-static void where_columns(const struct proto_predicate *node, const struct proto_schema *schema, const char **names,
-                          size_t *count)
-{
-    if (!node) {
-        return;
-    }
-    if (node->op == PROTO_OP_AND || node->op == PROTO_OP_OR) {
-        where_columns(node->left, schema, names, count);
-        where_columns(node->right, schema, names, count);
-    } else if (node->op != PROTO_OP_TRUE && node->op != PROTO_OP_FALSE) {
-        add_column(names, count, schema, node->column);
-    }
-}
-
 /* Fills decision of ADMISSION for this request. */
 static enum err decide_with(struct job *job, struct query_admission *admission)
 {
     const char *diseases[STRINGS_MAX];
     const char *accepted[STRINGS_MAX];
     const char **columns = arena_alloc(&job->arena, PROTO_SCHEMA_COLUMNS_MAX, sizeof *columns);
+    int *read = arena_alloc(&job->arena, PROTO_SCHEMA_COLUMNS_MAX, sizeof *read);
     uint8_t(*sites)[16] = arena_alloc(&job->arena, job->request.sites.count, 16);
-    if (!columns || !sites) {
+    if (!columns || !read || !sites) {
         return E_NO_MEMORY;
     }
-    size_t column_count = 0;
-    for (size_t i = 0; i < job->query.item_count; i++) {
-        if (job->query.items[i].kind != PROTO_AGG_COUNT_UNITS) {
-            add_column(columns, &column_count, &job->admission.schema, job->query.items[i].column);
-        }
+    size_t column_count = proto_query_columns(&job->query, read);
+    for (size_t i = 0; i < column_count; i++) {
+        columns[i] = job->admission.schema.columns[read[i]].name;
     }
-    for (size_t i = 0; i < job->query.group_count; i++) {
-        add_column(columns, &column_count, &job->admission.schema, job->query.group_columns[i]);
-    }
-    where_columns(job->query.where, &job->admission.schema, columns, &column_count);
     const struct query_node_ref *refs = job->request.sites.items;
     for (size_t i = 0; i < job->request.sites.count; i++) {
         memcpy(sites[i], refs[i].node.ptr, 16);

@@ -3,6 +3,7 @@
 
 import os
 import sqlite3
+import statistics
 import time
 
 from harness import Refused, Sandbox, done, flchain, licence, note, ok, rng
@@ -30,6 +31,7 @@ def pooled():
     head = rows[0]
     take = [head.index(c) for c in ("age", "sex", "kappa", "lambda", "flc.grp", "creatinine", "mgus", "futime", "death")]
     db = sqlite3.connect(":memory:")
+    moments(db)
     db.execute("CREATE TABLE t(age, sex, kappa, lambda, flc_group, creatinine, mgus, futime, death)")
 
     def clamp(text, low, high):
@@ -66,8 +68,32 @@ def condition():
     return text
 
 
+class Moments:
+    """Aggregates that sqlite3 lacks, by Python's statistics; over rows in which every argument has a value."""
+
+    def __init__(self):
+        self.rows = []
+
+    def step(self, *values):
+        if None not in values:
+            self.rows.append([float(value) for value in values])
+
+    def finalize(self):
+        try:
+            return self.of(*zip(*self.rows))
+        except (statistics.StatisticsError, TypeError):
+            return None
+
+
+def moments(db):
+    for name, arguments, function in (("VAR", 1, statistics.variance), ("STDDEV", 1, statistics.stdev),
+                                      ("CORR", 2, statistics.correlation)):
+        db.create_aggregate(name, arguments, type(name, (Moments,), {"of": staticmethod(function)}))
+
+
 def question():
-    items = rng.sample(["COUNT(*)", "COUNT(creatinine)", "SUM(kappa)", "AVG(creatinine)", "AVG(age)", "SUM(futime)", "AVG(lambda)"],
+    items = rng.sample(["COUNT(*)", "COUNT(creatinine)", "SUM(kappa)", "AVG(creatinine)", "AVG(age)", "SUM(futime)", "AVG(lambda)", "VAR(age)",
+                        "STDDEV(creatinine)", "CORR(kappa, lambda)", "CORR(age, creatinine)"],
                        rng.randrange(1, 4))
     groups = rng.choice([[], [], ["sex"], ["sex", "death"]])
     sql = "SELECT " + ", ".join(groups + items) + " FROM flchain"

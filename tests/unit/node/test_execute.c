@@ -212,9 +212,12 @@ static void make_question(struct question *q, bool has_unit, struct seed *seed)
     }
     PUT("COUNT(*)");
     for (size_t i = seed_below(seed, 4); i > 0; i--) {
-        static const char *const kinds[] = {"COUNT", "SUM", "AVG"};
-        const char *kind = kinds[seed_below(seed, 3)];
-        PUT(", %s(%s) AS x%zu", kind, names[seed_below(seed, 4)], i);
+        static const char *const kinds[] = {"COUNT", "SUM", "AVG", "VAR", "STDDEV", "CORR"};
+        const char *kind = kinds[seed_below(seed, 6)];
+        size_t c = seed_below(seed, 4);
+        bool pair = kind[0] == 'C' && kind[2] == 'R';
+        PUT(", %s(%s%s%s) AS x%zu", kind, names[c], pair ? ", " : "",
+            pair ? names[(c + 1 + seed_below(seed, 3)) % 4] : "", i);
     }
     if (has_unit && seed_below(seed, 3) == 0) {
         PUT(", COUNT(DISTINCT patient)");
@@ -290,6 +293,11 @@ struct naive {
     double units;
     double values[COLUMNS];
     long double sums[COLUMNS];
+    /* Over rows in which both columns have a value. */
+    double pairs[SEX][SEX];
+    long double pair_sums[SEX][SEX]; /* of the first */
+    long double products[SEX][SEX];
+    long double pair_squares[SEX][SEX]; /* of the first */
 };
 
 static void evaluate(const struct question *q, const struct table *table, struct naive *cells)
@@ -310,6 +318,14 @@ static void evaluate(const struct question *q, const struct table *table, struct
         cells[cell].units += !seen[cell][table->patient[row]];
         seen[cell][table->patient[row]] = true;
         for (int c = 0; c < SEX; c++) {
+            for (int d = 0; d < SEX && !table->missing[c][row]; d++) {
+                bool both = !table->missing[d][row];
+                long double x = table->value[c][row];
+                cells[cell].pairs[c][d] += both;
+                cells[cell].pair_sums[c][d] += both ? x : 0;
+                cells[cell].products[c][d] += both ? x * table->value[d][row] : 0;
+                cells[cell].pair_squares[c][d] += both ? x * x : 0;
+            }
             if (!table->missing[c][row]) {
                 cells[cell].values[c]++;
                 cells[cell].sums[c] += fmin(fmax(table->value[c][row], lows[c]), highs[c]);
@@ -318,14 +334,38 @@ static void evaluate(const struct question *q, const struct table *table, struct
     }
 }
 
-static int column_of(const struct asked *asked, size_t item)
+static int named(const char *name)
 {
     for (int c = 0; c < COLUMNS; c++) {
-        if (strcmp(asked->query.items[item].column_name, names[c]) == 0) {
+        if (strcmp(name, names[c]) == 0) {
             return c;
         }
     }
     return -1;
+}
+
+static int column_of(const struct asked *asked, size_t item)
+{
+    return named(asked->query.items[item].column_name);
+}
+
+static int second_of(const struct asked *asked, size_t item)
+{
+    return named(asked->query.items[item].second_name);
+}
+
+static int correlations; /* compared */
+
+/* Over n; of column C in rows where D has a value as well. */
+static double naive_variance(const struct naive *want, int c, int d)
+{
+    long double mean = want->pair_sums[c][d] / want->pairs[c][d];
+    return (double)(want->pair_squares[c][d] / want->pairs[c][d] - mean * mean);
+}
+
+static double square_of_half(int c)
+{
+    return (highs[c] - lows[c]) * (highs[c] - lows[c]) / 4;
 }
 
 static void near_enough(const char *sql, double got, double want, double tolerance)
@@ -364,6 +404,32 @@ static void compare_item(const struct asked *asked, const char *sql, size_t item
         near_enough(sql, got.value, (double)want->sums[c],
                     want->values[c] * (grid * 0.501 + 1e-12));
         break;
+    case PROTO_AGG_VAR:
+    case PROTO_AGG_STDDEV:
+        assert_int_equal(got.known, want->values[c] >= 2);
+        if (got.known) {
+            double n = want->values[c];
+            double value = asked_item->kind == PROTO_AGG_VAR ? got.value : got.value * got.value;
+            near_enough(sql, value, naive_variance(want, c, c) * n / (n - 1),
+                        square_of_half(c) * 1e-4);
+        }
+        break;
+    case PROTO_AGG_CORR: {
+        int d = second_of(asked, item);
+        double x = want->pairs[c][d] < 2 ? 0 : naive_variance(want, c, d);
+        double y = want->pairs[c][d] < 2 ? 0 : naive_variance(want, d, c);
+        if (want->pairs[c][d] < 2) {
+            assert_false(got.known);
+        } else if (x > square_of_half(c) / 100 && y > square_of_half(d) / 100) {
+            long double n = want->pairs[c][d];
+            double both = (double)(want->products[c][d] / n -
+                                   want->pair_sums[c][d] / n * (want->pair_sums[d][c] / n));
+            assert_true(got.known);
+            near_enough(sql, got.value, both / sqrt(x * y), 0.005);
+            correlations++;
+        }
+        break;
+    }
     default:
         assert_int_equal(got.known, want->values[c] >= 1);
         if (got.known) {
@@ -447,6 +513,7 @@ static void random_questions(void **state)
         proto_manifest_fini(&manifest);
     }
     assert_true(asked_count >= 200);
+    assert_true(correlations > 50);
     assert_true(passing > 400); /* not all of it was empty */
     home_remove(&home);
 }

@@ -72,6 +72,8 @@ static const struct {
      "GROUP BY \"sex\""},
     {"SELECT COUNT(*), sex, mgus FROM d GROUP BY sex, mgus",
      "SELECT COUNT(*), \"sex\", \"mgus\" FROM d GROUP BY \"sex\", \"mgus\""},
+    {"SELECT VAR(age), STDDEV(mgus), corr(age, creatinine) AS r FROM d",
+     "SELECT VAR(\"age\"), STDDEV(\"mgus\"), CORR(\"age\", \"creatinine\") FROM d"},
     {"SELECT SUM(\"free light\") FROM d", "SELECT SUM(\"free light\") FROM d"},
     {"SELECT COUNT(chapter) FROM d WHERE chapter IS NOT NULL",
      "SELECT COUNT(\"chapter\") FROM d WHERE \"chapter\" IS NOT NULL"},
@@ -185,15 +187,20 @@ static const struct {
     {"SELECT SUM(age, age) FROM d", E_QUERY, "write SUM(column)"},
     {"SELECT SUM(DISTINCT age) FROM d", E_QUERY, "only COUNT"},
     {"SELECT AVGG(age) FROM d", E_QUERY, "did you mean AVG"},
-    {"SELECT VAR(age) FROM d", E_UNSUPPORTED, "at character 8: this version cannot compute VAR"},
-    {"SELECT STDDEV(age) FROM d", E_UNSUPPORTED, "STDDEV"},
-    {"SELECT MIN(age) FROM d", E_UNSUPPORTED, "MIN"},
+    {"SELECT VAR(kappa) FROM d", E_UNSUPPORTED, "VAR needs declared bounds"},
+    {"SELECT STDDEV(sex) FROM d", E_QUERY, "STDDEV needs numbers"},
+    {"SELECT CORR(age) FROM d", E_QUERY, "write CORR(a, b)"},
+    {"SELECT CORR(age, age) FROM d", E_QUERY, "two different columns"},
+    {"SELECT CORR(age, agee) FROM d", E_QUERY, "did you mean 'age'?"},
+    {"SELECT CORR(age, sex) FROM d", E_QUERY, "CORR needs numbers, and 'sex' is"},
+    {"SELECT CORR(age, patient) FROM d", E_UNSUPPORTED, "privacy unit"},
+    {"SELECT MIN(age) FROM d", E_UNSUPPORTED, "at character 8: this version cannot compute MIN"},
     {"SELECT MAX(age) FROM d", E_UNSUPPORTED, "MAX"},
     {"SELECT MEDIAN(age) FROM d", E_UNSUPPORTED, "MEDIAN"},
     {"SELECT QUANTILE(age, 0.5) FROM d", E_UNSUPPORTED, "QUANTILE"},
     {"SELECT QUANTILE(age) FROM d", E_QUERY, "write QUANTILE(column, q)"},
     {"SELECT HISTOGRAM(age, 10) FROM d", E_UNSUPPORTED, "HISTOGRAM"},
-    {"SELECT CORR(age, kappa) FROM d", E_UNSUPPORTED, "CORR"},
+    {"SELECT CORR(age, kappa) FROM d", E_UNSUPPORTED, "'kappa' no min and max"},
     {"SELECT LINREG(age, kappa, creatinine, mgus) FROM d", E_UNSUPPORTED, "LINREG"},
     {"SELECT SURVIVAL(age, mgus, 10) FROM d", E_UNSUPPORTED, "SURVIVAL"},
     {"SELECT COUNT(*) AS a, COUNT(*) AS a FROM d", E_QUERY, "stands there twice"},
@@ -264,6 +271,40 @@ static void test_bound_shape(void **state)
     assert_string_equal(proto_query_cell_value(&query, 3, 0), "1");
     assert_string_equal(proto_query_cell_value(&query, 3, 1), "M");
     proto_query_fini(&query);
+}
+
+/* What a licence is asked about: no column may be read past it. */
+static void test_columns_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sql;
+        const char *columns;
+    } cases[] = {
+        {"SELECT COUNT(*) FROM d", ""},
+        {"SELECT COUNT(DISTINCT patient) FROM d", ""},
+        {"SELECT COUNT(age), AVG(age) FROM d", "age "},
+        {"SELECT CORR(age, creatinine) FROM d", "age creatinine "},
+        {"SELECT VAR(creatinine), CORR(mgus, age) FROM d WHERE sex = 'F'",
+         "creatinine mgus age sex "},
+        {"SELECT sex, STDDEV(age) FROM d WHERE (age > 3 OR mgus) AND creatinine IS NULL GROUP BY "
+         "sex",
+         "sex age mgus creatinine "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct proto_query query;
+        struct err_info info;
+        int read[PROTO_SCHEMA_COLUMNS_MAX];
+        char text[400] = "";
+        assert_int_equal(run(cases[i].sql, &query, &info), E_OK);
+        size_t count = proto_query_columns(&query, read);
+        for (size_t c = 0; c < count; c++) {
+            strcat(text, query.schema->columns[read[c]].name);
+            strcat(text, " ");
+        }
+        assert_string_equal(text, cases[i].columns);
+        proto_query_fini(&query);
+    }
 }
 
 static void test_limits(void **state)
@@ -502,10 +543,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepted),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_equal),     cmocka_unit_test(test_bound_shape),
-        cmocka_unit_test(test_limits),    cmocka_unit_test(test_random),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_accepted),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_equal),        cmocka_unit_test(test_bound_shape),
+        cmocka_unit_test(test_columns_read), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_random),       cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
