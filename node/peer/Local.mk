@@ -14,7 +14,8 @@ noinst_LIBRARIES += %D%/libpeer.a
 	%D%/pipe.c \
 	%D%/pool.c \
 	%D%/server.c \
-	%D%/sp.c %D%/sp.h \
+	%D%/sp.c %D%/sp.h %D%/sp_internal.h \
+	%D%/sp_pipe.c \
 	%D%/tls_engine.c %D%/tls_engine.h \
 	%D%/token.c
 PEER_LIBS = %D%/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS)

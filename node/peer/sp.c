@@ -1,19 +1,8 @@
-/* How a pipe works: ciphertext comes into `in` by one receive at a time and leaves `out` by one send at a time; between them
- * stands the channel. pump() moves what can be moved, under the pipe's lock, until something has to be done without it:
- * asking whether the pipe may stay, or handing a message over.
- *
- *   GREETING --handshake--> ASKING --on_pipe says yes--> HEADER --8 octets of the other side--> OPEN
- *
- * A pipe that is `closed` submits nothing more. It is over when both operations have called back; then, once, its requests
- * fail, `down` is told, and it waits among the dead until nobody holds it.
- * Locks: socket->lock may be held when pipe->lock is taken, never the other way; registry_lock is held alone. */
+/* Sockets, their contexts, listeners and dialling. One connection is sp_pipe.c's. */
 #include "config.h"
-#include "node/peer/sp.h"
+#include "node/peer/sp_internal.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <uv.h>
@@ -21,60 +10,7 @@
 #include "proto/alloc.h"
 #include "proto/span.h"
 
-#define IN_SIZE     ((size_t)32 << 10)
-#define OUT_SIZE    ((size_t)64 << 10)
-#define SP_HEADER   8 /* octets: 0 'S' 'P' 0, protocol u16, 0 0 */
-#define FRAME_HEAD  8 /* octets: the length that follows, u64 */
 #define REQUEST_BIT 0x80000000u
-#define SP_STALL_MS 30000 /* nothing of what we send is taken for so long: the pipe is dead */
-
-enum stage {
-    STAGE_GREETING,
-    STAGE_ASKING,
-    STAGE_HEADER,
-    STAGE_OPEN,
-};
-
-struct outgoing {
-    struct outgoing *next;
-    nng_aio *aio; /* ends when the last octet went into the channel; NULL: nobody waits */
-    size_t len, at;
-    uint8_t bytes[];
-};
-
-struct pipe {
-    struct pipe *next;     /* in its socket */
-    struct pipe *next_all; /* in the registry */
-    struct sp_socket *socket;
-    struct sp_identity who;
-    atomic_uint refs; /* its socket's, each operation's, and those of whoever uses it just now */
-    uint64_t since_ms;
-    bool parked; /* under socket->lock: a message waits for a context */
-    bool buried; /* under socket->lock */
-
-    pthread_mutex_t lock; /* of all below */
-    pthread_cond_t changed;
-    nng_stream *stream;
-    nng_aio *tx, *rx;
-    bool tx_busy, rx_busy;
-    bool closed, stream_closed;
-    bool told_up;
-    bool over;
-    int why;
-    enum stage stage;
-    struct crypto_channel *channel;
-    bool eof;
-    uint8_t in[IN_SIZE];
-    size_t in_at, in_len;
-    uint8_t out[OUT_SIZE];
-    size_t out_at, out_len;
-    struct outgoing *queue, **queue_tail;
-    uint8_t head[FRAME_HEAD];
-    size_t head_len;
-    nng_msg *msg; /* being received */
-    size_t msg_at;
-    bool handing; /* msg is whole and on its way to a context */
-};
 
 struct sp_ctx {
     struct sp_ctx *next;         /* of the socket */
@@ -103,338 +39,7 @@ struct dialling {
     nng_aio *aio;
 };
 
-struct sp_socket {
-    enum sp_kind kind;
-    size_t recv_max;
-    sp_on_pipe *on_pipe;
-    void *user;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool stopping;
-    struct pipe *pipes; /* the newest first */
-    struct pipe *dead;
-    size_t greeting;
-    struct sp_ctx *contexts;
-    struct sp_ctx *waiting, **waiting_tail;
-    struct sp_listener *listeners;
-    struct dialling *dials;
-    uint32_t request;
-};
-
-static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct pipe *registry;
-static uint32_t last_pipe;
-
-static void run(struct pipe *pipe);
-
-static uint64_t now_ms(void)
-{
-    return uv_hrtime() / 1000000;
-}
-
-/* --- life of a pipe --------------------------------------------------------------------------------------------------- */
-
-static void hold(struct pipe *pipe)
-{
-    atomic_fetch_add(&pipe->refs, 1);
-}
-
-/* Never frees: that is sp_sweep's, since an aio must not be freed from its own callback. */
-static void release(struct pipe *pipe)
-{
-    atomic_fetch_sub(&pipe->refs, 1);
-}
-
-static void pipe_free(struct pipe *pipe)
-{
-    if (pipe->tx) {
-        nng_aio_free(pipe->tx);
-    }
-    if (pipe->rx) {
-        nng_aio_free(pipe->rx);
-    }
-    if (pipe->stream) {
-        nng_stream_free(pipe->stream);
-    }
-    if (pipe->channel) {
-        crypto_channel_fini(pipe->channel);
-        proto_free(pipe->channel);
-    }
-    if (pipe->msg) {
-        nng_msg_free(pipe->msg);
-    }
-    pthread_cond_destroy(&pipe->changed);
-    pthread_mutex_destroy(&pipe->lock);
-    proto_free(pipe);
-}
-
-/* Lock held. The first reason stands. */
-static void break_off(struct pipe *pipe, int why)
-{
-    if (!pipe->closed) {
-        pipe->closed = true;
-        pipe->why = why;
-        pthread_cond_broadcast(&pipe->changed);
-    }
-}
-
-/* --- the channel's side of the buffers: lock held ----------------------------------------------------------------------- */
-
-static int bio_send(void *user, const uint8_t *bytes, size_t len)
-{
-    struct pipe *pipe = user;
-    size_t room = OUT_SIZE - pipe->out_len;
-    size_t moved = len < room ? len : room;
-    memcpy(pipe->out + pipe->out_len, bytes, moved);
-    pipe->out_len += moved;
-    return (int)moved;
-}
-
-static int bio_recv(void *user, uint8_t *bytes, size_t len)
-{
-    struct pipe *pipe = user;
-    size_t there = pipe->in_len - pipe->in_at;
-    size_t moved = len < there ? len : there;
-    if (moved == 0) {
-        return pipe->eof ? -1 : 0;
-    }
-    memcpy(bytes, pipe->in + pipe->in_at, moved);
-    pipe->in_at += moved;
-    return (int)moved;
-}
-
-static int nng_error(enum err err)
-{
-    return err == E_IO ? NNG_ECLOSED : err == E_AUTH ? NNG_EPEERAUTH : NNG_ECRYPTO;
-}
-
-/* Lock held. */
-static void submit_tx(struct pipe *pipe)
-{
-    if (!pipe->closed && !pipe->tx_busy && pipe->out_at < pipe->out_len) {
-        nng_iov iov = {pipe->out + pipe->out_at, pipe->out_len - pipe->out_at};
-        pipe->tx_busy = true;
-        hold(pipe);
-        nng_aio_set_iov(pipe->tx, 1, &iov);
-        nng_stream_send(pipe->stream, pipe->tx);
-    }
-}
-
-/* Lock held. A deadline for the whole greeting, so that an octet a second does not hold a pipe for ever. */
-static void submit_rx(struct pipe *pipe)
-{
-    if (!pipe->closed && !pipe->rx_busy && pipe->in_at == pipe->in_len) {
-        nng_iov iov = {pipe->in, IN_SIZE};
-        uint64_t until = pipe->since_ms + SP_GREETING_MS, now = now_ms();
-        pipe->in_at = pipe->in_len = 0;
-        pipe->rx_busy = true;
-        hold(pipe);
-        nng_aio_set_iov(pipe->rx, 1, &iov);
-        nng_aio_set_timeout(pipe->rx, pipe->stage == STAGE_OPEN ? NNG_DURATION_INFINITE
-                                      : until > now             ? (nng_duration)(until - now)
-                                                                : 1);
-        nng_stream_recv(pipe->stream, pipe->rx);
-    }
-}
-
-static void send_some(struct pipe *pipe)
-{
-    while (pipe->queue && !pipe->closed) {
-        struct outgoing *first = pipe->queue;
-        size_t len = first->len - first->at;
-        enum err err = crypto_channel_write(pipe->channel, first->bytes + first->at, &len);
-        if (err == E_BUSY) {
-            return;
-        }
-        if (err) {
-            break_off(pipe, nng_error(err));
-            return;
-        }
-        first->at += len;
-        if (first->at == first->len) {
-            pipe->queue = first->next;
-            if (!pipe->queue) {
-                pipe->queue_tail = &pipe->queue;
-            }
-            if (first->aio) {
-                nng_msg_free(nng_aio_get_msg(first->aio));
-                nng_aio_set_msg(first->aio, NULL);
-                nng_aio_finish(first->aio, 0);
-            }
-            proto_free(first);
-        }
-    }
-}
-
-/* Reads up to LEN octets to TO; false: no more now. */
-static bool read_some(struct pipe *pipe, uint8_t *to, size_t want, size_t *at)
-{
-    size_t len = want - *at;
-    enum err err = crypto_channel_read(pipe->channel, to + *at, &len);
-    if (err == E_BUSY) {
-        return false;
-    }
-    if (err) {
-        break_off(pipe, nng_error(err));
-        return false;
-    }
-    *at += len;
-    return true;
-}
-
-static bool header_ok(const struct pipe *pipe)
-{
-    const uint8_t want[SP_HEADER] = {0, 'S', 'P', 0, 0, pipe->socket->kind == SP_REQ ? 0x31 : 0x30};
-    return memcmp(pipe->head, want, SP_HEADER) == 0;
-}
-
-/* Lock held. true: a whole message stands in pipe->msg. */
-static bool receive_some(struct pipe *pipe)
-{
-    while (!pipe->closed && !pipe->handing) {
-        if (!pipe->msg) {
-            if (!read_some(pipe, pipe->head, FRAME_HEAD, &pipe->head_len)) {
-                return false;
-            }
-            if (pipe->head_len < FRAME_HEAD) {
-                continue;
-            }
-            uint64_t len = get_be64(pipe->head);
-            pipe->head_len = 0;
-            if (len < 4 || len > pipe->socket->recv_max + 4) {
-                break_off(pipe, NNG_EMSGSIZE);
-            } else if (nng_msg_alloc(&pipe->msg, (size_t)len)) {
-                break_off(pipe, NNG_ENOMEM);
-            }
-            pipe->msg_at = 0;
-        } else {
-            if (!read_some(pipe, nng_msg_body(pipe->msg), nng_msg_len(pipe->msg), &pipe->msg_at)) {
-                return false;
-            }
-            if (pipe->msg_at == nng_msg_len(pipe->msg)) {
-                pipe->handing = true;
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-static void queue_put(struct pipe *pipe, struct outgoing *item)
-{
-    item->next = NULL;
-    *pipe->queue_tail = item;
-    pipe->queue_tail = &item->next;
-}
-
-/* Lock held. The greeting of SP; it goes before every message. */
-static void header_send(struct pipe *pipe)
-{
-    struct outgoing *item = proto_alloc(1, sizeof *item + SP_HEADER);
-    if (!item) {
-        break_off(pipe, NNG_ENOMEM);
-        return;
-    }
-    const uint8_t bytes[SP_HEADER] = {0, 'S', 'P',
-                                      0, 0,   pipe->socket->kind == SP_REQ ? 0x30 : 0x31};
-    item->len = SP_HEADER;
-    memcpy(item->bytes, bytes, SP_HEADER);
-    queue_put(pipe, item);
-}
-
-enum todo {
-    NOTHING,
-    ASK,
-    TELL_UP,
-    HAND_OVER,
-};
-
-/* Lock held. */
-static enum todo pump(struct pipe *pipe)
-{
-    enum todo todo = NOTHING;
-    if (!pipe->closed && pipe->stage == STAGE_GREETING) {
-        enum err err = crypto_channel_handshake(pipe->channel);
-        if (!err) {
-            pipe->stage = STAGE_ASKING;
-            todo = ASK;
-        } else if (err != E_BUSY) {
-            submit_tx(pipe); /* the alert, if the network takes it at once */
-            break_off(pipe, nng_error(err));
-        }
-    }
-    if (!pipe->closed && pipe->stage == STAGE_HEADER) {
-        while (pipe->head_len < SP_HEADER &&
-               read_some(pipe, pipe->head, SP_HEADER, &pipe->head_len)) {
-            continue;
-        }
-        if (pipe->head_len == SP_HEADER && !header_ok(pipe)) {
-            break_off(pipe, NNG_EPROTO);
-        } else if (pipe->head_len == SP_HEADER && !pipe->closed) {
-            pipe->head_len = 0;
-            pipe->stage = STAGE_OPEN;
-            pipe->told_up = true;
-            todo = TELL_UP;
-        }
-    } else if (pipe->stage == STAGE_OPEN && receive_some(pipe)) {
-        todo = HAND_OVER;
-    }
-    if (pipe->stage == STAGE_HEADER || pipe->stage == STAGE_OPEN) {
-        send_some(pipe);
-    }
-    submit_tx(pipe);
-    submit_rx(pipe);
-    return todo;
-}
-
-/* --- what is done without the pipe's lock --------------------------------------------------------------------------------- */
-
-static void greeting_over(struct pipe *pipe)
-{
-    pthread_mutex_lock(&pipe->socket->lock);
-    pipe->socket->greeting--;
-    pthread_mutex_unlock(&pipe->socket->lock);
-}
-
-static void ask(struct pipe *pipe)
-{
-    const struct crypto_certificate_info *who = crypto_channel_peer(pipe->channel);
-    const uint8_t *exporter = crypto_channel_exporter(pipe->channel);
-    pipe->who.enrolling = !who;
-    if (who) {
-        pipe->who.certificate = *who;
-    }
-    if (exporter) {
-        memcpy(pipe->who.exporter, exporter, sizeof pipe->who.exporter);
-    }
-    bool stays = exporter && pipe->socket->on_pipe(pipe->socket->user, &pipe->who, SP_ASKED);
-    pthread_mutex_lock(&pipe->lock);
-    if (stays) {
-        pipe->stage = STAGE_HEADER;
-        pipe->told_up = true; /* whoever said yes is told of the end */
-        header_send(pipe);
-    } else {
-        break_off(pipe, NNG_EPEERAUTH);
-    }
-    pthread_mutex_unlock(&pipe->lock);
-}
-
-static void tell_up(struct pipe *pipe)
-{
-    pipe->socket->on_pipe(pipe->socket->user, &pipe->who, SP_UP);
-    pthread_mutex_lock(&pipe->lock);
-    pthread_cond_broadcast(&pipe->changed);
-    pthread_mutex_unlock(&pipe->lock);
-}
-
-/* The message has found its way: the next one may come. */
-static void handed(struct pipe *pipe)
-{
-    pthread_mutex_lock(&pipe->lock);
-    pipe->msg = NULL;
-    pipe->handing = false;
-    pthread_mutex_unlock(&pipe->lock);
-}
+/* --- exchanges ------------------------------------------------------------------------------------------------------------ */
 
 static void finish_with(nng_aio *aio, nng_msg *msg)
 {
@@ -454,11 +59,11 @@ static void take_request(struct sp_ctx *ctx, struct pipe *pipe, nng_msg *msg)
 {
     struct pipe *old = ctx->pipe;
     ctx->pipe = pipe;
-    hold(pipe);
+    sp_pipe_hold(pipe);
     ctx->request = take_request_id(msg);
     atomic_store(&ctx->pipe_id, pipe->who.pipe);
     if (old) {
-        release(old);
+        sp_pipe_release(old);
     }
     nng_aio *aio = ctx->aio;
     ctx->aio = NULL;
@@ -495,9 +100,7 @@ static void hand_over_request(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
     if (!(get_be32(nng_msg_body(pipe->msg)) & REQUEST_BIT)) {
-        pthread_mutex_lock(&pipe->lock);
-        break_off(pipe, NNG_EPROTO); /* more hops than one: nobody of ours sends that */
-        pthread_mutex_unlock(&pipe->lock);
+        sp_pipe_end(pipe, NNG_EPROTO); /* more hops than one: nobody of ours sends that */
         return;
     }
     pthread_mutex_lock(&socket->lock);
@@ -509,7 +112,7 @@ static void hand_over_request(struct pipe *pipe)
     }
     pthread_mutex_unlock(&socket->lock);
     if (ctx) {
-        handed(pipe);
+        sp_pipe_handed(pipe);
     }
 }
 
@@ -525,7 +128,7 @@ static void hand_over_reply(struct pipe *pipe)
         }
         if (ctx->aio) {
             ctx->pipe = NULL;
-            release(pipe);
+            sp_pipe_release(pipe);
             nng_aio *aio = ctx->aio;
             ctx->aio = NULL;
             finish_with(aio, msg);
@@ -538,34 +141,21 @@ static void hand_over_reply(struct pipe *pipe)
     if (msg) {
         nng_msg_free(msg); /* its caller gave up */
     }
-    handed(pipe);
+    sp_pipe_handed(pipe);
 }
 
-/* Both operations have called back and nothing more will be submitted. Once. */
-static void bury(struct pipe *pipe)
+void sp_hand_over(struct pipe *pipe)
+{
+    if (pipe->socket->kind == SP_REP) {
+        hand_over_request(pipe);
+    } else {
+        hand_over_reply(pipe);
+    }
+}
+
+void sp_fail_exchanges(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
-    pthread_mutex_lock(&pipe->lock);
-    struct outgoing *left = pipe->queue; /* now cancel_send finds nothing any more */
-    pipe->queue = NULL;
-    pipe->queue_tail = &pipe->queue;
-    pthread_mutex_unlock(&pipe->lock);
-    while (left) {
-        struct outgoing *next = left->next;
-        if (left->aio) {
-            nng_aio_finish(left->aio, NNG_ECONNRESET);
-        }
-        proto_free(left);
-        left = next;
-    }
-    pthread_mutex_lock(&registry_lock);
-    for (struct pipe **at = &registry; *at; at = &(*at)->next_all) {
-        if (*at == pipe) {
-            *at = pipe->next_all;
-            break;
-        }
-    }
-    pthread_mutex_unlock(&registry_lock);
     pthread_mutex_lock(&socket->lock);
     pipe->parked = false;
     for (struct sp_ctx *ctx = socket->contexts; ctx; ctx = ctx->next) {
@@ -573,195 +163,11 @@ static void bury(struct pipe *pipe)
             nng_aio *aio = ctx->aio;
             ctx->aio = NULL;
             ctx->pipe = NULL;
-            release(pipe);
+            sp_pipe_release(pipe);
             nng_aio_finish(aio, NNG_ECONNRESET);
         }
     }
     pthread_mutex_unlock(&socket->lock);
-    if (pipe->told_up) {
-        socket->on_pipe(socket->user, &pipe->who, SP_DOWN);
-    }
-    pthread_mutex_lock(&socket->lock);
-    for (struct pipe **at = &socket->pipes; *at; at = &(*at)->next) {
-        if (*at == pipe) {
-            *at = pipe->next;
-            break;
-        }
-    }
-    pipe->next = socket->dead;
-    socket->dead = pipe;
-    pipe->buried = true;
-    release(pipe); /* its socket's */
-    pthread_cond_broadcast(&socket->changed);
-    pthread_mutex_unlock(&socket->lock);
-}
-
-/* Moves on whatever can be moved. The caller holds the pipe. */
-static void run(struct pipe *pipe)
-{
-    bool greeted = false, over = false;
-    pthread_mutex_lock(&pipe->lock);
-    for (;;) {
-        enum todo todo = pump(pipe);
-        if (todo == NOTHING) {
-            break;
-        }
-        pthread_mutex_unlock(&pipe->lock);
-        if (todo == ASK) {
-            greeted = true;
-            ask(pipe);
-        } else if (todo == TELL_UP) {
-            tell_up(pipe);
-        } else if (pipe->socket->kind == SP_REP) {
-            hand_over_request(pipe);
-        } else {
-            hand_over_reply(pipe);
-        }
-        pthread_mutex_lock(&pipe->lock);
-    }
-    bool close = pipe->closed && !pipe->stream_closed;
-    pipe->stream_closed |= close;
-    if (pipe->closed && !pipe->tx_busy && !pipe->rx_busy && !pipe->over) {
-        over = pipe->over = true;
-        greeted |= pipe->stage == STAGE_GREETING;
-    }
-    pthread_mutex_unlock(&pipe->lock);
-    if (close) {
-        nng_stream_close(pipe->stream);
-    }
-    if (greeted) {
-        greeting_over(pipe);
-    }
-    if (over) {
-        bury(pipe);
-    }
-}
-
-static void on_tx(void *arg)
-{
-    struct pipe *pipe = arg;
-    int rv = nng_aio_result(pipe->tx);
-    pthread_mutex_lock(&pipe->lock);
-    pipe->tx_busy = false;
-    if (rv) {
-        break_off(pipe, rv);
-    } else {
-        pipe->out_at += nng_aio_count(pipe->tx);
-        if (pipe->out_at == pipe->out_len) {
-            pipe->out_at = pipe->out_len = 0;
-        }
-    }
-    pthread_mutex_unlock(&pipe->lock);
-    run(pipe);
-    release(pipe);
-}
-
-static void on_rx(void *arg)
-{
-    struct pipe *pipe = arg;
-    int rv = nng_aio_result(pipe->rx);
-    pthread_mutex_lock(&pipe->lock);
-    pipe->rx_busy = false;
-    if (rv) {
-        pipe->eof = true;
-        break_off(pipe, rv);
-    } else {
-        pipe->in_at = 0;
-        pipe->in_len = nng_aio_count(pipe->rx);
-    }
-    pthread_mutex_unlock(&pipe->lock);
-    run(pipe);
-    release(pipe);
-}
-
-static void pipe_end(struct pipe *pipe, int why)
-{
-    pthread_mutex_lock(&pipe->lock);
-    break_off(pipe, why);
-    pthread_mutex_unlock(&pipe->lock);
-    run(pipe);
-}
-
-static struct pipe *pipe_make(const struct crypto_channel_profile *profile, bool outgoing,
-                              const char *expected)
-{
-    struct pipe *pipe = proto_alloc(1, sizeof *pipe);
-    if (!pipe) {
-        return NULL;
-    }
-    pthread_mutex_init(&pipe->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&pipe->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    pipe->queue_tail = &pipe->queue;
-    pipe->who.outgoing = outgoing;
-    pipe->since_ms = now_ms();
-    pipe->channel = proto_alloc(1, crypto_channel_size());
-    struct crypto_channel_io io = {bio_send, bio_recv, pipe};
-    if (pipe->channel && crypto_channel_init(pipe->channel, profile, !outgoing, expected, io)) {
-        proto_free(pipe->channel);
-        pipe->channel = NULL;
-    }
-    if (!pipe->channel || nng_aio_alloc(&pipe->tx, on_tx, pipe) ||
-        nng_aio_alloc(&pipe->rx, on_rx, pipe)) {
-        pipe_free(pipe);
-        return NULL;
-    }
-    nng_aio_set_timeout(pipe->tx, SP_STALL_MS);
-    return pipe;
-}
-
-/* Takes STREAM, whatever happens. The caller gets a hold on the pipe, or NULL. */
-static struct pipe *pipe_start(struct sp_socket *socket, nng_stream *stream,
-                               const struct crypto_channel_profile *profile, bool outgoing,
-                               const char *expected)
-{
-    struct pipe *pipe = pipe_make(profile, outgoing, expected);
-    if (!pipe) {
-        nng_stream_close(stream);
-        nng_stream_free(stream);
-        return NULL;
-    }
-    pipe->stream = stream;
-    pipe->socket = socket;
-    nng_stream_set_bool(stream, NNG_OPT_TCP_NODELAY, true);
-    nng_stream_set_bool(stream, NNG_OPT_TCP_KEEPALIVE, true);
-    atomic_store(&pipe->refs, 2);
-    pthread_mutex_lock(&registry_lock);
-    pipe->who.pipe = ++last_pipe;
-    pipe->next_all = registry;
-    registry = pipe;
-    pthread_mutex_unlock(&registry_lock);
-    pthread_mutex_lock(&socket->lock);
-    bool refused = socket->stopping || socket->greeting >= SP_GREETING_MAX;
-    pipe->next = socket->pipes;
-    socket->pipes = pipe;
-    socket->greeting++;
-    pthread_mutex_unlock(&socket->lock);
-    if (refused) {
-        pipe_end(pipe, NNG_ECLOSED);
-    } else {
-        run(pipe);
-    }
-    return pipe;
-}
-
-void sp_pipe_close(uint32_t id)
-{
-    struct pipe *pipe;
-    pthread_mutex_lock(&registry_lock);
-    for (pipe = registry; pipe && pipe->who.pipe != id; pipe = pipe->next_all) {
-    }
-    if (pipe) {
-        hold(pipe);
-    }
-    pthread_mutex_unlock(&registry_lock);
-    if (pipe) {
-        pipe_end(pipe, NNG_ECLOSED);
-        release(pipe);
-    }
 }
 
 /* --- contexts ----------------------------------------------------------------------------------------------------------------- */
@@ -825,21 +231,21 @@ static void send_on(struct pipe *pipe, uint32_t request, nng_aio *aio)
 {
     nng_msg *msg = nng_aio_get_msg(aio);
     size_t len = nng_msg_len(msg);
-    struct outgoing *item = proto_alloc(1, sizeof *item + FRAME_HEAD + 4 + len);
+    struct outgoing *item = proto_alloc(1, sizeof *item + SP_FRAME_HEAD + 4 + len);
     if (!item) {
         nng_aio_finish(aio, NNG_ENOMEM);
         return;
     }
-    item->len = FRAME_HEAD + 4 + len;
+    item->len = SP_FRAME_HEAD + 4 + len;
     put_be64(item->bytes, 4 + len);
-    put_be32(item->bytes + FRAME_HEAD, request);
-    memcpy(item->bytes + FRAME_HEAD + 4, nng_msg_body(msg), len);
+    put_be32(item->bytes + SP_FRAME_HEAD, request);
+    memcpy(item->bytes + SP_FRAME_HEAD + 4, nng_msg_body(msg), len);
     item->aio = aio;
     pthread_mutex_lock(&pipe->lock);
     bool closed = pipe->closed;
     if (!closed) {
         nng_aio_defer(aio, cancel_send, pipe);
-        queue_put(pipe, item);
+        sp_pipe_put(pipe, item);
     }
     pthread_mutex_unlock(&pipe->lock);
     if (closed) {
@@ -847,7 +253,7 @@ static void send_on(struct pipe *pipe, uint32_t request, nng_aio *aio)
         nng_aio_finish(aio, NNG_ECONNRESET);
         return;
     }
-    run(pipe);
+    sp_pipe_run(pipe);
 }
 
 /* The pipe of the reply is gone: nobody waits for it. */
@@ -856,14 +262,6 @@ static void drop_reply(nng_aio *aio)
     nng_msg_free(nng_aio_get_msg(aio));
     nng_aio_set_msg(aio, NULL);
     nng_aio_finish(aio, 0);
-}
-
-static bool is_over(struct pipe *pipe)
-{
-    pthread_mutex_lock(&pipe->lock);
-    bool closed = pipe->closed;
-    pthread_mutex_unlock(&pipe->lock);
-    return closed;
 }
 
 static void reply_send(struct sp_ctx *ctx, nng_aio *aio)
@@ -877,12 +275,12 @@ static void reply_send(struct sp_ctx *ctx, nng_aio *aio)
         nng_aio_finish(aio, NNG_ESTATE);
         return;
     }
-    if (is_over(pipe)) {
+    if (sp_pipe_closed(pipe)) {
         drop_reply(aio);
     } else {
         send_on(pipe, ctx->request, aio);
     }
-    release(pipe);
+    sp_pipe_release(pipe);
 }
 
 /* Socket's lock held. The newest pipe that is open. */
@@ -909,14 +307,14 @@ static void request_send(struct sp_ctx *ctx, nng_aio *aio)
     ctx->reply = NULL;
     ctx->pipe = pipe;
     if (pipe) {
-        hold(pipe); /* the context's */
-        hold(pipe); /* ours */
+        sp_pipe_hold(pipe); /* the context's */
+        sp_pipe_hold(pipe); /* ours */
         ctx->request = REQUEST_BIT | ++socket->request;
     }
     uint32_t request = ctx->request;
     pthread_mutex_unlock(&socket->lock);
     if (old) {
-        release(old);
+        sp_pipe_release(old);
     }
     if (unread) {
         nng_msg_free(unread);
@@ -926,7 +324,7 @@ static void request_send(struct sp_ctx *ctx, nng_aio *aio)
         return;
     }
     send_on(pipe, request, aio);
-    release(pipe);
+    sp_pipe_release(pipe);
 }
 
 void sp_ctx_send(struct sp_ctx *ctx, nng_aio *aio)
@@ -947,7 +345,7 @@ static struct pipe *parked_take(struct sp_socket *socket)
     for (struct pipe *pipe = socket->pipes; pipe; pipe = pipe->next) {
         if (pipe->parked) {
             pipe->parked = false;
-            hold(pipe);
+            sp_pipe_hold(pipe);
             return pipe;
         }
     }
@@ -976,9 +374,9 @@ static void request_recv(struct sp_ctx *ctx, nng_aio *aio)
     if (stopping) {
         nng_aio_finish(aio, NNG_ECLOSED);
     } else if (parked) {
-        handed(parked);
-        run(parked);
-        release(parked);
+        sp_pipe_handed(parked);
+        sp_pipe_run(parked);
+        sp_pipe_release(parked);
     }
 }
 
@@ -1002,7 +400,7 @@ static void reply_recv(struct sp_ctx *ctx, nng_aio *aio)
         return;
     }
     if (pipe) {
-        release(pipe);
+        sp_pipe_release(pipe);
     }
     if (reply) {
         finish_with(aio, reply);
@@ -1043,10 +441,10 @@ static void on_accept(void *arg)
     const struct crypto_channel_profile *profile = l->profile;
     pthread_mutex_unlock(&l->socket->lock);
     if (rv == 0 && !rested) {
-        struct pipe *pipe = pipe_start(l->socket, nng_aio_get_output(l->aio, 0), profile, false,
-                                       l->expected[0] ? l->expected : NULL);
+        struct pipe *pipe = sp_pipe_start(l->socket, nng_aio_get_output(l->aio, 0), profile, false,
+                                          l->expected[0] ? l->expected : NULL);
         if (pipe) {
-            release(pipe);
+            sp_pipe_release(pipe);
         }
     }
     pthread_mutex_lock(&l->socket->lock);
@@ -1174,7 +572,7 @@ static int wait_up(struct pipe *pipe)
     int rv = pipe->closed ? pipe->why : pipe->stage == STAGE_OPEN ? 0 : NNG_ETIMEDOUT;
     pthread_mutex_unlock(&pipe->lock);
     if (rv == NNG_ETIMEDOUT) {
-        pipe_end(pipe, rv);
+        sp_pipe_end(pipe, rv);
     }
     return rv;
 }
@@ -1201,10 +599,10 @@ int sp_dial(struct sp_socket *socket, const char *url, const struct crypto_chann
     rv = nng_aio_result(d.aio);
     if (rv == 0) {
         struct pipe *pipe =
-            pipe_start(socket, nng_aio_get_output(d.aio, 0), profile, true, expected);
+            sp_pipe_start(socket, nng_aio_get_output(d.aio, 0), profile, true, expected);
         rv = pipe ? wait_up(pipe) : NNG_ENOMEM;
         if (pipe) {
-            release(pipe);
+            sp_pipe_release(pipe);
         }
     }
     dial_remove(socket, &d);
@@ -1247,8 +645,8 @@ static struct pipe *next_to_end(struct sp_socket *socket)
     struct pipe *found = NULL;
     pthread_mutex_lock(&socket->lock);
     for (struct pipe *pipe = socket->pipes; pipe && !found; pipe = pipe->next) {
-        if (!is_over(pipe)) {
-            hold(pipe);
+        if (!sp_pipe_closed(pipe)) {
+            sp_pipe_hold(pipe);
             found = pipe;
         }
     }
@@ -1272,8 +670,8 @@ void sp_stop(struct sp_socket *socket)
         listener_end(l); /* the list only grows before `stopping` */
     }
     for (struct pipe *pipe; (pipe = next_to_end(socket));) {
-        pipe_end(pipe, NNG_ECLOSED);
-        release(pipe);
+        sp_pipe_end(pipe, NNG_ECLOSED);
+        sp_pipe_release(pipe);
     }
     pthread_mutex_lock(&socket->lock);
     for (struct sp_ctx *ctx = socket->contexts; ctx; ctx = ctx->next) {
@@ -1307,7 +705,7 @@ void sp_sweep(struct sp_socket *socket)
     pthread_mutex_unlock(&socket->lock);
     while (unused) {
         struct pipe *next = unused->next;
-        pipe_free(unused);
+        sp_pipe_free(unused);
         unused = next;
     }
 }
@@ -1318,7 +716,7 @@ static void contexts_free(struct sp_socket *socket)
         struct sp_ctx *ctx = socket->contexts;
         socket->contexts = ctx->next;
         if (ctx->pipe) {
-            release(ctx->pipe);
+            sp_pipe_release(ctx->pipe);
         }
         if (ctx->reply) {
             nng_msg_free(ctx->reply);

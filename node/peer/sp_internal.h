@@ -1,0 +1,107 @@
+/* What sp.c (sockets, contexts, listeners, dialling) and sp_pipe.c (one connection) share; nobody else includes it.
+ * Locks: socket->lock may be held when pipe->lock is taken, never the other way; the registry's lock is held alone. */
+#ifndef CONCORDAT_NODE_PEER_SP_INTERNAL_H
+#define CONCORDAT_NODE_PEER_SP_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "node/peer/sp.h"
+
+#define SP_IN_SIZE    ((size_t)32 << 10)
+#define SP_OUT_SIZE   ((size_t)64 << 10)
+#define SP_FRAME_HEAD 8 /* octets: the length that follows, u64 */
+
+enum stage {
+    STAGE_GREETING,
+    STAGE_ASKING,
+    STAGE_HEADER,
+    STAGE_OPEN,
+};
+
+struct outgoing {
+    struct outgoing *next;
+    nng_aio *aio; /* ends when the last octet went into the channel; NULL: nobody waits */
+    size_t len, at;
+    uint8_t bytes[];
+};
+
+struct pipe {
+    struct pipe *next;     /* in its socket */
+    struct pipe *next_all; /* in the registry */
+    struct sp_socket *socket;
+    struct sp_identity who;
+    atomic_uint refs; /* its socket's, each operation's, and those of whoever uses it just now */
+    uint64_t since_ms;
+    bool parked; /* under socket->lock: a message waits for a context */
+    bool buried; /* under socket->lock */
+
+    pthread_mutex_t lock; /* of all below */
+    pthread_cond_t changed;
+    nng_stream *stream;
+    nng_aio *tx, *rx;
+    bool tx_busy, rx_busy;
+    bool closed, stream_closed;
+    bool told_up;
+    bool over;
+    int why;
+    enum stage stage;
+    struct crypto_channel *channel;
+    bool eof;
+    uint8_t in[SP_IN_SIZE];
+    size_t in_at, in_len;
+    uint8_t out[SP_OUT_SIZE];
+    size_t out_at, out_len;
+    struct outgoing *queue, **queue_tail;
+    uint8_t head[SP_FRAME_HEAD];
+    size_t head_len;
+    nng_msg *msg; /* being received */
+    size_t msg_at;
+    bool handing; /* msg is whole and on its way to a context */
+};
+
+struct sp_socket {
+    enum sp_kind kind;
+    size_t recv_max;
+    sp_on_pipe *on_pipe;
+    void *user;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool stopping;
+    struct pipe *pipes; /* the newest first */
+    struct pipe *dead;
+    size_t greeting;
+    struct sp_ctx *contexts;
+    struct sp_ctx *waiting, **waiting_tail;
+    struct sp_listener *listeners;
+    struct dialling *dials;
+    uint32_t request;
+};
+
+/* --- sp_pipe.c --- */
+
+/* Takes STREAM, whatever happens. The caller gets a hold on the pipe, or NULL. */
+struct pipe *sp_pipe_start(struct sp_socket *socket, nng_stream *stream,
+                           const struct crypto_channel_profile *profile, bool outgoing,
+                           const char *expected);
+/* Moves on whatever can be moved. The caller holds the pipe, and no lock. */
+void sp_pipe_run(struct pipe *pipe);
+void sp_pipe_end(struct pipe *pipe, int why);
+bool sp_pipe_closed(struct pipe *pipe);
+void sp_pipe_hold(struct pipe *pipe);
+/* Never frees: that is sp_sweep's, since an aio must not be freed from its own callback. */
+void sp_pipe_release(struct pipe *pipe);
+void sp_pipe_free(struct pipe *pipe);
+/* pipe->msg has found its way: the next one may come. */
+void sp_pipe_handed(struct pipe *pipe);
+/* Lock held. */
+void sp_pipe_put(struct pipe *pipe, struct outgoing *item);
+
+/* --- sp.c: called by a pipe, with no lock held --- */
+
+/* pipe->msg is whole. */
+void sp_hand_over(struct pipe *pipe);
+/* Its exchanges break. */
+void sp_fail_exchanges(struct pipe *pipe);
+
+#endif

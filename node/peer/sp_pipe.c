@@ -1,0 +1,548 @@
+/* How a pipe works: ciphertext comes into `in` by one receive at a time and leaves `out` by one send at a time; between them
+ * stands the channel. pump() moves what can be moved, under the pipe's lock, until something has to be done without it:
+ * asking whether the pipe may stay, or handing a message over.
+ *
+ *   GREETING --handshake--> ASKING --on_pipe says yes--> HEADER --8 octets of the other side--> OPEN
+ *
+ * A pipe that is `closed` submits nothing more. It is over when both operations have called back; then, once, its requests
+ * fail, `down` is told, and it waits among the dead until nobody holds it.
+ * Locks: sp_internal.h. */
+#include "config.h"
+#include "node/peer/sp_internal.h"
+
+#include <string.h>
+#include <time.h>
+#include <uv.h>
+
+#include "proto/alloc.h"
+#include "proto/span.h"
+
+#define SP_HEADER   8     /* octets: 0 'S' 'P' 0, protocol u16, 0 0 */
+#define SP_STALL_MS 30000 /* nothing of what we send is taken for so long: the pipe is dead */
+
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct pipe *registry;
+static uint32_t last_pipe;
+
+static uint64_t now_ms(void)
+{
+    return uv_hrtime() / 1000000;
+}
+
+/* --- life of a pipe --------------------------------------------------------------------------------------------------- */
+
+void sp_pipe_hold(struct pipe *pipe)
+{
+    atomic_fetch_add(&pipe->refs, 1);
+}
+
+void sp_pipe_release(struct pipe *pipe)
+{
+    atomic_fetch_sub(&pipe->refs, 1);
+}
+
+void sp_pipe_free(struct pipe *pipe)
+{
+    if (pipe->tx) {
+        nng_aio_free(pipe->tx);
+    }
+    if (pipe->rx) {
+        nng_aio_free(pipe->rx);
+    }
+    if (pipe->stream) {
+        nng_stream_free(pipe->stream);
+    }
+    if (pipe->channel) {
+        crypto_channel_fini(pipe->channel);
+        proto_free(pipe->channel);
+    }
+    if (pipe->msg) {
+        nng_msg_free(pipe->msg);
+    }
+    pthread_cond_destroy(&pipe->changed);
+    pthread_mutex_destroy(&pipe->lock);
+    proto_free(pipe);
+}
+
+/* Lock held. The first reason stands. */
+static void break_off(struct pipe *pipe, int why)
+{
+    if (!pipe->closed) {
+        pipe->closed = true;
+        pipe->why = why;
+        pthread_cond_broadcast(&pipe->changed);
+    }
+}
+
+/* --- the channel's side of the buffers: lock held ----------------------------------------------------------------------- */
+
+static int bio_send(void *user, const uint8_t *bytes, size_t len)
+{
+    struct pipe *pipe = user;
+    size_t room = SP_OUT_SIZE - pipe->out_len;
+    size_t moved = len < room ? len : room;
+    memcpy(pipe->out + pipe->out_len, bytes, moved);
+    pipe->out_len += moved;
+    return (int)moved;
+}
+
+static int bio_recv(void *user, uint8_t *bytes, size_t len)
+{
+    struct pipe *pipe = user;
+    size_t there = pipe->in_len - pipe->in_at;
+    size_t moved = len < there ? len : there;
+    if (moved == 0) {
+        return pipe->eof ? -1 : 0;
+    }
+    memcpy(bytes, pipe->in + pipe->in_at, moved);
+    pipe->in_at += moved;
+    return (int)moved;
+}
+
+static int nng_error(enum err err)
+{
+    return err == E_IO ? NNG_ECLOSED : err == E_AUTH ? NNG_EPEERAUTH : NNG_ECRYPTO;
+}
+
+/* Lock held. */
+static void submit_tx(struct pipe *pipe)
+{
+    if (!pipe->closed && !pipe->tx_busy && pipe->out_at < pipe->out_len) {
+        nng_iov iov = {pipe->out + pipe->out_at, pipe->out_len - pipe->out_at};
+        pipe->tx_busy = true;
+        sp_pipe_hold(pipe);
+        nng_aio_set_iov(pipe->tx, 1, &iov);
+        nng_stream_send(pipe->stream, pipe->tx);
+    }
+}
+
+/* Lock held. A deadline for the whole greeting, so that an octet a second does not hold a pipe for ever. */
+static void submit_rx(struct pipe *pipe)
+{
+    if (!pipe->closed && !pipe->rx_busy && pipe->in_at == pipe->in_len) {
+        nng_iov iov = {pipe->in, SP_IN_SIZE};
+        uint64_t until = pipe->since_ms + SP_GREETING_MS, now = now_ms();
+        pipe->in_at = pipe->in_len = 0;
+        pipe->rx_busy = true;
+        sp_pipe_hold(pipe);
+        nng_aio_set_iov(pipe->rx, 1, &iov);
+        nng_aio_set_timeout(pipe->rx, pipe->stage == STAGE_OPEN ? NNG_DURATION_INFINITE
+                                      : until > now             ? (nng_duration)(until - now)
+                                                                : 1);
+        nng_stream_recv(pipe->stream, pipe->rx);
+    }
+}
+
+static void send_some(struct pipe *pipe)
+{
+    while (pipe->queue && !pipe->closed) {
+        struct outgoing *first = pipe->queue;
+        size_t len = first->len - first->at;
+        enum err err = crypto_channel_write(pipe->channel, first->bytes + first->at, &len);
+        if (err == E_BUSY) {
+            return;
+        }
+        if (err) {
+            break_off(pipe, nng_error(err));
+            return;
+        }
+        first->at += len;
+        if (first->at == first->len) {
+            pipe->queue = first->next;
+            if (!pipe->queue) {
+                pipe->queue_tail = &pipe->queue;
+            }
+            if (first->aio) {
+                nng_msg_free(nng_aio_get_msg(first->aio));
+                nng_aio_set_msg(first->aio, NULL);
+                nng_aio_finish(first->aio, 0);
+            }
+            proto_free(first);
+        }
+    }
+}
+
+/* Reads up to LEN octets to TO; false: no more now. */
+static bool read_some(struct pipe *pipe, uint8_t *to, size_t want, size_t *at)
+{
+    size_t len = want - *at;
+    enum err err = crypto_channel_read(pipe->channel, to + *at, &len);
+    if (err == E_BUSY) {
+        return false;
+    }
+    if (err) {
+        break_off(pipe, nng_error(err));
+        return false;
+    }
+    *at += len;
+    return true;
+}
+
+static bool header_ok(const struct pipe *pipe)
+{
+    const uint8_t want[SP_HEADER] = {0, 'S', 'P', 0, 0, pipe->socket->kind == SP_REQ ? 0x31 : 0x30};
+    return memcmp(pipe->head, want, SP_HEADER) == 0;
+}
+
+/* Lock held. true: a whole message stands in pipe->msg. */
+static bool receive_some(struct pipe *pipe)
+{
+    while (!pipe->closed && !pipe->handing) {
+        if (!pipe->msg) {
+            if (!read_some(pipe, pipe->head, SP_FRAME_HEAD, &pipe->head_len)) {
+                return false;
+            }
+            if (pipe->head_len < SP_FRAME_HEAD) {
+                continue;
+            }
+            uint64_t len = get_be64(pipe->head);
+            pipe->head_len = 0;
+            if (len < 4 || len > pipe->socket->recv_max + 4) {
+                break_off(pipe, NNG_EMSGSIZE);
+            } else if (nng_msg_alloc(&pipe->msg, (size_t)len)) {
+                break_off(pipe, NNG_ENOMEM);
+            }
+            pipe->msg_at = 0;
+        } else {
+            if (!read_some(pipe, nng_msg_body(pipe->msg), nng_msg_len(pipe->msg), &pipe->msg_at)) {
+                return false;
+            }
+            if (pipe->msg_at == nng_msg_len(pipe->msg)) {
+                pipe->handing = true;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+void sp_pipe_put(struct pipe *pipe, struct outgoing *item)
+{
+    item->next = NULL;
+    *pipe->queue_tail = item;
+    pipe->queue_tail = &item->next;
+}
+
+/* Lock held. The greeting of SP; it goes before every message. */
+static void header_send(struct pipe *pipe)
+{
+    struct outgoing *item = proto_alloc(1, sizeof *item + SP_HEADER);
+    if (!item) {
+        break_off(pipe, NNG_ENOMEM);
+        return;
+    }
+    const uint8_t bytes[SP_HEADER] = {0, 'S', 'P',
+                                      0, 0,   pipe->socket->kind == SP_REQ ? 0x30 : 0x31};
+    item->len = SP_HEADER;
+    memcpy(item->bytes, bytes, SP_HEADER);
+    sp_pipe_put(pipe, item);
+}
+
+enum todo {
+    NOTHING,
+    ASK,
+    TELL_UP,
+    HAND_OVER,
+};
+
+/* Lock held. */
+static enum todo pump(struct pipe *pipe)
+{
+    enum todo todo = NOTHING;
+    if (!pipe->closed && pipe->stage == STAGE_GREETING) {
+        enum err err = crypto_channel_handshake(pipe->channel);
+        if (!err) {
+            pipe->stage = STAGE_ASKING;
+            todo = ASK;
+        } else if (err != E_BUSY) {
+            submit_tx(pipe); /* the alert, if the network takes it at once */
+            break_off(pipe, nng_error(err));
+        }
+    }
+    if (!pipe->closed && pipe->stage == STAGE_HEADER) {
+        while (pipe->head_len < SP_HEADER &&
+               read_some(pipe, pipe->head, SP_HEADER, &pipe->head_len)) {
+            continue;
+        }
+        if (pipe->head_len == SP_HEADER && !header_ok(pipe)) {
+            break_off(pipe, NNG_EPROTO);
+        } else if (pipe->head_len == SP_HEADER && !pipe->closed) {
+            pipe->head_len = 0;
+            pipe->stage = STAGE_OPEN;
+            pipe->told_up = true;
+            todo = TELL_UP;
+        }
+    } else if (pipe->stage == STAGE_OPEN && receive_some(pipe)) {
+        todo = HAND_OVER;
+    }
+    if (pipe->stage == STAGE_HEADER || pipe->stage == STAGE_OPEN) {
+        send_some(pipe);
+    }
+    submit_tx(pipe);
+    submit_rx(pipe);
+    return todo;
+}
+
+/* --- what is done without the pipe's lock --------------------------------------------------------------------------------- */
+
+static void greeting_over(struct pipe *pipe)
+{
+    pthread_mutex_lock(&pipe->socket->lock);
+    pipe->socket->greeting--;
+    pthread_mutex_unlock(&pipe->socket->lock);
+}
+
+static void ask(struct pipe *pipe)
+{
+    const struct crypto_certificate_info *who = crypto_channel_peer(pipe->channel);
+    const uint8_t *exporter = crypto_channel_exporter(pipe->channel);
+    pipe->who.enrolling = !who;
+    if (who) {
+        pipe->who.certificate = *who;
+    }
+    if (exporter) {
+        memcpy(pipe->who.exporter, exporter, sizeof pipe->who.exporter);
+    }
+    bool stays = exporter && pipe->socket->on_pipe(pipe->socket->user, &pipe->who, SP_ASKED);
+    pthread_mutex_lock(&pipe->lock);
+    if (stays) {
+        pipe->stage = STAGE_HEADER;
+        pipe->told_up = true; /* whoever said yes is told of the end */
+        header_send(pipe);
+    } else {
+        break_off(pipe, NNG_EPEERAUTH);
+    }
+    pthread_mutex_unlock(&pipe->lock);
+}
+
+static void tell_up(struct pipe *pipe)
+{
+    pipe->socket->on_pipe(pipe->socket->user, &pipe->who, SP_UP);
+    pthread_mutex_lock(&pipe->lock);
+    pthread_cond_broadcast(&pipe->changed);
+    pthread_mutex_unlock(&pipe->lock);
+}
+
+void sp_pipe_handed(struct pipe *pipe)
+{
+    pthread_mutex_lock(&pipe->lock);
+    pipe->msg = NULL;
+    pipe->handing = false;
+    pthread_mutex_unlock(&pipe->lock);
+}
+
+/* Both operations have called back and nothing more will be submitted. Once. */
+static void bury(struct pipe *pipe)
+{
+    struct sp_socket *socket = pipe->socket;
+    pthread_mutex_lock(&pipe->lock);
+    struct outgoing *left = pipe->queue; /* now cancel_send finds nothing any more */
+    pipe->queue = NULL;
+    pipe->queue_tail = &pipe->queue;
+    pthread_mutex_unlock(&pipe->lock);
+    while (left) {
+        struct outgoing *next = left->next;
+        if (left->aio) {
+            nng_aio_finish(left->aio, NNG_ECONNRESET);
+        }
+        proto_free(left);
+        left = next;
+    }
+    pthread_mutex_lock(&registry_lock);
+    for (struct pipe **at = &registry; *at; at = &(*at)->next_all) {
+        if (*at == pipe) {
+            *at = pipe->next_all;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&registry_lock);
+    sp_fail_exchanges(pipe);
+    if (pipe->told_up) {
+        socket->on_pipe(socket->user, &pipe->who, SP_DOWN);
+    }
+    pthread_mutex_lock(&socket->lock);
+    for (struct pipe **at = &socket->pipes; *at; at = &(*at)->next) {
+        if (*at == pipe) {
+            *at = pipe->next;
+            break;
+        }
+    }
+    pipe->next = socket->dead;
+    socket->dead = pipe;
+    pipe->buried = true;
+    sp_pipe_release(pipe); /* its socket's */
+    pthread_cond_broadcast(&socket->changed);
+    pthread_mutex_unlock(&socket->lock);
+}
+
+void sp_pipe_run(struct pipe *pipe)
+{
+    bool greeted = false, over = false;
+    pthread_mutex_lock(&pipe->lock);
+    for (;;) {
+        enum todo todo = pump(pipe);
+        if (todo == NOTHING) {
+            break;
+        }
+        pthread_mutex_unlock(&pipe->lock);
+        if (todo == ASK) {
+            greeted = true;
+            ask(pipe);
+        } else if (todo == TELL_UP) {
+            tell_up(pipe);
+        } else {
+            sp_hand_over(pipe);
+        }
+        pthread_mutex_lock(&pipe->lock);
+    }
+    bool close = pipe->closed && !pipe->stream_closed;
+    pipe->stream_closed |= close;
+    if (pipe->closed && !pipe->tx_busy && !pipe->rx_busy && !pipe->over) {
+        over = pipe->over = true;
+        greeted |= pipe->stage == STAGE_GREETING;
+    }
+    pthread_mutex_unlock(&pipe->lock);
+    if (close) {
+        nng_stream_close(pipe->stream);
+    }
+    if (greeted) {
+        greeting_over(pipe);
+    }
+    if (over) {
+        bury(pipe);
+    }
+}
+
+static void on_tx(void *arg)
+{
+    struct pipe *pipe = arg;
+    int rv = nng_aio_result(pipe->tx);
+    pthread_mutex_lock(&pipe->lock);
+    pipe->tx_busy = false;
+    if (rv) {
+        break_off(pipe, rv);
+    } else {
+        pipe->out_at += nng_aio_count(pipe->tx);
+        if (pipe->out_at == pipe->out_len) {
+            pipe->out_at = pipe->out_len = 0;
+        }
+    }
+    pthread_mutex_unlock(&pipe->lock);
+    sp_pipe_run(pipe);
+    sp_pipe_release(pipe);
+}
+
+static void on_rx(void *arg)
+{
+    struct pipe *pipe = arg;
+    int rv = nng_aio_result(pipe->rx);
+    pthread_mutex_lock(&pipe->lock);
+    pipe->rx_busy = false;
+    if (rv) {
+        pipe->eof = true;
+        break_off(pipe, rv);
+    } else {
+        pipe->in_at = 0;
+        pipe->in_len = nng_aio_count(pipe->rx);
+    }
+    pthread_mutex_unlock(&pipe->lock);
+    sp_pipe_run(pipe);
+    sp_pipe_release(pipe);
+}
+
+void sp_pipe_end(struct pipe *pipe, int why)
+{
+    pthread_mutex_lock(&pipe->lock);
+    break_off(pipe, why);
+    pthread_mutex_unlock(&pipe->lock);
+    sp_pipe_run(pipe);
+}
+
+static struct pipe *pipe_make(const struct crypto_channel_profile *profile, bool outgoing,
+                              const char *expected)
+{
+    struct pipe *pipe = proto_alloc(1, sizeof *pipe);
+    if (!pipe) {
+        return NULL;
+    }
+    pthread_mutex_init(&pipe->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&pipe->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pipe->queue_tail = &pipe->queue;
+    pipe->who.outgoing = outgoing;
+    pipe->since_ms = now_ms();
+    pipe->channel = proto_alloc(1, crypto_channel_size());
+    struct crypto_channel_io io = {bio_send, bio_recv, pipe};
+    if (pipe->channel && crypto_channel_init(pipe->channel, profile, !outgoing, expected, io)) {
+        proto_free(pipe->channel);
+        pipe->channel = NULL;
+    }
+    if (!pipe->channel || nng_aio_alloc(&pipe->tx, on_tx, pipe) ||
+        nng_aio_alloc(&pipe->rx, on_rx, pipe)) {
+        sp_pipe_free(pipe);
+        return NULL;
+    }
+    nng_aio_set_timeout(pipe->tx, SP_STALL_MS);
+    return pipe;
+}
+
+struct pipe *sp_pipe_start(struct sp_socket *socket, nng_stream *stream,
+                           const struct crypto_channel_profile *profile, bool outgoing,
+                           const char *expected)
+{
+    struct pipe *pipe = pipe_make(profile, outgoing, expected);
+    if (!pipe) {
+        nng_stream_close(stream);
+        nng_stream_free(stream);
+        return NULL;
+    }
+    pipe->stream = stream;
+    pipe->socket = socket;
+    nng_stream_set_bool(stream, NNG_OPT_TCP_NODELAY, true);
+    nng_stream_set_bool(stream, NNG_OPT_TCP_KEEPALIVE, true);
+    atomic_store(&pipe->refs, 2);
+    pthread_mutex_lock(&registry_lock);
+    pipe->who.pipe = ++last_pipe;
+    pipe->next_all = registry;
+    registry = pipe;
+    pthread_mutex_unlock(&registry_lock);
+    pthread_mutex_lock(&socket->lock);
+    bool refused = socket->stopping || socket->greeting >= SP_GREETING_MAX;
+    pipe->next = socket->pipes;
+    socket->pipes = pipe;
+    socket->greeting++;
+    pthread_mutex_unlock(&socket->lock);
+    if (refused) {
+        sp_pipe_end(pipe, NNG_ECLOSED);
+    } else {
+        sp_pipe_run(pipe);
+    }
+    return pipe;
+}
+
+void sp_pipe_close(uint32_t id)
+{
+    struct pipe *pipe;
+    pthread_mutex_lock(&registry_lock);
+    for (pipe = registry; pipe && pipe->who.pipe != id; pipe = pipe->next_all) {
+    }
+    if (pipe) {
+        sp_pipe_hold(pipe);
+    }
+    pthread_mutex_unlock(&registry_lock);
+    if (pipe) {
+        sp_pipe_end(pipe, NNG_ECLOSED);
+        sp_pipe_release(pipe);
+    }
+}
+
+bool sp_pipe_closed(struct pipe *pipe)
+{
+    pthread_mutex_lock(&pipe->lock);
+    bool closed = pipe->closed;
+    pthread_mutex_unlock(&pipe->lock);
+    return closed;
+}
