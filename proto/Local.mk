@@ -34,6 +34,7 @@ MAINTAINERCLEANFILES += %D%/sql_grammar.c %D%/sql_grammar.h
 
 # Accounting of differential privacy.
 %C%_libproto_a_SOURCES += %D%/privacy.c %D%/privacy.h
+%C%_libproto_a_SOURCES += %D%/pld.c %D%/pld.h
 
 # The table of operations and the frames of the control socket.
 %C%_libproto_a_SOURCES += \

@@ -6,6 +6,11 @@ TESTS += %D%/test_privacy
 %C%_test_privacy_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
 EXTRA_DIST += tests/vectors/privacy
 
+check_PROGRAMS += %D%/test_pld
+TESTS += %D%/test_pld
+%C%_test_pld_SOURCES = %D%/test_pld.c tests/lib/numbers.h
+%C%_test_pld_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
+
 check_PROGRAMS += %D%/test_operation %D%/test_control
 TESTS += %D%/test_operation %D%/test_control
 %C%_test_operation_SOURCES = %D%/test_operation.c
