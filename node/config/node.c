@@ -75,6 +75,7 @@ static const struct config_row node_rows[] = {
      .type = CONFIG_BOOL,
      .offset = NODE(commercial),
      .present = NODE(has_commercial)},
+    {.name = "ontology", .type = CONFIG_CHARS, .offset = NODE(ontology), .max = 256},
     {.name = "seeds",
      .type = CONFIG_TEXTS,
      .offset = NODE(seeds.items),
@@ -336,6 +337,9 @@ enum err config_node_format(const struct config_node *node, struct buf *ret)
     err = err ? err : put_line(ret, "unlock: ", node->unlock);
     if (node->has_commercial) {
         err = err ? err : buf_printf(ret, "commercial: %s\n", node->commercial ? "true" : "false");
+    }
+    if (node->ontology[0]) {
+        err = err ? err : put_line(ret, "ontology: ", node->ontology);
     }
     err = err ? err : buf_put(ret, span_str(node->seeds.count ? "seeds:\n" : "seeds: []\n"));
     for (size_t i = 0; i < node->seeds.count && !err; i++) {

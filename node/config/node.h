@@ -9,6 +9,7 @@
  *     advertise: tls+tcp://alpha.example:7101    # default: listen
  *     unlock: keyfile:keyfile           # keyfile:PATH (relative to the home) | passphrase | credential:NAME
  *     commercial: false                 # absent: unknown, and clauses that need it refuse
+ *     ontology: mondo.tsv               # child TAB parent lines; absent: a licence for diseases permits only what it lists
  *     seeds: ["tls+tcp://127.0.0.1:7102"]
  *     people:
  *       - {user: root, id: operator, roles: [operator, analyst]}
@@ -71,6 +72,7 @@ struct config_node {
     char unlock[256];
     bool has_commercial;
     bool commercial;
+    char ontology[256]; /* relative to the home; read at start only */
     struct config_seeds seeds;
     struct config_person *people;
     size_t person_count;

@@ -27,6 +27,7 @@ struct node {
     struct peer *peer;
     struct peer_enrol *enrol; /* NULL where this node may not invite */
     struct query_context query;
+    struct proto_ontology ontology; /* behind query.ontology, when node.yaml names one */
     struct train_service *train;
     int64_t started;
     _Atomic bool stopping;

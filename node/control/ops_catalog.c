@@ -326,7 +326,8 @@ static json_t *check_site(struct control_call *call, const struct query_publishe
     }
     const char *state = control_licence_state(call, publisher->member.id, name, request->now, &record, &licence, &readable);
     bool none = strcmp(state, "none") == 0;
-    proto_policy_decide(request, none ? NULL : &record, readable ? &licence : NULL, strcmp(state, "forked") == 0, NULL, decision);
+    proto_policy_decide(request, none ? NULL : &record, readable ? &licence : NULL, strcmp(state, "forked") == 0,
+                        call->node->query.ontology, decision);
     return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "node", publisher->member.name, "verdict", verdicts[decision->verdict % 3], "reason",
                      proto_reason_name(decision->reason), "text", proto_reason_text(decision->reason), "grant", decision->grant, "clauses",
                      clauses_view(decision));

@@ -10,6 +10,7 @@
 #include "crypto/certificate.h"
 #include "store/audit.h"
 #include "store/backup.h"
+#include "store/file.h"
 #include "store/records.h"
 
 #include <errno.h>
@@ -18,6 +19,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define ONTOLOGY_FILE_MAX ((size_t)32 << 20)
 
 #define FILE_MAX_BYTES ((size_t)4 << 20)
 
@@ -159,6 +162,33 @@ static void log_event(void *user, int level, const char *event, const char *deta
     daemon_log(levels[level & 3], event, "%s", detail);
 }
 
+/* The hierarchy of diseases that licences are decided with. A file that cannot be read stops the start: a node that forgot
+ * it would answer differently from what its operator set up. */
+static enum err load_ontology(struct node *node, struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    const char *name = node->config.ontology;
+    struct buf file = {.max = ONTOLOGY_FILE_MAX};
+    if (!name[0]) {
+        return E_OK;
+    }
+    enum err err = E_OK;
+    if (name[0] == '/') {
+        snprintf(path, sizeof path, "%s", name);
+    } else if (!config_home_path(node->home, name, path)) {
+        err = proto_err_set(reterr, E_INVALID, "the path is too long");
+    }
+    err = err ? err : store_file_read(path, &file, reterr);
+    err = err ? err : proto_ontology_parse(buf_span(&file), &crypto_proto_hash, &node->ontology, reterr);
+    if (err) {
+        proto_err_frame(reterr, "reading the ontology %s that node.yaml names", name);
+    } else {
+        node->query.ontology = &node->ontology;
+    }
+    buf_fini(&file);
+    return err;
+}
+
 static bool refusing(void *user)
 {
     const struct node *node = user;
@@ -177,7 +207,10 @@ enum err daemon_open(struct node *node, struct err_info *reterr)
         return err;
     }
     adopt(node);
-    err = open_keyring(node, reterr);
+    err = load_ontology(node, reterr);
+    if (!err) {
+        err = open_keyring(node, reterr);
+    }
     if (!err) {
         err = load_keys(node, reterr);
     }
@@ -370,4 +403,5 @@ void daemon_close(struct node *node)
     crypto_identity_free(node->identity);
     crypto_keyring_close(node->keyring);
     config_node_fini(&node->config);
+    proto_ontology_fini(&node->ontology);
 }

@@ -137,8 +137,8 @@ void query_admission_decide(struct query_context *context, struct query_admissio
         .now = wish->now,
     };
     proto_policy_decide(&request, admission->has_record ? &admission->record : NULL,
-                        admission->has_licence ? &admission->licence : NULL, admission->forked, NULL,
-                        &admission->decision);
+                        admission->has_licence ? &admission->licence : NULL, admission->forked,
+                        context->ontology, &admission->decision);
     proto_free(members);
 }
 
