@@ -16,10 +16,10 @@ static void within(const struct numbers *t, const char *what, double got, double
     }
 }
 
-/* A tenth of a second a row: every third, which meets all numbers of steps and both deltas; VECTORS_ALL=1 for all. */
+/* A tenth of a second a row: every third, which meets every number of steps, mechanism and delta; `make check-vectors` takes all. */
 static bool left_out(const struct numbers *t)
 {
-    return t->rows % 3 != 1 && !getenv("VECTORS_ALL");
+    return t->rows % 3 != 1 && !getenv("VECTORS");
 }
 
 static void subsampled_gaussian_matches(void **state)
@@ -72,6 +72,9 @@ static void one_mechanism_composes(void **state)
     numbers_open(&t, "privacy", "13_pld_composed_laplace_gaussian.csv");
     while (numbers_next(&t)) {
         const char *kind = t.values[0];
+        if (left_out(&t)) {
+            continue;
+        }
         double delta = numbers_get(&t, "delta");
         double upper = numbers_get(&t, "pld_upper");
         double lower = numbers_get(&t, "pld_lower");
