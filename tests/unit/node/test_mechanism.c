@@ -204,8 +204,9 @@ static void release_adds_the_planned_noise(void **state)
             squares += d * d;
         }
         /* Mean and variance of 4,000 standard normal values: 5 standard errors, 1e-6 each. */
-        assert_near(sum / CELLS, 0, 5 / sqrt(CELLS));
-        assert_near(squares / CELLS, 1, 5 * sqrt(2.0 / CELLS));
+        const double cells = (double)CELLS;
+        assert_near(sum / cells, 0, 5 / sqrt(cells));
+        assert_near(squares / cells, 1, 5 * sqrt(2.0 / cells));
     }
 }
 
