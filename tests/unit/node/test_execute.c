@@ -368,6 +368,18 @@ static double square_of_half(int c)
     return (highs[c] - lows[c]) * (highs[c] - lows[c]) / 4;
 }
 
+/* Half a step of the grid a row; the first is of squares, the second of the sum whose mean is squared, below H. */
+static double grid_of(const struct asked *asked, size_t part)
+{
+    return ldexp(1, asked->layout.coordinates[part].grid_log2);
+}
+
+static double variance_slack(const struct asked *asked, size_t square, size_t sum, int c)
+{
+    double g = grid_of(asked, sum);
+    return 0.51 * grid_of(asked, square) + 1.02 * sqrt(square_of_half(c)) * g + g * g / 4 + 1e-9;
+}
+
 static void near_enough(const char *sql, double got, double want, double tolerance)
 {
     if (!(fabs(got - want) <= tolerance)) {
@@ -410,8 +422,9 @@ static void compare_item(const struct asked *asked, const char *sql, size_t item
         if (got.known) {
             double n = want->values[c];
             double value = asked_item->kind == PROTO_AGG_VAR ? got.value : got.value * got.value;
-            near_enough(sql, value, naive_variance(want, c, c) * n / (n - 1),
-                        square_of_half(c) * 1e-4);
+            double slack = variance_slack(asked, asked->layout.square_part[item],
+                                          asked->layout.sum_part[item], c);
+            near_enough(sql, value, naive_variance(want, c, c) * n / (n - 1), slack * n / (n - 1));
         }
         break;
     case PROTO_AGG_CORR: {
@@ -420,12 +433,24 @@ static void compare_item(const struct asked *asked, const char *sql, size_t item
         double y = want->pairs[c][d] < 2 ? 0 : naive_variance(want, d, c);
         if (want->pairs[c][d] < 2) {
             assert_false(got.known);
-        } else if (x > square_of_half(c) / 100 && y > square_of_half(d) / 100) {
+            break;
+        }
+        const struct query_layout *layout = &asked->layout;
+        double slack_x =
+            variance_slack(asked, layout->square_part[item], layout->sum_part[item], c);
+        double slack_y = variance_slack(asked, layout->second_square_part[item],
+                                        layout->second_sum_part[item], d);
+        if (x > 20 * slack_x && y > 20 * slack_y) {
+            double g_x = grid_of(asked, layout->sum_part[item]);
+            double g_y = grid_of(asked, layout->second_sum_part[item]);
+            double slack = 0.51 * grid_of(asked, layout->product_part[item]) + g_x * g_y +
+                           0.51 * (sqrt(square_of_half(c)) * g_y + sqrt(square_of_half(d)) * g_x);
+            slack = slack / sqrt(x * y) + slack_x / x + slack_y / y;
             long double n = want->pairs[c][d];
             double both = (double)(want->products[c][d] / n -
                                    want->pair_sums[c][d] / n * (want->pair_sums[d][c] / n));
             assert_true(got.known);
-            near_enough(sql, got.value, both / sqrt(x * y), 0.005);
+            near_enough(sql, got.value, both / sqrt(x * y), slack * 1.1);
             correlations++;
         }
         break;
