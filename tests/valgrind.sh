@@ -20,7 +20,7 @@ for program in "$@"; do
         continue
         ;;
     esac
-    # It sets limits in wall-clock time, and NNG 1.5.2 loses the dialers and connections that these tests break off.
+    # It sets limits in wall-clock time.
     case $program in
     */test_peer)
         echo "ok $program # SKIP needs its speed"

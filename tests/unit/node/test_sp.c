@@ -64,7 +64,7 @@ static int make_all(void **state)
     int64_t now = (int64_t)time(NULL);
     (void)state;
     OK(crypto_init(&info));
-    alarm(120); /* a hang is what this looks for */
+    alarm(380); /* a hang is what this looks for */
     OK(crypto_identity_generate(&root_key));
     OK(crypto_certificate_root(root_key, "alpine", now - 300, now + 86400, &root, &info));
     member_make(&alpha, 1);
