@@ -8,4 +8,4 @@ include node/train/Local.mk
 include node/control/Local.mk
 include node/daemon/Local.mk
 include node/cli/Local.mk
-EXTRA_DIST += %D%/README.md
+EXTRA_DIST += %D%/README.md %D%/privacy/README.md %D%/query/README.md %D%/control/README.md %D%/cli/README.md

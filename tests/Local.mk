@@ -26,7 +26,7 @@ coverage:
 	cd coverage-build && find proto crypto store node -name '*.gcda' -exec gcov -n -r -s $(abs_top_srcdir) {} + 2>/dev/null | \
 		awk '/^File/ { f = $$2 } /^Lines executed/ { split($$0, a, /[:% ]+/); n = $$NF; t += n; h += n * a[3] / 100 } END { printf "lines %d, executed %.1f %%\n", t, t ? 100 * h / t : 0 }'
 
-EXTRA_DIST += %D%/valgrind.sh %D%/valgrind.supp
+EXTRA_DIST += %D%/README.md %D%/valgrind.sh %D%/valgrind.supp
 .PHONY: check-valgrind check-valgrind-here
 # Unit tests under memcheck, in a tree of its own: valgrind cannot map 64 GiB. Slow, so not a part of check.
 check-valgrind:
