@@ -5,6 +5,7 @@ MODEL_ENCODER_SOURCES = \
 	node/model/encoder.c node/model/encoder.h node/model/encoder_internal.h \
 	node/model/encoder_load.c \
 	node/model/encoder_pass.c \
+	node/model/encoder_save.c node/model/encoder_save.h \
 	node/model/gemm.c node/model/gemm.h node/model/real.h \
 	node/model/team.c node/model/team.h
 # A library of its own: ENCODER_FLAGS drop errno and traps, which the exact arithmetic of the private steps may count on.
@@ -17,6 +18,7 @@ MODEL_ENCODER_SOURCES = \
 	%D%/notes.c %D%/notes.h \
 	%D%/report.c %D%/report.h \
 	%D%/safetensors.c %D%/safetensors.h \
+	%D%/safetensors_write.c %D%/safetensors_write.h \
 	%D%/tokenizer.c %D%/tokenizer.h \
 	%D%/words.c %D%/words.h
 EXTRA_DIST += %D%/README.md

@@ -1,4 +1,4 @@
-/* Reads safetensors files: named tensors of numbers. It does not write them, and it runs nothing: the format has no code.
+/* Reads safetensors files: named tensors of numbers. It does not write them (safetensors_write.h), and it runs nothing: the format has no code.
  *
  *     struct model_safetensors *file = NULL;
  *     err = model_safetensors_open("model.safetensors", &file, reterr);

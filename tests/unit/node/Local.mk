@@ -78,6 +78,11 @@ TESTS += %D%/test_encoder %D%/test_encoder_double
 %C%_test_encoder_double_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_DOUBLE
 %C%_test_encoder_double_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
 
+check_PROGRAMS += %D%/test_encoder_save
+TESTS += %D%/test_encoder_save
+%C%_test_encoder_save_SOURCES = %D%/test_encoder_save.c tests/lib/vectors.h
+%C%_test_encoder_save_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+
 check_PROGRAMS += %D%/test_price
 TESTS += %D%/test_price
 %C%_test_price_SOURCES = %D%/test_price.c
