@@ -16,8 +16,12 @@ struct part {
     const struct model_batch *batch;
     size_t from, to; /* sequences; whole groups */
     size_t group_from, group_to;
+    bool apart; /* groups are clipped or shown one by one */
     double clip;
-    real scale;    /* without clip */
+    model_team_visit *visit; /* instead of clipping, or NULL */
+    void *user;
+    unsigned thread;
+    real scale;    /* of groups together */
     double *norms; /* of all groups, or NULL */
     double loss;
     uint64_t labelled;
@@ -104,7 +108,7 @@ static enum err whole(struct part *p, uint32_t *start)
     return err;
 }
 
-/* The groups of one pass, of COUNT sequences from FIRST on: each clipped and added. */
+/* The groups of one pass: each shown, or clipped and added. */
 static enum err pass(struct part *p, size_t group, size_t groups, uint32_t *start,
                      uint32_t *group_at)
 {
@@ -137,6 +141,12 @@ static enum err pass(struct part *p, size_t group, size_t groups, uint32_t *star
     memset(p->groups, 0, groups * trained * sizeof *p->groups);
     model_run_backward(p->run, &b, scale, p->groups);
     for (size_t g = 0; g < groups; g++) {
+        if (p->visit) {
+            if (group_at[g] < group_at[g + 1]) {
+                p->visit(p->user, p->thread, group + g, p->groups + g * trained);
+            }
+            continue;
+        }
         double norm = model_clip_add(p->groups + g * trained, trained, p->clip, p->sum);
         if (p->norms) {
             p->norms[group + g] = norm;
@@ -145,7 +155,7 @@ static enum err pass(struct part *p, size_t group, size_t groups, uint32_t *star
     return E_OK;
 }
 
-static enum err clipped(struct part *p, uint32_t *start)
+static enum err apart(struct part *p, uint32_t *start)
 {
     uint32_t group_at[65];
     size_t at_once = MODEL_TEAM_NUMBERS_MAX / p->e->trained_count;
@@ -184,27 +194,27 @@ static void *work(void *user)
         p->err = proto_err_set(&p->info, E_NO_MEMORY, "model: no memory");
         return NULL;
     }
-    p->err = p->clip > 0 ? clipped(p, start) : whole(p, start);
+    p->err = p->apart ? apart(p, start) : whole(p, start);
     proto_free(start);
     return NULL;
 }
 
 /* Cuts the batch where the rows so far reach the part's share: between groups when they are clipped, else between sequences. */
-static void cut(struct model_team *team, const struct model_batch *b, double clip)
+static void cut(struct model_team *team, const struct model_batch *b, bool apart)
 {
-    size_t units = clip > 0 ? b->groups : b->sequences, unit = 0;
+    size_t units = apart ? b->groups : b->sequences, unit = 0;
     uint64_t rows = b->start[b->sequences];
     for (unsigned i = 0; i < team->threads; i++) {
         struct part *p = &team->parts[i];
         p->group_from = unit;
-        p->from = clip > 0 ? group_start(b, unit) : unit;
+        p->from = apart ? group_start(b, unit) : unit;
         uint64_t goal = rows * (i + 1) / team->threads;
-        while (unit < units && (i + 1 == team->threads ||
-                                b->start[clip > 0 ? group_start(b, unit) : unit] < goal)) {
+        while (unit < units &&
+               (i + 1 == team->threads || b->start[apart ? group_start(b, unit) : unit] < goal)) {
             unit++;
         }
         p->group_to = unit;
-        p->to = clip > 0 ? group_start(b, unit) : unit;
+        p->to = apart ? group_start(b, unit) : unit;
     }
 }
 
@@ -236,27 +246,20 @@ static uint64_t count_labels(const struct model_batch *b, bool per_sequence)
     return labelled;
 }
 
-enum err model_team_gradient(struct model_team *team, const struct model_batch *batch, double clip,
-                             real *gradient, double *norms, double *ret_sum, uint64_t *ret_labelled,
-                             struct err_info *reterr)
+/* Starts all parts of a checked batch, whose other settings the caller has set, and joins them. */
+static enum err run_parts(struct model_team *team, const struct model_batch *batch, bool apart,
+                          double *ret_sum, uint64_t *ret_labelled, struct err_info *reterr)
 {
-    const struct model_encoder *e = team->parts[0].e;
-    enum err err = check(batch, reterr);
-    if (err) {
-        return err;
-    }
-    uint64_t all = count_labels(batch, e->shape.task == MODEL_TASK_SEQUENCE);
+    uint64_t all = count_labels(batch, team->parts[0].e->shape.task == MODEL_TASK_SEQUENCE);
     pthread_t threads[MODEL_TEAM_THREADS_MAX];
     bool started[MODEL_TEAM_THREADS_MAX] = {false};
-    cut(team, batch, clip);
-    for (size_t g = 0; norms && g < batch->groups; g++) {
-        norms[g] = 0;
-    }
+    enum err err = E_OK;
+    cut(team, batch, apart);
     for (unsigned i = team->threads; i > 0; i--) {
         struct part *p = &team->parts[i - 1];
         p->batch = batch;
-        p->clip = clip;
-        p->norms = clip > 0 ? norms : NULL;
+        p->apart = apart;
+        p->thread = i - 1;
         p->scale = all ? 1 / (real)all : 0;
         p->seed = batch->dropout_seed ? model_mix(batch->dropout_seed + i) | 1 : 0;
         started[i - 1] = i > 1 && pthread_create(&threads[i - 1], NULL, work, p) == 0;
@@ -265,7 +268,6 @@ enum err model_team_gradient(struct model_team *team, const struct model_batch *
             work(p);
         }
     }
-    memset(gradient, 0, e->trained_count * sizeof *gradient);
     *ret_sum = 0;
     *ret_labelled = 0;
     for (unsigned i = 0; i < team->threads; i++) {
@@ -276,11 +278,48 @@ enum err model_team_gradient(struct model_team *team, const struct model_batch *
         if (p->err && !err) {
             err = proto_err_set(reterr, p->err, "%s", p->info.text);
         }
-        for (size_t j = 0; j < e->trained_count; j++) {
-            gradient[j] += p->sum[j];
-        }
         *ret_sum += p->loss;
         *ret_labelled += p->labelled;
     }
     return err;
+}
+
+enum err model_team_gradient(struct model_team *team, const struct model_batch *batch, double clip,
+                             real *gradient, double *norms, double *ret_sum, uint64_t *ret_labelled,
+                             struct err_info *reterr)
+{
+    size_t trained = team->parts[0].e->trained_count;
+    enum err err = check(batch, reterr);
+    if (err) {
+        return err;
+    }
+    for (size_t g = 0; norms && g < batch->groups; g++) {
+        norms[g] = 0;
+    }
+    for (unsigned i = 0; i < team->threads; i++) {
+        struct part *p = &team->parts[i];
+        p->clip = clip;
+        p->visit = NULL;
+        p->norms = clip > 0 ? norms : NULL;
+    }
+    err = run_parts(team, batch, clip > 0, ret_sum, ret_labelled, reterr);
+    memset(gradient, 0, trained * sizeof *gradient);
+    for (unsigned i = 0; i < team->threads; i++) {
+        for (size_t j = 0; j < trained; j++) {
+            gradient[j] += team->parts[i].sum[j];
+        }
+    }
+    return err;
+}
+
+enum err model_team_groups(struct model_team *team, const struct model_batch *batch,
+                           model_team_visit *visit, void *user, double *ret_sum,
+                           uint64_t *ret_labelled, struct err_info *reterr)
+{
+    enum err err = check(batch, reterr);
+    for (unsigned i = 0; i < team->threads; i++) {
+        team->parts[i].visit = visit;
+        team->parts[i].user = user;
+    }
+    return err ? err : run_parts(team, batch, true, ret_sum, ret_labelled, reterr);
 }

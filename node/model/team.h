@@ -36,4 +36,14 @@ MUST_CHECK enum err model_team_gradient(struct model_team *team, const struct mo
                                         double clip, real *gradient, double *norms, double *ret_sum,
                                         uint64_t *ret_labelled, struct err_info *reterr);
 
+/* The gradient of GROUP's own mean loss, trained_count numbers, borrowed for the call; all zero without labels, and it may be
+ * not finite. Called from thread THREAD (below the team's number), so what is added up stands apart by thread. */
+typedef void model_team_visit(void *user, unsigned thread, size_t group, const real *gradient);
+/* Shows each group's gradient to VISIT once, unclipped, for who must treat patients apart: clip, round to a grid, add. A group
+ * without sequences is not shown. On failure some groups were shown: what was added up is to be thrown away.
+ * Errors and outputs: those of model_team_gradient. */
+MUST_CHECK enum err model_team_groups(struct model_team *team, const struct model_batch *batch,
+                                      model_team_visit *visit, void *user, double *ret_sum,
+                                      uint64_t *ret_labelled, struct err_info *reterr);
+
 #endif

@@ -851,10 +851,81 @@ static void refuses_models(void **state)
     model_safetensors_close(g.file);
 }
 
+/* What each thread was shown: clipped by the test itself and added. */
+struct shown {
+    size_t trained;
+    double clip;
+    real sums[3][4096];
+    unsigned times[3][8];
+};
+
+static void show(void *user, unsigned thread, size_t group, const real *gradient)
+{
+    struct shown *s = user;
+    assert_true(thread < 3 && group < 8);
+    s->times[thread][group]++;
+    model_clip_add(gradient, s->trained, s->clip, s->sums[thread]);
+}
+
+static void team_shows_groups(void **state)
+{
+    (void)state;
+    static struct golden g;
+    static real clipped[4096];
+    /* Two patients of two sequences, one without any, one of two. */
+    static const uint32_t group_at[] = {0, 2, 4, 4, 6};
+    open_golden(&g, "small", "tokcls_lora_qv.safetensors");
+    struct model_shape shape = {0};
+    struct model_encoder *e = NULL;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", vectors_path("bert/small"));
+    assert_int_equal(model_shape_read(path, &shape, NULL), E_OK);
+    shape.labels = 5;
+    shape.training = MODEL_TRAIN_FFA;
+    shape.targets = MODEL_TARGETS_QV;
+    shape.rank = 4;
+    shape.alpha = 8;
+    assert_int_equal(model_encoder_open(path, &shape, 5, &e, NULL), E_OK);
+    assert_in_range(e->trained_count, 1, 4096);
+    struct model_batch batch = g.batch;
+    batch.groups = 4;
+    batch.group_at = group_at;
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        static struct shown s;
+        struct model_team *team = NULL;
+        double sum, cross;
+        uint64_t labelled, again;
+        s = (struct shown){.trained = e->trained_count, .clip = 0.25};
+        assert_int_equal(model_team_new(e, threads, &team), E_OK);
+        assert_int_equal(model_team_groups(team, &batch, show, &s, &sum, &labelled, NULL), E_OK);
+        assert_int_equal(
+            model_team_gradient(team, &batch, 0.25, clipped, NULL, &cross, &again, NULL), E_OK);
+        assert_int_equal(labelled, again);
+        assert_true(sum == cross);
+        for (size_t group = 0; group < 4; group++) {
+            assert_int_equal(s.times[0][group] + s.times[1][group] + s.times[2][group], group != 2);
+        }
+        double size = 0;
+        for (size_t j = 0; j < e->trained_count; j++) {
+            real all = s.sums[0][j] + s.sums[1][j] + s.sums[2][j];
+            size += fabs((double)all);
+            assert_true(fabs((double)(all - clipped[j])) <= 1e-6);
+        }
+        assert_true(size > 0.01);
+        batch.labels = NULL;
+        assert_int_equal(model_team_groups(team, &batch, show, &s, &sum, &labelled, NULL), E_USAGE);
+        batch.labels = g.labels;
+        model_team_free(team);
+    }
+    model_encoder_close(e);
+    model_safetensors_close(g.file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_full),
+        cmocka_unit_test(team_shows_groups),
         cmocka_unit_test(tokens_lora),
         cmocka_unit_test(sequence_head),
         cmocka_unit_test(packed_equals_alone),
