@@ -563,12 +563,12 @@ void peer_enrol_free(struct peer_enrol *e)
             nng_aio_stop(e->contexts[i].aio);
         }
     }
-    sp_close(e->socket);
     for (size_t i = 0; i < CONTEXTS; i++) {
         if (e->contexts[i].aio) {
             nng_aio_free(e->contexts[i].aio);
         }
     }
+    sp_close(e->socket);
     for (size_t i = 0; i < PEER_ENROL_PENDING; i++) {
         buf_fini(&e->invitations[i].certificate);
     }

@@ -78,3 +78,37 @@ size_t peer_frame_encode_reply(const struct peer_frame_reply *reply,
     memcpy(head + 3, name, len);
     return 3 + len;
 }
+
+#define SP_REQUEST_BIT 0x80000000u
+
+void peer_frame_sp_greeting(bool reply, uint8_t head[PEER_FRAME_SP_HEAD])
+{
+    const uint8_t greeting[PEER_FRAME_SP_HEAD] = {0, 'S', 'P', 0, 0, reply ? 0x31 : 0x30};
+    memcpy(head, greeting, sizeof greeting);
+}
+
+bool peer_frame_sp_greeted(const uint8_t head[PEER_FRAME_SP_HEAD], bool reply)
+{
+    uint8_t want[PEER_FRAME_SP_HEAD];
+    peer_frame_sp_greeting(reply, want);
+    return memcmp(head, want, sizeof want) == 0;
+}
+
+enum err peer_frame_sp_length(const uint8_t head[PEER_FRAME_SP_HEAD], size_t most, size_t *ret)
+{
+    uint64_t len = get_be64(head);
+    if (len < PEER_FRAME_SP_ID) {
+        return E_TRUNCATED;
+    }
+    if (len - PEER_FRAME_SP_ID > most) {
+        return E_LIMIT;
+    }
+    *ret = (size_t)len;
+    return E_OK;
+}
+
+enum err peer_frame_sp_id(const uint8_t *bytes, uint32_t *ret)
+{
+    *ret = get_be32(bytes);
+    return *ret & SP_REQUEST_BIT ? E_OK : E_INVALID;
+}

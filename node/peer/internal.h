@@ -292,7 +292,7 @@ void link_reverse_wanted(struct link *link);
 void link_reverse_down(struct link *link, uint32_t pipe);
 /* Opens the REQ listener for a member that only dials out; 0: failed. */
 uint16_t link_listen(struct link *link);
-void link_close(struct link *link); /* stopper thread */
+void link_stop(struct link *link); /* stopper thread */
 void link_free(struct link *link);
 
 /* hello: pure */
@@ -303,7 +303,9 @@ MUST_CHECK enum err hello_check(struct peer *peer, const uint8_t from[16],
 
 /* server.c */
 MUST_CHECK enum err server_start(struct peer *peer, struct err_info *reterr);
-void server_close(struct peer *peer);
+/* Stopper thread: nothing runs on the REP socket after it. */
+void server_stop(struct peer *peer);
+void server_free(struct peer *peer);
 MUST_CHECK enum err server_local(struct peer *peer, struct call *call);
 void server_dispatch(struct peer_request *request);
 

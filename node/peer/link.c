@@ -707,16 +707,18 @@ void link_tick(struct peer *peer, uint64_t now_ms, uint64_t *next_ms)
 
 /* --- the end ---------------------------------------------------------------------------------------------------- */
 
-void link_close(struct link *link)
+void link_stop(struct link *link)
 {
+    if (!link->socket) {
+        return;
+    }
     sp_stop(link->socket);
     for (size_t i = 0; i <= LINK_SLOTS; i++) {
         if (link->slots[i].aio) {
             nng_aio_stop(link->slots[i].aio);
         }
     }
-    sp_close(link->socket);
-    link->socket = NULL;
+    sp_wait(link->socket);
 }
 
 void link_free(struct link *link)
@@ -734,6 +736,7 @@ void link_free(struct link *link)
             nng_aio_free(slot->aio);
         }
     }
+    sp_close(link->socket);
     buf_fini(&link->outbox);
     buf_fini(&link->sending);
     proto_free(link);

@@ -374,10 +374,10 @@ static void *stop_main(void *arg)
     pool_stop(&peer->records);
     for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
         if (peer->links[i]) {
-            link_close(peer->links[i]);
+            link_stop(peer->links[i]);
         }
     }
-    server_close(peer);
+    server_stop(peer);
     peer->stopped_event.run = on_stopped;
     peer_post(peer, &peer->stopped_event);
     return NULL;
@@ -429,18 +429,11 @@ void peer_free(struct peer *peer)
     }
     drain(
         peer); /* events that came after the loop had ended only free themselves, since we are stopping */
-    server_close(peer);
+    server_stop(peer); /* when the start failed */
     for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
         link_free(peer->links[i]);
     }
-    for (size_t i = 0; i < PEER_CONTEXTS; i++) {
-        if (peer->requests[i].aio) {
-            nng_aio_free(peer->requests[i].aio);
-        }
-        if (peer->requests[i].msg) {
-            nng_msg_free(peer->requests[i].msg);
-        }
-    }
+    server_free(peer);
     gossip_close(peer);
     for (size_t i = 0; i < peer->profile_count; i++) {
         crypto_channel_profile_free(peer->profiles[i]);

@@ -387,14 +387,27 @@ enum err server_start(struct peer *peer, struct err_info *reterr)
     return err;
 }
 
-void server_close(struct peer *peer)
+void server_stop(struct peer *peer)
 {
+    if (!peer->rep) {
+        return;
+    }
     sp_stop(peer->rep);
     for (size_t i = 0; i < PEER_CONTEXTS; i++) {
         if (peer->requests[i].aio) {
             nng_aio_stop(peer->requests[i].aio);
         }
     }
+    sp_wait(peer->rep);
+}
+
+void server_free(struct peer *peer)
+{
+    for (size_t i = 0; i < PEER_CONTEXTS; i++) {
+        if (peer->requests[i].aio) {
+            nng_aio_free(peer->requests[i].aio);
+        }
+        drop_message(&peer->requests[i]);
+    }
     sp_close(peer->rep);
-    peer->rep = NULL;
 }

@@ -10,7 +10,7 @@
 #include "proto/alloc.h"
 #include "proto/span.h"
 
-#define REQUEST_BIT 0x80000000u
+#define REQUEST_BIT 0x80000000u /* of the ids that we give */
 
 struct sp_ctx {
     struct sp_ctx *next;         /* of the socket */
@@ -47,20 +47,14 @@ static void finish_with(nng_aio *aio, nng_msg *msg)
     nng_aio_finish(aio, 0);
 }
 
-static uint32_t take_request_id(nng_msg *msg)
-{
-    uint32_t id = get_be32(nng_msg_body(msg));
-    nng_msg_trim(msg, 4);
-    return id;
-}
-
 /* Socket's lock held: CTX takes the message of PIPE. */
 static void take_request(struct sp_ctx *ctx, struct pipe *pipe, nng_msg *msg)
 {
     struct pipe *old = ctx->pipe;
     ctx->pipe = pipe;
     sp_pipe_hold(pipe);
-    ctx->request = take_request_id(msg);
+    (void)!peer_frame_sp_id(nng_msg_body(msg), &ctx->request); /* hand_over_request has looked */
+    nng_msg_trim(msg, PEER_FRAME_SP_ID);
     atomic_store(&ctx->pipe_id, pipe->who.pipe);
     if (old) {
         sp_pipe_release(old);
@@ -99,8 +93,9 @@ static bool waiting_remove(struct sp_socket *socket, struct sp_ctx *ctx)
 static void hand_over_request(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
-    if (!(get_be32(nng_msg_body(pipe->msg)) & REQUEST_BIT)) {
-        sp_pipe_end(pipe, NNG_EPROTO); /* more hops than one: nobody of ours sends that */
+    uint32_t id;
+    if (peer_frame_sp_id(nng_msg_body(pipe->msg), &id)) {
+        sp_pipe_end(pipe, NNG_EPROTO);
         return;
     }
     pthread_mutex_lock(&socket->lock);
@@ -120,9 +115,11 @@ static void hand_over_reply(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
     nng_msg *msg = pipe->msg;
-    uint32_t id = take_request_id(msg);
+    uint32_t id;
+    bool known = !peer_frame_sp_id(nng_msg_body(msg), &id);
+    nng_msg_trim(msg, PEER_FRAME_SP_ID);
     pthread_mutex_lock(&socket->lock);
-    for (struct sp_ctx *ctx = socket->contexts; ctx && msg; ctx = ctx->next) {
+    for (struct sp_ctx *ctx = socket->contexts; ctx && msg && known; ctx = ctx->next) {
         if (ctx->pipe != pipe || ctx->request != id || ctx->reply) {
             continue;
         }
@@ -139,7 +136,7 @@ static void hand_over_reply(struct pipe *pipe)
     }
     pthread_mutex_unlock(&socket->lock);
     if (msg) {
-        nng_msg_free(msg); /* its caller gave up */
+        nng_msg_free(msg); /* its caller gave up, or there never was one */
     }
     sp_pipe_handed(pipe);
 }
@@ -158,6 +155,7 @@ void sp_fail_exchanges(struct pipe *pipe)
     struct sp_socket *socket = pipe->socket;
     pthread_mutex_lock(&socket->lock);
     pipe->parked = false;
+    pipe->failed = true;
     for (struct sp_ctx *ctx = socket->contexts; ctx; ctx = ctx->next) {
         if (socket->kind == SP_REQ && ctx->pipe == pipe && ctx->aio) {
             nng_aio *aio = ctx->aio;
@@ -226,32 +224,31 @@ static void cancel_recv(nng_aio *aio, void *arg, int rv)
     }
 }
 
-/* PIPE is held by the caller, and again by nobody: cancel_send runs only while the aio is in its queue. */
+/* PIPE is held by the caller. cancel_send finds nothing once the item has left the queue. */
 static void send_on(struct pipe *pipe, uint32_t request, nng_aio *aio)
 {
     nng_msg *msg = nng_aio_get_msg(aio);
     size_t len = nng_msg_len(msg);
-    struct outgoing *item = proto_alloc(1, sizeof *item + SP_FRAME_HEAD + 4 + len);
+    struct outgoing *item =
+        proto_alloc(1, sizeof *item + PEER_FRAME_SP_HEAD + PEER_FRAME_SP_ID + len);
     if (!item) {
         nng_aio_finish(aio, NNG_ENOMEM);
         return;
     }
-    item->len = SP_FRAME_HEAD + 4 + len;
-    put_be64(item->bytes, 4 + len);
-    put_be32(item->bytes + SP_FRAME_HEAD, request);
-    memcpy(item->bytes + SP_FRAME_HEAD + 4, nng_msg_body(msg), len);
+    item->len = PEER_FRAME_SP_HEAD + PEER_FRAME_SP_ID + len;
+    put_be64(item->bytes, PEER_FRAME_SP_ID + len);
+    put_be32(item->bytes + PEER_FRAME_SP_HEAD, request);
+    memcpy(item->bytes + PEER_FRAME_SP_HEAD + PEER_FRAME_SP_ID, nng_msg_body(msg), len);
     item->aio = aio;
     pthread_mutex_lock(&pipe->lock);
-    bool closed = pipe->closed;
-    if (!closed) {
+    bool taken = !pipe->closed && sp_pipe_put(pipe, item);
+    if (taken) {
         nng_aio_defer(aio, cancel_send, pipe);
-        sp_pipe_put(pipe, item);
     }
     pthread_mutex_unlock(&pipe->lock);
-    if (closed) {
+    if (!taken) {
         proto_free(item);
         nng_aio_finish(aio, NNG_ECONNRESET);
-        return;
     }
     sp_pipe_run(pipe);
 }
@@ -386,7 +383,7 @@ static void reply_recv(struct sp_ctx *ctx, nng_aio *aio)
     pthread_mutex_lock(&socket->lock);
     struct pipe *pipe = ctx->pipe;
     nng_msg *reply = ctx->reply;
-    bool wait = pipe && !reply && !pipe->buried && !socket->stopping;
+    bool wait = pipe && !reply && !pipe->failed && !socket->stopping;
     if (wait) {
         nng_aio_defer(aio, cancel_recv, ctx);
         ctx->aio = aio;
@@ -519,19 +516,14 @@ void sp_listener_renew(struct sp_listener *listener, const struct crypto_channel
     pthread_mutex_unlock(&listener->socket->lock);
 }
 
-static void listener_end(struct sp_listener *l)
+/* Its memory goes with the socket's. */
+void sp_listener_close(struct sp_listener *l)
 {
     pthread_mutex_lock(&l->socket->lock);
     l->closed = true;
     pthread_mutex_unlock(&l->socket->lock);
     nng_stream_listener_close(l->listener);
     nng_aio_cancel(l->aio);
-}
-
-/* Its memory goes with the socket's. */
-void sp_listener_close(struct sp_listener *listener)
-{
-    listener_end(listener);
 }
 
 static void dial_add(struct sp_socket *socket, struct dialling *d)
@@ -667,7 +659,7 @@ void sp_stop(struct sp_socket *socket)
     struct sp_listener *listeners = socket->listeners;
     pthread_mutex_unlock(&socket->lock);
     for (struct sp_listener *l = listeners; l; l = l->next) {
-        listener_end(l); /* the list only grows before `stopping` */
+        sp_listener_close(l); /* the list only grows before `stopping` */
     }
     for (struct pipe *pipe; (pipe = next_to_end(socket));) {
         sp_pipe_end(pipe, NNG_ECLOSED);
@@ -725,12 +717,11 @@ static void contexts_free(struct sp_socket *socket)
     }
 }
 
-void sp_close(struct sp_socket *socket)
+void sp_wait(struct sp_socket *socket)
 {
     if (!socket) {
         return;
     }
-    sp_stop(socket);
     while (socket->listeners) { /* nobody accepts after this, so no pipe comes */
         struct sp_listener *l = socket->listeners;
         socket->listeners = l->next;
@@ -741,6 +732,15 @@ void sp_close(struct sp_socket *socket)
         pthread_cond_wait(&socket->changed, &socket->lock);
     }
     pthread_mutex_unlock(&socket->lock);
+}
+
+void sp_close(struct sp_socket *socket)
+{
+    if (!socket) {
+        return;
+    }
+    sp_stop(socket);
+    sp_wait(socket);
     contexts_free(socket);
     while (socket->dead) { /* a callback may still be on its way out */
         sp_sweep(socket);

@@ -7,13 +7,14 @@
  *     sp_listen(socket, "tls+tcp://127.0.0.1:0", profile, NULL, &listener, &port);
  *     sp_ctx_open(socket, &ctx);  sp_ctx_recv(ctx, aio);  ... nng_aio_get_msg(aio) ...  sp_ctx_send(ctx, aio);
  *     sp_dial(request_socket, url, profile, node_id_hex, 10000);          // blocks; a worker thread
- *     sp_stop(socket);  sp_close(socket);
+ *     sp_stop(socket);  nng_aio_free(aio);  sp_close(socket);
  *
  * A connection is called a pipe. It is `asked` about when its handshake is done and may be refused then; `up` follows when
  * the other end has said that it is the counterpart, and `down` after it when nothing of the pipe runs any more.
- * Threads: every function may be called from any thread, except that sp_dial, sp_close and sp_sweep must not be called from
- * an NNG callback. on_pipe runs on NNG's threads with no lock held. An aio ends on NNG's threads.
- * Limits: recv_max per message, SP_GREETING_MS for handshake and greeting together, SP_GREETING_MAX pipes in it at one time. */
+ * Threads: every function may be called from any thread, except that sp_dial, sp_wait, sp_close and sp_sweep must not be
+ * called from an NNG callback, and that nobody else may use the socket during sp_close. on_pipe runs on NNG's threads with no lock held. An aio ends on NNG's threads.
+ * Limits: recv_max per message; SP_GREETING_MS for handshake and greeting together; SP_GREETING_MAX pipes in the handshake at
+ * one time, of which the oldest gives way; 16 MiB that wait to be sent on one pipe. */
 #ifndef CONCORDAT_NODE_PEER_SP_H
 #define CONCORDAT_NODE_PEER_SP_H
 
@@ -55,7 +56,10 @@ MUST_CHECK enum err sp_open(enum sp_kind kind, size_t recv_max, sp_on_pipe *on_p
                             struct sp_socket **ret);
 /* Ends listeners, dials and pipes, and every operation under way with NNG_ECLOSED. Returns at once; may be repeated. */
 void sp_stop(struct sp_socket *socket);
-/* sp_stop, then waits until nothing runs any more, then gives all memory back, contexts too. NULL is allowed. */
+/* After sp_stop: waits until every pipe is down. Listeners are gone then. */
+void sp_wait(struct sp_socket *socket);
+/* sp_stop and sp_wait, then gives all memory back, contexts too. Each aio that was given to a context must have been freed
+ * before, since NNG may still be calling for one whose time is over. NULL is allowed. */
 void sp_close(struct sp_socket *socket);
 /* Gives back the memory of pipes that are down. */
 void sp_sweep(struct sp_socket *socket);

@@ -6,11 +6,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "node/peer/frame.h"
 #include "node/peer/sp.h"
 
-#define SP_IN_SIZE    ((size_t)32 << 10)
-#define SP_OUT_SIZE   ((size_t)64 << 10)
-#define SP_FRAME_HEAD 8 /* octets: the length that follows, u64 */
+#define SP_IN_SIZE  ((size_t)32 << 10)
+#define SP_OUT_SIZE ((size_t)64 << 10)
+#define SP_QUEUE_MAX                                                                               \
+    ((size_t)16 << 20) /* octets that wait to be sent; beyond it the other side does not read */
 
 enum stage {
     STAGE_GREETING,
@@ -34,7 +36,7 @@ struct pipe {
     atomic_uint refs; /* its socket's, each operation's, and those of whoever uses it just now */
     uint64_t since_ms;
     bool parked; /* under socket->lock: a message waits for a context */
-    bool buried; /* under socket->lock */
+    bool failed; /* under socket->lock: its exchanges broke, and no new one may wait for it */
 
     pthread_mutex_t lock; /* of all below */
     pthread_cond_t changed;
@@ -42,18 +44,20 @@ struct pipe {
     nng_aio *tx, *rx;
     bool tx_busy, rx_busy;
     bool closed, stream_closed;
-    bool told_up;
-    bool over;
+    unsigned
+        outside; /* threads that do something of this pipe's without its lock: it is not over before they are back */
+    bool over;     /* once */
+    bool admitted; /* on_pipe said yes: it is told of the end */
     int why;
     enum stage stage;
     struct crypto_channel *channel;
-    bool eof;
     uint8_t in[SP_IN_SIZE];
     size_t in_at, in_len;
     uint8_t out[SP_OUT_SIZE];
     size_t out_at, out_len;
     struct outgoing *queue, **queue_tail;
-    uint8_t head[SP_FRAME_HEAD];
+    size_t queued; /* octets in it */
+    uint8_t head[PEER_FRAME_SP_HEAD];
     size_t head_len;
     nng_msg *msg; /* being received */
     size_t msg_at;
@@ -94,14 +98,14 @@ void sp_pipe_release(struct pipe *pipe);
 void sp_pipe_free(struct pipe *pipe);
 /* pipe->msg has found its way: the next one may come. */
 void sp_pipe_handed(struct pipe *pipe);
-/* Lock held. */
-void sp_pipe_put(struct pipe *pipe, struct outgoing *item);
+/* Lock held. Takes ITEM; false, and the pipe is closed, when too much waits already. */
+bool sp_pipe_put(struct pipe *pipe, struct outgoing *item);
 
 /* --- sp.c: called by a pipe, with no lock held --- */
 
 /* pipe->msg is whole. */
 void sp_hand_over(struct pipe *pipe);
-/* Its exchanges break. */
+/* Its exchanges break, and later ones do at once. */
 void sp_fail_exchanges(struct pipe *pipe);
 
 #endif

@@ -4,8 +4,9 @@
  *
  *   GREETING --handshake--> ASKING --on_pipe says yes--> HEADER --8 octets of the other side--> OPEN
  *
- * A pipe that is `closed` submits nothing more. It is over when both operations have called back; then, once, its requests
- * fail, `down` is told, and it waits among the dead until nobody holds it.
+ * A pipe that is `closed` submits nothing more. It is over when both operations have called back and no thread is `outside`,
+ * which keeps `asked`, `up` and `down` in their order; then, once, its requests fail, `down` is told, and it waits among the
+ * dead until nobody holds it. Its socket is not touched after that.
  * Locks: sp_internal.h. */
 #include "config.h"
 #include "node/peer/sp_internal.h"
@@ -17,7 +18,6 @@
 #include "proto/alloc.h"
 #include "proto/span.h"
 
-#define SP_HEADER   8     /* octets: 0 'S' 'P' 0, protocol u16, 0 0 */
 #define SP_STALL_MS 30000 /* nothing of what we send is taken for so long: the pipe is dead */
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -91,9 +91,6 @@ static int bio_recv(void *user, uint8_t *bytes, size_t len)
     struct pipe *pipe = user;
     size_t there = pipe->in_len - pipe->in_at;
     size_t moved = len < there ? len : there;
-    if (moved == 0) {
-        return pipe->eof ? -1 : 0;
-    }
     memcpy(bytes, pipe->in + pipe->in_at, moved);
     pipe->in_at += moved;
     return (int)moved;
@@ -149,6 +146,7 @@ static void send_some(struct pipe *pipe)
         first->at += len;
         if (first->at == first->len) {
             pipe->queue = first->next;
+            pipe->queued -= first->len;
             if (!pipe->queue) {
                 pipe->queue_tail = &pipe->queue;
             }
@@ -162,7 +160,7 @@ static void send_some(struct pipe *pipe)
     }
 }
 
-/* Reads up to LEN octets to TO; false: no more now. */
+/* Reads towards the WANT octets of TO, of which *AT are there; false: no more now. */
 static bool read_some(struct pipe *pipe, uint8_t *to, size_t want, size_t *at)
 {
     size_t len = want - *at;
@@ -178,28 +176,22 @@ static bool read_some(struct pipe *pipe, uint8_t *to, size_t want, size_t *at)
     return true;
 }
 
-static bool header_ok(const struct pipe *pipe)
-{
-    const uint8_t want[SP_HEADER] = {0, 'S', 'P', 0, 0, pipe->socket->kind == SP_REQ ? 0x31 : 0x30};
-    return memcmp(pipe->head, want, SP_HEADER) == 0;
-}
-
 /* Lock held. true: a whole message stands in pipe->msg. */
 static bool receive_some(struct pipe *pipe)
 {
     while (!pipe->closed && !pipe->handing) {
         if (!pipe->msg) {
-            if (!read_some(pipe, pipe->head, SP_FRAME_HEAD, &pipe->head_len)) {
+            size_t len;
+            if (!read_some(pipe, pipe->head, PEER_FRAME_SP_HEAD, &pipe->head_len)) {
                 return false;
             }
-            if (pipe->head_len < SP_FRAME_HEAD) {
+            if (pipe->head_len < PEER_FRAME_SP_HEAD) {
                 continue;
             }
-            uint64_t len = get_be64(pipe->head);
             pipe->head_len = 0;
-            if (len < 4 || len > pipe->socket->recv_max + 4) {
+            if (peer_frame_sp_length(pipe->head, pipe->socket->recv_max, &len)) {
                 break_off(pipe, NNG_EMSGSIZE);
-            } else if (nng_msg_alloc(&pipe->msg, (size_t)len)) {
+            } else if (nng_msg_alloc(&pipe->msg, len)) {
                 break_off(pipe, NNG_ENOMEM);
             }
             pipe->msg_at = 0;
@@ -216,26 +208,30 @@ static bool receive_some(struct pipe *pipe)
     return false;
 }
 
-void sp_pipe_put(struct pipe *pipe, struct outgoing *item)
+bool sp_pipe_put(struct pipe *pipe, struct outgoing *item)
 {
+    if (item->len > SP_QUEUE_MAX - pipe->queued) {
+        break_off(pipe, NNG_ETIMEDOUT);
+        return false;
+    }
     item->next = NULL;
     *pipe->queue_tail = item;
     pipe->queue_tail = &item->next;
+    pipe->queued += item->len;
+    return true;
 }
 
 /* Lock held. The greeting of SP; it goes before every message. */
 static void header_send(struct pipe *pipe)
 {
-    struct outgoing *item = proto_alloc(1, sizeof *item + SP_HEADER);
+    struct outgoing *item = proto_alloc(1, sizeof *item + PEER_FRAME_SP_HEAD);
     if (!item) {
         break_off(pipe, NNG_ENOMEM);
         return;
     }
-    const uint8_t bytes[SP_HEADER] = {0, 'S', 'P',
-                                      0, 0,   pipe->socket->kind == SP_REQ ? 0x30 : 0x31};
-    item->len = SP_HEADER;
-    memcpy(item->bytes, bytes, SP_HEADER);
-    sp_pipe_put(pipe, item);
+    item->len = PEER_FRAME_SP_HEAD;
+    peer_frame_sp_greeting(pipe->socket->kind == SP_REP, item->bytes);
+    (void)sp_pipe_put(pipe, item); /* the first one: there is room */
 }
 
 enum todo {
@@ -260,17 +256,18 @@ static enum todo pump(struct pipe *pipe)
         }
     }
     if (!pipe->closed && pipe->stage == STAGE_HEADER) {
-        while (pipe->head_len < SP_HEADER &&
-               read_some(pipe, pipe->head, SP_HEADER, &pipe->head_len)) {
+        while (pipe->head_len < PEER_FRAME_SP_HEAD &&
+               read_some(pipe, pipe->head, PEER_FRAME_SP_HEAD, &pipe->head_len)) {
             continue;
         }
-        if (pipe->head_len == SP_HEADER && !header_ok(pipe)) {
-            break_off(pipe, NNG_EPROTO);
-        } else if (pipe->head_len == SP_HEADER && !pipe->closed) {
+        if (pipe->head_len == PEER_FRAME_SP_HEAD) {
             pipe->head_len = 0;
-            pipe->stage = STAGE_OPEN;
-            pipe->told_up = true;
-            todo = TELL_UP;
+            if (peer_frame_sp_greeted(pipe->head, pipe->socket->kind == SP_REQ)) {
+                pipe->stage = STAGE_OPEN;
+                todo = TELL_UP;
+            } else {
+                break_off(pipe, NNG_EPROTO);
+            }
         }
     } else if (pipe->stage == STAGE_OPEN && receive_some(pipe)) {
         todo = HAND_OVER;
@@ -307,7 +304,7 @@ static void ask(struct pipe *pipe)
     pthread_mutex_lock(&pipe->lock);
     if (stays) {
         pipe->stage = STAGE_HEADER;
-        pipe->told_up = true; /* whoever said yes is told of the end */
+        pipe->admitted = true;
         header_send(pipe);
     } else {
         break_off(pipe, NNG_EPEERAUTH);
@@ -331,7 +328,7 @@ void sp_pipe_handed(struct pipe *pipe)
     pthread_mutex_unlock(&pipe->lock);
 }
 
-/* Both operations have called back and nothing more will be submitted. Once. */
+/* Nothing of the pipe runs and nothing more will be submitted. Once. */
 static void bury(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
@@ -357,7 +354,7 @@ static void bury(struct pipe *pipe)
     }
     pthread_mutex_unlock(&registry_lock);
     sp_fail_exchanges(pipe);
-    if (pipe->told_up) {
+    if (pipe->admitted) {
         socket->on_pipe(socket->user, &pipe->who, SP_DOWN);
     }
     pthread_mutex_lock(&socket->lock);
@@ -369,43 +366,47 @@ static void bury(struct pipe *pipe)
     }
     pipe->next = socket->dead;
     socket->dead = pipe;
-    pipe->buried = true;
     sp_pipe_release(pipe); /* its socket's */
     pthread_cond_broadcast(&socket->changed);
     pthread_mutex_unlock(&socket->lock);
 }
 
+static void do_outside(struct pipe *pipe, enum todo todo)
+{
+    switch (todo) {
+    case ASK:
+        greeting_over(pipe);
+        ask(pipe);
+        break;
+    case TELL_UP:
+        tell_up(pipe);
+        break;
+    default:
+        sp_hand_over(pipe);
+        break;
+    }
+}
+
 void sp_pipe_run(struct pipe *pipe)
 {
-    bool greeted = false, over = false;
     pthread_mutex_lock(&pipe->lock);
-    for (;;) {
-        enum todo todo = pump(pipe);
-        if (todo == NOTHING) {
-            break;
-        }
+    for (enum todo todo; (todo = pump(pipe)) != NOTHING;) {
+        pipe->outside++;
         pthread_mutex_unlock(&pipe->lock);
-        if (todo == ASK) {
-            greeted = true;
-            ask(pipe);
-        } else if (todo == TELL_UP) {
-            tell_up(pipe);
-        } else {
-            sp_hand_over(pipe);
-        }
+        do_outside(pipe, todo);
         pthread_mutex_lock(&pipe->lock);
+        pipe->outside--;
     }
     bool close = pipe->closed && !pipe->stream_closed;
+    bool over = pipe->closed && !pipe->tx_busy && !pipe->rx_busy && !pipe->outside && !pipe->over;
+    bool greeting = pipe->stage == STAGE_GREETING;
     pipe->stream_closed |= close;
-    if (pipe->closed && !pipe->tx_busy && !pipe->rx_busy && !pipe->over) {
-        over = pipe->over = true;
-        greeted |= pipe->stage == STAGE_GREETING;
-    }
+    pipe->over |= over;
     pthread_mutex_unlock(&pipe->lock);
     if (close) {
         nng_stream_close(pipe->stream);
     }
-    if (greeted) {
+    if (over && greeting) {
         greeting_over(pipe);
     }
     if (over) {
@@ -439,7 +440,6 @@ static void on_rx(void *arg)
     pthread_mutex_lock(&pipe->lock);
     pipe->rx_busy = false;
     if (rv) {
-        pipe->eof = true;
         break_off(pipe, rv);
     } else {
         pipe->in_at = 0;
@@ -489,6 +489,24 @@ static struct pipe *pipe_make(const struct crypto_channel_profile *profile, bool
     return pipe;
 }
 
+/* Socket's lock held. What gives way to a newcomer: an honest handshake takes milliseconds, so whoever fills the places with
+ * silent connections loses those first. Held for the caller. */
+static struct pipe *oldest_greeting(struct sp_socket *socket)
+{
+    struct pipe *oldest = NULL;
+    for (struct pipe *pipe = socket->pipes; pipe; pipe = pipe->next) {
+        pthread_mutex_lock(&pipe->lock);
+        if (pipe->stage == STAGE_GREETING && !pipe->closed && !pipe->who.outgoing) {
+            oldest = pipe; /* the newest come first */
+        }
+        pthread_mutex_unlock(&pipe->lock);
+    }
+    if (oldest) {
+        sp_pipe_hold(oldest);
+    }
+    return oldest;
+}
+
 struct pipe *sp_pipe_start(struct sp_socket *socket, nng_stream *stream,
                            const struct crypto_channel_profile *profile, bool outgoing,
                            const char *expected)
@@ -510,11 +528,16 @@ struct pipe *sp_pipe_start(struct sp_socket *socket, nng_stream *stream,
     registry = pipe;
     pthread_mutex_unlock(&registry_lock);
     pthread_mutex_lock(&socket->lock);
-    bool refused = socket->stopping || socket->greeting >= SP_GREETING_MAX;
+    bool refused = socket->stopping;
+    struct pipe *oldest = socket->greeting >= SP_GREETING_MAX ? oldest_greeting(socket) : NULL;
     pipe->next = socket->pipes;
     socket->pipes = pipe;
     socket->greeting++;
     pthread_mutex_unlock(&socket->lock);
+    if (oldest) {
+        sp_pipe_end(oldest, NNG_ECLOSED);
+        sp_pipe_release(oldest);
+    }
     if (refused) {
         sp_pipe_end(pipe, NNG_ECLOSED);
     } else {
@@ -527,7 +550,9 @@ void sp_pipe_close(uint32_t id)
 {
     struct pipe *pipe;
     pthread_mutex_lock(&registry_lock);
-    for (pipe = registry; pipe && pipe->who.pipe != id; pipe = pipe->next_all) {
+    pipe = registry;
+    while (pipe && pipe->who.pipe != id) {
+        pipe = pipe->next_all;
     }
     if (pipe) {
         sp_pipe_hold(pipe);
