@@ -6,6 +6,7 @@
 #include "node/config/home.h"
 #include "node/config/yaml.h"
 #include "proto/policy.h"
+#include "proto/pld.h"
 #include "proto/privacy.h"
 #include "proto/time.h"
 #include "store/audit.h"
@@ -87,9 +88,12 @@ enum err cli_tool_accountant(struct cli_call *call, json_t **ret, int *ret_exit,
         return proto_err_set(reterr, E_INVALID, "--sigma is outside %g to %g",
                              PROTO_PRIVACY_SIGMA_MIN, PROTO_PRIVACY_SIGMA_MAX);
     }
-    *ret = json_pack("{s:f, s:f, s:I, s:f, s:{s:f}, s:n, s:f}", "sigma", sigma, "rate", rate,
-                     "steps", (json_int_t)steps, "delta", delta, "rdp", "epsilon", epsilon, "pld",
-                     "epsilon", epsilon);
+    double tight;
+    bool known = proto_pld_sgd_epsilon(rate, sigma, (uint64_t)steps, delta, &tight) == E_OK;
+    *ret =
+        json_pack("{s:f, s:f, s:I, s:f, s:{s:f}, s:o, s:f}", "sigma", sigma, "rate", rate, "steps",
+                  (json_int_t)steps, "delta", delta, "rdp", "epsilon", epsilon, "pld",
+                  known ? json_pack("{s:f}", "epsilon", tight) : json_null(), "epsilon", epsilon);
     return E_OK;
 }
 
