@@ -63,6 +63,7 @@ struct peer_enrol {
     void *user;
     struct crypto_channel_profile *profile;
     pthread_mutex_t lock; /* everything below */
+    bool closing;         /* nothing goes to the pool any more */
     struct invitation invitations[PEER_ENROL_PENDING];
     struct sp_socket *socket;
     struct sp_listener *listener; /* NULL: closed */
@@ -430,14 +431,32 @@ static void context_run(struct pool_job *job)
     sp_ctx_send(c->ctx, c->aio);
 }
 
+/* The pool is put to only under the lock, so that peer_enrol_free() can end it: what comes later is dropped unanswered. */
+static void take_request(struct enrol_context *c)
+{
+    struct peer_enrol *e = c->enrol;
+    nng_msg *dropped = NULL;
+    pthread_mutex_lock(&e->lock);
+    if (e->closing) {
+        dropped = nng_aio_get_msg(c->aio);
+        nng_aio_set_msg(c->aio, NULL);
+    } else {
+        c->job.run = context_run;
+        pool_put(&e->pool, &c->job);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (dropped) {
+        nng_msg_free(dropped);
+    }
+}
+
 /* NNG's threads; after a request was received, the context belongs to the pool until it sends. */
 static void on_context(void *arg)
 {
     struct enrol_context *c = arg;
     int rv = nng_aio_result(c->aio);
     if (!c->sending && rv == 0) {
-        c->job.run = context_run;
-        pool_put(&c->enrol->pool, &c->job);
+        take_request(c);
         return;
     }
     if (c->sending && rv) {
@@ -556,6 +575,9 @@ void peer_enrol_free(struct peer_enrol *e)
         uv_timer_stop(e->timer);
         uv_close((uv_handle_t *)e->timer, on_timer_closed);
     }
+    pthread_mutex_lock(&e->lock);
+    e->closing = true;
+    pthread_mutex_unlock(&e->lock);
     pool_stop(&e->pool); /* answers what it has */
     sp_stop(e->socket);
     for (size_t i = 0; i < CONTEXTS; i++) {
