@@ -1,7 +1,7 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = share audit_export certificate chunk codec column conll control csv frame gossip keyring licence manifest ndjson record sql token train round
-EXTRA_DIST += %D%/corpus/share %D%/corpus/certificate %D%/corpus/chunk %D%/corpus/control %D%/corpus/keyring %D%/corpus/manifest %D%/corpus/conll %D%/corpus/ndjson %D%/corpus/sql %D%/corpus/codec %D%/corpus/licence %D%/corpus/record %D%/corpus/csv %D%/corpus/column %D%/corpus/audit_export %D%/corpus/frame %D%/corpus/gossip %D%/corpus/token %D%/corpus/train %D%/corpus/round
+FUZZ_TARGETS = audit_export certificate chunk codec column conll control csv frame gossip keyring licence manifest model_config ndjson notes ontology record round safetensors share sql token tokenizer train
+EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
 TESTS += %D%/replay_certificate
@@ -123,7 +123,16 @@ TESTS += %D%/replay_model_config
 %C%_replay_model_config_SOURCES = %D%/fuzz_model_config.c %D%/replay.c
 %C%_replay_model_config_LDADD = $(MODEL_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_ontology
+TESTS += %D%/replay_ontology
+%C%_replay_ontology_SOURCES = %D%/fuzz_ontology.c %D%/replay.c tests/lib/fake_hash.h
+%C%_replay_ontology_LDADD = $(PROTO_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_ontology
+%C%_fuzz_ontology_SOURCES = %D%/fuzz_ontology.c tests/lib/fake_hash.h
+%C%_fuzz_ontology_LDADD = $(PROTO_LIBS) -lm
+%C%_fuzz_ontology_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_model_config
 %C%_fuzz_model_config_SOURCES = %D%/fuzz_model_config.c
 %C%_fuzz_model_config_LDADD = $(MODEL_LIBS) -lm
