@@ -15,7 +15,8 @@
  * raises an alarm. The joining side needs no trust but the token: it pins the root by the SHA-256 of its key.
  *
  * Files: the result is written by the caller. Threads: invite, admit, pending from any thread; join and found block and
- * are pure of the loop. Limits: PEER_ENROL_PENDING outstanding invitations; a token text is below PEER_TOKEN_TEXT. */
+ * are pure of the loop. Limits: PEER_ENROL_PENDING outstanding invitations; a token text is below PEER_TOKEN_TEXT; 32
+ * connections of people who join, of which the oldest gives way. */
 #ifndef CONCORDAT_NODE_PEER_ENROL_H
 #define CONCORDAT_NODE_PEER_ENROL_H
 

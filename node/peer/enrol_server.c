@@ -16,6 +16,7 @@
 
 #define CONTEXTS      8
 #define LINGER_MS     60000 /* a joining node whose answer was lost may ask again */
+#define PIPES_KEPT    32
 #define SWEEP_MS      5000
 #define RATE_PER_S    10
 #define JOB_MARK      "concordat-invitation-1"
@@ -65,6 +66,8 @@ struct peer_enrol {
     pthread_mutex_t lock; /* everything below */
     bool closing;         /* nothing goes to the pool any more */
     struct invitation invitations[PEER_ENROL_PENDING];
+    uint32_t pipes[PIPES_KEPT]; /* oldest first */
+    size_t pipe_count;
     struct sp_socket *socket;
     struct sp_listener *listener; /* NULL: closed */
     uint64_t linger_until_ms;
@@ -375,8 +378,8 @@ static enum err judge(struct peer_enrol *e, const struct enrol_request *request,
     return E_OK;
 }
 
-static enum err serve(struct peer_enrol *e, struct span body, struct buf *out,
-                      char ret_name[33], struct err_info *reterr)
+static enum err serve(struct peer_enrol *e, struct span body, struct buf *out, char ret_name[33],
+                      struct err_info *reterr)
 {
     struct arena unused = {0};
     struct enrol_request request;
@@ -412,8 +415,8 @@ static void context_run(struct pool_job *job)
     uint8_t head[PEER_FRAME_REPLY_HEAD];
     enum err err = peer_frame_decode_request(bytes, &frame);
     if (!err) {
-        err =
-            frame.type == PEER_MSG_ENROL ? serve(c->enrol, frame.body, &out, name, &info) : E_UNSUPPORTED;
+        err = frame.type == PEER_MSG_ENROL ? serve(c->enrol, frame.body, &out, name, &info)
+                                           : E_UNSUPPORTED;
     }
     struct peer_frame_reply reply = {.status = err};
     struct span body = err ? span_str(info.text) : buf_span(&out);
@@ -492,18 +495,44 @@ static enum err council_allows(struct peer *peer, struct err_info *reterr)
                : E_OK;
 }
 
-/* Anybody may connect; the token is what counts. */
+/* Lock held. Those that gave way are not there any more. */
+static void pipe_forget(struct peer_enrol *e, uint32_t pipe)
+{
+    for (size_t i = 0; i < e->pipe_count; i++) {
+        if (e->pipes[i] == pipe) {
+            e->pipe_count--;
+            memmove(e->pipes + i, e->pipes + i + 1, (e->pipe_count - i) * sizeof *e->pipes);
+            return;
+        }
+    }
+}
+
+/* Anybody may connect; the token is what counts. When too many stay, the oldest gives way, as somebody who joins needs a
+ * connection for seconds only. */
 static bool on_pipe(void *user, const struct sp_identity *who, enum sp_event event)
 {
-    (void)user;
-    (void)who;
-    (void)event;
+    struct peer_enrol *e = user;
+    uint32_t oldest = 0;
+    pthread_mutex_lock(&e->lock);
+    if (event == SP_ASKED) {
+        if (e->pipe_count == PIPES_KEPT) {
+            oldest = e->pipes[0];
+            pipe_forget(e, oldest);
+        }
+        e->pipes[e->pipe_count++] = who->pipe;
+    } else if (event == SP_DOWN) {
+        pipe_forget(e, who->pipe);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (oldest) {
+        sp_pipe_close(oldest);
+    }
     return true;
 }
 
 static enum err sockets_open(struct peer_enrol *e)
 {
-    enum err err = sp_open(SP_REP, 32768, on_pipe, NULL, &e->socket);
+    enum err err = sp_open(SP_REP, 32768, on_pipe, e, &e->socket);
     err = err ? err : pool_start(&e->pool, 1);
     for (size_t i = 0; !err && i < CONTEXTS; i++) {
         struct enrol_context *c = &e->contexts[i];

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -112,7 +113,7 @@ def join(nodes, home, token, listen, *more, timeout=60):
 
 
 def found(nodes):
-    port = free_port()
+    port = nodes.port = free_port()
     common = ["--name", "alpha", "--org", "clinic-alpha", "--org-type", "nonprofit", "--country", "DE"]
     code, answer, text = init(nodes, "alpha", *common, "--found", "alpine", "--listen", f"tls+tcp://127.0.0.1:{port}")
     ok(code == 0 and answer["state"] == "founded", f"a federation is founded: exit {code} {'' if code == 0 else text[-200:]}")
@@ -147,7 +148,7 @@ def admitted_by_a_person(nodes):
         ok(wait(lambda: fingerprint in audit(nodes)), "the inviter's audit log has the same one")
         code, answer, _ = nodes.run("alpha", "federation", "admit", "gamma", "--key", "0" * 64)
         time.sleep(1)
-        ok(joining.poll() is None, f"another fingerprint admits nobody: exit {code} {code_of(answer)}")
+        ok(joining.poll() is None and code == 8 and code_of(answer) == "AUTH", f"another fingerprint admits nobody: exit {code} {code_of(answer)}")
         code, _, text = nodes.run("alpha", "federation", "admit", "gamma", "--key", fingerprint)
         ok(code == 0, f"the right fingerprint admits: exit {code} {'' if code == 0 else text[-200:]}")
         ok(wait(lambda: joining.poll() == 0) and '"member"' in read(nodes.path("join.out")), f"the waiting join ends: {joining.poll()}")
@@ -168,6 +169,42 @@ def read(path):
 
 def audit(nodes):
     return nodes.run("alpha", "audit", "list")[2]
+
+
+def flooded(nodes):
+    """Who holds connections open to the enrolment port keeps nobody out: the oldest gives way."""
+    token = invite(nodes, "crowd")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    held = []
+    try:
+        for _ in range(40):
+            raw = socket.create_connection(("127.0.0.1", nodes.port + 1), timeout=10)
+            held.append(raw)
+            held[-1] = context.wrap_socket(raw)
+            held[-1].sendall(b"\0SP\0\0\x30\0\0")
+            held[-1].recv(8)
+        ok(wait(lambda: is_closed(held[0])), "of 40 connections to the enrolment port the first is closed")
+        ok(not is_closed(held[-1]), "and the last stands")
+        code, answer, _ = join(nodes, "crowd", token, "none", "--name", "omega")
+        ok(code == 7 and code_of(answer) == "INVALID", f"a token for another name, meanwhile: exit {code} {code_of(answer)}")
+        code, answer, text = init(nodes, "crowd", "--name", "crowd", "--org", "clinic-crowd", "--prepare")
+        token = invite(nodes, "crowd", "--key", answer["fingerprint"]) if code == 0 else ""
+        code, answer, text = join(nodes, "crowd", token, "none", "--name", "crowd")
+        ok(code == 0 and answer["state"] == "member", f"and a member joins meanwhile: exit {code} {'' if code == 0 else text[-200:]}")
+    finally:
+        for one in held:
+            one.close()
+
+
+def is_closed(connection):
+    connection.settimeout(0.2)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def bad_tokens(nodes):
@@ -206,6 +243,7 @@ def main():
         found(nodes)
         bound_to_a_key(nodes)
         admitted_by_a_person(nodes)
+        flooded(nodes)
         bad_tokens(nodes)
         comes_back_and_goes(nodes)
     done()
