@@ -59,11 +59,11 @@ enum err {
 #define X(code, name, kind, exit_code, text) code,
     PROTO_ERRORS(X)
 #undef X
-        ERR_COUNT
+    ERR_COUNT
 };
 
-#define MUST_CHECK __attribute__((warn_unused_result))
-#define PRINTF_LIKE(text, first)   __attribute__((format(printf, text, first)))
+#define MUST_CHECK               __attribute__((warn_unused_result))
+#define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
 
 /* Detail for people: the innermost cause first, then the frames added on the way up ("while ..."). */
 struct err_info {
@@ -80,7 +80,8 @@ int proto_err_exit(enum err code);
 enum err proto_err_by_name(const char *name);
 
 /* Sets the detail and returns CODE, so that `return proto_err_set(reterr, E_X, "...")` is one line. reterr may be NULL. */
-enum err proto_err_set(struct err_info *reterr, enum err code, const char *format, ...) PRINTF_LIKE(3, 4);
+enum err proto_err_set(struct err_info *reterr, enum err code, const char *format, ...)
+    PRINTF_LIKE(3, 4);
 /* Adds a frame of context to a detail that is already there. */
 void proto_err_frame(struct err_info *reterr, const char *format, ...) PRINTF_LIKE(2, 3);
 

@@ -117,7 +117,8 @@ struct proto_licence {
     bool hold;                     /* a person approves each request */
     struct proto_list grants;      /* struct proto_grant: alternatives, any one suffices */
     bool has_deidentified;
-    struct proto_list deidentified; /* struct proto_text, by operation: "age90: yes" is Safe Harbor */
+    struct proto_list
+        deidentified; /* struct proto_text, by operation: "age90: yes" is Safe Harbor */
 };
 
 MUST_CHECK enum err proto_licence_encode(const struct proto_licence *licence, struct buf *out,

@@ -89,7 +89,7 @@ struct proto_manifest {
     char dataset[65];
     char version[33];
     char title[257];
-    uint64_t size;              /* declared order of magnitude of the number of units */
+    uint64_t size; /* declared order of magnitude of the number of units */
     enum proto_format format;
     const char *resource;       /* of FHIR data: the type whose resources are rows; NULL: none */
     const char *exclude;        /* a file of units that have opted out, one a line; NULL: none */

@@ -211,7 +211,8 @@ static const struct proto_argument key_add_arguments[] = {
     OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
            "keyfile:PATH (made when absent), credential:NAME or passphrase"),
     OPTION("--recovery", PROTO_ARG_TEXT, "K/N", "N shares, any K of which open the keyring"),
-    OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE", "its first line is the passphrase"), END};
+    OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE", "its first line is the passphrase"),
+    END};
 static const struct proto_argument key_remove_arguments[] = {
     POSITIONAL("SLOT", PROTO_ARG_NUMBER, "the slot's number, from `concordat key list`"), END};
 static const struct proto_argument key_rotate_arguments[] = {
@@ -237,7 +238,8 @@ static const struct proto_argument restore_arguments[] = {
            "default: what the backup's node.yaml says"),
     END};
 static const struct proto_argument restore_accept_arguments[] = {
-    FLAG("--unwitnessed", "nobody could be asked what this node had spent; nothing is charged"), END};
+    FLAG("--unwitnessed", "nobody could be asked what this node had spent; nothing is charged"),
+    END};
 static const struct proto_argument man_arguments[] = {
     POSITIONAL_OPTIONAL("PAGE", PROTO_ARG_TEXT, "concordat (default) or concordatd"), END};
 static const struct proto_argument help_arguments[] = {
@@ -530,8 +532,7 @@ const struct proto_operation proto_operations[] = {
         "remove a way to open the keyring",
         "Removes a slot, but neither the last one nor the one that opened this daemon.",
         "{\"slots\":[...],\"rotating\":[]}"),
-    ROW(KEY_ROTATE, "key rotate", DAEMON, OPERATOR, false, key_rotate_arguments,
-        "replace keys",
+    ROW(KEY_ROTATE, "key rotate", DAEMON, OPERATOR, false, key_rotate_arguments, "replace keys",
         "Without an option: a new key-encryption key, which wraps all others anew. With --dek:\n"
         "each dataset is sealed anew under a new key while questions go on; a restart continues\n"
         "it. With --passphrase: another passphrase for the slot that opened this daemon.",
@@ -540,7 +541,8 @@ const struct proto_operation proto_operations[] = {
         "open a keyring with recovery shares and add a new way in",
         "For a home whose key file or passphrase is lost. The daemon must not run.",
         "{\"slot\",\"unlock\"}"),
-    ROW(BACKUP, "backup", DAEMON, OPERATOR, true, backup_arguments, "copy this home while it serves",
+    ROW(BACKUP, "backup", DAEMON, OPERATOR, true, backup_arguments,
+        "copy this home while it serves",
         "Writes node.mdb, keyring, identity, partitions and models so that they fit each other,\n"
         "reads them back and lists their hashes. The key file is not in it: keep it elsewhere.",
         "{\"folder\",\"files\",\"bytes\",\"audit_seq\",\"time\",\"verified\"}"),
@@ -554,7 +556,8 @@ const struct proto_operation proto_operations[] = {
         "Charges what was spent since to every dataset, and numbers the audit chain on above\n"
         "what others witnessed. It cannot be taken back.",
         "{\"accepted\",\"missing_entries\",\"charged_rho\"}"),
-    ROW(FSCK, "fsck", DAEMON, OPERATOR, true, no_arguments, "open and check everything this home keeps",
+    ROW(FSCK, "fsck", DAEMON, OPERATOR, true, no_arguments,
+        "open and check everything this home keeps",
         "Audit chain, ledger, each value of each dataset, each model. Exit 8 when one is damaged.",
         "{\"ok\",\"checked\":[{\"what\",\"ok\",\"code\",\"text\"}]}"),
     ROW(TOOL_ACCOUNTANT, "tool accountant", LOCAL, 0, false, accountant_arguments,

@@ -120,8 +120,9 @@ struct proto_query_item {
     char second_name[PROTO_NAME_SIZE]; /* of CORR; else "" */
     int column;                        /* bound; -1 for COUNT(*) */
     int second;                        /* bound; of CORR; else -1 */
-    int group;  /* bound; of PROTO_AGG_GROUP: index into group_columns; else -1 */
-    double min; /* bound; of sums, means and variances: the declared bounds, 0 and 1 for a boolean */
+    int group; /* bound; of PROTO_AGG_GROUP: index into group_columns; else -1 */
+    double
+        min; /* bound; of sums, means and variances: the declared bounds, 0 and 1 for a boolean */
     double max;
     double second_min; /* the same of the second column */
     double second_max;

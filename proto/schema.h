@@ -43,13 +43,13 @@ enum proto_deidentify {
     PROTO_DEID_AGE90,     /* 90 and over is stored as 90 */
     PROTO_DEID_YEAR,      /* the date becomes an integer, its year */
     PROTO_DEID_PSEUDONYM_HMAC, /* 16 letters of a keyed hash; of the unit column a number, as pseudonym */
-    PROTO_DEID_DATESHIFT,      /* all dates of a unit move by the same -50 to 50 days */
-    PROTO_DEID_ZIP3,           /* three digits, 000 where few people live */
-    PROTO_DEID_BIN,            /* the lower edge of the class that the number falls into */
-    PROTO_DEID_TOP,            /* numbers above `at` become it */
-    PROTO_DEID_BOTTOM,         /* numbers below `at` become it */
-    PROTO_DEID_GENERALISE,     /* what a table of the operator's says at `level` */
-    PROTO_DEID_REDACT,         /* patterns and names in free text are replaced */
+    PROTO_DEID_DATESHIFT,  /* all dates of a unit move by the same -50 to 50 days */
+    PROTO_DEID_ZIP3,       /* three digits, 000 where few people live */
+    PROTO_DEID_BIN,        /* the lower edge of the class that the number falls into */
+    PROTO_DEID_TOP,        /* numbers above `at` become it */
+    PROTO_DEID_BOTTOM,     /* numbers below `at` become it */
+    PROTO_DEID_GENERALISE, /* what a table of the operator's says at `level` */
+    PROTO_DEID_REDACT,     /* patterns and names in free text are replaced */
     PROTO_DEID_COUNT
 };
 
@@ -86,7 +86,8 @@ struct proto_column {
         *values; /* of a category, in declared order: the index is the code; labels of tags */
     size_t value_count;
     bool values_private;
-    enum proto_deidentify deidentify; /* PROTO_DEID_NONE in a published schema, and so for the next three */
+    enum proto_deidentify
+        deidentify; /* PROTO_DEID_NONE in a published schema, and so for the next three */
     struct proto_deidentify_by by;
     bool birth; /* a date of birth: it goes where somebody is over 89 */
     enum proto_risk risk;
@@ -109,7 +110,8 @@ enum proto_column_type proto_column_type_by_name(const char *name);
 const char *proto_deidentify_name(enum proto_deidentify operation);
 /* Whether what is left of COLUMN after its operation keeps to the Safe Harbor list of 45 CFR 164.514(b)(2)(i): "yes",
  * "no" or "depends", and why in a few words. It judges the declaration, never the contents. */
-const char *proto_column_safe_harbor(const struct proto_column *column, bool is_unit, const char **ret_why);
+const char *proto_column_safe_harbor(const struct proto_column *column, bool is_unit,
+                                     const char **ret_why);
 
 /* What a bin column stores for VALUE: the lower edge of its class; below the first cut the declared least value. */
 double proto_column_bin(const struct proto_column *column, double value);

@@ -399,7 +399,8 @@ const char *proto_aggregate_name(enum proto_aggregate kind)
 
 static void start_item(struct parser *parser, enum proto_aggregate kind, size_t at)
 {
-    parser->item = (struct proto_query_item){.kind = kind, .at = at, .column = -1, .second = -1, .group = -1};
+    parser->item =
+        (struct proto_query_item){.kind = kind, .at = at, .column = -1, .second = -1, .group = -1};
     parser->arguments[0] = '\0';
 }
 

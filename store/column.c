@@ -157,7 +157,8 @@ STORE_KERNEL void store_column_unpack(const uint8_t *bytes, uint32_t *to, size_t
         CASES(13)
         CASES(17)
         CASES(21)
-        CASES(25) CASES(29)
+        CASES(25)
+        CASES(29)
 #undef CASES
 #undef CASE
             default : for (size_t i = 0; i < count; i++)

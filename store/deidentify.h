@@ -31,7 +31,8 @@ MUST_CHECK enum err store_pseudonym_load(struct store *store, const char *datase
 MUST_CHECK enum err store_pseudonym_get(struct store_pseudonym *table, struct span identifier,
                                         uint32_t *ret);
 /* Whether it is in the table; adds nothing. */
-bool store_pseudonym_find(const struct store_pseudonym *table, struct span identifier, uint32_t *ret);
+bool store_pseudonym_find(const struct store_pseudonym *table, struct span identifier,
+                          uint32_t *ret);
 /* The entry of NUMBER becomes random bytes, that fit no identifier: whoever comes back gets another number.
  * Errors: of the source of randomness. */
 MUST_CHECK enum err store_pseudonym_forget(struct store_pseudonym *table, uint32_t number);

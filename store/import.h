@@ -34,17 +34,23 @@
 
 struct store_import_options {
     const char *data_path;
-    const char *data_name; /* what people call the file; its end may say its format. NULL: data_path */
-    const char *format;    /* "csv" or "ndjson"; NULL: what the manifest says, else the name's end, else csv */
-    bool dry_run;       /* reads and checks everything, writes nothing */
-    bool append;        /* to what is stored; else the data replaces it */
-    const char *key;    /* of append: the column whose value, if it is stored already, is replaced with its row; or NULL */
-    struct span exclude; /* units that have opted out, one a line: neither their new rows nor stored ones are kept */
-    bool forget;         /* no data: what is stored is written anew without the excluded units, whose pseudonyms go, too */
+    const char
+        *data_name; /* what people call the file; its end may say its format. NULL: data_path */
+    const char *
+        format; /* "csv" or "ndjson"; NULL: what the manifest says, else the name's end, else csv */
+    bool dry_run; /* reads and checks everything, writes nothing */
+    bool append;  /* to what is stored; else the data replaces it */
+    const char *
+        key; /* of append: the column whose value, if it is stored already, is replaced with its row; or NULL */
+    struct span
+        exclude; /* units that have opted out, one a line: neither their new rows nor stored ones are kept */
+    bool
+        forget; /* no data: what is stored is written anew without the excluded units, whose pseudonyms go, too */
     uint64_t max_rejects;
-    int64_t now;                   /* becomes imported_at */
-    struct span manifest_yaml;     /* kept in the catalogue row */
-    const struct span *tables;     /* by declared column: the bytes of its `table:`; NULL: no column has one */
+    int64_t now;               /* becomes imported_at */
+    struct span manifest_yaml; /* kept in the catalogue row */
+    const struct span
+        *tables; /* by declared column: the bytes of its `table:`; NULL: no column has one */
     bool (*cancelled)(void *user); /* may be NULL; asked at every chunk */
     void (*progress)(void *user, uint64_t bytes_done, uint64_t bytes_total,
                      uint64_t rows); /* may be NULL */
@@ -55,9 +61,10 @@ struct store_import_options {
 struct store_import_column {
     char name[PROTO_NAME_SIZE];
     uint64_t clamped; /* lay outside the declared bounds and were moved to the nearer one */
-    uint64_t blanked;  /* dates that de-identification made missing: partial ones, and those of people over 89 */
+    uint64_t
+        blanked; /* dates that de-identification made missing: partial ones, and those of people over 89 */
     uint64_t redacted; /* replacements in free text */
-    bool absent;      /* no row had it at all (ndjson) */
+    bool absent;       /* no row had it at all (ndjson) */
 };
 
 struct store_import_report {
@@ -73,7 +80,8 @@ struct store_import_report {
         char reason[96];
     } rejects[STORE_IMPORT_REJECTS]; /* the first ones */
     size_t reject_count;
-    struct store_import_column columns[PROTO_SCHEMA_COLUMNS_MAX]; /* in the order of the published schema */
+    struct store_import_column
+        columns[PROTO_SCHEMA_COLUMNS_MAX]; /* in the order of the published schema */
     size_t column_count;
     uint64_t bytes_raw; /* of the data, unpacked */
     uint64_t bytes_stored;

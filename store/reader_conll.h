@@ -19,8 +19,10 @@
 #define STORE_CONLL_DOCUMENT_MAX 128
 
 /* Errors: E_NOT_FOUND; E_IO, E_NO_MEMORY; those of store_stream_open. */
-MUST_CHECK enum err store_reader_conll_open(const char *path, struct store_source **ret, struct err_info *reterr);
+MUST_CHECK enum err store_reader_conll_open(const char *path, struct store_source **ret,
+                                            struct err_info *reterr);
 /* The same over BYTES, which are borrowed until the source is freed; what tests and the fuzzer use. */
-MUST_CHECK enum err store_reader_conll_bytes(struct span bytes, struct store_source **ret, struct err_info *reterr);
+MUST_CHECK enum err store_reader_conll_bytes(struct span bytes, struct store_source **ret,
+                                             struct err_info *reterr);
 
 #endif

@@ -19,10 +19,12 @@
 #define STORE_NDJSON_DEPTH_MAX 32
 
 /* NAMES are borrowed until the source is freed. Errors: E_NOT_FOUND; E_IO, E_NO_MEMORY; those of store_stream_open. */
-MUST_CHECK enum err store_reader_ndjson_open(const char *path, const char *const *names, size_t count, struct store_source **ret,
+MUST_CHECK enum err store_reader_ndjson_open(const char *path, const char *const *names,
+                                             size_t count, struct store_source **ret,
                                              struct err_info *reterr);
 /* The same over BYTES, which are borrowed until the source is freed; what tests and the fuzzer use. */
-MUST_CHECK enum err store_reader_ndjson_bytes(struct span bytes, const char *const *names, size_t count, struct store_source **ret,
+MUST_CHECK enum err store_reader_ndjson_bytes(struct span bytes, const char *const *names,
+                                              size_t count, struct store_source **ret,
                                               struct err_info *reterr);
 
 /* Only objects whose resourceType is RESOURCE, which is borrowed, are rows from now on: a FHIR bulk export, or a file of

@@ -18,7 +18,7 @@
 #include "proto/span.h"
 
 /* Appends to OUT; adds the number of replacements to *INOUT_COUNT. Errors: E_LIMIT, E_NO_MEMORY of OUT. */
-MUST_CHECK enum err store_redact(struct span text, const struct span *names, size_t name_count, struct buf *out,
-                                 uint64_t *inout_count);
+MUST_CHECK enum err store_redact(struct span text, const struct span *names, size_t name_count,
+                                 struct buf *out, uint64_t *inout_count);
 
 #endif

@@ -33,16 +33,20 @@ struct store_risk {
 struct store_diversity {
     uint64_t distinct; /* values in the class that has fewest: the distinct l that holds */
     double entropy;    /* exp(H) of the class where it is least */
-    double recursive;  /* least c for which every class is recursively (c, L)-diverse: r1 < c (rL + ... + rm);
+    double
+        recursive; /* least c for which every class is recursively (c, L)-diverse: r1 < c (rL + ... + rm);
                         * infinite when a class has fewer than L values */
     uint64_t below_classes; /* with fewer than L values */
     uint64_t below_rows;
 };
 
 /* Errors: E_INVALID no column, or a text one; E_LIMIT too many rows or columns; E_CANCELLED; those of store_scan. */
-MUST_CHECK enum err store_risk_measure(struct store_partition *partition, const int *quasi, size_t count, uint64_t k,
-                                       bool (*cancelled)(void *), void *user, struct store_risk *ret, struct err_info *reterr);
-MUST_CHECK enum err store_risk_diversity(struct store_partition *partition, const int *quasi, size_t count, int sensitive, uint64_t l,
-                                         bool (*cancelled)(void *), void *user, struct store_diversity *ret, struct err_info *reterr);
+MUST_CHECK enum err store_risk_measure(struct store_partition *partition, const int *quasi,
+                                       size_t count, uint64_t k, bool (*cancelled)(void *),
+                                       void *user, struct store_risk *ret, struct err_info *reterr);
+MUST_CHECK enum err store_risk_diversity(struct store_partition *partition, const int *quasi,
+                                         size_t count, int sensitive, uint64_t l,
+                                         bool (*cancelled)(void *), void *user,
+                                         struct store_diversity *ret, struct err_info *reterr);
 
 #endif

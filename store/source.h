@@ -19,13 +19,14 @@
 struct store_field {
     const char *text; /* ends with a zero that is not counted; no zero inside */
     size_t len;
-    bool null; /* the format says that there is no value, whatever texts may stand for it elsewhere */
+    bool
+        null; /* the format says that there is no value, whatever texts may stand for it elsewhere */
 };
 
 struct store_row {
-    bool end;          /* no more rows; nothing else is set */
-    uint64_t line;     /* in the file, from 1, where the row starts */
-    const char *fault; /* NULL, or why this row cannot be used (never its contents) */
+    bool end;                 /* no more rows; nothing else is set */
+    uint64_t line;            /* in the file, from 1, where the row starts */
+    const char *fault;        /* NULL, or why this row cannot be used (never its contents) */
     const char *fault_column; /* NULL, or the header of the field that is at fault */
     const struct store_field *fields; /* in the order of the header; valid until the next call */
     size_t count;
@@ -38,10 +39,11 @@ struct store_source {
     const struct store_field *header; /* names as they stand in the file */
     size_t header_count;
     uint64_t bytes_done;
-    uint64_t bytes_total;  /* 0: not known */
-    uint64_t bytes_plain;  /* like bytes_done, but after unpacking */
-    bool packed;           /* gzip or zstd: bytes_total says little about the rows */
-    const bool *absent;    /* NULL, or for each header: no row so far had it (at the end of the data) */
+    uint64_t bytes_total; /* 0: not known */
+    uint64_t bytes_plain; /* like bytes_done, but after unpacking */
+    bool packed;          /* gzip or zstd: bytes_total says little about the rows */
+    const bool
+        *absent; /* NULL, or for each header: no row so far had it (at the end of the data) */
 };
 
 #endif

@@ -22,14 +22,16 @@
 struct store_stream;
 
 /* Errors: E_NOT_FOUND; E_INVALID a folder; E_UNSUPPORTED an archive or packing of another kind; E_IO, E_NO_MEMORY. */
-MUST_CHECK enum err store_stream_open(const char *path, struct store_stream **ret, struct err_info *reterr);
+MUST_CHECK enum err store_stream_open(const char *path, struct store_stream **ret,
+                                      struct err_info *reterr);
 /* The same over BYTES, which are borrowed until it is closed. */
-MUST_CHECK enum err store_stream_bytes(struct span bytes, struct store_stream **ret, struct err_info *reterr);
+MUST_CHECK enum err store_stream_bytes(struct span bytes, struct store_stream **ret,
+                                       struct err_info *reterr);
 /* Up to SIZE bytes; *RET_GOT is 0 at the end of the data alone.
  * Errors: E_TRUNCATED packed data end in the middle; E_INVALID they are damaged; E_LIMIT they grow beyond measure (a
  * bomb) or need too large a window; E_IO, E_NO_MEMORY. */
-MUST_CHECK enum err store_stream_read(struct store_stream *stream, uint8_t *to, size_t size, size_t *ret_got,
-                                      struct err_info *reterr);
+MUST_CHECK enum err store_stream_read(struct store_stream *stream, uint8_t *to, size_t size,
+                                      size_t *ret_got, struct err_info *reterr);
 /* Of the file itself, for progress; total is 0 where it is not known. */
 uint64_t store_stream_done(const struct store_stream *stream);
 uint64_t store_stream_total(const struct store_stream *stream);

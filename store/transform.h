@@ -23,7 +23,8 @@ struct store_zips;
  * prefixes with theirs: then those with 20,000 and less become 000, and those that are not listed. Comments begin with #.
  * SPAN_NONE: the union of the published lists (23 prefixes), and the prefixes 000 to 004, which are assigned to nobody.
  * Errors: E_INVALID with the line; E_NO_MEMORY. */
-MUST_CHECK enum err store_zips_open(struct span text, struct store_zips **ret, struct err_info *reterr);
+MUST_CHECK enum err store_zips_open(struct span text, struct store_zips **ret,
+                                    struct err_info *reterr);
 /* Digits alone count, a ZIP+4 loses its four, and four digits get back the zero that spreadsheets eat. What is no ZIP
  * code is "000". */
 void store_zip3(const struct store_zips *zips, struct span zip, char ret[4]);
@@ -32,13 +33,15 @@ void store_zips_free(struct store_zips *zips);
 struct store_hierarchy;
 /* TEXT: a value and its generalisations a line, from fine to coarse, separated by ; (or by commas where no line has one).
  * LEVEL 1 is the one next to the value. Errors: E_INVALID with the line; E_LIMIT; E_NO_MEMORY. */
-MUST_CHECK enum err store_hierarchy_open(struct span text, uint32_t level, struct store_hierarchy **ret, struct err_info *reterr);
+MUST_CHECK enum err store_hierarchy_open(struct span text, uint32_t level,
+                                         struct store_hierarchy **ret, struct err_info *reterr);
 /* NULL: the table does not know the value. Lives as long as the table. */
 const char *store_hierarchy_find(const struct store_hierarchy *hierarchy, struct span value);
 void store_hierarchy_free(struct store_hierarchy *hierarchy);
 
 /* Keys of a dataset's own: LABEL and COLUMN separate them. */
-MUST_CHECK enum err store_transform_key(const struct crypto_key *dek, const char *label, const char *column, struct crypto_key **ret);
+MUST_CHECK enum err store_transform_key(const struct crypto_key *dek, const char *label,
+                                        const char *column, struct crypto_key **ret);
 /* -50 to 50, all alike likely, the same for the same identifier. */
 int store_shift_days(const struct crypto_key *key, struct span identifier);
 /* 16 letters and digits (base32 of 80 bits of an HMAC-SHA-256) and a zero. */

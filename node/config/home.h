@@ -7,9 +7,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define HOME_CONFIG       "node.yaml"
-#define HOME_KEYRING      "keyring"
-#define HOME_KEYRING_NAME "identity" /* the keyring's name for the DEK that seals the keys below   \
+#define HOME_CONFIG  "node.yaml"
+#define HOME_KEYRING "keyring"
+#define HOME_KEYRING_NAME                                                                          \
+    "identity" /* the keyring's name for the DEK that seals the keys below   \
                                       */
 #define HOME_IDENTITY_DIR "identity"
 #define HOME_IDENTITY_KEY                                                                          \

@@ -317,10 +317,9 @@ static enum err put_person(struct buf *to, const struct config_person *person)
 
 static enum err put_limits(struct buf *to, const struct config_limits *limits)
 {
-    return buf_printf(
-        to,
-        "limits:\n  query_timeout_ms: %llu\n  requests_per_second: %llu\n",
-        (unsigned long long)limits->query_timeout_ms, (unsigned long long)limits->requests_per_second);
+    return buf_printf(to, "limits:\n  query_timeout_ms: %llu\n  requests_per_second: %llu\n",
+                      (unsigned long long)limits->query_timeout_ms,
+                      (unsigned long long)limits->requests_per_second);
 }
 
 enum err config_node_format(const struct config_node *node, struct buf *ret)

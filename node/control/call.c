@@ -139,7 +139,8 @@ enum err control_audit(struct control_call *call, const char *kind, struct err_i
     if (!text) {
         return E_NO_MEMORY;
     }
-    enum err err = store_audit_append(&call->node->store, kind, span_str(text), query_now(), reterr);
+    enum err err =
+        store_audit_append(&call->node->store, kind, span_str(text), query_now(), reterr);
     free(text);
     return err;
 }

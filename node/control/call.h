@@ -50,7 +50,8 @@ bool control_cancelled(void *user);
 int control_open(struct control_call *call, const char *path, struct err_info *reterr);
 
 /* Appends an administrative act to the audit chain: {"person": ..., then pairs of texts, NULL at the end}. */
-MUST_CHECK enum err control_audit(struct control_call *call, const char *kind, struct err_info *reterr, ...);
+MUST_CHECK enum err control_audit(struct control_call *call, const char *kind,
+                                  struct err_info *reterr, ...);
 
 /* JSON helpers: RFC 3339, hexadecimal, spans. */
 json_t *control_json_time(int64_t unix_s);

@@ -15,8 +15,8 @@ static control_handler *const handlers[PROTO_OP_TOTAL] = {
 char *control_error_text(enum err err, const struct err_info *info, json_t *sites, json_t *rejects)
 {
     json_t *error = json_pack("{s:s, s:s, s:i, s:s, s:s}", "code", proto_err_name(err), "kind",
-                              proto_err_kind_name(proto_err_kind(err)), "exit", proto_err_exit(err), "message", proto_err_text(err),
-                              "detail", info ? info->text : "");
+                              proto_err_kind_name(proto_err_kind(err)), "exit", proto_err_exit(err),
+                              "message", proto_err_text(err), "detail", info ? info->text : "");
     if (error && sites) {
         json_object_set(error, "sites", sites);
     }
@@ -33,9 +33,11 @@ static enum err check_arguments(const struct control_call *call, struct err_info
 {
     const struct proto_control_argument *arguments = call->request->arguments.items;
     for (size_t i = 0; i < call->request->arguments.count; i++) {
-        const struct proto_argument *row = proto_operation_argument(call->operation, arguments[i].name);
+        const struct proto_argument *row =
+            proto_operation_argument(call->operation, arguments[i].name);
         if (!row) {
-            return proto_err_set(reterr, E_USAGE, "%s takes no such argument", call->operation->path);
+            return proto_err_set(reterr, E_USAGE, "%s takes no such argument",
+                                 call->operation->path);
         }
         enum err err = proto_operation_check(row, arguments[i].value, reterr);
         if (err) {
@@ -59,11 +61,15 @@ static enum err run(struct control_call *call, json_t **ret, struct err_info *re
 {
     call->operation = proto_operation_by_path(call->request->operation);
     if (!call->operation || !handlers[call->operation->id]) {
-        return proto_err_set(reterr, E_USAGE, "the daemon has no such operation; are command and daemon of one version?");
+        return proto_err_set(
+            reterr, E_USAGE,
+            "the daemon has no such operation; are command and daemon of one version?");
     }
     if (call->roles == 0 || (call->operation->roles && !(call->roles & call->operation->roles))) {
-        return proto_err_set(reterr, E_ROLE, "%s may not use `%s`; an operator can add a role under people: in node.yaml",
-                             call->person[0] ? call->person : "this user", call->operation->path);
+        return proto_err_set(
+            reterr, E_ROLE,
+            "%s may not use `%s`; an operator can add a role under people: in node.yaml",
+            call->person[0] ? call->person : "this user", call->operation->path);
     }
     enum err err = check_arguments(call, reterr);
     if (!err && call->node->stopping) {

@@ -31,11 +31,13 @@ struct node {
     struct train_service *train;
     int64_t started;
     _Atomic bool stopping;
-    _Atomic bool ready; /* the node's own state was compared with its witnesses' */
-    _Atomic bool restored;    /* it came out of a backup and nobody has confirmed it or decided yet */
-    _Atomic bool rolled_back; /* somebody holds a newer head of ours: it does not serve until an operator decides */
-    _Atomic bool rotating;    /* a thread is at work on datasets' new keys */
-    struct store_audit_head witnessed; /* the highest head of ours that anybody showed; under config_lock */
+    _Atomic bool ready;    /* the node's own state was compared with its witnesses' */
+    _Atomic bool restored; /* it came out of a backup and nobody has confirmed it or decided yet */
+    _Atomic bool
+        rolled_back; /* somebody holds a newer head of ours: it does not serve until an operator decides */
+    _Atomic bool rotating; /* a thread is at work on datasets' new keys */
+    struct store_audit_head
+        witnessed; /* the highest head of ours that anybody showed; under config_lock */
     bool has_witnessed;
 };
 

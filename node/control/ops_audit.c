@@ -9,13 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-
 static enum err add_entry(void *user, const struct store_audit_entry *entry)
 {
     json_t *array = user;
     json_t *body = json_loadb((const char *)entry->body.ptr, entry->body.len, 0, NULL);
-    return json_array_append_new(array, json_pack("{s:I, s:o, s:s, s:o, s:o}", "seq", (json_int_t)entry->seq, "time", control_json_time(entry->time),
-                                                  "kind", entry->kind, "hash", control_json_hex(entry->hash, 32), "body", body ? body : json_null()))
+    return json_array_append_new(
+               array,
+               json_pack("{s:I, s:o, s:s, s:o, s:o}", "seq", (json_int_t)entry->seq, "time",
+                         control_json_time(entry->time), "kind", entry->kind, "hash",
+                         control_json_hex(entry->hash, 32), "body", body ? body : json_null()))
                ? E_NO_MEMORY
                : E_OK;
 }
@@ -23,7 +25,8 @@ static enum err add_entry(void *user, const struct store_audit_entry *entry)
 enum err control_audit_list(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     json_t *array = json_array();
-    enum err err = store_audit_each(&call->node->store, control_since(call), control_text(call, "--kind"), add_entry, array, reterr);
+    enum err err = store_audit_each(&call->node->store, control_since(call),
+                                    control_text(call, "--kind"), add_entry, array, reterr);
     *ret = array;
     return err;
 }
@@ -31,8 +34,10 @@ enum err control_audit_list(struct control_call *call, json_t **ret, struct err_
 static enum err add_egress(void *user, const struct store_egress *row)
 {
     json_t *array = user;
-    return json_array_append_new(array, json_pack("{s:o, s:s, s:s, s:s, s:I}", "time", control_json_time(row->time), "peer", row->peer, "kind",
-                                                  row->kind, "id", row->id, "bytes", (json_int_t)row->bytes))
+    return json_array_append_new(array, json_pack("{s:o, s:s, s:s, s:s, s:I}", "time",
+                                                  control_json_time(row->time), "peer", row->peer,
+                                                  "kind", row->kind, "id", row->id, "bytes",
+                                                  (json_int_t)row->bytes))
                ? E_NO_MEMORY
                : E_OK;
 }
@@ -55,8 +60,9 @@ enum err control_audit_verify(struct control_call *call, json_t **ret, struct er
     if (err && err != E_CORRUPT && err != E_AUTH && err != E_ROLLBACK) {
         return err;
     }
-    *ret = json_pack("{s:I, s:b, s:s, s:[], s:o}", "entries", (json_int_t)report->entries, "ok", report->ok, "head", report->head, "witnessed_by",
-                     "first_bad", report->first_bad ? json_integer((json_int_t)report->first_bad) : json_null());
+    *ret = json_pack("{s:I, s:b, s:s, s:[], s:o}", "entries", (json_int_t)report->entries, "ok",
+                     report->ok, "head", report->head, "witnessed_by", "first_bad",
+                     report->first_bad ? json_integer((json_int_t)report->first_bad) : json_null());
     return err;
 }
 
@@ -66,7 +72,8 @@ enum err control_audit_export(struct control_call *call, json_t **ret, struct er
     struct store_audit_head head;
     struct stat st;
     if (call->uid != 0 && call->uid != geteuid()) {
-        return proto_err_set(reterr, E_ROLE, "only the daemon's own user and root may let it write files");
+        return proto_err_set(reterr, E_ROLE,
+                             "only the daemon's own user and root may let it write files");
     }
     enum err err = control_audit(call, "audit.export", reterr, "file", file, (const char *)NULL);
     if (!err) {
@@ -76,7 +83,8 @@ enum err control_audit_export(struct control_call *call, json_t **ret, struct er
         err = store_audit_head(&call->node->store, &head);
     }
     if (!err) {
-        *ret = json_pack("{s:s, s:I, s:I}", "file", file, "entries", (json_int_t)head.seq, "bytes", (json_int_t)(stat(file, &st) ? 0 : st.st_size));
+        *ret = json_pack("{s:s, s:I, s:I}", "file", file, "entries", (json_int_t)head.seq, "bytes",
+                         (json_int_t)(stat(file, &st) ? 0 : st.st_size));
     }
     return err;
 }

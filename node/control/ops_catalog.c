@@ -12,7 +12,8 @@
 
 #include <strings.h>
 
-enum err control_purpose(struct control_call *call, const char *name, uint64_t *ret, struct err_info *reterr)
+enum err control_purpose(struct control_call *call, const char *name, uint64_t *ret,
+                         struct err_info *reterr)
 {
     const char *text = control_text(call, name);
     *ret = 0;
@@ -21,31 +22,38 @@ enum err control_purpose(struct control_call *call, const char *name, uint64_t *
     }
     enum err err = proto_duo_parse(text, ret, reterr);
     if (!err && !proto_duo_is_purpose(*ret)) {
-        err = proto_err_set(reterr, E_USAGE, "%s is no purpose of a request; use for example DUO:0000042 (general research use)", text);
+        err = proto_err_set(
+            reterr, E_USAGE,
+            "%s is no purpose of a request; use for example DUO:0000042 (general research use)",
+            text);
     }
     return err == E_INVALID ? E_USAGE : err;
 }
 
-const char *control_licence_state(struct control_call *call, const uint8_t issuer[16], const char *dataset, int64_t now,
-                                  struct proto_record *ret_record, struct proto_licence *ret_licence, bool *ret_readable)
+const char *control_licence_state(struct control_call *call, const uint8_t issuer[16],
+                                  const char *dataset, int64_t now, struct proto_record *ret_record,
+                                  struct proto_licence *ret_licence, bool *ret_readable)
 {
     uint8_t key[16];
     struct span bytes;
     bool forked = false;
     *ret_readable = false;
     proto_record_key(&crypto_proto_hash, dataset, key);
-    if (store_records_get(&call->node->store, issuer, key, PROTO_RECORD_LICENCE, &call->arena, &bytes, &forked) ||
+    if (store_records_get(&call->node->store, issuer, key, PROTO_RECORD_LICENCE, &call->arena,
+                          &bytes, &forked) ||
         proto_record_decode(bytes, &crypto_proto_hash, ret_record, NULL)) {
         return "none";
     }
-    *ret_readable = proto_licence_decode(ret_record->envelope.body, &call->arena, ret_licence, NULL) == E_OK;
+    *ret_readable =
+        proto_licence_decode(ret_record->envelope.body, &call->arena, ret_licence, NULL) == E_OK;
     if (forked) {
         return "forked";
     }
     if (ret_record->envelope.flags & PROTO_RECORD_FINAL) {
         return "withdrawn";
     }
-    return ret_record->envelope.expires && (int64_t)ret_record->envelope.expires < now ? "expired" : "valid";
+    return ret_record->envelope.expires && (int64_t)ret_record->envelope.expires < now ? "expired"
+                                                                                       : "valid";
 }
 
 static json_t *actions_view(uint64_t actions)
@@ -70,22 +78,34 @@ static json_t *grant_view(const struct proto_grant *grant)
     json_t *modifiers = json_array();
     const struct proto_modifier *items = grant->modifiers.items;
     for (size_t i = 0; i < grant->modifiers.count; i++) {
-        json_array_append_new(modifiers, json_pack("{s:o, s:s, s:o}", "code", duo_view(items[i].code), "name", proto_duo_name(items[i].code),
-                                                   "params", control_json_texts(&items[i].params)));
+        json_array_append_new(modifiers,
+                              json_pack("{s:o, s:s, s:o}", "code", duo_view(items[i].code), "name",
+                                        proto_duo_name(items[i].code), "params",
+                                        control_json_texts(&items[i].params)));
     }
-    json_t *view = json_pack("{s:o, s:s, s:o, s:o, s:o, s:I, s:I, s:s, s:s}", "permission", duo_view(grant->permission), "name",
-                             proto_duo_name(grant->permission), "diseases", control_json_texts(&grant->diseases), "modifiers", modifiers,
-                             "actions", actions_view(grant->actions), "min_cohort", (json_int_t)grant->min_cohort, "min_sites",
-                             (json_int_t)grant->min_sites, "mode", grant->mode == PROTO_MODE_SECURE ? "secure" : "any", "visible",
-                             grant->visible_site ? "site" : "nobody");
-    json_object_set_new(view, "columns", grant->has_columns ? control_json_texts(&grant->columns) : json_null());
-    json_object_set_new(view, "privacy", json_pack("{s:f, s:f, s:f, s:f, s:s}", "epsilon_total", (double)grant->privacy.epsilon_total_u / 1e6,
-                                                   "epsilon_per_query", (double)grant->privacy.epsilon_per_query_u / 1e6, "epsilon_per_job",
-                                                   (double)grant->privacy.epsilon_per_job_u / 1e6, "delta", (double)grant->privacy.delta_e12 / 1e12,
-                                                   "mechanism", grant->privacy.mechanism == PROTO_MECHANISM_NONE ? "none" : "gaussian"));
-    json_object_set_new(view, "finetune", grant->has_finetune ? json_pack("{s:I, s:s}", "max_rounds", (json_int_t)grant->finetune.max_rounds,
-                                                                           "release", proto_release_name(grant->finetune.release))
-                                                              : json_null());
+    json_t *view = json_pack(
+        "{s:o, s:s, s:o, s:o, s:o, s:I, s:I, s:s, s:s}", "permission", duo_view(grant->permission),
+        "name", proto_duo_name(grant->permission), "diseases", control_json_texts(&grant->diseases),
+        "modifiers", modifiers, "actions", actions_view(grant->actions), "min_cohort",
+        (json_int_t)grant->min_cohort, "min_sites", (json_int_t)grant->min_sites, "mode",
+        grant->mode == PROTO_MODE_SECURE ? "secure" : "any", "visible",
+        grant->visible_site ? "site" : "nobody");
+    json_object_set_new(view, "columns",
+                        grant->has_columns ? control_json_texts(&grant->columns) : json_null());
+    json_object_set_new(
+        view, "privacy",
+        json_pack("{s:f, s:f, s:f, s:f, s:s}", "epsilon_total",
+                  (double)grant->privacy.epsilon_total_u / 1e6, "epsilon_per_query",
+                  (double)grant->privacy.epsilon_per_query_u / 1e6, "epsilon_per_job",
+                  (double)grant->privacy.epsilon_per_job_u / 1e6, "delta",
+                  (double)grant->privacy.delta_e12 / 1e12, "mechanism",
+                  grant->privacy.mechanism == PROTO_MECHANISM_NONE ? "none" : "gaussian"));
+    json_object_set_new(view, "finetune",
+                        grant->has_finetune
+                            ? json_pack("{s:I, s:s}", "max_rounds",
+                                        (json_int_t)grant->finetune.max_rounds, "release",
+                                        proto_release_name(grant->finetune.release))
+                            : json_null());
     return view;
 }
 
@@ -99,16 +119,21 @@ json_t *control_licence_view(const struct proto_licence *licence)
         json_array_append_new(grants, grant_view(&grant[i]));
     }
     for (size_t i = 0; i < licence->obligations.count; i++) {
-        json_array_append_new(obligations, json_pack("{s:o, s:o, s:o}", "id", control_json_span(obligation[i].id), "when",
-                                                     control_json_span(obligation[i].when), "text", control_json_span(obligation[i].text)));
+        json_array_append_new(obligations, json_pack("{s:o, s:o, s:o}", "id",
+                                                     control_json_span(obligation[i].id), "when",
+                                                     control_json_span(obligation[i].when), "text",
+                                                     control_json_span(obligation[i].text)));
     }
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "spdx", control_json_span(licence->spdx), "version",
-                     control_json_span(licence->version), "not_before", control_json_time((int64_t)licence->not_before), "expires",
-                     control_json_time((int64_t)licence->expires), "geography",
-                     licence->has_geography ? control_json_texts(&licence->geography) : json_null(), "recipients",
-                     licence->has_recipients ? control_json_texts(&licence->recipients) : json_null(), "obligations", obligations, "hold",
-                     licence->hold, "grants", grants, "deidentified",
-                     licence->has_deidentified ? control_json_texts(&licence->deidentified) : json_null());
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "spdx",
+        control_json_span(licence->spdx), "version", control_json_span(licence->version),
+        "not_before", control_json_time((int64_t)licence->not_before), "expires",
+        control_json_time((int64_t)licence->expires), "geography",
+        licence->has_geography ? control_json_texts(&licence->geography) : json_null(),
+        "recipients",
+        licence->has_recipients ? control_json_texts(&licence->recipients) : json_null(),
+        "obligations", obligations, "hold", licence->hold, "grants", grants, "deidentified",
+        licence->has_deidentified ? control_json_texts(&licence->deidentified) : json_null());
 }
 
 struct catalog {
@@ -119,12 +144,14 @@ struct catalog {
     const char *node;
 };
 
-static bool matches(const struct catalog *catalog, const char *node, struct span name, struct span title)
+static bool matches(const struct catalog *catalog, const char *node, struct span name,
+                    struct span title)
 {
     if (catalog->node && strcmp(catalog->node, node) != 0) {
         return false;
     }
-    const char *texts[2] = {arena_strdup(&catalog->call->arena, name), arena_strdup(&catalog->call->arena, title)};
+    const char *texts[2] = {arena_strdup(&catalog->call->arena, name),
+                            arena_strdup(&catalog->call->arena, title)};
     for (size_t i = 0; catalog->term && i < 2; i++) {
         for (const char *at = texts[i]; at && *at; at++) {
             if (strncasecmp(at, catalog->term, strlen(catalog->term)) == 0) {
@@ -145,15 +172,18 @@ static struct span keep(struct control_call *call, struct span bytes)
     return span_of(copy, bytes.len);
 }
 
-static json_t *terms_view(struct control_call *call, const uint8_t issuer[16], const char *dataset, json_t **ret_budget)
+static json_t *terms_view(struct control_call *call, const uint8_t issuer[16], const char *dataset,
+                          json_t **ret_budget)
 {
     struct proto_record record;
     struct proto_licence licence;
     bool readable;
-    const char *state = control_licence_state(call, issuer, dataset, query_now(), &record, &licence, &readable);
+    const char *state =
+        control_licence_state(call, issuer, dataset, query_now(), &record, &licence, &readable);
     *ret_budget = json_null();
     if (!readable) {
-        return json_pack("{s:n, s:n, s:n, s:s, s:[], s:[]}", "id", "spdx", "expires", "state", state, "permissions", "actions");
+        return json_pack("{s:n, s:n, s:n, s:s, s:[], s:[]}", "id", "spdx", "expires", "state",
+                         state, "permissions", "actions");
     }
     json_t *permissions = json_array();
     uint64_t actions = 0;
@@ -164,12 +194,17 @@ static json_t *terms_view(struct control_call *call, const uint8_t issuer[16], c
     }
     if (licence.grants.count) {
         json_decref(*ret_budget);
-        *ret_budget = json_pack("{s:f, s:f, s:f, s:f}", "epsilon_total", (double)grants[0].privacy.epsilon_total_u / 1e6, "epsilon_per_query",
-                                (double)grants[0].privacy.epsilon_per_query_u / 1e6, "epsilon_per_job",
-                                (double)grants[0].privacy.epsilon_per_job_u / 1e6, "delta", (double)grants[0].privacy.delta_e12 / 1e12);
+        *ret_budget =
+            json_pack("{s:f, s:f, s:f, s:f}", "epsilon_total",
+                      (double)grants[0].privacy.epsilon_total_u / 1e6, "epsilon_per_query",
+                      (double)grants[0].privacy.epsilon_per_query_u / 1e6, "epsilon_per_job",
+                      (double)grants[0].privacy.epsilon_per_job_u / 1e6, "delta",
+                      (double)grants[0].privacy.delta_e12 / 1e12);
     }
-    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o}", "id", control_json_hex(record.id, 16), "spdx", control_json_span(licence.spdx), "expires",
-                     control_json_time((int64_t)licence.expires), "state", state, "permissions", permissions, "actions", actions_view(actions));
+    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o}", "id", control_json_hex(record.id, 16),
+                     "spdx", control_json_span(licence.spdx), "expires",
+                     control_json_time((int64_t)licence.expires), "state", state, "permissions",
+                     permissions, "actions", actions_view(actions));
 }
 
 static enum err add_dataset(void *user, struct span bytes, bool forked)
@@ -180,7 +215,8 @@ static enum err add_dataset(void *user, struct span bytes, bool forked)
     struct peer_member member;
     (void)forked;
     struct span copy = keep(catalog->call, bytes);
-    if (proto_record_decode(copy, &crypto_proto_hash, &record, NULL) || record.envelope.flags & PROTO_RECORD_FINAL ||
+    if (proto_record_decode(copy, &crypto_proto_hash, &record, NULL) ||
+        record.envelope.flags & PROTO_RECORD_FINAL ||
         proto_dataset_decode(record.envelope.body, &catalog->call->arena, &dataset, NULL) ||
         !peer_member_by_id(catalog->call->node->peer, record.envelope.issuer.ptr, &member) ||
         !matches(catalog, member.name, dataset.name, dataset.title)) {
@@ -192,11 +228,14 @@ static enum err add_dataset(void *user, struct span bytes, bool forked)
     if (!licence) {
         return E_NO_MEMORY;
     }
-    json_array_append_new(catalog->datasets,
-                          json_pack("{s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "dataset", name, "node", member.name, "org", member.org,
-                                    "version", control_json_span(dataset.version), "title", control_json_span(dataset.title), "size",
-                                    (json_int_t)dataset.size, "columns", (json_int_t)dataset.columns.count, "schema_hash",
-                                    control_json_hex(dataset.schema_hash.ptr, 32), "licence", licence, "budget", budget));
+    json_array_append_new(
+        catalog->datasets,
+        json_pack("{s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "dataset", name, "node",
+                  member.name, "org", member.org, "version", control_json_span(dataset.version),
+                  "title", control_json_span(dataset.title), "size", (json_int_t)dataset.size,
+                  "columns", (json_int_t)dataset.columns.count, "schema_hash",
+                  control_json_hex(dataset.schema_hash.ptr, 32), "licence", licence, "budget",
+                  budget));
     return E_OK;
 }
 
@@ -208,25 +247,33 @@ static enum err add_model(void *user, struct span bytes, bool forked)
     struct peer_member member;
     (void)forked;
     struct span copy = keep(catalog->call, bytes);
-    if (proto_record_decode(copy, &crypto_proto_hash, &record, NULL) || record.envelope.flags & PROTO_RECORD_FINAL ||
+    if (proto_record_decode(copy, &crypto_proto_hash, &record, NULL) ||
+        record.envelope.flags & PROTO_RECORD_FINAL ||
         proto_model_decode(record.envelope.body, &catalog->call->arena, &model, NULL) ||
         !peer_member_by_id(catalog->call->node->peer, record.envelope.issuer.ptr, &member) ||
         !matches(catalog, member.name, model.name, model.job)) {
         return E_OK;
     }
-    json_array_append_new(catalog->models, json_pack("{s:o, s:o, s:o, s:o, s:s, s:f, s:f, s:o, s:b}", "model", control_json_span(model.name), "job",
-                                                     control_json_span(model.job), "task", control_json_span(model.task), "dataset",
-                                                     control_json_span(model.dataset), "node", member.name, "epsilon", (double)model.epsilon_u / 1e6,
-                                                     "delta", (double)model.delta_e12 / 1e12, "created", control_json_time((int64_t)model.created),
-                                                     "here", store_blob_has(&catalog->call->node->store, model.weights.ptr)));
+    json_array_append_new(
+        catalog->models,
+        json_pack("{s:o, s:o, s:o, s:o, s:s, s:f, s:f, s:o, s:b}", "model",
+                  control_json_span(model.name), "job", control_json_span(model.job), "task",
+                  control_json_span(model.task), "dataset", control_json_span(model.dataset),
+                  "node", member.name, "epsilon", (double)model.epsilon_u / 1e6, "delta",
+                  (double)model.delta_e12 / 1e12, "created",
+                  control_json_time((int64_t)model.created), "here",
+                  store_blob_has(&catalog->call->node->store, model.weights.ptr)));
     return E_OK;
 }
 
 static enum err gather(struct control_call *call, struct catalog *catalog)
 {
-    *catalog = (struct catalog){call, json_array(), json_array(), control_text(call, "TERM"), control_text(call, "--node")};
-    enum err err = store_records_each(&call->node->store, PROTO_RECORD_DATASET, add_dataset, catalog);
-    return err ? err : store_records_each(&call->node->store, PROTO_RECORD_MODEL, add_model, catalog);
+    *catalog = (struct catalog){call, json_array(), json_array(), control_text(call, "TERM"),
+                                control_text(call, "--node")};
+    enum err err =
+        store_records_each(&call->node->store, PROTO_RECORD_DATASET, add_dataset, catalog);
+    return err ? err
+               : store_records_each(&call->node->store, PROTO_RECORD_MODEL, add_model, catalog);
 }
 
 enum err control_catalog(struct control_call *call, json_t **ret, struct err_info *reterr)
@@ -266,7 +313,8 @@ enum err control_licence_show(struct control_call *call, json_t **ret, struct er
         if (only && strcmp(only, members[i].name) != 0) {
             continue;
         }
-        const char *state = control_licence_state(call, members[i].id, name, query_now(), &record, &licence, &readable);
+        const char *state = control_licence_state(call, members[i].id, name, query_now(), &record,
+                                                  &licence, &readable);
         if (strcmp(state, "none") == 0) {
             continue;
         }
@@ -291,8 +339,10 @@ static json_t *clauses_view(const struct proto_decision *decision)
     json_t *array = json_array();
     for (size_t i = 0; i < decision->clause_count; i++) {
         const struct proto_clause *clause = &decision->clauses[i];
-        json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:i}", "clause", clause->clause, "expected", clause->expected, "result",
-                                               results[clause->result % 3], "reason", proto_reason_name(clause->reason), "grant", clause->grant));
+        json_array_append_new(
+            array, json_pack("{s:s, s:s, s:s, s:s, s:i}", "clause", clause->clause, "expected",
+                             clause->expected, "result", results[clause->result % 3], "reason",
+                             proto_reason_name(clause->reason), "grant", clause->grant));
     }
     return array;
 }
@@ -305,7 +355,10 @@ static enum err parse_actions(struct control_call *call, uint64_t *ret, struct e
     for (size_t i = 0; i < count; i++) {
         enum proto_action action;
         if (!proto_action_by_name(names[i], &action)) {
-            return proto_err_set(reterr, E_USAGE, "there is no action %s: count, sum, mean, variance, quantile, histogram, regression, survival, finetune, evaluate", names[i]);
+            return proto_err_set(reterr, E_USAGE,
+                                 "there is no action %s: count, sum, mean, variance, quantile, "
+                                 "histogram, regression, survival, finetune, evaluate",
+                                 names[i]);
         }
         *ret |= PROTO_ACTION_BIT(action);
     }
@@ -313,7 +366,8 @@ static enum err parse_actions(struct control_call *call, uint64_t *ret, struct e
 }
 
 /* The licence verdict of each publisher on a request of this node: the same function on the same values as there. */
-static json_t *check_site(struct control_call *call, const struct query_publisher *publisher, struct proto_request *request)
+static json_t *check_site(struct control_call *call, const struct query_publisher *publisher,
+                          struct proto_request *request)
 {
     static const char *const verdicts[] = {"permit", "hold", "deny"};
     struct proto_decision *decision = arena_alloc(&call->arena, 1, sizeof *decision);
@@ -324,13 +378,15 @@ static json_t *check_site(struct control_call *call, const struct query_publishe
     if (!decision || !name) {
         return json_null();
     }
-    const char *state = control_licence_state(call, publisher->member.id, name, request->now, &record, &licence, &readable);
+    const char *state = control_licence_state(call, publisher->member.id, name, request->now,
+                                              &record, &licence, &readable);
     bool none = strcmp(state, "none") == 0;
-    proto_policy_decide(request, none ? NULL : &record, readable ? &licence : NULL, strcmp(state, "forked") == 0,
-                        call->node->query.ontology, decision);
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "node", publisher->member.name, "verdict", verdicts[decision->verdict % 3], "reason",
-                     proto_reason_name(decision->reason), "text", proto_reason_text(decision->reason), "grant", decision->grant, "clauses",
-                     clauses_view(decision));
+    proto_policy_decide(request, none ? NULL : &record, readable ? &licence : NULL,
+                        strcmp(state, "forked") == 0, call->node->query.ontology, decision);
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "node", publisher->member.name, "verdict",
+                     verdicts[decision->verdict % 3], "reason", proto_reason_name(decision->reason),
+                     "text", proto_reason_text(decision->reason), "grant", decision->grant,
+                     "clauses", clauses_view(decision));
 }
 
 enum err control_licence_check(struct control_call *call, json_t **ret, struct err_info *reterr)

@@ -17,7 +17,8 @@
 
 #define TABLE_BYTES_MAX ((size_t)16 << 20)
 
-static enum err read_file(struct control_call *call, const char *path, size_t max, struct buf *to, struct err_info *reterr)
+static enum err read_file(struct control_call *call, const char *path, size_t max, struct buf *to,
+                          struct err_info *reterr)
 {
     int fd = control_open(call, path, reterr);
     if (fd < 0) {
@@ -29,7 +30,8 @@ static enum err read_file(struct control_call *call, const char *path, size_t ma
         err = buf_reserve(to, 4096);
         ssize_t got = err ? -1 : read(fd, to->ptr + to->len, to->cap - to->len);
         if (got <= 0) {
-            err = err ? proto_err_set(reterr, err, "%s: too long", path) : (got < 0 ? proto_err_set(reterr, E_IO, "%s: cannot be read", path) : E_OK);
+            err = err ? proto_err_set(reterr, err, "%s: too long", path)
+                      : (got < 0 ? proto_err_set(reterr, E_IO, "%s: cannot be read", path) : E_OK);
             break;
         }
         to->len += (size_t)got;
@@ -41,10 +43,10 @@ static enum err read_file(struct control_call *call, const char *path, size_t ma
 struct import {
     struct control_call *call;
     struct buf yaml;
-    struct buf *tables;      /* by declared column: what its `table:` holds */
+    struct buf *tables;       /* by declared column: what its `table:` holds */
     struct span *table_spans; /* the same, for the importer */
-    struct buf exclude;      /* the opt-out list */
-    char tables_hash[65];    /* of all tables; "": there is none */
+    struct buf exclude;       /* the opt-out list */
+    char tables_hash[65];     /* of all tables; "": there is none */
     struct proto_manifest manifest;
     struct arena arena;
     struct proto_schema published;
@@ -81,7 +83,8 @@ static void free_import(struct import *import)
 }
 
 /* A file that the manifest names: its path counts from the manifest's folder, and the person must be able to read it. */
-static enum err load_beside(struct import *import, const char *table, struct buf *to, struct err_info *reterr)
+static enum err load_beside(struct import *import, const char *table, struct buf *to,
+                            struct err_info *reterr)
 {
     const char *manifest = control_text(import->call, "MANIFEST");
     const char *slash = strrchr(manifest, '/');
@@ -101,10 +104,13 @@ static enum err load_tables(struct import *import, struct err_info *reterr)
     bool any = false;
     import->tables = proto_alloc(count, sizeof *import->tables);
     import->table_spans = proto_alloc(count, sizeof *import->table_spans);
-    enum err err = import->tables && import->table_spans ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "reading tables");
+    enum err err = import->tables && import->table_spans
+                       ? E_OK
+                       : proto_err_set(reterr, E_NO_MEMORY, "reading tables");
     for (size_t i = 0; i < count && !err; i++) {
         if (import->manifest.schema.columns[i].by.table) {
-            err = load_beside(import, import->manifest.schema.columns[i].by.table, &import->tables[i], reterr);
+            err = load_beside(import, import->manifest.schema.columns[i].by.table,
+                              &import->tables[i], reterr);
             import->table_spans[i] = buf_span(&import->tables[i]);
             any = true;
         }
@@ -128,7 +134,8 @@ static void show_progress(void *user, uint64_t done, uint64_t total, uint64_t ro
 }
 
 /* The account that questions about the dataset are charged to; the order stays once training was charged. */
-static enum err open_account(struct import *import, const struct proto_licence *licence, struct err_info *reterr)
+static enum err open_account(struct import *import, const struct proto_licence *licence,
+                             struct err_info *reterr)
 {
     uint64_t epsilon_u;
     uint64_t delta_e12;
@@ -143,9 +150,12 @@ static enum err open_account(struct import *import, const struct proto_licence *
     double order = proto_privacy_order(epsilon, delta);
     uint64_t cap = proto_privacy_rho_floor_nano(epsilon, delta);
     if (err == E_OK && account.train_nano > 0 && account.order != order) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "training was charged to this dataset's budget: epsilon_total and delta cannot change");
+        return proto_err_set(
+            reterr, E_UNSUPPORTED,
+            "training was charged to this dataset's budget: epsilon_total and delta cannot change");
     }
-    return store_ledger_account(store, import->manifest.dataset, cap, delta_e12, order, query_now(), reterr);
+    return store_ledger_account(store, import->manifest.dataset, cap, delta_e12, order, query_now(),
+                                reterr);
 }
 
 static enum err publish_dataset(struct import *import, struct err_info *reterr)
@@ -153,13 +163,17 @@ static enum err publish_dataset(struct import *import, struct err_info *reterr)
     struct proto_dataset body;
     struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
     uint8_t id[16];
-    enum err err = proto_manifest_dataset_body(&import->manifest, &import->published, import->schema_hash, &import->arena, &body, reterr);
+    enum err err = proto_manifest_dataset_body(&import->manifest, &import->published,
+                                               import->schema_hash, &import->arena, &body, reterr);
     if (!err) {
         err = proto_dataset_encode(&body, &bytes, reterr);
     }
     if (!err) {
-        err = peer_publish(import->call->node->peer, PROTO_RECORD_DATASET, import->manifest.dataset, buf_span(&bytes), 0,
-                           import->manifest.has_licence ? import->manifest.licence.expires : query_now() + 365 * 86400, id, reterr);
+        err = peer_publish(import->call->node->peer, PROTO_RECORD_DATASET, import->manifest.dataset,
+                           buf_span(&bytes), 0,
+                           import->manifest.has_licence ? import->manifest.licence.expires
+                                                        : query_now() + 365 * 86400,
+                           id, reterr);
     }
     buf_fini(&bytes);
     return err;
@@ -169,7 +183,8 @@ static enum err publish_licence(struct import *import, uint8_t ret_id[16], struc
 {
     struct proto_licence licence;
     struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
-    enum err err = proto_manifest_licence_body(&import->manifest, import->schema_hash, query_now(), &import->arena, &licence, reterr);
+    enum err err = proto_manifest_licence_body(&import->manifest, import->schema_hash, query_now(),
+                                               &import->arena, &licence, reterr);
     if (!err) {
         err = open_account(import, &licence, reterr);
     }
@@ -177,8 +192,8 @@ static enum err publish_licence(struct import *import, uint8_t ret_id[16], struc
         err = proto_licence_encode(&licence, &bytes, reterr);
     }
     if (!err) {
-        err = peer_publish(import->call->node->peer, PROTO_RECORD_LICENCE, import->manifest.dataset, buf_span(&bytes), 0,
-                           (int64_t)licence.expires, ret_id, reterr);
+        err = peer_publish(import->call->node->peer, PROTO_RECORD_LICENCE, import->manifest.dataset,
+                           buf_span(&bytes), 0, (int64_t)licence.expires, ret_id, reterr);
     }
     buf_fini(&bytes);
     return err;
@@ -190,13 +205,16 @@ static enum err rehearse(struct import *import, struct err_info *reterr)
     struct proto_licence licence;
     struct proto_dataset dataset;
     struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
-    enum err err = proto_manifest_dataset_body(&import->manifest, &import->published, import->schema_hash, &import->arena, &dataset, reterr);
+    enum err err =
+        proto_manifest_dataset_body(&import->manifest, &import->published, import->schema_hash,
+                                    &import->arena, &dataset, reterr);
     if (!err) {
         err = proto_dataset_encode(&dataset, &bytes, reterr);
     }
     bytes.len = 0;
     if (!err && import->manifest.has_licence) {
-        err = proto_manifest_licence_body(&import->manifest, import->schema_hash, query_now(), &import->arena, &licence, reterr);
+        err = proto_manifest_licence_body(&import->manifest, import->schema_hash, query_now(),
+                                          &import->arena, &licence, reterr);
         if (!err) {
             err = proto_licence_valid(&licence, reterr);
         }
@@ -212,14 +230,17 @@ static json_t *rejects_view(const struct import *import)
 {
     json_t *rejects = json_array();
     for (size_t i = 0; i < import->report->reject_count; i++) {
-        json_array_append_new(rejects, json_pack("{s:I, s:s, s:s}", "line", (json_int_t)import->report->rejects[i].line, "column",
-                                                 import->report->rejects[i].column, "reason", import->report->rejects[i].reason));
+        json_array_append_new(rejects, json_pack("{s:I, s:s, s:s}", "line",
+                                                 (json_int_t)import->report->rejects[i].line,
+                                                 "column", import->report->rejects[i].column,
+                                                 "reason", import->report->rejects[i].reason));
     }
     return rejects;
 }
 
 /* What the import did to values, by column: to this site's operator alone, as the counts are exact. */
-static json_t *counts_view(const struct import *import, uint64_t (*of)(const struct store_import_column *))
+static json_t *counts_view(const struct import *import,
+                           uint64_t (*of)(const struct store_import_column *))
 {
     json_t *view = json_object();
     for (size_t i = 0; i < import->report->column_count; i++) {
@@ -252,11 +273,14 @@ static json_t *harbor_view(const struct import *import)
     json_t *view = json_object();
     for (size_t i = 0; i < import->manifest.schema.count; i++) {
         const struct proto_column *column = &import->manifest.schema.columns[i];
-        bool is_unit = import->manifest.schema.unit[0] && strcmp(import->manifest.schema.unit, column->name) == 0;
+        bool is_unit = import->manifest.schema.unit[0] &&
+                       strcmp(import->manifest.schema.unit, column->name) == 0;
         const char *why;
         const char *verdict = proto_column_safe_harbor(column, is_unit, &why);
-        json_object_set_new(view, column->name, json_pack("{s:s, s:s, s:s}", "operation", proto_deidentify_name(column->deidentify),
-                                                          "safe_harbor", verdict, "why", why));
+        json_object_set_new(view, column->name,
+                            json_pack("{s:s, s:s, s:s}", "operation",
+                                      proto_deidentify_name(column->deidentify), "safe_harbor",
+                                      verdict, "why", why));
     }
     return view;
 }
@@ -279,16 +303,22 @@ static json_t *report_view(const struct import *import)
     for (size_t i = 0; i < import->manifest.schema.count; i++) {
         const struct proto_column *column = &import->manifest.schema.columns[i];
         if (column->deidentify != PROTO_DEID_NONE) {
-            json_object_set_new(operations, column->name, json_string(proto_deidentify_name(column->deidentify)));
+            json_object_set_new(operations, column->name,
+                                json_string(proto_deidentify_name(column->deidentify)));
         }
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:I}", "dataset", import->manifest.dataset, "version", import->manifest.version,
-                     "rows", (json_int_t)(import->report->rows - import->report->carried), "rejected", (json_int_t)import->report->rejected, "rejects", rejects,
-                     "bytes_raw", (json_int_t)import->report->bytes_raw, "bytes_stored", (json_int_t)import->report->bytes_stored,
-                     "deidentified", operations, "safe_harbor", harbor_view(import), "clamped", counts_view(import, clamped_of), "blanked",
-                     counts_view(import, blanked_of), "redacted", counts_view(import, redacted_of), "absent", absent_view(import), "tables",
-                     import->tables_hash, "total", (json_int_t)import->report->rows, "replaced", (json_int_t)import->report->replaced,
-                     "excluded", (json_int_t)import->report->excluded);
+    return json_pack(
+        "{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:I}",
+        "dataset", import->manifest.dataset, "version", import->manifest.version, "rows",
+        (json_int_t)(import->report->rows - import->report->carried), "rejected",
+        (json_int_t)import->report->rejected, "rejects", rejects, "bytes_raw",
+        (json_int_t)import->report->bytes_raw, "bytes_stored",
+        (json_int_t)import->report->bytes_stored, "deidentified", operations, "safe_harbor",
+        harbor_view(import), "clamped", counts_view(import, clamped_of), "blanked",
+        counts_view(import, blanked_of), "redacted", counts_view(import, redacted_of), "absent",
+        absent_view(import), "tables", import->tables_hash, "total",
+        (json_int_t)import->report->rows, "replaced", (json_int_t)import->report->replaced,
+        "excluded", (json_int_t)import->report->excluded);
 }
 
 static enum err import_run(struct import *import, json_t **ret, struct err_info *reterr)
@@ -318,7 +348,8 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
         .progress = show_progress,
         .user = call,
     };
-    enum err err = store_import_run(&call->node->store, &import->manifest, &options, import->report, reterr);
+    enum err err =
+        store_import_run(&call->node->store, &import->manifest, &options, import->report, reterr);
     close(fd);
     if (err) {
         proto_err_frame(reterr, "importing %s", data);
@@ -326,8 +357,9 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
     }
     uint8_t id[16];
     if (!err && !options.dry_run) {
-        err = control_audit(call, "dataset.import", reterr, "dataset", import->manifest.dataset, "version", import->manifest.version,
-                            "tables", import->tables_hash, (const char *)NULL);
+        err = control_audit(call, "dataset.import", reterr, "dataset", import->manifest.dataset,
+                            "version", import->manifest.version, "tables", import->tables_hash,
+                            (const char *)NULL);
     }
     if (!err && !options.dry_run) {
         err = publish_dataset(import, reterr);
@@ -345,7 +377,8 @@ enum err control_dataset_import(struct control_call *call, json_t **ret, struct 
 {
     struct import import = {.call = call};
     import.report = arena_alloc(&call->arena, 1, sizeof *import.report);
-    enum err err = import.report ? load_manifest(&import, control_text(call, "MANIFEST"), reterr) : E_NO_MEMORY;
+    enum err err = import.report ? load_manifest(&import, control_text(call, "MANIFEST"), reterr)
+                                 : E_NO_MEMORY;
     if (!err) {
         err = rehearse(&import, reterr);
     }
@@ -363,11 +396,15 @@ enum err control_dataset_import(struct control_call *call, json_t **ret, struct 
 static enum err same_order(struct import *import, struct err_info *reterr)
 {
     struct query_admission *now = proto_alloc(1, sizeof *now);
-    enum err err = now ? query_admission_load(&import->call->node->query, import->manifest.dataset, now, reterr) : E_NO_MEMORY;
+    enum err err = now ? query_admission_load(&import->call->node->query, import->manifest.dataset,
+                                              now, reterr)
+                       : E_NO_MEMORY;
     for (size_t i = 0; !err && i < now->schema.count; i++) {
         if (strcmp(now->schema.columns[i].name, import->published.columns[i].name) != 0) {
-            err = proto_err_set(reterr, E_SCHEMA, "the columns of %s stand in another order: keep it, or import the data again",
-                                import->manifest.dataset);
+            err = proto_err_set(
+                reterr, E_SCHEMA,
+                "the columns of %s stand in another order: keep it, or import the data again",
+                import->manifest.dataset);
         }
     }
     if (now) {
@@ -378,7 +415,8 @@ static enum err same_order(struct import *import, struct err_info *reterr)
 }
 
 /* The row that answers take version and size from. */
-static enum err update_row(struct import *import, struct store_dataset *row, struct err_info *reterr)
+static enum err update_row(struct import *import, struct store_dataset *row,
+                           struct err_info *reterr)
 {
     snprintf(row->version, sizeof row->version, "%s", import->manifest.version);
     row->size = import->manifest.size;
@@ -393,10 +431,12 @@ enum err control_dataset_update(struct control_call *call, json_t **ret, struct 
     uint8_t id[16] = {0};
     enum err err = load_manifest(&import, control_text(call, "MANIFEST"), reterr);
     if (!err) {
-        err = store_catalogue_get(&call->node->store, import.manifest.dataset, &import.arena, &row, reterr);
+        err = store_catalogue_get(&call->node->store, import.manifest.dataset, &import.arena, &row,
+                                  reterr);
     }
     if (!err && memcmp(row.schema_hash, import.schema_hash, 32) != 0) {
-        err = proto_err_set(reterr, E_SCHEMA, "the columns of %s changed: import the data again", import.manifest.dataset);
+        err = proto_err_set(reterr, E_SCHEMA, "the columns of %s changed: import the data again",
+                            import.manifest.dataset);
     }
     if (!err) {
         err = same_order(&import, reterr);
@@ -405,7 +445,8 @@ enum err control_dataset_update(struct control_call *call, json_t **ret, struct 
         err = rehearse(&import, reterr);
     }
     if (!err) {
-        err = control_audit(call, "dataset.update", reterr, "dataset", import.manifest.dataset, "version", import.manifest.version, (const char *)NULL);
+        err = control_audit(call, "dataset.update", reterr, "dataset", import.manifest.dataset,
+                            "version", import.manifest.version, (const char *)NULL);
     }
     if (!err) {
         err = update_row(&import, &row, reterr);
@@ -417,8 +458,8 @@ enum err control_dataset_update(struct control_call *call, json_t **ret, struct 
         err = publish_licence(&import, id, reterr);
     }
     if (!err) {
-        *ret = json_pack("{s:s, s:s, s:o}", "dataset", import.manifest.dataset, "version", import.manifest.version, "licence",
-                         control_json_hex(id, 16));
+        *ret = json_pack("{s:s, s:s, s:o}", "dataset", import.manifest.dataset, "version",
+                         import.manifest.version, "licence", control_json_hex(id, 16));
     }
     free_import(&import);
     return err;
@@ -440,11 +481,15 @@ static enum err list_one(void *user, const struct store_dataset *row)
     struct proto_record record;
     struct proto_licence licence;
     bool readable;
-    const char *state = control_licence_state(listing->call, listing->call->node->query.node_id, row->name, query_now(), &record, &licence, &readable);
+    const char *state = control_licence_state(listing->call, listing->call->node->query.node_id,
+                                              row->name, query_now(), &record, &licence, &readable);
     json_array_append_new(listing->array,
-                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:s}", "dataset", row->name, "version", row->version, "columns",
-                                    (json_int_t)(err ? 0 : admission->schema.count), "bytes_raw", (json_int_t)row->bytes_raw, "bytes_stored",
-                                    (json_int_t)row->bytes_stored, "imported", control_json_time(row->imported_at), "licence", state));
+                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:s}", "dataset", row->name,
+                                    "version", row->version, "columns",
+                                    (json_int_t)(err ? 0 : admission->schema.count), "bytes_raw",
+                                    (json_int_t)row->bytes_raw, "bytes_stored",
+                                    (json_int_t)row->bytes_stored, "imported",
+                                    control_json_time(row->imported_at), "licence", state));
     query_admission_fini(admission);
     proto_free(admission);
     return E_OK;
@@ -471,9 +516,10 @@ static json_t *column_view(const struct proto_column *column)
             json_array_append_new(values, json_string(column->values[i]));
         }
     }
-    return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", column->name, "type", proto_column_type_name(column->type), "min",
-                     column->has_bounds ? json_real(column->min) : json_null(), "max", column->has_bounds ? json_real(column->max) : json_null(),
-                     "values", values);
+    return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", column->name, "type",
+                     proto_column_type_name(column->type), "min",
+                     column->has_bounds ? json_real(column->min) : json_null(), "max",
+                     column->has_bounds ? json_real(column->max) : json_null(), "values", values);
 }
 
 static void show_budget(struct control_call *call, const char *name, json_t *view)
@@ -487,7 +533,8 @@ static void show_budget(struct control_call *call, const char *name, json_t *vie
 
 /* This site's own row, when it has one. What the federation's records say of a dataset is not shown over a file that is
  * damaged or gone: the reader would take it for whole. */
-static enum err show_own(struct control_call *call, const char *name, struct store_dataset *row, bool *ret_here, struct err_info *reterr)
+static enum err show_own(struct control_call *call, const char *name, struct store_dataset *row,
+                         bool *ret_here, struct err_info *reterr)
 {
     struct store_partition *partition = NULL;
     enum err err = store_catalogue_get(&call->node->store, name, &call->arena, row, reterr);
@@ -514,11 +561,14 @@ enum err control_dataset_show(struct control_call *call, json_t **ret, struct er
     struct store_dataset row;
     bool here = false;
     enum err err = show_own(call, name, &row, &here, reterr);
-    err = err ? err : query_publishers(&call->node->query, name, &call->arena, &publishers, &count, reterr);
+    err =
+        err ? err
+            : query_publishers(&call->node->query, name, &call->arena, &publishers, &count, reterr);
     if (err) {
         return err;
     }
-    const struct query_publisher *shown = &publishers[query_publishers_schema(&call->node->query, publishers, count)];
+    const struct query_publisher *shown =
+        &publishers[query_publishers_schema(&call->node->query, publishers, count)];
     json_t *columns = json_array();
     json_t *nodes = json_array();
     for (size_t i = 0; i < shown->schema.count; i++) {
@@ -527,27 +577,32 @@ enum err control_dataset_show(struct control_call *call, json_t **ret, struct er
     for (size_t i = 0; i < count; i++) {
         json_array_append_new(nodes, json_string(publishers[i].member.name));
     }
-    *ret = json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "dataset", name, "version", control_json_span(shown->dataset.version),
-                     "title", control_json_span(shown->dataset.title), "unit", shown->schema.unit[0] ? shown->schema.unit : "row",
-                     "max_rows_per_unit", (json_int_t)shown->schema.max_rows_per_unit, "size", (json_int_t)shown->dataset.size, "schema_hash",
-                     control_json_hex(shown->schema_hash, 32), "columns", columns, "nodes", nodes, "licence",
-                     shown->has_licence ? control_licence_view(&shown->licence) : json_null());
+    *ret = json_pack(
+        "{s:s, s:o, s:o, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "dataset", name, "version",
+        control_json_span(shown->dataset.version), "title", control_json_span(shown->dataset.title),
+        "unit", shown->schema.unit[0] ? shown->schema.unit : "row", "max_rows_per_unit",
+        (json_int_t)shown->schema.max_rows_per_unit, "size", (json_int_t)shown->dataset.size,
+        "schema_hash", control_json_hex(shown->schema_hash, 32), "columns", columns, "nodes", nodes,
+        "licence", shown->has_licence ? control_licence_view(&shown->licence) : json_null());
     bool is_operator = call->roles & PROTO_ROLE_OPERATOR;
     if (is_operator && here) {
-        json_object_set_new(*ret, "rows", json_integer((json_int_t)row.rows)); /* for this site's operator alone */
+        json_object_set_new(
+            *ret, "rows", json_integer((json_int_t)row.rows)); /* for this site's operator alone */
         show_budget(call, name, *ret);
     }
     return E_OK;
 }
 
-static enum err withdraw(struct control_call *call, const char *name, uint64_t kind, uint8_t ret_id[16], struct err_info *reterr)
+static enum err withdraw(struct control_call *call, const char *name, uint64_t kind,
+                         uint8_t ret_id[16], struct err_info *reterr)
 {
     /* A final record keeps no body but must have one that decodes: the last version's own. */
     uint8_t key[16];
     struct span bytes;
     struct proto_record record;
     proto_record_key(&crypto_proto_hash, name, key);
-    enum err err = store_records_get(&call->node->store, call->node->query.node_id, key, kind, &call->arena, &bytes, NULL);
+    enum err err = store_records_get(&call->node->store, call->node->query.node_id, key, kind,
+                                     &call->arena, &bytes, NULL);
     if (!err) {
         err = proto_record_decode(bytes, &crypto_proto_hash, &record, reterr);
     }
@@ -555,7 +610,9 @@ static enum err withdraw(struct control_call *call, const char *name, uint64_t k
         memcpy(ret_id, record.id, 16);
         return E_OK;
     }
-    return err ? err : peer_publish(call->node->peer, kind, name, record.envelope.body, PROTO_RECORD_FINAL, (int64_t)record.envelope.expires, ret_id, reterr);
+    return err ? err
+               : peer_publish(call->node->peer, kind, name, record.envelope.body,
+                              PROTO_RECORD_FINAL, (int64_t)record.envelope.expires, ret_id, reterr);
 }
 
 enum err control_dataset_remove(struct control_call *call, json_t **ret, struct err_info *reterr)
@@ -605,10 +662,14 @@ static enum err forget(struct import *import, struct err_info *reterr)
         .progress = show_progress,
         .user = call,
     };
-    struct store_rotate_options rotate = {.cancelled = control_cancelled, .progress = show_rewriting, .user = call};
-    enum err err = control_audit(call, "dataset.forget", reterr, "dataset", name, (const char *)NULL);
+    struct store_rotate_options rotate = {
+        .cancelled = control_cancelled, .progress = show_rewriting, .user = call};
+    enum err err =
+        control_audit(call, "dataset.forget", reterr, "dataset", name, (const char *)NULL);
     err = err ? err : store_rotate_begin(&call->node->store, name, reterr);
-    err = err ? err : store_import_run(&call->node->store, &import->manifest, &options, import->report, reterr);
+    err = err ? err
+              : store_import_run(&call->node->store, &import->manifest, &options, import->report,
+                                 reterr);
     return err ? err : store_rotate_run(&call->node->store, name, &rotate, reterr);
 }
 
@@ -618,13 +679,19 @@ enum err control_dataset_forget(struct control_call *call, json_t **ret, struct 
     const char *name = control_text(call, "NAME");
     struct store_dataset row;
     import.report = arena_alloc(&call->arena, 1, sizeof *import.report);
-    enum err err = import.report ? store_catalogue_get(&call->node->store, name, &call->arena, &row, reterr) : E_NO_MEMORY;
+    enum err err = import.report
+                       ? store_catalogue_get(&call->node->store, name, &call->arena, &row, reterr)
+                       : E_NO_MEMORY;
     err = err ? err : buf_put(&import.yaml, row.manifest_yaml);
-    err = err ? err : config_yaml_manifest_bytes(buf_span(&import.yaml), name, &import.manifest, reterr);
-    err = err ? err : read_file(call, control_text(call, "--units"), TABLE_BYTES_MAX, &import.exclude, reterr);
+    err = err ? err
+              : config_yaml_manifest_bytes(buf_span(&import.yaml), name, &import.manifest, reterr);
+    err = err ? err
+              : read_file(call, control_text(call, "--units"), TABLE_BYTES_MAX, &import.exclude,
+                          reterr);
     err = err ? err : forget(&import, reterr);
     if (!err) {
-        *ret = json_pack("{s:s, s:I, s:I}", "dataset", name, "rows", (json_int_t)import.report->excluded, "total",
+        *ret = json_pack("{s:s, s:I, s:I}", "dataset", name, "rows",
+                         (json_int_t)import.report->excluded, "total",
                          (json_int_t)import.report->rows);
     }
     free_import(&import);
@@ -635,7 +702,8 @@ enum err control_licence_withdraw(struct control_call *call, json_t **ret, struc
 {
     const char *name = control_text(call, "NAME");
     uint8_t id[16];
-    enum err err = control_audit(call, "licence.withdraw", reterr, "dataset", name, "reason", control_text(call, "--reason"), (const char *)NULL);
+    enum err err = control_audit(call, "licence.withdraw", reterr, "dataset", name, "reason",
+                                 control_text(call, "--reason"), (const char *)NULL);
     if (!err) {
         err = withdraw(call, name, PROTO_RECORD_LICENCE, id, reterr);
         if (err == E_NOT_FOUND) {
@@ -643,7 +711,8 @@ enum err control_licence_withdraw(struct control_call *call, json_t **ret, struc
         }
     }
     if (!err) {
-        *ret = json_pack("{s:s, s:o, s:s}", "dataset", name, "record", control_json_hex(id, 16), "state", "withdrawn");
+        *ret = json_pack("{s:s, s:o, s:s}", "dataset", name, "record", control_json_hex(id, 16),
+                         "state", "withdrawn");
     }
     return err;
 }

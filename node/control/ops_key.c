@@ -18,7 +18,8 @@
 
 /* The first line of a file that the person behind the call may read: secrets stand neither in arguments nor in environments.
  * PHRASE is wiped by the caller. */
-static enum err read_passphrase(struct control_call *call, char phrase[PASSPHRASE_MAX + 2], struct err_info *reterr)
+static enum err read_passphrase(struct control_call *call, char phrase[PASSPHRASE_MAX + 2],
+                                struct err_info *reterr)
 {
     const char *file = control_text(call, "--passphrase-file");
     size_t len = 0;
@@ -31,14 +32,17 @@ static enum err read_passphrase(struct control_call *call, char phrase[PASSPHRAS
         return reterr->code;
     }
     ssize_t got;
-    while (len < PASSPHRASE_MAX + 1 && (got = read(fd, phrase + len, PASSPHRASE_MAX + 1 - len)) > 0) {
+    while (len < PASSPHRASE_MAX + 1 &&
+           (got = read(fd, phrase + len, PASSPHRASE_MAX + 1 - len)) > 0) {
         len += (size_t)got;
     }
     close(fd);
     phrase[strcspn(phrase, "\r\n")] = '\0';
     len = strlen(phrase);
-    return len > 0 && len <= PASSPHRASE_MAX ? E_OK
-                                            : proto_err_set(reterr, E_INVALID, "%s: a passphrase is one line of 1 to %d bytes", file, PASSPHRASE_MAX);
+    return len > 0 && len <= PASSPHRASE_MAX
+               ? E_OK
+               : proto_err_set(reterr, E_INVALID, "%s: a passphrase is one line of 1 to %d bytes",
+                               file, PASSPHRASE_MAX);
 }
 
 static struct span phrase_span(const char *phrase)
@@ -51,9 +55,11 @@ static struct span phrase_span(const char *phrase)
 static json_t *slot_view(const struct crypto_slot *slot)
 {
     static const char *const hows[] = {"keyfile", "passphrase", "credential", "recovery"};
-    json_t *view = json_pack("{s:i, s:s, s:b}", "slot", (int)slot->id, "kind", hows[slot->how], "opened", slot->opened);
+    json_t *view = json_pack("{s:i, s:s, s:b}", "slot", (int)slot->id, "kind", hows[slot->how],
+                             "opened", slot->opened);
     if (slot->how == CRYPTO_UNLOCK_RECOVERY) {
-        json_object_set_new(view, "shares", json_pack("{s:i, s:i}", "needed", (int)slot->k, "of", (int)slot->n));
+        json_object_set_new(view, "shares",
+                            json_pack("{s:i, s:i}", "needed", (int)slot->k, "of", (int)slot->n));
     }
     return view;
 }
@@ -81,7 +87,8 @@ static json_t *pending_view(struct node *node)
 
 static json_t *view(struct control_call *call)
 {
-    return json_pack("{s:o, s:o}", "slots", slots_view(call->node), "rotating", pending_view(call->node));
+    return json_pack("{s:o, s:o}", "slots", slots_view(call->node), "rotating",
+                     pending_view(call->node));
 }
 
 enum err control_key_list(struct control_call *call, json_t **ret, struct err_info *reterr)
@@ -93,13 +100,15 @@ enum err control_key_list(struct control_call *call, json_t **ret, struct err_in
 
 /* --- slots ----------------------------------------------------------------------------------------------------------- */
 
-static enum err note_change(struct control_call *call, const char *kind, const char *what, struct err_info *reterr)
+static enum err note_change(struct control_call *call, const char *kind, const char *what,
+                            struct err_info *reterr)
 {
     enum err err = control_audit(call, kind, reterr, "what", what, (const char *)NULL);
     return err ? err : store_keyring_anchor(&call->node->store, reterr);
 }
 
-static enum err add_recovery(struct control_call *call, const char *text, uint8_t *ret_id, json_t **ret_shares, struct err_info *reterr)
+static enum err add_recovery(struct control_call *call, const char *text, uint8_t *ret_id,
+                             json_t **ret_shares, struct err_info *reterr)
 {
     char shares[CRYPTO_SHARES_MAX][CRYPTO_SHARE_TEXT];
     unsigned k = 0;
@@ -119,12 +128,14 @@ static enum err add_recovery(struct control_call *call, const char *text, uint8_
     return err;
 }
 
-static enum err add_unlock(struct control_call *call, const char *text, uint8_t *ret_id, struct err_info *reterr)
+static enum err add_unlock(struct control_call *call, const char *text, uint8_t *ret_id,
+                           struct err_info *reterr)
 {
     char phrase[PASSPHRASE_MAX + 2];
     struct config_unlock unlock;
     enum err err = read_passphrase(call, phrase, reterr);
-    err = err ? err : config_unlock_read(call->node->home, text, phrase_span(phrase), &unlock, reterr);
+    err = err ? err
+              : config_unlock_read(call->node->home, text, phrase_span(phrase), &unlock, reterr);
     err = err ? err : crypto_keyring_slot_add(call->node->keyring, &unlock.how, ret_id, reterr);
     crypto_wipe(phrase, sizeof phrase);
     return err;
@@ -139,7 +150,8 @@ enum err control_key_add(struct control_call *call, json_t **ret, struct err_inf
     if (!unlock == !recovery) {
         return proto_err_set(reterr, E_USAGE, "give --unlock or --recovery");
     }
-    enum err err = recovery ? add_recovery(call, recovery, &id, &shares, reterr) : add_unlock(call, unlock, &id, reterr);
+    enum err err = recovery ? add_recovery(call, recovery, &id, &shares, reterr)
+                            : add_unlock(call, unlock, &id, reterr);
     err = err ? err : note_change(call, "key.add", recovery ? "recovery" : unlock, reterr);
     if (!err) {
         *ret = json_pack("{s:i, s:o}", "slot", (int)id, "slots", slots_view(call->node));
@@ -158,11 +170,14 @@ enum err control_key_remove(struct control_call *call, json_t **ret, struct err_
     size_t count = crypto_keyring_slots(call->node->keyring, slots);
     char what[16];
     if (!(number >= 0 && number <= 255)) {
-        return proto_err_set(reterr, E_NOT_FOUND, "there is no such slot; `concordat key list` shows them");
+        return proto_err_set(reterr, E_NOT_FOUND,
+                             "there is no such slot; `concordat key list` shows them");
     }
     for (size_t i = 0; i < count; i++) {
         if (slots[i].opened && slots[i].id == (uint8_t)number) {
-            return proto_err_set(reterr, E_REFUSED, "slot %u opened this daemon: without it, it would not start again", slots[i].id);
+            return proto_err_set(reterr, E_REFUSED,
+                                 "slot %u opened this daemon: without it, it would not start again",
+                                 slots[i].id);
         }
     }
     snprintf(what, sizeof what, "%u", (unsigned)number);
@@ -207,7 +222,8 @@ void control_rotate_pending(struct node *node)
     pthread_t thread;
     pthread_attr_t attributes;
     bool idle = false;
-    if (!store_rotate_pending(&node->store, 0, name) || !atomic_compare_exchange_strong(&node->rotating, &idle, true)) {
+    if (!store_rotate_pending(&node->store, 0, name) ||
+        !atomic_compare_exchange_strong(&node->rotating, &idle, true)) {
         return;
     }
     pthread_attr_init(&attributes);
@@ -255,11 +271,14 @@ static enum err rotate_passphrase(struct control_call *call, struct err_info *re
         opened = slots[i].opened ? &slots[i] : opened;
     }
     if (!opened || opened->how != CRYPTO_UNLOCK_PASSPHRASE) {
-        return proto_err_set(reterr, E_REFUSED, "this node is not unlocked with a passphrase; `concordat key add --unlock passphrase` adds one");
+        return proto_err_set(reterr, E_REFUSED,
+                             "this node is not unlocked with a passphrase; `concordat key add "
+                             "--unlock passphrase` adds one");
     }
     enum err err = read_passphrase(call, phrase, reterr);
     if (!err && !phrase[0]) {
-        err = proto_err_set(reterr, E_USAGE, "--passphrase-file is missing: it holds the new passphrase");
+        err = proto_err_set(reterr, E_USAGE,
+                            "--passphrase-file is missing: it holds the new passphrase");
     }
     struct crypto_unlock unlock = {.how = CRYPTO_UNLOCK_PASSPHRASE, .passphrase = span_str(phrase)};
     err = err ? err : crypto_keyring_slot_replace(call->node->keyring, opened->id, &unlock, reterr);
@@ -273,18 +292,22 @@ static enum err rotate_kek(struct control_call *call, struct err_info *reterr)
     char text[sizeof call->node->config.unlock];
     struct config_unlock unlock;
     struct crypto_slot slots[CRYPTO_KEYRING_SLOTS];
-    if (crypto_keyring_slots(call->node->keyring, slots) > 1 && !control_flag(call, "--drop-slots")) {
+    if (crypto_keyring_slots(call->node->keyring, slots) > 1 &&
+        !control_flag(call, "--drop-slots")) {
         return proto_err_set(reterr, E_REFUSED,
-                             "the other slots cannot be wrapped without their secrets: give --drop-slots and add them again with `concordat key add`");
+                             "the other slots cannot be wrapped without their secrets: give "
+                             "--drop-slots and add them again with `concordat key add`");
     }
     pthread_mutex_lock(&call->node->config_lock);
     snprintf(text, sizeof text, "%s", call->node->config.unlock);
     pthread_mutex_unlock(&call->node->config_lock);
     enum err err = read_passphrase(call, phrase, reterr);
     if (!err && strcmp(text, "passphrase") == 0 && !phrase[0]) {
-        err = proto_err_set(reterr, E_USAGE, "--passphrase-file is missing: it holds the present passphrase");
+        err = proto_err_set(reterr, E_USAGE,
+                            "--passphrase-file is missing: it holds the present passphrase");
     }
-    err = err ? err : config_unlock_read(call->node->home, text, phrase_span(phrase), &unlock, reterr);
+    err = err ? err
+              : config_unlock_read(call->node->home, text, phrase_span(phrase), &unlock, reterr);
     err = err ? err : crypto_keyring_rotate(call->node->keyring, &unlock.how, reterr);
     crypto_wipe(phrase, sizeof phrase);
     return err ? err : note_change(call, "key.rotate", "kek", reterr);
@@ -295,12 +318,16 @@ enum err control_key_rotate(struct control_call *call, json_t **ret, struct err_
     bool dek = control_flag(call, "--dek");
     bool passphrase = control_flag(call, "--passphrase");
     if (control_flag(call, "--identity")) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "this version cannot rotate a node's identity: revoke the node and invite it again");
+        return proto_err_set(
+            reterr, E_UNSUPPORTED,
+            "this version cannot rotate a node's identity: revoke the node and invite it again");
     }
     if (dek && passphrase) {
         return proto_err_set(reterr, E_USAGE, "give --dek or --passphrase");
     }
-    enum err err = dek ? rotate_data(call, reterr) : passphrase ? rotate_passphrase(call, reterr) : rotate_kek(call, reterr);
+    enum err err = dek          ? rotate_data(call, reterr)
+                   : passphrase ? rotate_passphrase(call, reterr)
+                                : rotate_kek(call, reterr);
     if (!err) {
         *ret = view(call);
     }

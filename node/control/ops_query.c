@@ -20,9 +20,12 @@ static json_t *clause_list(const struct query_site *site)
     static const char *const results[] = {"pass", "fail", "needed"};
     json_t *array = json_array();
     for (size_t i = 0; i < site->clause_count; i++) {
-        json_array_append_new(array, json_pack("{s:o, s:o, s:s, s:o}", "clause", control_json_span(site->clauses[i].clause), "expected",
-                                               control_json_span(site->clauses[i].expected), "result", results[site->clauses[i].result % 3], "reason",
-                                               control_json_span(site->clauses[i].reason)));
+        json_array_append_new(array,
+                              json_pack("{s:o, s:o, s:s, s:o}", "clause",
+                                        control_json_span(site->clauses[i].clause), "expected",
+                                        control_json_span(site->clauses[i].expected), "result",
+                                        results[site->clauses[i].result % 3], "reason",
+                                        control_json_span(site->clauses[i].reason)));
     }
     return array;
 }
@@ -32,7 +35,8 @@ static json_t *sites_view(const struct query_result *result, bool explain)
     json_t *array = json_array();
     for (size_t i = 0; i < result->site_count; i++) {
         const struct query_site *site = &result->site[i];
-        json_t *view = json_pack("{s:s, s:s}", "node", site->node, "status", statuses[site->status]);
+        json_t *view =
+            json_pack("{s:s, s:s}", "node", site->node, "status", statuses[site->status]);
         if (site->reason[0]) {
             json_object_set_new(view, "reason", json_string(site->reason));
             json_object_set_new(view, "detail", json_string(site->detail));
@@ -47,7 +51,9 @@ static json_t *sites_view(const struct query_result *result, bool explain)
             json_object_set_new(view, "replayed", json_true());
         }
         if (explain) {
-            json_object_set_new(view, "verdict", json_string(site->status == QUERY_SITE_ANSWERED ? "permit" : "deny"));
+            json_object_set_new(
+                view, "verdict",
+                json_string(site->status == QUERY_SITE_ANSWERED ? "permit" : "deny"));
             json_object_set_new(view, "clauses", clause_list(site));
         }
         json_array_append_new(array, view);
@@ -61,12 +67,15 @@ static double finite_epsilon(uint64_t nano, double delta)
     return fmin(query_price_epsilon(nano, delta), PROTO_EPSILON_MAX);
 }
 
-json_t *control_account_view(const char *node, const char *dataset, double epsilon_total, double delta, uint64_t cap_nano, uint64_t spent_nano)
+json_t *control_account_view(const char *node, const char *dataset, double epsilon_total,
+                             double delta, uint64_t cap_nano, uint64_t spent_nano)
 {
     uint64_t left = cap_nano > spent_nano ? cap_nano - spent_nano : 0;
     double epsilon_left = left ? finite_epsilon(left, delta) : 0;
-    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:o, s:o}", "node", node, "dataset", dataset, "epsilon_total", epsilon_total, "epsilon_left",
-                     round(epsilon_left * 1e6) / 1e6, "delta", delta, "rho_total", control_json_nano(cap_nano), "rho_left", control_json_nano(left));
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:o, s:o}", "node", node, "dataset", dataset,
+                     "epsilon_total", epsilon_total, "epsilon_left",
+                     round(epsilon_left * 1e6) / 1e6, "delta", delta, "rho_total",
+                     control_json_nano(cap_nano), "rho_left", control_json_nano(left));
 }
 
 static json_t *budgets_view(const struct query_result *result)
@@ -75,8 +84,9 @@ static json_t *budgets_view(const struct query_result *result)
     for (size_t i = 0; i < result->site_count; i++) {
         const struct query_site *site = &result->site[i];
         if (site->cap_nano) {
-            json_array_append_new(array, control_account_view(site->node, result->query.dataset, site->epsilon_total, site->budget_delta,
-                                                              site->cap_nano, site->spent_nano));
+            json_array_append_new(
+                array, control_account_view(site->node, result->query.dataset, site->epsilon_total,
+                                            site->budget_delta, site->cap_nano, site->spent_nano));
         }
     }
     return array;
@@ -87,7 +97,9 @@ static json_t *number_view(const struct query_estimate *estimate, double value)
     if (!estimate->known || !isfinite(value)) {
         return json_null();
     }
-    return estimate->whole && value == round(value) && fabs(value) < 1e15 ? json_integer((json_int_t)value) : json_real(value);
+    return estimate->whole && value == round(value) && fabs(value) < 1e15
+               ? json_integer((json_int_t)value)
+               : json_real(value);
 }
 
 static void rows_view(const struct query_result *result, json_t *rows, json_t *margins)
@@ -99,11 +111,14 @@ static void rows_view(const struct query_result *result, json_t *rows, json_t *m
             const struct proto_query_item *asked = &result->query.items[item];
             const struct query_estimate *estimate = query_result_cell(result, cell, item);
             if (asked->kind == PROTO_AGG_GROUP) {
-                json_array_append_new(row, json_string(proto_query_cell_value(&result->query, cell, (size_t)asked->group)));
+                json_array_append_new(row, json_string(proto_query_cell_value(
+                                               &result->query, cell, (size_t)asked->group)));
                 json_array_append_new(margin, json_null());
             } else {
                 json_array_append_new(row, number_view(estimate, estimate->value));
-                json_array_append_new(margin, estimate->known && isfinite(estimate->margin) ? json_real(estimate->margin) : json_null());
+                json_array_append_new(margin, estimate->known && isfinite(estimate->margin)
+                                                  ? json_real(estimate->margin)
+                                                  : json_null());
             }
         }
         json_array_append_new(rows, row);
@@ -137,11 +152,15 @@ static json_t *expected_view(const struct query_result *result)
         if (result->query.items[item].kind == PROTO_AGG_GROUP) {
             continue;
         }
-        double at_size = query_layout_expected_margin(&result->query, &result->layout, item, (double)size / cells, sites);
-        double at_tenth = query_layout_expected_margin(&result->query, &result->layout, item, (double)size / cells / 10, sites);
-        json_array_append_new(array, json_pack("{s:s, s:o, s:o}", "column", result->query.items[item].label, "margin95",
-                                               isfinite(at_size) ? json_real(at_size) : json_null(), "margin95_tenth",
-                                               isfinite(at_tenth) ? json_real(at_tenth) : json_null()));
+        double at_size = query_layout_expected_margin(&result->query, &result->layout, item,
+                                                      (double)size / cells, sites);
+        double at_tenth = query_layout_expected_margin(&result->query, &result->layout, item,
+                                                       (double)size / cells / 10, sites);
+        json_array_append_new(
+            array,
+            json_pack("{s:s, s:o, s:o}", "column", result->query.items[item].label, "margin95",
+                      isfinite(at_size) ? json_real(at_size) : json_null(), "margin95_tenth",
+                      isfinite(at_tenth) ? json_real(at_tenth) : json_null()));
     }
     return array;
 }
@@ -157,14 +176,20 @@ static json_t *result_view(const struct query_result *result, const struct query
     if (!ask->explain) {
         rows_view(result, rows, margins);
     }
-    json_t *view = json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "query_id", control_json_hex(result->id, 16), "dataset",
-                             result->query.dataset, "mode", "per-node", "columns", columns_view(result), "rows", rows, "margin95", margins, "sites",
-                             sites_view(result, ask->explain), "cost",
-                             json_pack("{s:f, s:f, s:o}", "epsilon", result->replayed ? 0.0 : result->epsilon, "delta", result->replayed ? 0.0 : result->delta,
-                                       "rho", control_json_nano(result->replayed ? 0 : nano)),
-                             "budget", budgets_view(result), "replayed", result->replayed);
-    json_object_set_new(view, "privacy", json_pack("{s:s, s:s, s:s, s:s}", "unit", result->schema.unit[0] ? result->schema.unit : "row", "relation",
-                                                   "add-remove-one", "scope", "per node", "mechanism", "discrete-gaussian"));
+    json_t *view =
+        json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "query_id",
+                  control_json_hex(result->id, 16), "dataset", result->query.dataset, "mode",
+                  "per-node", "columns", columns_view(result), "rows", rows, "margin95", margins,
+                  "sites", sites_view(result, ask->explain), "cost",
+                  json_pack("{s:f, s:f, s:o}", "epsilon", result->replayed ? 0.0 : result->epsilon,
+                            "delta", result->replayed ? 0.0 : result->delta, "rho",
+                            control_json_nano(result->replayed ? 0 : nano)),
+                  "budget", budgets_view(result), "replayed", result->replayed);
+    json_object_set_new(view, "privacy",
+                        json_pack("{s:s, s:s, s:s, s:s}", "unit",
+                                  result->schema.unit[0] ? result->schema.unit : "row", "relation",
+                                  "add-remove-one", "scope", "per node", "mechanism",
+                                  "discrete-gaussian"));
     if (ask->explain) {
         json_object_set_new(view, "explain", json_true());
         json_object_set_new(view, "expected", expected_view(result));
@@ -173,16 +198,20 @@ static json_t *result_view(const struct query_result *result, const struct query
 }
 
 /* What this node asked, kept for `queries`: sealed like all state. The id of a query is its key among the jobs. */
-static enum err keep_question(struct control_call *call, const struct query_ask *ask, const struct query_result *result, json_t *view,
-                              const char *state, struct err_info *reterr)
+static enum err keep_question(struct control_call *call, const struct query_ask *ask,
+                              const struct query_result *result, json_t *view, const char *state,
+                              struct err_info *reterr)
 {
-    json_t *kept = json_pack("{s:s, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:f}", "type", "query", "query_id", control_json_hex(result->id, 16), "time",
-                             (json_int_t)query_now(), "person", call->person, "project", ask->project, "dataset", result->query.dataset, "sql", ask->sql,
-                             "state", state, "epsilon", result->epsilon);
+    json_t *kept =
+        json_pack("{s:s, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:f}", "type", "query", "query_id",
+                  control_json_hex(result->id, 16), "time", (json_int_t)query_now(), "person",
+                  call->person, "project", ask->project, "dataset", result->query.dataset, "sql",
+                  ask->sql, "state", state, "epsilon", result->epsilon);
     json_object_set(kept, "answer", view ? view : json_null());
     char *text = json_dumps(kept, JSON_COMPACT | JSON_REAL_PRECISION(17));
     json_decref(kept);
-    enum err err = text ? store_job_put(&call->node->store, result->id, span_str(text), reterr) : E_NO_MEMORY;
+    enum err err =
+        text ? store_job_put(&call->node->store, result->id, span_str(text), reterr) : E_NO_MEMORY;
     free(text);
     return err;
 }
@@ -199,7 +228,8 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
     *ask = (struct query_ask){
         .sql = control_text(call, "SQL"),
         .person = call->person,
-        .project = project ? project : call->person, /* an ad-hoc project is named after its person */
+        .project =
+            project ? project : call->person, /* an ad-hoc project is named after its person */
         .epsilon = control_number(call, "--epsilon", 0),
         .delta = control_number(call, "--delta", 0),
         .diseases = diseases,
@@ -215,7 +245,8 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
         .user = call,
     };
     if (ask->secure) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "this version has no secure aggregation; ask with --mode per-node");
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "this version has no secure aggregation; ask with --mode per-node");
     }
     if (control_flag(call, "--epsilon") && (ask->epsilon < 1e-6 || ask->epsilon > 1e6)) {
         return proto_err_set(reterr, E_USAGE, "--epsilon takes a number from 0.000001 to 1000000");
@@ -241,7 +272,8 @@ enum err control_query(struct control_call *call, json_t **ret, struct err_info 
     }
     if (result && result->site_count && !ask.explain) {
         struct err_info second = {0};
-        enum err kept = keep_question(call, &ask, result, *ret, err ? "refused" : "answered", &second);
+        enum err kept =
+            keep_question(call, &ask, result, *ret, err ? "refused" : "answered", &second);
         if (kept && !err) {
             call->node->query.log(call->node->query.user, PEER_LOG_WARN, "query.keep", second.text);
         }
@@ -268,7 +300,8 @@ static enum err add_question(void *user, const uint8_t id[16], struct span state
     int64_t time = json_integer_value(json_object_get(kept, "time"));
     const char *person = json_string_value(json_object_get(kept, "person"));
     bool all = history->call->roles & (PROTO_ROLE_OPERATOR | PROTO_ROLE_AUDITOR);
-    if (type && strcmp(type, "query") == 0 && time >= history->since && (all || (person && strcmp(person, history->call->person) == 0))) {
+    if (type && strcmp(type, "query") == 0 && time >= history->since &&
+        (all || (person && strcmp(person, history->call->person) == 0))) {
         json_object_del(kept, "answer");
         json_object_del(kept, "type");
         json_object_set_new(kept, "time", control_json_time(time));
@@ -291,7 +324,9 @@ enum err control_queries_show(struct control_call *call, json_t **ret, struct er
     uint8_t id[16];
     struct buf state = {.max = STORE_JOB_MAX};
     if (!span_from_hex(control_text(call, "ID"), id, sizeof id)) {
-        return proto_err_set(reterr, E_NOT_FOUND, "a question's id has 32 hexadecimal digits; `concordat queries` lists them");
+        return proto_err_set(
+            reterr, E_NOT_FOUND,
+            "a question's id has 32 hexadecimal digits; `concordat queries` lists them");
     }
     enum err err = store_job_get(&call->node->store, id, &state, reterr);
     json_t *kept = err ? NULL : json_loadb((const char *)state.ptr, state.len, 0, NULL);
@@ -301,7 +336,10 @@ enum err control_queries_show(struct control_call *call, json_t **ret, struct er
     buf_fini(&state);
     if (err || !json_is_object(answer) || !(all || (person && strcmp(person, call->person) == 0))) {
         json_decref(kept);
-        return err && err != E_NOT_FOUND ? err : proto_err_set(reterr, E_NOT_FOUND, "no answered question of yours has this id");
+        return err && err != E_NOT_FOUND
+                   ? err
+                   : proto_err_set(reterr, E_NOT_FOUND,
+                                   "no answered question of yours has this id");
     }
     *ret = json_incref(answer);
     json_decref(kept);
@@ -318,26 +356,33 @@ struct accounts {
 static enum err add_account(void *user, const struct store_account *account)
 {
     struct accounts *accounts = user;
-    if (account->dataset[0] == '\0' || (accounts->dataset && strcmp(accounts->dataset, account->dataset) != 0)) {
+    if (account->dataset[0] == '\0' ||
+        (accounts->dataset && strcmp(accounts->dataset, account->dataset) != 0)) {
         return E_OK;
     }
     double delta = (double)account->delta_e12 / 1e12;
     double total = finite_epsilon(account->cap_nano, delta);
     uint64_t cost = query_price_nano(0.5, delta);
-    uint64_t left = account->cap_nano > account->spent_nano ? account->cap_nano - account->spent_nano : 0;
-    json_t *view = control_account_view(accounts->call->node->config.node, account->dataset, round(total * 1e6) / 1e6, delta, account->cap_nano,
+    uint64_t left =
+        account->cap_nano > account->spent_nano ? account->cap_nano - account->spent_nano : 0;
+    json_t *view = control_account_view(accounts->call->node->config.node, account->dataset,
+                                        round(total * 1e6) / 1e6, delta, account->cap_nano,
                                         account->spent_nano);
-    json_object_set_new(view, "questions_left", json_pack("{s:f, s:I}", "epsilon", 0.5, "count", (json_int_t)(left / cost)));
+    json_object_set_new(
+        view, "questions_left",
+        json_pack("{s:f, s:I}", "epsilon", 0.5, "count", (json_int_t)(left / cost)));
     accounts->found = true;
     return json_array_append_new(accounts->array, view) ? E_NO_MEMORY : E_OK;
 }
 
-enum err control_budget_view(struct control_call *call, const char *dataset, json_t **ret, struct err_info *reterr)
+enum err control_budget_view(struct control_call *call, const char *dataset, json_t **ret,
+                             struct err_info *reterr)
 {
     struct accounts accounts = {call, dataset, json_array(), false};
     enum err err = store_ledger_accounts(&call->node->store, add_account, &accounts, reterr);
     if (!err && dataset && !accounts.found) {
-        err = proto_err_set(reterr, E_NOT_FOUND, "this node keeps no budget for a dataset %s", dataset);
+        err = proto_err_set(reterr, E_NOT_FOUND, "this node keeps no budget for a dataset %s",
+                            dataset);
     }
     if (err) {
         json_decref(accounts.array);

@@ -23,12 +23,15 @@ struct risk {
 };
 
 /* Columns that the option names, or that the manifest declares as OF. */
-static enum err choose(struct risk *risk, const char *option, enum proto_risk of, int *to, size_t *ret_count, struct err_info *reterr)
+static enum err choose(struct risk *risk, const char *option, enum proto_risk of, int *to,
+                       size_t *ret_count, struct err_info *reterr)
 {
     const char *names[STORE_RISK_COLUMNS];
     size_t count = control_list(risk->call, option, names, STORE_RISK_COLUMNS);
     const struct proto_schema *declared = &risk->manifest.schema;
-    for (size_t i = 0; !control_text(risk->call, option) && i < declared->count && count < STORE_RISK_COLUMNS; i++) {
+    for (size_t i = 0;
+         !control_text(risk->call, option) && i < declared->count && count < STORE_RISK_COLUMNS;
+         i++) {
         if (declared->columns[i].risk == of && declared->columns[i].deidentify != PROTO_DEID_DROP) {
             names[count++] = declared->columns[i].name;
         }
@@ -36,7 +39,8 @@ static enum err choose(struct risk *risk, const char *option, enum proto_risk of
     for (size_t i = 0; i < count; i++) {
         to[i] = proto_schema_find(store_partition_schema(risk->partition), names[i]);
         if (to[i] < 0) {
-            return proto_err_set(reterr, E_USAGE, "%s: %s stores no column %s", option, risk->dataset, names[i]);
+            return proto_err_set(reterr, E_USAGE, "%s: %s stores no column %s", option,
+                                 risk->dataset, names[i]);
         }
     }
     *ret_count = count;
@@ -48,12 +52,19 @@ static enum err prepare(struct risk *risk, struct err_info *reterr)
     struct store_dataset row;
     struct store *store = &risk->call->node->store;
     enum err err = store_catalogue_get(store, risk->dataset, &risk->arena, &row, reterr);
-    err = err ? err : config_yaml_manifest_bytes(row.manifest_yaml, risk->dataset, &risk->manifest, reterr);
+    err =
+        err ? err
+            : config_yaml_manifest_bytes(row.manifest_yaml, risk->dataset, &risk->manifest, reterr);
     err = err ? err : store_partition_open(store, risk->dataset, &risk->partition, reterr);
-    err = err ? err : choose(risk, "--quasi", PROTO_RISK_QUASI, risk->quasi, &risk->quasi_count, reterr);
-    err = err ? err : choose(risk, "--sensitive", PROTO_RISK_SENSITIVE, risk->sensitive, &risk->sensitive_count, reterr);
+    err = err ? err
+              : choose(risk, "--quasi", PROTO_RISK_QUASI, risk->quasi, &risk->quasi_count, reterr);
+    err = err ? err
+              : choose(risk, "--sensitive", PROTO_RISK_SENSITIVE, risk->sensitive,
+                       &risk->sensitive_count, reterr);
     if (!err && risk->quasi_count == 0) {
-        err = proto_err_set(reterr, E_USAGE, "name quasi-identifiers with --quasi age,sex, or mark columns in the manifest with quasi: true");
+        err = proto_err_set(reterr, E_USAGE,
+                            "name quasi-identifiers with --quasi age,sex, or mark columns in the "
+                            "manifest with quasi: true");
     }
     return err;
 }
@@ -62,7 +73,8 @@ static json_t *names_view(const struct risk *risk, const int *columns, size_t co
 {
     json_t *view = json_array();
     for (size_t i = 0; i < count; i++) {
-        json_array_append_new(view, json_string(store_partition_schema(risk->partition)->columns[columns[i]].name));
+        json_array_append_new(
+            view, json_string(store_partition_schema(risk->partition)->columns[columns[i]].name));
     }
     return view;
 }
@@ -70,15 +82,17 @@ static json_t *names_view(const struct risk *risk, const int *columns, size_t co
 static enum err add_diversity(struct risk *risk, int column, json_t *to, struct err_info *reterr)
 {
     struct store_diversity diversity;
-    enum err err = store_risk_diversity(risk->partition, risk->quasi, risk->quasi_count, column, risk->l, control_cancelled, risk->call,
-                                        &diversity, reterr);
+    enum err err = store_risk_diversity(risk->partition, risk->quasi, risk->quasi_count, column,
+                                        risk->l, control_cancelled, risk->call, &diversity, reterr);
     if (!err) {
-        json_array_append_new(to, json_pack("{s:s, s:I, s:f, s:o, s:{s:I, s:I, s:I}}", "column",
-                                            store_partition_schema(risk->partition)->columns[column].name, "distinct_l",
-                                            (json_int_t)diversity.distinct, "entropy_l", diversity.entropy, "recursive_c",
-                                            isfinite(diversity.recursive) ? json_real(diversity.recursive) : json_null(), "below_l", "l",
-                                            (json_int_t)risk->l, "classes", (json_int_t)diversity.below_classes, "rows",
-                                            (json_int_t)diversity.below_rows));
+        json_array_append_new(
+            to, json_pack(
+                    "{s:s, s:I, s:f, s:o, s:{s:I, s:I, s:I}}", "column",
+                    store_partition_schema(risk->partition)->columns[column].name, "distinct_l",
+                    (json_int_t)diversity.distinct, "entropy_l", diversity.entropy, "recursive_c",
+                    isfinite(diversity.recursive) ? json_real(diversity.recursive) : json_null(),
+                    "below_l", "l", (json_int_t)risk->l, "classes",
+                    (json_int_t)diversity.below_classes, "rows", (json_int_t)diversity.below_rows));
     }
     return err;
 }
@@ -87,8 +101,8 @@ static enum err measure(struct risk *risk, json_t **ret, struct err_info *reterr
 {
     struct store_risk measured;
     json_t *sensitive = json_array();
-    enum err err =
-        store_risk_measure(risk->partition, risk->quasi, risk->quasi_count, risk->k, control_cancelled, risk->call, &measured, reterr);
+    enum err err = store_risk_measure(risk->partition, risk->quasi, risk->quasi_count, risk->k,
+                                      control_cancelled, risk->call, &measured, reterr);
     for (size_t i = 0; i < risk->sensitive_count && !err; i++) {
         err = add_diversity(risk, risk->sensitive[i], sensitive, reterr);
     }
@@ -97,11 +111,13 @@ static enum err measure(struct risk *risk, json_t **ret, struct err_info *reterr
         return err;
     }
     double share = measured.rows ? (double)measured.below_rows / (double)measured.rows : 0;
-    *ret = json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:f}, s:o}", "dataset", risk->dataset, "quasi",
-                     names_view(risk, risk->quasi, risk->quasi_count), "k_anonymity", (json_int_t)measured.smallest, "classes",
-                     (json_int_t)measured.classes, "unique", (json_int_t)measured.unique, "rows", (json_int_t)measured.rows, "suppression",
-                     "k", (json_int_t)risk->k, "classes", (json_int_t)measured.below_classes, "rows", (json_int_t)measured.below_rows, "share",
-                     share, "sensitive", sensitive);
+    *ret = json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:f}, s:o}", "dataset",
+                     risk->dataset, "quasi", names_view(risk, risk->quasi, risk->quasi_count),
+                     "k_anonymity", (json_int_t)measured.smallest, "classes",
+                     (json_int_t)measured.classes, "unique", (json_int_t)measured.unique, "rows",
+                     (json_int_t)measured.rows, "suppression", "k", (json_int_t)risk->k, "classes",
+                     (json_int_t)measured.below_classes, "rows", (json_int_t)measured.below_rows,
+                     "share", share, "sensitive", sensitive);
     return E_OK;
 }
 
@@ -116,7 +132,9 @@ enum err control_dataset_risk(struct control_call *call, json_t **ret, struct er
     risk.k = (uint64_t)k;
     risk.l = (uint64_t)l;
     enum err err = prepare(&risk, reterr);
-    err = err ? err : control_audit(call, "dataset.risk", reterr, "dataset", risk.dataset, (const char *)NULL);
+    err = err ? err
+              : control_audit(call, "dataset.risk", reterr, "dataset", risk.dataset,
+                              (const char *)NULL);
     err = err ? err : measure(&risk, ret, reterr);
     store_partition_close(risk.partition);
     proto_manifest_fini(&risk.manifest);

@@ -37,8 +37,9 @@ static void who(struct control_call *call)
     pthread_mutex_lock(&node->config_lock);
     for (size_t i = 0; i < node->config.person_count; i++) {
         const struct config_person *person = &node->config.people[i];
-        bool same = person->has_uid ? person->uid == call->uid
-                                    : found && person->user && strcmp(person->user, found->pw_name) == 0;
+        bool same = person->has_uid
+                        ? person->uid == call->uid
+                        : found && person->user && strcmp(person->user, found->pw_name) == 0;
         if (same) {
             snprintf(call->person, sizeof call->person, "%s", person->id);
             call->roles = person->roles;
@@ -49,7 +50,8 @@ static void who(struct control_call *call)
     pthread_mutex_unlock(&node->config_lock);
     if (call->uid == 0 || call->uid == geteuid()) {
         snprintf(call->person, sizeof call->person, "%s", found ? found->pw_name : "operator");
-        call->roles = PROTO_ROLE_OPERATOR | PROTO_ROLE_COORDINATOR | PROTO_ROLE_ANALYST | PROTO_ROLE_AUDITOR;
+        call->roles =
+            PROTO_ROLE_OPERATOR | PROTO_ROLE_COORDINATOR | PROTO_ROLE_ANALYST | PROTO_ROLE_AUDITOR;
     }
 }
 
@@ -94,8 +96,11 @@ static void answer(int socket, const char *json, int exit_code)
     struct buf frame = {.max = PROTO_CONTROL_MAX + PROTO_CONTROL_HEAD};
     struct proto_control_result result = {(uint64_t)exit_code, span_str(json ? json : "{}")};
     if (proto_control_encode_result(&result, &frame, NULL) != E_OK) {
-        char *text = control_error_text(E_LIMIT, &(struct err_info){.text = "the answer is too long for one frame"}, NULL, NULL);
-        result = (struct proto_control_result){(uint64_t)proto_err_exit(E_LIMIT), span_str(text ? text : "{}")};
+        char *text = control_error_text(
+            E_LIMIT, &(struct err_info){.text = "the answer is too long for one frame"}, NULL,
+            NULL);
+        result = (struct proto_control_result){(uint64_t)proto_err_exit(E_LIMIT),
+                                               span_str(text ? text : "{}")};
         frame.len = 0;
         if (proto_control_encode_result(&result, &frame, NULL) != E_OK) {
             frame.len = 0;
@@ -116,7 +121,8 @@ static void serve(struct connection *connection, struct control_call *call)
     struct err_info info = {0};
     char *json = NULL;
     int exit_code = 0;
-    enum err err = getsockopt(connection->socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) ? E_IO : E_OK;
+    enum err err =
+        getsockopt(connection->socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) ? E_IO : E_OK;
     if (!err) {
         call->uid = credentials.uid;
         call->gid = credentials.gid;
@@ -178,7 +184,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         }
     }
     if (socket >= 0) {
-        char *text = control_error_text(E_BUSY, &(struct err_info){.text = "too many commands at once"}, NULL, NULL);
+        char *text = control_error_text(
+            E_BUSY, &(struct err_info){.text = "too many commands at once"}, NULL, NULL);
         answer(socket, text, proto_err_exit(E_BUSY));
         free(text);
         close(socket);
@@ -191,7 +198,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 static enum err remove_stale(const struct sockaddr_un *address, struct err_info *reterr)
 {
     int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool alive = probe >= 0 && connect(probe, (const struct sockaddr *)address, sizeof *address) == 0;
+    bool alive =
+        probe >= 0 && connect(probe, (const struct sockaddr *)address, sizeof *address) == 0;
     if (probe >= 0) {
         close(probe);
     }
@@ -202,12 +210,14 @@ static enum err remove_stale(const struct sockaddr_un *address, struct err_info 
     return E_OK;
 }
 
-enum err control_server_open(struct node *node, struct control_server **ret, struct err_info *reterr)
+enum err control_server_open(struct node *node, struct control_server **ret,
+                             struct err_info *reterr)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int n = snprintf(address.sun_path, sizeof address.sun_path, "%s/control.sock", node->home);
     if (n < 0 || (size_t)n >= sizeof address.sun_path) {
-        return proto_err_set(reterr, E_INVALID, "the home's path is too long for a socket (at most %zu bytes)",
+        return proto_err_set(reterr, E_INVALID,
+                             "the home's path is too long for a socket (at most %zu bytes)",
                              sizeof address.sun_path - 15);
     }
     enum err err = remove_stale(&address, reterr);
@@ -222,7 +232,8 @@ enum err control_server_open(struct node *node, struct control_server **ret, str
     snprintf(server->path, sizeof server->path, "%s", address.sun_path);
     server->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     /* Others of the group may connect; what they may do is decided by people: in node.yaml. */
-    if (server->socket < 0 || bind(server->socket, (struct sockaddr *)&address, sizeof address) != 0 ||
+    if (server->socket < 0 ||
+        bind(server->socket, (struct sockaddr *)&address, sizeof address) != 0 ||
         chmod(address.sun_path, 0660) != 0 || listen(server->socket, 64) != 0 ||
         uv_poll_init(node->loop, &server->poll, server->socket) != 0) {
         err = proto_err_set(reterr, E_IO, "%s: %s", address.sun_path, strerror(errno));

@@ -11,7 +11,8 @@
 struct control_server;
 
 /* Errors: E_BUSY another daemon listens there; E_IO. */
-MUST_CHECK enum err control_server_open(struct node *node, struct control_server **ret, struct err_info *reterr);
+MUST_CHECK enum err control_server_open(struct node *node, struct control_server **ret,
+                                        struct err_info *reterr);
 /* Takes no new commands. */
 void control_server_stop(struct control_server *server);
 /* How many operations are under way. */

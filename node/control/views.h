@@ -10,13 +10,17 @@ struct peer_member *control_members(struct control_call *call, size_t *ret_count
 json_t *control_peers_view(struct control_call *call);
 json_t *control_jobs_view(struct control_call *call);
 /* [{"node","dataset","epsilon_total",...}] of this node's accounts; DATASET NULL: all. */
-MUST_CHECK enum err control_budget_view(struct control_call *call, const char *dataset, json_t **ret, struct err_info *reterr);
+MUST_CHECK enum err control_budget_view(struct control_call *call, const char *dataset,
+                                        json_t **ret, struct err_info *reterr);
 /* One account: epsilon_left = eps(rho_max - rho_spent, delta), for people. */
-json_t *control_account_view(const char *node, const char *dataset, double epsilon_total, double delta, uint64_t cap_nano, uint64_t spent_nano);
+json_t *control_account_view(const char *node, const char *dataset, double epsilon_total,
+                             double delta, uint64_t cap_nano, uint64_t spent_nano);
 json_t *control_licence_view(const struct proto_licence *licence);
-const char *control_licence_state(struct control_call *call, const uint8_t issuer[16], const char *dataset, int64_t now,
-                                  struct proto_record *ret_record, struct proto_licence *ret_licence, bool *ret_readable);
+const char *control_licence_state(struct control_call *call, const uint8_t issuer[16],
+                                  const char *dataset, int64_t now, struct proto_record *ret_record,
+                                  struct proto_licence *ret_licence, bool *ret_readable);
 /* "DUO:0000042" or "GRU" to a number; 0 with reterr when it is neither. */
-MUST_CHECK enum err control_purpose(struct control_call *call, const char *name, uint64_t *ret, struct err_info *reterr);
+MUST_CHECK enum err control_purpose(struct control_call *call, const char *name, uint64_t *ret,
+                                    struct err_info *reterr);
 
 #endif

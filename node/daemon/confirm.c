@@ -26,8 +26,10 @@ void daemon_head_handle(struct peer_request *request, void *user)
     uint8_t reply[STORE_AUDIT_HEAD_SIZE + 64] = {0};
     struct span body = peer_request_body(request);
     const uint8_t *from = peer_request_from(request);
-    bool has_shown = body.len == STORE_AUDIT_HEAD_SIZE && store_audit_head_decode(body, &shown) == E_OK;
-    if (body.len && (!has_shown || memcmp(shown.node_id, from, 16) != 0 || !peer_member_by_id(node->peer, from, &member))) {
+    bool has_shown =
+        body.len == STORE_AUDIT_HEAD_SIZE && store_audit_head_decode(body, &shown) == E_OK;
+    if (body.len && (!has_shown || memcmp(shown.node_id, from, 16) != 0 ||
+                     !peer_member_by_id(node->peer, from, &member))) {
         peer_reply(request, E_INVALID, SPAN_NONE);
         return;
     }
@@ -39,9 +41,11 @@ void daemon_head_handle(struct peer_request *request, void *user)
         struct err_info info = {0};
         enum err put = store_witness_put(&node->store, &shown, member.point, &info);
         if (put == E_FORKED) {
-            daemon_log(DAEMON_ERROR, "witness.forked", "%s shows two histories of its audit chain", member.name);
+            daemon_log(DAEMON_ERROR, "witness.forked", "%s shows two histories of its audit chain",
+                       member.name);
         }
-        if ((put == E_OK || put == E_EXISTS) && store_witness_sign(&node->store, &shown, reply + STORE_AUDIT_HEAD_SIZE)) {
+        if ((put == E_OK || put == E_EXISTS) &&
+            store_witness_sign(&node->store, &shown, reply + STORE_AUDIT_HEAD_SIZE)) {
             memset(reply + STORE_AUDIT_HEAD_SIZE, 0, 64);
         }
     }
@@ -76,7 +80,8 @@ static void note_witnessed(struct node *node, const struct store_audit_head *sho
     pthread_mutex_unlock(&node->config_lock);
 }
 
-static enum err read_reply(struct node *node, const struct round *round, size_t i, struct err_info *reterr)
+static enum err read_reply(struct node *node, const struct round *round, size_t i,
+                           struct err_info *reterr)
 {
     struct store_audit_head shown;
     struct store_audit_head ours;
@@ -95,9 +100,11 @@ static enum err read_reply(struct node *node, const struct round *round, size_t 
     const uint8_t *signature = reply->ptr + STORE_AUDIT_HEAD_SIZE;
     if (!err && round->body_len && !is_zero(signature, 64) &&
         store_audit_head_decode(span_of(round->body, round->body_len), &ours) == E_OK) {
-        enum err kept = store_witness_endorse(&node->store, round->members[i].id, round->members[i].point, &ours, signature, NULL);
+        enum err kept = store_witness_endorse(&node->store, round->members[i].id,
+                                              round->members[i].point, &ours, signature, NULL);
         if (kept && kept != E_EXISTS) {
-            daemon_log(DAEMON_WARN, "witness", "%s: its signature on our head does not fit", round->members[i].name);
+            daemon_log(DAEMON_WARN, "witness", "%s: its signature on our head does not fit",
+                       round->members[i].name);
         }
     }
     return err;
@@ -108,9 +115,11 @@ static size_t institutions(const struct node *node, const struct round *round, b
 {
     size_t found = 0;
     for (size_t i = 0; i < round->count; i++) {
-        bool counts = (!answered || round->calls[i].status == E_OK) && strcmp(round->members[i].org, node->config.org) != 0;
+        bool counts = (!answered || round->calls[i].status == E_OK) &&
+                      strcmp(round->members[i].org, node->config.org) != 0;
         for (size_t j = 0; j < i && counts; j++) {
-            counts = (answered && round->calls[j].status != E_OK) || strcmp(round->members[j].org, round->members[i].org) != 0;
+            counts = (answered && round->calls[j].status != E_OK) ||
+                     strcmp(round->members[j].org, round->members[i].org) != 0;
         }
         found += counts;
     }
@@ -136,7 +145,9 @@ static enum err ask_all(struct node *node, struct round *round)
         call->type = PEER_MSG_HEAD;
         call->body = span_of(round->body, round->body_len);
     }
-    return round->count ? peer_call_many(node->peer, round->calls, round->count, ASK_DEADLINE_MS, NULL, NULL) : E_OK;
+    return round->count
+               ? peer_call_many(node->peer, round->calls, round->count, ASK_DEADLINE_MS, NULL, NULL)
+               : E_OK;
 }
 
 static void end_restore(struct node *node)
@@ -169,7 +180,8 @@ enum err daemon_confirm(struct node *node, struct err_info *reterr)
             if (read == E_ROLLBACK) {
                 err = read;
             } else if (read) {
-                round->calls[i].status = read; /* a head that we never signed, say: it counts as not answered */
+                round->calls[i].status =
+                    read; /* a head that we never signed, say: it counts as not answered */
             }
         }
     }

@@ -36,8 +36,9 @@ void daemon_log(enum daemon_level level, const char *event, const char *format, 
     va_start(args, format);
     vsnprintf(detail, sizeof detail, format, args);
     va_end(args);
-    json_t *line = json_pack("{s:s, s:s, s:s, s:s, s:s}", "time", proto_time_format((int64_t)time(NULL), when), "level", names[level], "node", node_name,
-                             "event", event, "detail", detail);
+    json_t *line =
+        json_pack("{s:s, s:s, s:s, s:s, s:s}", "time", proto_time_format((int64_t)time(NULL), when),
+                  "level", names[level], "node", node_name, "event", event, "detail", detail);
     char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
     json_decref(line);
     if (text) {

@@ -12,6 +12,7 @@ enum daemon_level {
 
 void daemon_log_level(enum daemon_level least);
 void daemon_log_node(const char *name);
-void daemon_log(enum daemon_level level, const char *event, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void daemon_log(enum daemon_level level, const char *event, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -80,8 +80,10 @@ static void *confirm_main(void *arg)
     enum err err = daemon_confirm(&daemon->node, &info);
     if (err == E_ROLLBACK) {
         daemon->node.ready = false;
-        daemon_log(DAEMON_ERROR, "rollback", "%s (%s): this home is older than what others saw of it; it does not serve. Bring back the right one, or decide with `concordat restore accept`", info.text,
-                   proto_err_name(err));
+        daemon_log(DAEMON_ERROR, "rollback",
+                   "%s (%s): this home is older than what others saw of it; it does not serve. "
+                   "Bring back the right one, or decide with `concordat restore accept`",
+                   info.text, proto_err_name(err));
         daemon->node.rolled_back = true;
     } else if (!before && daemon->node.ready) {
         daemon_log(DAEMON_INFO, "serving", "the node's state is the newest known");
@@ -136,7 +138,8 @@ static void on_drain(uv_timer_t *timer)
     struct daemon *daemon = timer->data;
     static unsigned waited_ms;
     waited_ms += 50;
-    bool idle = control_server_calls(daemon->control) == 0 && !daemon->confirming && !daemon->node.rotating && train_service_busy(daemon->node.train) == 0;
+    bool idle = control_server_calls(daemon->control) == 0 && !daemon->confirming &&
+                !daemon->node.rotating && train_service_busy(daemon->node.train) == 0;
     if (waited_ms > DRAIN_MS + 10000) {
         daemon_log(DAEMON_ERROR, "stop", "closing took too long");
         _exit(EXIT_WATCHDOG);
@@ -252,8 +255,8 @@ static enum err run(struct daemon *daemon, struct err_info *reterr)
     uv_timer_init(&daemon->loop, &daemon->second);
     daemon->second.data = daemon;
     uv_timer_start(&daemon->second, on_second, 200, 1000);
-    daemon_log(DAEMON_INFO, "started", "%s listens on %s, version %s, cryptography by %s", node->config.node, node->config.listen,
-               PACKAGE_VERSION, crypto_provider()->name);
+    daemon_log(DAEMON_INFO, "started", "%s listens on %s, version %s, cryptography by %s",
+               node->config.node, node->config.listen, PACKAGE_VERSION, crypto_provider()->name);
     control_rotate_pending(node);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     remove_pid(node->home);
@@ -270,8 +273,10 @@ static enum err run(struct daemon *daemon, struct err_info *reterr)
 static int usage(FILE *to, int code)
 {
     fprintf(to, "usage: concordatd --home DIR [--foreground]\n"
-                "One node of a Concordat federation. Logs JSON lines to standard error; SIGTERM drains and ends it,\n"
-                "SIGHUP reads node.yaml again. The home comes from --home, CONCORDAT_HOME or /var/lib/concordat.\n"
+                "One node of a Concordat federation. Logs JSON lines to standard error; SIGTERM "
+                "drains and ends it,\n"
+                "SIGHUP reads node.yaml again. The home comes from --home, CONCORDAT_HOME or "
+                "/var/lib/concordat.\n"
                 "Make one with `concordat init` or `concordat sandbox create`.\n");
     return code;
 }
@@ -279,8 +284,11 @@ static int usage(FILE *to, int code)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"home", required_argument, NULL, 'h'}, {"foreground", no_argument, NULL, 'f'}, {"help", no_argument, NULL, '?'},
-        {"version", no_argument, NULL, 'v'},    {NULL, 0, NULL, 0},
+        {"home", required_argument, NULL, 'h'},
+        {"foreground", no_argument, NULL, 'f'},
+        {"help", no_argument, NULL, '?'},
+        {"version", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
     };
     static struct daemon daemon;
     const char *home = getenv("CONCORDAT_HOME");
@@ -307,7 +315,8 @@ int main(int argc, char **argv)
     enum err err = crypto_init(&info);
     err = err ? err : run(&daemon, &info);
     if (err) {
-        daemon_log(DAEMON_ERROR, "failed", "%s (%s)", info.text[0] ? info.text : proto_err_text(err), proto_err_name(err));
+        daemon_log(DAEMON_ERROR, "failed", "%s (%s)",
+                   info.text[0] ? info.text : proto_err_text(err), proto_err_name(err));
     }
     return proto_err_exit(err);
 }

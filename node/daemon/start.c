@@ -24,7 +24,8 @@
 
 #define FILE_MAX_BYTES ((size_t)4 << 20)
 
-static enum err read_home_file(const struct node *node, const char *name, struct buf *to, struct err_info *reterr)
+static enum err read_home_file(const struct node *node, const char *name, struct buf *to,
+                               struct err_info *reterr)
 {
     char path[HOME_PATH_MAX];
     if (!config_home_path(node->home, name, path)) {
@@ -32,7 +33,8 @@ static enum err read_home_file(const struct node *node, const char *name, struct
     }
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return proto_err_set(reterr, errno == ENOENT ? E_NOT_FOUND : E_IO, "%s: %s", path, strerror(errno));
+        return proto_err_set(reterr, errno == ENOENT ? E_NOT_FOUND : E_IO, "%s: %s", path,
+                             strerror(errno));
     }
     to->max = FILE_MAX_BYTES;
     enum err err;
@@ -53,22 +55,31 @@ static enum err open_keyring(struct node *node, struct err_info *reterr)
     struct config_unlock unlock;
     const char *passphrase = getenv("CONCORDAT_PASSPHRASE");
     if (strcmp(node->config.unlock, "passphrase") == 0 && !passphrase) {
-        return proto_err_set(reterr, E_AUTH, "unlock: passphrase needs CONCORDAT_PASSPHRASE in the daemon's environment");
+        return proto_err_set(
+            reterr, E_AUTH,
+            "unlock: passphrase needs CONCORDAT_PASSPHRASE in the daemon's environment");
     }
-    enum err err = config_home_path(node->home, HOME_KEYRING, keyring) ? E_OK : proto_err_set(reterr, E_INVALID, "the home's path is too long");
-    err = err ? err : config_unlock_read(node->home, node->config.unlock, passphrase ? span_str(passphrase) : SPAN_NONE, &unlock, reterr);
+    enum err err = config_home_path(node->home, HOME_KEYRING, keyring)
+                       ? E_OK
+                       : proto_err_set(reterr, E_INVALID, "the home's path is too long");
+    err = err ? err
+              : config_unlock_read(node->home, node->config.unlock,
+                                   passphrase ? span_str(passphrase) : SPAN_NONE, &unlock, reterr);
     err = err ? err : crypto_keyring_open(keyring, &unlock.how, &node->keyring, reterr);
     if (passphrase) {
-        crypto_wipe((char *)(uintptr_t)passphrase, strlen(passphrase)); /* the environment is readable in /proc */
+        crypto_wipe((char *)(uintptr_t)passphrase,
+                    strlen(passphrase)); /* the environment is readable in /proc */
     }
     unsetenv("CONCORDAT_PASSPHRASE");
     return err;
 }
 
-static enum err load_key(struct node *node, const struct crypto_key *dek, const char *name, struct crypto_identity **ret, struct err_info *reterr)
+static enum err load_key(struct node *node, const struct crypto_key *dek, const char *name,
+                         struct crypto_identity **ret, struct err_info *reterr)
 {
     char path[HOME_PATH_MAX];
-    return config_home_path(node->home, name, path) ? crypto_identity_load(path, dek, ret, reterr) : E_INVALID;
+    return config_home_path(node->home, name, path) ? crypto_identity_load(path, dek, ret, reterr)
+                                                    : E_INVALID;
 }
 
 static enum err load_keys(struct node *node, struct err_info *reterr)
@@ -90,7 +101,8 @@ static enum err load_keys(struct node *node, struct err_info *reterr)
 }
 
 /* Records that came with the enrolment: known ones and older ones are no news. */
-static enum err take_records(struct node *node, const char *name, bool framed, struct err_info *reterr)
+static enum err take_records(struct node *node, const char *name, bool framed,
+                             struct err_info *reterr)
 {
     struct buf file = {0};
     enum err err = read_home_file(node, name, &file, NULL);
@@ -123,7 +135,8 @@ static void adopt(struct node *node)
     query->commercial = node->config.commercial;
     query->release_tick_ms = node->config.release_tick_ms;
     query->timeout_ms = node->config.limits.query_timeout_ms;
-    static const enum daemon_level levels[] = {DAEMON_ERROR, DAEMON_WARN, DAEMON_INFO, DAEMON_DEBUG};
+    static const enum daemon_level levels[] = {DAEMON_ERROR, DAEMON_WARN, DAEMON_INFO,
+                                               DAEMON_DEBUG};
     daemon_log_level(levels[node->config.log_level & 3]);
     daemon_log_node(node->config.node);
 }
@@ -138,7 +151,8 @@ static enum err identify(struct node *node, struct err_info *reterr)
         err = read_home_file(node, HOME_ROOT, &root, reterr);
     }
     if (!err) {
-        err = crypto_certificate_verify(buf_span(&certificate), buf_span(&root), query_now(), &info, reterr);
+        err = crypto_certificate_verify(buf_span(&certificate), buf_span(&root), query_now(), &info,
+                                        reterr);
         if (err) {
             proto_err_frame(reterr, "checking %s/%s", node->home, HOME_CERTIFICATE);
         }
@@ -158,7 +172,8 @@ static enum err identify(struct node *node, struct err_info *reterr)
 static void log_event(void *user, int level, const char *event, const char *detail)
 {
     (void)user;
-    static const enum daemon_level levels[] = {DAEMON_DEBUG, DAEMON_INFO, DAEMON_WARN, DAEMON_ERROR};
+    static const enum daemon_level levels[] = {DAEMON_DEBUG, DAEMON_INFO, DAEMON_WARN,
+                                               DAEMON_ERROR};
     daemon_log(levels[level & 3], event, "%s", detail);
 }
 
@@ -179,7 +194,8 @@ static enum err load_ontology(struct node *node, struct err_info *reterr)
         err = proto_err_set(reterr, E_INVALID, "the path is too long");
     }
     err = err ? err : store_file_read(path, &file, reterr);
-    err = err ? err : proto_ontology_parse(buf_span(&file), &crypto_proto_hash, &node->ontology, reterr);
+    err = err ? err
+              : proto_ontology_parse(buf_span(&file), &crypto_proto_hash, &node->ontology, reterr);
     if (err) {
         proto_err_frame(reterr, "reading the ontology %s that node.yaml names", name);
     } else {
@@ -225,7 +241,9 @@ enum err daemon_open(struct node *node, struct err_info *reterr)
     }
     if (!err && config_home_path(node->home, STORE_RESTORED, path) && access(path, F_OK) == 0) {
         node->restored = true;
-        daemon_log(DAEMON_WARN, "restored", "this home came out of a backup; it serves when its witnesses or an operator confirm it");
+        daemon_log(DAEMON_WARN, "restored",
+                   "this home came out of a backup; it serves when its witnesses or an operator "
+                   "confirm it");
     }
     if (!err) {
         err = take_records(node, HOME_CHARTER, false, reterr);
@@ -257,7 +275,8 @@ static void enrol_event(void *user, const char *kind, const char *text)
     }
 }
 
-static enum err make_peer(struct node *node, struct buf *certificate, struct buf *root, struct err_info *reterr)
+static enum err make_peer(struct node *node, struct buf *certificate, struct buf *root,
+                          struct err_info *reterr)
 {
     char charter[HOME_PATH_MAX];
     enum err err = read_home_file(node, HOME_CERTIFICATE, certificate, reterr);
@@ -287,7 +306,8 @@ static enum err make_peer(struct node *node, struct buf *certificate, struct buf
     memcpy(options.node_id, node->query.node_id, 16);
     err = peer_new(&options, &node->peer, reterr);
     if (!err && node->root) {
-        struct peer_enrol_options enrol = {.root = node->root, .root_der = buf_span(root), .audit = enrol_event, .user = node};
+        struct peer_enrol_options enrol = {
+            .root = node->root, .root_der = buf_span(root), .audit = enrol_event, .user = node};
         err = peer_enrol_new(node->peer, &enrol, &node->enrol, reterr);
     }
     return err;
@@ -300,7 +320,8 @@ static void on_record(void *user, struct span record, bool forked)
     if (proto_record_decode(record, &crypto_proto_hash, &decoded, NULL)) {
         return;
     }
-    if (decoded.envelope.kind == PROTO_RECORD_LICENCE && memcmp(decoded.envelope.issuer.ptr, node->query.node_id, 16) == 0) {
+    if (decoded.envelope.kind == PROTO_RECORD_LICENCE &&
+        memcmp(decoded.envelope.issuer.ptr, node->query.node_id, 16) == 0) {
         node->query.licence_changes++;
     }
     if (forked) {
@@ -319,19 +340,25 @@ static enum err publish_address(struct node *node, struct err_info *reterr)
     struct peer_member self;
     struct buf body = {.max = PROTO_RECORD_BODY_MAX};
     uint8_t id[16];
-    if (!peer_member_by_id(node->peer, node->query.node_id, &self) || strcmp(self.address, url) == 0) {
+    if (!peer_member_by_id(node->peer, node->query.node_id, &self) ||
+        strcmp(self.address, url) == 0) {
         return E_OK;
     }
     if (strlen(url) >= sizeof self.address) {
-        return proto_err_set(reterr, E_INVALID, "node.yaml: advertise is longer than %zu characters", sizeof self.address - 1);
+        return proto_err_set(reterr, E_INVALID,
+                             "node.yaml: advertise is longer than %zu characters",
+                             sizeof self.address - 1);
     }
-    struct proto_address address = {.v = PROTO_BODY_VERSION, .url = span_str(url), .reverse = strcmp(url, "none") == 0};
+    struct proto_address address = {
+        .v = PROTO_BODY_VERSION, .url = span_str(url), .reverse = strcmp(url, "none") == 0};
     enum err err = proto_address_encode(&address, &body, reterr);
     if (!err) {
-        err = peer_publish(node->peer, PROTO_RECORD_ADDRESS, "address", buf_span(&body), 0, 0, id, reterr);
+        err = peer_publish(node->peer, PROTO_RECORD_ADDRESS, "address", buf_span(&body), 0, 0, id,
+                           reterr);
     }
     if (!err) {
-        daemon_log(DAEMON_INFO, "address", "others reach this node at %s from now on, not at %s", url, self.address);
+        daemon_log(DAEMON_INFO, "address", "others reach this node at %s from now on, not at %s",
+                   url, self.address);
     }
     buf_fini(&body);
     return err;
@@ -377,7 +404,8 @@ enum err daemon_reload(struct node *node, struct err_info *reterr)
         return E_INVALID;
     }
     enum err err = config_yaml_node(path, &fresh, reterr);
-    if (!err && (strcmp(fresh.node, node->config.node) != 0 || strcmp(fresh.listen, node->config.listen) != 0)) {
+    if (!err && (strcmp(fresh.node, node->config.node) != 0 ||
+                 strcmp(fresh.listen, node->config.listen) != 0)) {
         err = proto_err_set(reterr, E_INVALID, "node and listen change only with a restart");
     }
     if (err) {

@@ -5,13 +5,15 @@
 #include "proto/manifest.h"
 #include "store/records.h"
 
-static enum err load_record(struct query_context *context, const char *dataset, uint64_t kind, struct arena *arena,
-                            struct proto_record *ret, bool *ret_forked, struct err_info *reterr)
+static enum err load_record(struct query_context *context, const char *dataset, uint64_t kind,
+                            struct arena *arena, struct proto_record *ret, bool *ret_forked,
+                            struct err_info *reterr)
 {
     uint8_t key[16];
     struct span bytes;
     proto_record_key(&crypto_proto_hash, dataset, key);
-    enum err err = store_records_get(context->store, context->node_id, key, kind, arena, &bytes, ret_forked);
+    enum err err =
+        store_records_get(context->store, context->node_id, key, kind, arena, &bytes, ret_forked);
     return err ? err : proto_record_decode(bytes, &crypto_proto_hash, ret, reterr);
 }
 
@@ -21,8 +23,8 @@ static enum err load_schema(struct query_context *context, struct query_admissio
     struct proto_record record;
     struct proto_dataset body;
     bool forked;
-    enum err err = load_record(context, admission->dataset, PROTO_RECORD_DATASET, &admission->arena, &record,
-                               &forked, reterr);
+    enum err err = load_record(context, admission->dataset, PROTO_RECORD_DATASET, &admission->arena,
+                               &record, &forked, reterr);
     if (!err) {
         err = proto_dataset_decode(record.envelope.body, &admission->arena, &body, reterr);
     }
@@ -35,8 +37,8 @@ static enum err load_schema(struct query_context *context, struct query_admissio
     return err;
 }
 
-enum err query_admission_load(struct query_context *context, const char *dataset, struct query_admission *ret,
-                              struct err_info *reterr)
+enum err query_admission_load(struct query_context *context, const char *dataset,
+                              struct query_admission *ret, struct err_info *reterr)
 {
     memset(ret, 0, sizeof *ret);
     if (!span_to_cstr(span_str(dataset), ret->dataset, sizeof ret->dataset)) {
@@ -44,22 +46,24 @@ enum err query_admission_load(struct query_context *context, const char *dataset
     }
     enum err err = store_catalogue_get(context->store, dataset, &ret->arena, &ret->row, reterr);
     if (err) {
-        return err == E_NOT_FOUND ? proto_err_set(reterr, err, "this node holds no dataset %s", dataset) : err;
+        return err == E_NOT_FOUND
+                   ? proto_err_set(reterr, err, "this node holds no dataset %s", dataset)
+                   : err;
     }
     err = load_schema(context, ret, reterr);
     if (err) {
         return err;
     }
-    err = load_record(context, dataset, PROTO_RECORD_LICENCE, &ret->arena, &ret->record, &ret->forked, reterr);
+    err = load_record(context, dataset, PROTO_RECORD_LICENCE, &ret->arena, &ret->record,
+                      &ret->forked, reterr);
     ret->has_record = err == E_OK;
     if (err == E_OK && !(ret->record.envelope.flags & PROTO_RECORD_FINAL)) {
         /* A body that is not understood denies; it is not a failure of ours. */
-        ret->has_licence =
-            proto_licence_decode(ret->record.envelope.body, &ret->arena, &ret->licence, NULL) == E_OK;
+        ret->has_licence = proto_licence_decode(ret->record.envelope.body, &ret->arena,
+                                                &ret->licence, NULL) == E_OK;
     }
     return err == E_NOT_FOUND ? E_OK : err;
 }
-
 
 /* Distinct institutions and the countries of all nodes. An unknown node counts for nothing. */
 static size_t gather(struct query_context *context, const uint8_t (*nodes)[16], size_t count,
@@ -83,11 +87,13 @@ static size_t gather(struct query_context *context, const uint8_t (*nodes)[16], 
     return institutions;
 }
 
-size_t query_admission_institutions(struct query_context *context, const uint8_t (*nodes)[16], size_t count)
+size_t query_admission_institutions(struct query_context *context, const uint8_t (*nodes)[16],
+                                    size_t count)
 {
     const char *countries[QUERY_SITES_MAX];
     size_t known;
-    struct peer_member *members = proto_alloc(count < QUERY_SITES_MAX ? count + 1 : QUERY_SITES_MAX, sizeof *members);
+    struct peer_member *members =
+        proto_alloc(count < QUERY_SITES_MAX ? count + 1 : QUERY_SITES_MAX, sizeof *members);
     if (!members) {
         return 0;
     }
@@ -105,7 +111,8 @@ void query_admission_decide(struct query_context *context, struct query_admissio
     size_t room = wish->site_count < QUERY_SITES_MAX ? wish->site_count + 1 : QUERY_SITES_MAX;
     struct peer_member *members = proto_alloc(room, sizeof *members);
     if (members) {
-        institutions = gather(context, wish->sites, wish->site_count, members, countries, &country_count);
+        institutions =
+            gather(context, wish->sites, wish->site_count, members, countries, &country_count);
     }
     char node[33];
     span_to_hex(span_of(requester->id, 16), node);
@@ -142,7 +149,8 @@ void query_admission_decide(struct query_context *context, struct query_admissio
     proto_free(members);
 }
 
-struct store_caps query_admission_caps(struct query_context *context, const struct store_account *account)
+struct store_caps query_admission_caps(struct query_context *context,
+                                       const struct store_account *account)
 {
     struct peer_member none;
     size_t room = peer_members(context->peer, &none, 0) + 1; /* for one that joins meanwhile */

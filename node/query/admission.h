@@ -56,15 +56,17 @@ struct query_wish {
 };
 
 /* Errors: E_NOT_FOUND we hold no such dataset; E_CORRUPT, E_AUTH; E_NO_MEMORY. */
-MUST_CHECK enum err query_admission_load(struct query_context *context, const char *dataset, struct query_admission *ret,
-                                         struct err_info *reterr);
+MUST_CHECK enum err query_admission_load(struct query_context *context, const char *dataset,
+                                         struct query_admission *ret, struct err_info *reterr);
 /* Total: fills admission->decision whatever stands in WISH. */
 void query_admission_decide(struct query_context *context, struct query_admission *admission,
                             const struct peer_member *requester, const struct query_wish *wish);
 /* The caps below the dataset's: no institution more than half, unless the federation has only one. */
-struct store_caps query_admission_caps(struct query_context *context, const struct store_account *account);
+struct store_caps query_admission_caps(struct query_context *context,
+                                       const struct store_account *account);
 /* How many institutions stand behind NODES, which must all be known members. */
-size_t query_admission_institutions(struct query_context *context, const uint8_t (*nodes)[16], size_t count);
+size_t query_admission_institutions(struct query_context *context, const uint8_t (*nodes)[16],
+                                    size_t count);
 void query_admission_fini(struct query_admission *admission);
 
 /* JSON text for the audit chain: a flat object of strings, escaped. Pairs of (key, value) end with NULL. */

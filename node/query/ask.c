@@ -57,7 +57,9 @@ static enum err choose_sites(struct asking *asking, struct err_info *reterr)
     for (size_t i = 0; i < ask->site_count; i++) {
         struct peer_member member;
         if (!peer_member_by_name(asking->context->peer, ask->sites[i], &member)) {
-            return proto_err_set(reterr, E_NOT_FOUND, "no member is called %s; `concordat peers` lists them", ask->sites[i]);
+            return proto_err_set(reterr, E_NOT_FOUND,
+                                 "no member is called %s; `concordat peers` lists them",
+                                 ask->sites[i]);
         }
     }
     size_t kept = 0;
@@ -67,7 +69,9 @@ static enum err choose_sites(struct asking *asking, struct err_info *reterr)
         }
     }
     asking->publisher_count = kept;
-    return kept ? E_OK : proto_err_set(reterr, E_NOT_FOUND, "none of the named sites publishes the dataset");
+    return kept ? E_OK
+                : proto_err_set(reterr, E_NOT_FOUND,
+                                "none of the named sites publishes the dataset");
 }
 
 /* Fills in what the person left open, from the public terms of the licences. */
@@ -87,7 +91,8 @@ static void choose_price(struct asking *asking)
         epsilon = cap > 0 ? fmin(epsilon, cap) : epsilon;
     }
     asking->result->epsilon = asking->ask->epsilon > 0 ? asking->ask->epsilon : epsilon;
-    asking->result->delta = asking->ask->delta > 0 ? asking->ask->delta : (delta > 0 ? delta : 1e-6);
+    asking->result->delta =
+        asking->ask->delta > 0 ? asking->ask->delta : (delta > 0 ? delta : 1e-6);
 }
 
 static enum err prepare(struct asking *asking, struct err_info *reterr)
@@ -95,8 +100,8 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     struct query_result *result = asking->result;
     enum err err = proto_sql_parse(asking->ask->sql, &result->query, reterr);
     if (!err) {
-        err = query_publishers(asking->context, result->query.dataset, &result->arena, &asking->publishers,
-                               &asking->publisher_count, reterr);
+        err = query_publishers(asking->context, result->query.dataset, &result->arena,
+                               &asking->publishers, &asking->publisher_count, reterr);
     }
     if (!err) {
         err = choose_sites(asking, reterr);
@@ -104,7 +109,8 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     if (err) {
         return err;
     }
-    asking->model = query_publishers_schema(asking->context, asking->publishers, asking->publisher_count);
+    asking->model =
+        query_publishers_schema(asking->context, asking->publishers, asking->publisher_count);
     result->schema = asking->publishers[asking->model].schema;
     err = proto_query_bind(&result->query, &result->schema, reterr);
     if (!err) {
@@ -113,8 +119,9 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     choose_price(asking);
     if (!err) {
         uint64_t nano = query_price_nano(result->epsilon, result->delta);
-        result->planned = privacy_mechanism_plan(nano, result->schema.max_rows_per_unit, result->layout.coordinates,
-                                                 result->layout.count, NULL) == E_OK;
+        result->planned =
+            privacy_mechanism_plan(nano, result->schema.max_rows_per_unit,
+                                   result->layout.coordinates, result->layout.count, NULL) == E_OK;
         err = crypto_random(result->id, sizeof result->id);
     }
     result->site_count = asking->publisher_count;
@@ -132,12 +139,13 @@ static struct proto_list text_list(struct arena *arena, const char *const *texts
     return (struct proto_list){items, items ? count : 0};
 }
 
-static enum err encode_request(struct asking *asking, const struct query_publisher *to, struct buf *out,
-                               struct err_info *reterr)
+static enum err encode_request(struct asking *asking, const struct query_publisher *to,
+                               struct buf *out, struct err_info *reterr)
 {
     struct query_result *result = asking->result;
     const struct query_ask *ask = asking->ask;
-    struct query_node_ref *sites = arena_alloc(&result->arena, asking->publisher_count, sizeof *sites);
+    struct query_node_ref *sites =
+        arena_alloc(&result->arena, asking->publisher_count, sizeof *sites);
     if (!sites) {
         return E_NO_MEMORY;
     }
@@ -163,8 +171,9 @@ static enum err encode_request(struct asking *asking, const struct query_publish
         .sites = {sites, asking->publisher_count},
         .time = query_now(),
     };
-    return query_message_seal(&query_request_message, &request, QUERY_REQUEST_DOMAIN, asking->context->identity,
-                              asking->context->federation_id, out, reterr);
+    return query_message_seal(&query_request_message, &request, QUERY_REQUEST_DOMAIN,
+                              asking->context->identity, asking->context->federation_id, out,
+                              reterr);
 }
 
 static void name_site(struct query_site *site, const struct query_publisher *publisher)
@@ -192,7 +201,9 @@ static enum err make_calls(struct asking *asking, struct err_info *reterr)
         struct query_publisher *publisher = &asking->publishers[i];
         name_site(&result->site[i], publisher);
         if (memcmp(publisher->schema_hash, wanted, 32) != 0) {
-            refuse_site(&result->site[i], PROTO_REASON_SCHEMA, "the site's schema of the dataset differs, its sums do not add up with the others'");
+            refuse_site(&result->site[i], PROTO_REASON_SCHEMA,
+                        "the site's schema of the dataset differs, its sums do not add up with the "
+                        "others'");
             continue;
         }
         struct buf *request = &asking->requests[asking->call_count];
@@ -203,8 +214,10 @@ static enum err make_calls(struct asking *asking, struct err_info *reterr)
         call->type = PEER_MSG_QUERY;
         call->body = buf_span(request);
         asking->call_site[asking->call_count++] = i;
-        if (memcmp(call->to, asking->context->node_id, 16) != 0) { /* what we ask ourselves does not leave */
-            store_egress_count(asking->context->store, publisher->member.name, "query", request->len);
+        if (memcmp(call->to, asking->context->node_id, 16) !=
+            0) { /* what we ask ourselves does not leave */
+            store_egress_count(asking->context->store, publisher->member.name, "query",
+                               request->len);
         }
     }
     return err;
@@ -214,12 +227,15 @@ static void keep_witness(struct asking *asking, const struct peer_member *member
 {
     struct store_audit_head decoded;
     struct err_info info = {0};
-    if (memcmp(member->id, asking->context->node_id, 16) == 0 || store_audit_head_decode(head, &decoded)) {
+    if (memcmp(member->id, asking->context->node_id, 16) == 0 ||
+        store_audit_head_decode(head, &decoded)) {
         return;
     }
     enum err err = store_witness_put(asking->context->store, &decoded, member->point, &info);
     if (err && err != E_EXISTS) {
-        asking->context->log(asking->context->user, err == E_FORKED ? PEER_LOG_ALARM : PEER_LOG_WARN, "witness", info.text);
+        asking->context->log(asking->context->user,
+                             err == E_FORKED ? PEER_LOG_ALARM : PEER_LOG_WARN, "witness",
+                             info.text);
     }
 }
 
@@ -234,7 +250,8 @@ static bool answer_fits(const struct query_result *result, const struct query_an
     }
     for (size_t i = 0; i < count; i++) {
         const struct privacy_coordinate *planned = &result->layout.coordinates[i];
-        if (coordinates[i].grid_log2 != planned->grid_log2 || coordinates[i].sigma2_num != planned->sigma2_num ||
+        if (coordinates[i].grid_log2 != planned->grid_log2 ||
+            coordinates[i].sigma2_num != planned->sigma2_num ||
             coordinates[i].sigma2_den != planned->sigma2_den) {
             return false;
         }
@@ -242,7 +259,8 @@ static bool answer_fits(const struct query_result *result, const struct query_an
     return true;
 }
 
-static void read_site(struct asking *asking, struct query_site *site, const struct query_answer *answer)
+static void read_site(struct asking *asking, struct query_site *site,
+                      const struct query_answer *answer)
 {
     span_to_cstr(answer->reason, site->reason, sizeof site->reason);
     span_to_cstr(answer->detail, site->detail, sizeof site->detail);
@@ -258,7 +276,8 @@ static void read_site(struct asking *asking, struct query_site *site, const stru
     char name[64];
     if (answer->status == QUERY_REFUSED) {
         site->status = QUERY_SITE_REFUSED;
-        site->error = span_to_cstr(answer->error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
+        site->error =
+            span_to_cstr(answer->error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
     } else if (answer->status == QUERY_UNAVAILABLE) {
         site->status = QUERY_SITE_UNAVAILABLE;
         site->error = E_UNREACHABLE;
@@ -267,14 +286,16 @@ static void read_site(struct asking *asking, struct query_site *site, const stru
         site->status = QUERY_SITE_UNAVAILABLE;
         site->error = E_UNREACHABLE;
         snprintf(site->reason, sizeof site->reason, "MALFORMED");
-        snprintf(site->detail, sizeof site->detail, "the answer does not have the shape of the question");
+        snprintf(site->detail, sizeof site->detail,
+                 "the answer does not have the shape of the question");
     } else {
         site->status = QUERY_SITE_ANSWERED;
     }
 }
 
-static void add_site(struct query_result *result, struct query_site *site, const struct query_answer *answer,
-                     double *sums, double *variances, size_t *contributors)
+static void add_site(struct query_result *result, struct query_site *site,
+                     const struct query_answer *answer, double *sums, double *variances,
+                     size_t *contributors)
 {
     size_t count = result->layout.count;
     for (size_t cell = 0; cell < result->query.cells; cell++) {
@@ -293,7 +314,8 @@ static void add_site(struct query_result *result, struct query_site *site, const
     }
 }
 
-static enum err read_answers(struct asking *asking, double *sums, double *variances, size_t *contributors)
+static enum err read_answers(struct asking *asking, double *sums, double *variances,
+                             size_t *contributors)
 {
     struct query_result *result = asking->result;
     for (size_t i = 0; i < asking->call_count; i++) {
@@ -306,8 +328,9 @@ static enum err read_answers(struct asking *asking, double *sums, double *varian
         struct err_info info = {0};
         enum err err = call->status;
         if (!err) {
-            err = query_message_open(&query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN, member->point,
-                                     asking->context->federation_id, &result->arena, &answer, &info);
+            err = query_message_open(
+                &query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN, member->point,
+                asking->context->federation_id, &result->arena, &answer, &info);
         }
         if (!err && memcmp(answer.query_id.ptr, result->id, 16) != 0) {
             /* A stored answer of the same question carries its first asking's id only inside the site's store. */
@@ -317,7 +340,8 @@ static enum err read_answers(struct asking *asking, double *sums, double *varian
             site->status = QUERY_SITE_UNREACHABLE;
             site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
             snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
-            snprintf(site->detail, sizeof site->detail, "%s", info.text[0] ? info.text : proto_err_text(err));
+            snprintf(site->detail, sizeof site->detail, "%s",
+                     info.text[0] ? info.text : proto_err_text(err));
             continue;
         }
         keep_witness(asking, member, answer.head);
@@ -338,7 +362,8 @@ static void count_answers(struct query_result *result)
         }
         bool seen = false;
         for (size_t j = 0; j < i && !seen; j++) {
-            seen = result->site[j].status == QUERY_SITE_ANSWERED && strcmp(result->site[j].org, result->site[i].org) == 0;
+            seen = result->site[j].status == QUERY_SITE_ANSWERED &&
+                   strcmp(result->site[j].org, result->site[i].org) == 0;
         }
         result->answered++;
         result->answered_institutions += !seen;
@@ -347,7 +372,8 @@ static void count_answers(struct query_result *result)
     result->replayed = result->replayed && result->answered > 0;
 }
 
-static void estimate_cells(struct query_result *result, const double *sums, const double *variances, const size_t *contributors)
+static void estimate_cells(struct query_result *result, const double *sums, const double *variances,
+                           const size_t *contributors)
 {
     size_t count = result->layout.count;
     for (size_t cell = 0; cell < result->query.cells; cell++) {
@@ -355,7 +381,8 @@ static void estimate_cells(struct query_result *result, const double *sums, cons
             struct query_estimate *to = &result->estimates[cell * result->query.item_count + item];
             *to = (struct query_estimate){.value = NAN, .margin = NAN};
             if (contributors[cell] && result->query.items[item].kind != PROTO_AGG_GROUP) {
-                *to = query_layout_estimate(&result->query, &result->layout, item, sums + cell * count, variances + cell * count);
+                *to = query_layout_estimate(&result->query, &result->layout, item,
+                                            sums + cell * count, variances + cell * count);
             }
         }
     }
@@ -376,9 +403,11 @@ static enum err verdict(const struct asking *asking, struct err_info *reterr)
         worst = err;
     }
     worst = worst ? worst : E_UNREACHABLE;
-    return proto_err_set(reterr, worst, "%zu of %zu institutions answered, %zu wanted%s%s: %s (%s)", result->answered_institutions,
-                         result->site_count, wanted, cause ? "; " : "", cause ? cause->node : "",
-                         cause ? cause->detail : "no site was reached", cause ? cause->reason : "UNREACHABLE");
+    return proto_err_set(reterr, worst, "%zu of %zu institutions answered, %zu wanted%s%s: %s (%s)",
+                         result->answered_institutions, result->site_count, wanted,
+                         cause ? "; " : "", cause ? cause->node : "",
+                         cause ? cause->detail : "no site was reached",
+                         cause ? cause->reason : "UNREACHABLE");
 }
 
 static enum err run(struct asking *asking, struct err_info *reterr)
@@ -388,13 +417,15 @@ static enum err run(struct asking *asking, struct err_info *reterr)
     double *sums = arena_alloc(&result->arena, total, sizeof *sums);
     double *variances = arena_alloc(&result->arena, total, sizeof *variances);
     size_t *contributors = arena_alloc(&result->arena, result->query.cells, sizeof *contributors);
-    result->estimates = arena_alloc(&result->arena, result->query.cells * result->query.item_count, sizeof *result->estimates);
+    result->estimates = arena_alloc(&result->arena, result->query.cells * result->query.item_count,
+                                    sizeof *result->estimates);
     if (!sums || !variances || !contributors || !result->estimates) {
         return E_NO_MEMORY;
     }
-    uint64_t timeout = asking->ask->timeout_ms ? asking->ask->timeout_ms : asking->context->timeout_ms;
-    enum err err = peer_call_many(asking->context->peer, asking->calls, asking->call_count, timeout, asking->ask->cancelled,
-                                  asking->ask->user);
+    uint64_t timeout =
+        asking->ask->timeout_ms ? asking->ask->timeout_ms : asking->context->timeout_ms;
+    enum err err = peer_call_many(asking->context->peer, asking->calls, asking->call_count, timeout,
+                                  asking->ask->cancelled, asking->ask->user);
     if (!err) {
         err = read_answers(asking, sums, variances, contributors);
     }
@@ -406,7 +437,8 @@ static enum err run(struct asking *asking, struct err_info *reterr)
     return err;
 }
 
-enum err query_ask(struct query_context *context, const struct query_ask *ask, struct query_result *ret, struct err_info *reterr)
+enum err query_ask(struct query_context *context, const struct query_ask *ask,
+                   struct query_result *ret, struct err_info *reterr)
 {
     struct asking asking = {.context = context, .ask = ask, .result = ret};
     enum err err = prepare(&asking, reterr);
@@ -416,7 +448,8 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask, s
     asking.calls = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.calls);
     asking.requests = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.requests);
     asking.call_site = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.call_site);
-    err = asking.calls && asking.requests && asking.call_site ? make_calls(&asking, reterr) : E_NO_MEMORY;
+    err = asking.calls && asking.requests && asking.call_site ? make_calls(&asking, reterr)
+                                                              : E_NO_MEMORY;
     if (!err) {
         err = run(&asking, reterr);
     }
@@ -426,7 +459,8 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask, s
     return err;
 }
 
-const struct query_estimate *query_result_cell(const struct query_result *result, size_t cell, size_t item)
+const struct query_estimate *query_result_cell(const struct query_result *result, size_t cell,
+                                               size_t item)
 {
     return &result->estimates[cell * result->query.item_count + item];
 }

@@ -77,16 +77,17 @@ struct query_result {
     size_t site_count;
     size_t answered;
     size_t answered_institutions;
-    bool replayed; /* every answer was */
+    bool replayed;                    /* every answer was */
     struct query_estimate *estimates; /* cells * items; items that are group columns are unset */
     struct buf *replies;              /* what spans of the result point into */
 };
 
 /* Errors: E_QUERY, E_SCHEMA, E_UNSUPPORTED the text; E_NOT_FOUND nobody publishes the dataset, or no such site; else, with
  * RET's sites filled, the first of refused, budget, busy, unreachable that a site has. RET is freed by the caller always. */
-MUST_CHECK enum err query_ask(struct query_context *context, const struct query_ask *ask, struct query_result *ret,
-                              struct err_info *reterr);
-const struct query_estimate *query_result_cell(const struct query_result *result, size_t cell, size_t item);
+MUST_CHECK enum err query_ask(struct query_context *context, const struct query_ask *ask,
+                              struct query_result *ret, struct err_info *reterr);
+const struct query_estimate *query_result_cell(const struct query_result *result, size_t cell,
+                                               size_t item);
 void query_result_fini(struct query_result *result);
 
 /* The code that a whole operation ends with when too few sites took part: refused, budget, busy, then unreachable. */
@@ -102,9 +103,11 @@ struct query_publisher {
     struct proto_licence licence;
     uint8_t licence_id[16];
 };
-MUST_CHECK enum err query_publishers(struct query_context *context, const char *dataset, struct arena *arena,
-                                     struct query_publisher **ret, size_t *ret_count, struct err_info *reterr);
+MUST_CHECK enum err query_publishers(struct query_context *context, const char *dataset,
+                                     struct arena *arena, struct query_publisher **ret,
+                                     size_t *ret_count, struct err_info *reterr);
 /* The schema that most of them share, one's own first. Returns an index; COUNT must not be 0. */
-size_t query_publishers_schema(const struct query_context *context, const struct query_publisher *publishers, size_t count);
+size_t query_publishers_schema(const struct query_context *context,
+                               const struct query_publisher *publishers, size_t count);
 
 #endif

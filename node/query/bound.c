@@ -151,7 +151,8 @@ void query_bound_rank(struct query_bound *bound, const struct store_batch *batch
     }
 }
 
-void query_bound_filter(const struct query_bound *bound, const struct store_batch *batch, uint64_t *keep)
+void query_bound_filter(const struct query_bound *bound, const struct store_batch *batch,
+                        uint64_t *keep)
 {
     if (!bound->heavy_count) {
         return;
@@ -198,7 +199,8 @@ static enum err grow(struct query_bound *bound)
     return E_OK;
 }
 
-enum err query_bound_first(struct query_bound *bound, uint32_t unit, uint64_t cell, uint64_t cells, bool *ret_first)
+enum err query_bound_first(struct query_bound *bound, uint32_t unit, uint64_t cell, uint64_t cells,
+                           bool *ret_first)
 {
     if (bound->seen_count * 2 >= bound->seen_cap) {
         enum err err = grow(bound);

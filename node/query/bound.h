@@ -11,7 +11,7 @@
 
 struct query_bound {
     uint8_t key[16];
-    uint32_t limit;       /* m */
+    uint32_t limit; /* m */
     uint64_t units;
     uint32_t *rows;       /* by unit: rows seen; after counting: 0, or 1 + index into heavy */
     uint64_t *smallest;   /* by heavy unit: a max-heap of its m smallest hashes */
@@ -32,9 +32,11 @@ MUST_CHECK enum err query_bound_counted(struct query_bound *bound, bool *ret_aga
 void query_bound_rank(struct query_bound *bound, const struct store_batch *batch);
 
 /* Last reading: clears in KEEP the bits of rows that do not count. */
-void query_bound_filter(const struct query_bound *bound, const struct store_batch *batch, uint64_t *keep);
+void query_bound_filter(const struct query_bound *bound, const struct store_batch *batch,
+                        uint64_t *keep);
 /* True the first time that UNIT is seen in CELL. */
-MUST_CHECK enum err query_bound_first(struct query_bound *bound, uint32_t unit, uint64_t cell, uint64_t cells, bool *ret_first);
+MUST_CHECK enum err query_bound_first(struct query_bound *bound, uint32_t unit, uint64_t cell,
+                                      uint64_t cells, bool *ret_first);
 
 /* SipHash-2-4 of one 64-bit number. */
 uint64_t query_bound_hash(const uint8_t key[16], uint64_t number);

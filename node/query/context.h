@@ -19,7 +19,8 @@ struct query_context {
     uint8_t node_id[16];
     uint8_t federation_id[16];
     char name[65];
-    const struct proto_ontology *ontology; /* of diseases; NULL: none. Constant while the node runs */
+    const struct proto_ontology
+        *ontology; /* of diseases; NULL: none. Constant while the node runs */
     bool commercial_known;
     bool commercial;
     uint64_t release_tick_ms;

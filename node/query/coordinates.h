@@ -42,7 +42,7 @@ struct query_layout {
     struct query_term parts[QUERY_COORDINATES_MAX];
     struct privacy_coordinate coordinates[QUERY_COORDINATES_MAX];
     size_t count;
-    size_t rows_part;                        /* index that COUNT(*) reads */
+    size_t rows_part;                          /* index that COUNT(*) reads */
     size_t values_part[PROTO_QUERY_ITEMS_MAX]; /* by select item; SIZE_MAX when it has none */
     size_t sum_part[PROTO_QUERY_ITEMS_MAX];
     size_t square_part[PROTO_QUERY_ITEMS_MAX];
@@ -53,23 +53,27 @@ struct query_layout {
 
 /* Bounds and kinds are set; privacy_mechanism_plan fills grids and noise.
  * Errors: E_LIMIT too many coordinates for one answer. */
-MUST_CHECK enum err query_layout_plan(const struct proto_query *query, struct query_layout *ret, struct err_info *reterr);
+MUST_CHECK enum err query_layout_plan(const struct proto_query *query, struct query_layout *ret,
+                                      struct err_info *reterr);
 
 /* One aggregate of one cell, from sums over sites in value units. */
 struct query_estimate {
     double value;
     double margin; /* half-width of the 95 % interval of the noise alone; NaN: not defined */
-    bool known;    /* false: withheld, a mean over no rows, a variance over one, a correlation with what does not vary */
-    bool whole;    /* a count: print it as an integer */
+    bool
+        known; /* false: withheld, a mean over no rows, a variance over one, a correlation with what does not vary */
+    bool whole; /* a count: print it as an integer */
 };
 
 /* sums and variances: layout->count entries in value units, over SITES that contributed. ITEM indexes query->items. */
-struct query_estimate query_layout_estimate(const struct proto_query *query, const struct query_layout *layout, size_t item,
+struct query_estimate query_layout_estimate(const struct proto_query *query,
+                                            const struct query_layout *layout, size_t item,
                                             const double *sums, const double *variances);
 
 /* The margin that one site's noise gives to ITEM if ROWS rows had a value: for --explain, never from the data. For the worst
  * possible values, but a correlation's for two unrelated columns that are spread evenly over their bounds. */
-double query_layout_expected_margin(const struct proto_query *query, const struct query_layout *layout, size_t item,
-                                    double rows, size_t sites);
+double query_layout_expected_margin(const struct proto_query *query,
+                                    const struct query_layout *layout, size_t item, double rows,
+                                    size_t sites);
 
 #endif

@@ -14,8 +14,9 @@
 
 /* ret_sums: query->cells * layout->count entries, cell by cell, zeroed by the caller.
  * Errors: those of store_scan; E_CANCELLED; E_NO_MEMORY. */
-MUST_CHECK enum err query_execute(struct store *store, const char *dataset, const struct proto_query *query,
-                                  const struct query_layout *layout, bool (*cancelled)(void *user), void *user,
-                                  __int128 *ret_sums, struct err_info *reterr);
+MUST_CHECK enum err query_execute(struct store *store, const char *dataset,
+                                  const struct proto_query *query,
+                                  const struct query_layout *layout, bool (*cancelled)(void *user),
+                                  void *user, __int128 *ret_sums, struct err_info *reterr);
 
 #endif

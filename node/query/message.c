@@ -63,7 +63,7 @@ static const struct proto_field answer_fields[] = {
     PROTO_FIELD_LIST(struct query_answer, coordinates, &coordinate_message, 0,
                      QUERY_COORDINATES_MAX),
     PROTO_FIELD(struct query_answer, values, PROTO_BIN, 0,
-                QUERY_CELLS_MAX * QUERY_COORDINATES_MAX * 8),
+                QUERY_CELLS_MAX *QUERY_COORDINATES_MAX * 8),
     PROTO_FIELD(struct query_answer, withheld, PROTO_BIN, 0, QUERY_CELLS_MAX),
     PROTO_FIELD(struct query_answer, replayed, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct query_answer, cost_nano, PROTO_U64, 0, INT64_MAX),
@@ -89,9 +89,10 @@ static const struct proto_field sealed_fields[] = {
 static const struct proto_message sealed_message =
     PROTO_MESSAGE("signed message", struct sealed, sealed_fields);
 
-enum err query_message_seal(const struct proto_message *message, const void *object, const char *domain,
-                            const struct crypto_identity *identity, const uint8_t federation_id[16],
-                            struct buf *out, struct err_info *reterr)
+enum err query_message_seal(const struct proto_message *message, const void *object,
+                            const char *domain, const struct crypto_identity *identity,
+                            const uint8_t federation_id[16], struct buf *out,
+                            struct err_info *reterr)
 {
     struct buf body = {.max = PROTO_CODEC_MAX};
     uint8_t signature[64];
@@ -107,9 +108,10 @@ enum err query_message_seal(const struct proto_message *message, const void *obj
     return err;
 }
 
-enum err query_message_open(const struct proto_message *message, struct span bytes, const char *domain,
-                            const uint8_t point[65], const uint8_t federation_id[16], struct arena *arena,
-                            void *object, struct err_info *reterr)
+enum err query_message_open(const struct proto_message *message, struct span bytes,
+                            const char *domain, const uint8_t point[65],
+                            const uint8_t federation_id[16], struct arena *arena, void *object,
+                            struct err_info *reterr)
 {
     struct sealed sealed;
     enum err err = proto_codec_decode(&sealed_message, bytes, arena, &sealed, reterr);
@@ -123,8 +125,8 @@ enum err query_message_open(const struct proto_message *message, struct span byt
     return proto_codec_decode(message, sealed.body, arena, object, reterr);
 }
 
-enum err query_message_peek(const struct proto_message *message, struct span bytes, struct arena *arena,
-                            void *object, struct err_info *reterr)
+enum err query_message_peek(const struct proto_message *message, struct span bytes,
+                            struct arena *arena, void *object, struct err_info *reterr)
 {
     struct sealed sealed;
     enum err err = proto_codec_decode(&sealed_message, bytes, arena, &sealed, reterr);

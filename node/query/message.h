@@ -33,7 +33,7 @@ struct query_request {
     uint64_t delta_e12;
     bool secure;
     bool explain;
-    uint64_t permission; /* DUO number, 0 when none is stated */
+    uint64_t permission;        /* DUO number, 0 when none is stated */
     struct proto_list diseases; /* struct proto_text */
     struct span person;
     struct span project;
@@ -86,20 +86,23 @@ struct query_answer {
     uint64_t account_delta_e12;
     uint64_t epsilon_total_u;
     uint64_t epsilon_per_query_u;
-    struct span head; /* the site's signed audit head (store/audit.h): its receiver keeps it as a witness */
+    struct span
+        head; /* the site's signed audit head (store/audit.h): its receiver keeps it as a witness */
 };
 extern const struct proto_message query_answer_message;
 
 /* Encodes OBJECT by MESSAGE, signs it and appends [body, signature] to OUT. */
-MUST_CHECK enum err query_message_seal(const struct proto_message *message, const void *object, const char *domain,
-                                       const struct crypto_identity *identity, const uint8_t federation_id[16],
-                                       struct buf *out, struct err_info *reterr);
+MUST_CHECK enum err query_message_seal(const struct proto_message *message, const void *object,
+                                       const char *domain, const struct crypto_identity *identity,
+                                       const uint8_t federation_id[16], struct buf *out,
+                                       struct err_info *reterr);
 /* The reverse: checks the signature by POINT over the exact bytes, then decodes. Spans of OBJECT point into BYTES. */
-MUST_CHECK enum err query_message_open(const struct proto_message *message, struct span bytes, const char *domain,
-                                       const uint8_t point[65], const uint8_t federation_id[16], struct arena *arena,
+MUST_CHECK enum err query_message_open(const struct proto_message *message, struct span bytes,
+                                       const char *domain, const uint8_t point[65],
+                                       const uint8_t federation_id[16], struct arena *arena,
                                        void *object, struct err_info *reterr);
 /* Decodes without checking the signature: for one's own stored answers, which the store has authenticated. */
-MUST_CHECK enum err query_message_peek(const struct proto_message *message, struct span bytes, struct arena *arena,
-                                       void *object, struct err_info *reterr);
+MUST_CHECK enum err query_message_peek(const struct proto_message *message, struct span bytes,
+                                       struct arena *arena, void *object, struct err_info *reterr);
 
 #endif

@@ -4,8 +4,8 @@
 #include "proto/manifest.h"
 #include "store/records.h"
 
-static enum err get_body(struct query_context *context, const uint8_t issuer[16], const char *name, uint64_t kind,
-                         struct arena *arena, struct proto_record *ret)
+static enum err get_body(struct query_context *context, const uint8_t issuer[16], const char *name,
+                         uint64_t kind, struct arena *arena, struct proto_record *ret)
 {
     uint8_t key[16];
     struct span bytes;
@@ -18,7 +18,8 @@ static enum err get_body(struct query_context *context, const uint8_t issuer[16]
 }
 
 /* E_NOT_FOUND: this member does not publish it, or not in a form that we understand. */
-static enum err load(struct query_context *context, const char *name, struct arena *arena, struct query_publisher *to)
+static enum err load(struct query_context *context, const char *name, struct arena *arena,
+                     struct query_publisher *to)
 {
     struct proto_record record;
     enum err err = get_body(context, to->member.id, name, PROTO_RECORD_DATASET, arena, &record);
@@ -33,7 +34,8 @@ static enum err load(struct query_context *context, const char *name, struct are
     }
     proto_schema_hash(&to->schema, &crypto_proto_hash, to->schema_hash);
     if (get_body(context, to->member.id, name, PROTO_RECORD_LICENCE, arena, &record) == E_OK) {
-        to->has_licence = proto_licence_decode(record.envelope.body, arena, &to->licence, NULL) == E_OK;
+        to->has_licence =
+            proto_licence_decode(record.envelope.body, arena, &to->licence, NULL) == E_OK;
         memcpy(to->licence_id, record.id, 16);
     }
     return E_OK;
@@ -61,7 +63,9 @@ enum err query_publishers(struct query_context *context, const char *dataset, st
     }
     proto_free(members);
     if (!err && found == 0) {
-        err = proto_err_set(reterr, E_NOT_FOUND, "nobody in the federation publishes a dataset %s; `concordat catalog` lists what there is",
+        err = proto_err_set(reterr, E_NOT_FOUND,
+                            "nobody in the federation publishes a dataset %s; `concordat catalog` "
+                            "lists what there is",
                             dataset);
     }
     *ret = publishers;
@@ -69,7 +73,8 @@ enum err query_publishers(struct query_context *context, const char *dataset, st
     return err;
 }
 
-size_t query_publishers_schema(const struct query_context *context, const struct query_publisher *publishers, size_t count)
+size_t query_publishers_schema(const struct query_context *context,
+                               const struct query_publisher *publishers, size_t count)
 {
     size_t best = 0;
     size_t best_votes = 0;

@@ -38,7 +38,7 @@ struct job {
     enum proto_reason reason;
     uint64_t licence_changes; /* as counted before the decision */
     bool withdrawn;           /* a newer licence no longer permits it */
-    bool stored; /* answer_bytes holds what leaves */
+    bool stored;              /* answer_bytes holds what leaves */
     struct buf answer_bytes;
 };
 
@@ -72,14 +72,15 @@ static enum err refuse(struct job *job, enum proto_reason reason, const char *de
 }
 
 /* Signature, addressee, clock: what makes bytes a request of this member to this node. */
-static enum err authenticate(struct job *job, const struct peer_request *incoming, struct err_info *reterr)
+static enum err authenticate(struct job *job, const struct peer_request *incoming,
+                             struct err_info *reterr)
 {
     if (!peer_member_by_id(job->context->peer, peer_request_from(incoming), &job->requester)) {
         return proto_err_set(reterr, E_REFUSED, "the sender is not a member");
     }
-    enum err err = query_message_open(&query_request_message, peer_request_body(incoming), QUERY_REQUEST_DOMAIN,
-                                      job->requester.point, job->context->federation_id, &job->arena,
-                                      &job->request, reterr);
+    enum err err = query_message_open(
+        &query_request_message, peer_request_body(incoming), QUERY_REQUEST_DOMAIN,
+        job->requester.point, job->context->federation_id, &job->arena, &job->request, reterr);
     if (err) {
         return err;
     }
@@ -88,7 +89,8 @@ static enum err authenticate(struct job *job, const struct peer_request *incomin
     }
     int64_t off = query_now() - job->request.time;
     if (off > CLOCK_TOLERANCE_S || off < -CLOCK_TOLERANCE_S) {
-        return proto_err_set(reterr, E_REFUSED, "the request's time is %llds off: check both clocks", (long long)off);
+        return proto_err_set(reterr, E_REFUSED,
+                             "the request's time is %llds off: check both clocks", (long long)off);
     }
     if (!span_to_cstr(job->request.person, job->person, sizeof job->person) ||
         !span_to_cstr(job->request.project, job->project, sizeof job->project) ||
@@ -133,7 +135,8 @@ static enum err understand(struct job *job, struct err_info *reterr)
     return err && err != E_NO_MEMORY ? refuse(job, PROTO_REASON_BAD_REQUEST, info.text) : err;
 }
 
-static size_t texts(const struct proto_list *list, struct arena *arena, const char *ret[STRINGS_MAX])
+static size_t texts(const struct proto_list *list, struct arena *arena,
+                    const char *ret[STRINGS_MAX])
 {
     const struct proto_text *items = list->items;
     size_t count = 0;
@@ -242,12 +245,9 @@ static void replay_key(struct job *job)
     put_be64(numbers + 16, job->admission.schema.max_rows_per_unit);
     numbers[24] = job->request.secure;
     const struct span parts[] = {
-        span_of("concordat1-replay", 18),
-        span_of(uuid, sizeof uuid),
-        span_of(root, sizeof root),
-        span_of(job->admission.schema_hash, 32),
-        span_of(numbers, sizeof numbers),
-        buf_span(&job->canonical),
+        span_of("concordat1-replay", 18), span_of(uuid, sizeof uuid),
+        span_of(root, sizeof root),       span_of(job->admission.schema_hash, 32),
+        span_of(numbers, sizeof numbers), buf_span(&job->canonical),
     };
     crypto_sha256(parts, sizeof parts / sizeof *parts, job->replay_key);
 }
@@ -262,12 +262,14 @@ static enum err audit(struct job *job, const char *verdict, struct buf *out)
     if (job->admission.has_record) {
         span_to_hex(span_of(job->admission.record.id, 16), record);
     }
-    return query_audit_text(out, "query", id, "dataset", job->dataset, "node", job->requester.name, "institution",
-                            job->requester.org, "person", job->person, "project", job->project, "epsilon", epsilon,
-                            "licence", record, "verdict", verdict, (const char *)NULL);
+    return query_audit_text(out, "query", id, "dataset", job->dataset, "node", job->requester.name,
+                            "institution", job->requester.org, "person", job->person, "project",
+                            job->project, "epsilon", epsilon, "licence", record, "verdict", verdict,
+                            (const char *)NULL);
 }
 
-static enum err audit_append(struct job *job, const char *kind, const char *verdict, struct err_info *reterr)
+static enum err audit_append(struct job *job, const char *kind, const char *verdict,
+                             struct err_info *reterr)
 {
     struct buf body = {.max = STORE_AUDIT_BODY};
     enum err err = audit(job, verdict, &body);
@@ -290,7 +292,8 @@ static void fill_budget(struct job *job)
         if (licence->grants.count) {
             const struct proto_grant *grants = licence->grants.items;
             int grant = job->admission.decision.grant;
-            job->answer.epsilon_per_query_u = grants[grant >= 0 ? grant : 0].privacy.epsilon_per_query_u;
+            job->answer.epsilon_per_query_u =
+                grants[grant >= 0 ? grant : 0].privacy.epsilon_per_query_u;
         }
     }
 }
@@ -332,8 +335,8 @@ static enum err seal(struct job *job, struct buf *out, struct err_info *reterr)
     job->answer.reason = answered ? span_str("") : span_str(proto_reason_name(job->reason));
     job->answer.error = span_str(proto_err_name(answered ? E_OK : proto_reason_err(job->reason)));
     job->answer.detail = span_str(job->detail);
-    return query_message_seal(&query_answer_message, &job->answer, QUERY_ANSWER_DOMAIN, job->context->identity,
-                              job->context->federation_id, out, reterr);
+    return query_message_seal(&query_answer_message, &job->answer, QUERY_ANSWER_DOMAIN,
+                              job->context->identity, job->context->federation_id, out, reterr);
 }
 
 /* What was stored with the first answer stays; the message around it is made anew, with today's budget and head. */
@@ -346,7 +349,8 @@ static enum err replay(struct job *job, struct err_info *reterr)
         uint8_t *copy = arena_alloc(&job->arena, stored.len, 1);
         if (copy) {
             memcpy(copy, stored.ptr, stored.len);
-            err = query_message_peek(&query_answer_message, span_of(copy, stored.len), &job->arena, &old, reterr);
+            err = query_message_peek(&query_answer_message, span_of(copy, stored.len), &job->arena,
+                                     &old, reterr);
         } else {
             err = E_NO_MEMORY;
         }
@@ -377,7 +381,8 @@ static enum err coordinates_out(struct job *job)
     }
     for (size_t i = 0; i < job->layout.count; i++) {
         const struct privacy_coordinate *coordinate = &job->layout.coordinates[i];
-        out[i] = (struct query_coordinate){coordinate->grid_log2, coordinate->sigma2_num, coordinate->sigma2_den};
+        out[i] = (struct query_coordinate){coordinate->grid_log2, coordinate->sigma2_num,
+                                           coordinate->sigma2_den};
     }
     job->answer.coordinates = (struct proto_list){out, job->layout.count};
     job->answer.cells = job->query.cells;
@@ -398,7 +403,8 @@ static enum err values_out(struct job *job, const int64_t *noisy)
         double units = privacy_mechanism_value(&job->layout.coordinates[0], noisy[cell * count]);
         withheld[cell] = units < (double)job->admission.decision.min_cohort;
         for (size_t i = 0; i < count; i++) {
-            put_be64(values + 8 * (cell * count + i), withheld[cell] ? 0 : (uint64_t)noisy[cell * count + i]);
+            put_be64(values + 8 * (cell * count + i),
+                     withheld[cell] ? 0 : (uint64_t)noisy[cell * count + i]);
         }
     }
     job->answer.values = span_of(values, cells * count * 8);
@@ -425,14 +431,17 @@ static enum err compute(struct job *job, struct err_info *reterr)
     int64_t *noisy = proto_alloc(total, sizeof *noisy);
     enum err err = sums && noisy ? E_OK : E_NO_MEMORY;
     if (!err) {
-        err = query_execute(job->context->store, job->dataset, &job->query, &job->layout, must_stop, job, sums, reterr);
+        err = query_execute(job->context->store, job->dataset, &job->query, &job->layout, must_stop,
+                            job, sums, reterr);
     }
     if (!err) {
-        err = privacy_mechanism_release_pooled(job->context->noise, job->layout.coordinates, job->layout.count, sums,
-                                               job->query.cells, noisy, reterr);
+        err = privacy_mechanism_release_pooled(job->context->noise, job->layout.coordinates,
+                                               job->layout.count, sums, job->query.cells, noisy,
+                                               reterr);
     }
     if ((!err || err == E_CANCELLED) && must_stop(job) && job->withdrawn) {
-        err = refuse(job, PROTO_REASON_REVOKED, "the licence changed while the question was being answered");
+        err = refuse(job, PROTO_REASON_REVOKED,
+                     "the licence changed while the question was being answered");
     }
     if (!err) {
         err = values_out(job, noisy);
@@ -468,9 +477,10 @@ static enum err charge_and_compute(struct job *job, struct err_info *reterr)
         err = seal(job, &job->answer_bytes, reterr);
     }
     if (!err) {
-        err = store_ledger_release(job->context->store, charge.id, buf_span(&job->answer_bytes), job->replay_key,
-                                   buf_span(&body), query_now(), reterr);
-        if (err == E_EXISTS) { /* the same question was answered at the same time: there is one answer to it */
+        err = store_ledger_release(job->context->store, charge.id, buf_span(&job->answer_bytes),
+                                   job->replay_key, buf_span(&body), query_now(), reterr);
+        if (err ==
+            E_EXISTS) { /* the same question was answered at the same time: there is one answer to it */
             job->answer.coordinates = (struct proto_list){0};
             job->answer_bytes.len = 0;
             return replay(job, reterr);
@@ -499,8 +509,8 @@ static enum err price(struct job *job, struct err_info *reterr)
         return err;
     }
     fill_budget(job);
-    job->answer.cost_nano =
-        query_price_nano((double)job->request.epsilon_u / 1e6, (double)job->request.delta_e12 / 1e12);
+    job->answer.cost_nano = query_price_nano((double)job->request.epsilon_u / 1e6,
+                                             (double)job->request.delta_e12 / 1e12);
     err = privacy_mechanism_plan(job->answer.cost_nano, job->admission.schema.max_rows_per_unit,
                                  job->layout.coordinates, job->layout.count, reterr);
     if (err == E_LIMIT) {
@@ -547,7 +557,8 @@ static enum err finish(struct job *job, enum err err, const struct err_info *inf
         job->answer.status = QUERY_UNAVAILABLE;
         job->reason = PROTO_REASON_SUSPENDED;
         snprintf(job->detail, sizeof job->detail, "the site cannot answer now");
-        job->context->log(job->context->user, PEER_LOG_WARN, "query.failed", info->text[0] ? info->text : proto_err_name(err));
+        job->context->log(job->context->user, PEER_LOG_WARN, "query.failed",
+                          info->text[0] ? info->text : proto_err_name(err));
         job->answer.coordinates = (struct proto_list){0};
         job->answer.cells = 0;
         job->answer.values = job->answer.withheld = span_str("");
@@ -571,16 +582,18 @@ static void reply(struct job *job, struct peer_request *incoming, enum err err)
     bool leaves = memcmp(job->requester.id, job->context->node_id, 16) != 0;
     if (!err && leaves && job->answer.status == QUERY_UNAVAILABLE) {
         /* It tells nothing but that; where the disk is full it must still get out. */
-        store_egress_count(job->context->store, job->requester.name, "unavailable", job->answer_bytes.len);
+        store_egress_count(job->context->store, job->requester.name, "unavailable",
+                           job->answer_bytes.len);
     } else if (!err && leaves && job->request.explain) {
         /* Nothing of the data is in it and nothing was charged: a durable row would cost a disk sync and protect nobody. */
-        store_egress_count(job->context->store, job->requester.name, "explain", job->answer_bytes.len);
+        store_egress_count(job->context->store, job->requester.name, "explain",
+                           job->answer_bytes.len);
     } else if (!err && leaves) {
         char id[33];
         span_to_hex(job->request.query_id, id);
         struct err_info info = {0};
-        err = store_egress_add(job->context->store, job->requester.name, "answer", id, job->answer_bytes.len,
-                               query_now(), &info);
+        err = store_egress_add(job->context->store, job->requester.name, "answer", id,
+                               job->answer_bytes.len, query_now(), &info);
         if (err) {
             job->context->log(job->context->user, PEER_LOG_WARN, "egress.failed", info.text);
             err = E_BUSY;
@@ -618,9 +631,11 @@ void query_site_handle(struct peer_request *request, void *user)
     job->canonical.max = PROTO_QUERY_TEXT_MAX * 8;
     job->answer_bytes.max = PEER_MESSAGE_MAX;
     job->answer.dataset_version = job->answer.values = job->answer.withheld = span_str("");
-    enum err err = job->context->refusing && job->context->refusing(job->context->user) ? E_BUSY
-                                                                                        : serve(job, request, &info);
-    bool ours = job->answer.query_id.len == 16; /* authenticated: it gets a signed answer, also when that is no */
+    enum err err = job->context->refusing && job->context->refusing(job->context->user)
+                       ? E_BUSY
+                       : serve(job, request, &info);
+    bool ours = job->answer.query_id.len ==
+                16; /* authenticated: it gets a signed answer, also when that is no */
     err = ours ? finish(job, err, &info) : err;
     if (ours && !job->request.explain) {
         query_release_tick(started, release_time(job));

@@ -99,7 +99,8 @@ static enum err import_rows(struct act *act, unsigned rows)
     manifest.schema.max_rows_per_unit = 1;
     struct store_import_options options = {.data_path = path, .format = "csv", .now = 5};
     struct store_import_report *report = calloc(1, sizeof *report);
-    enum err err = report ? store_import_run(&act->store, &manifest, &options, report, &act->info) : E_NO_MEMORY;
+    enum err err = report ? store_import_run(&act->store, &manifest, &options, report, &act->info)
+                          : E_NO_MEMORY;
     free(report);
     unlink(path);
     return err;
@@ -164,8 +165,9 @@ static enum err look(struct act *act)
     while (crypto_keyring_name(act->keyring, keys)) {
         keys++;
     }
-    printf("rows %llu spent %llu keys %zu slots %zu ok %d\n", rows, (unsigned long long)account.spent_nano, keys,
-           crypto_keyring_slots(act->keyring, slots), good);
+    printf("rows %llu spent %llu keys %zu slots %zu ok %d\n", rows,
+           (unsigned long long)account.spent_nano, keys, crypto_keyring_slots(act->keyring, slots),
+           good);
     return err;
 }
 
@@ -184,12 +186,12 @@ static enum err run(struct act *act, int argc, char **argv)
         enum err err = store_rotate_begin(&act->store, "d", &act->info);
         return err ? err : store_rotate_run(&act->store, "d", NULL, &act->info);
     }
-    return strcmp(what, "charge") == 0                 ? charge(act)
-           : strcmp(what, "keyring") == 0              ? keyring(act)
-           : strcmp(what, "remove") == 0               ? store_import_remove(&act->store, "d", &act->info)
-           : strcmp(what, "backup") == 0 && argc > 3   ? backup(act, argv[3])
-           : strcmp(what, "look") == 0                 ? look(act)
-                                                       : E_USAGE;
+    return strcmp(what, "charge") == 0    ? charge(act)
+           : strcmp(what, "keyring") == 0 ? keyring(act)
+           : strcmp(what, "remove") == 0  ? store_import_remove(&act->store, "d", &act->info)
+           : strcmp(what, "backup") == 0 && argc > 3 ? backup(act, argv[3])
+           : strcmp(what, "look") == 0               ? look(act)
+                                                     : E_USAGE;
 }
 
 int main(int argc, char **argv)

@@ -87,7 +87,8 @@ ssize_t write(int fd, const void *bytes, size_t len)
     if (hit == 1) {
         return -1;
     }
-    return REAL(ssize_t, write, int, const void *, size_t)(fd, bytes, hit == 2 && len > 1 ? len / 2 : len);
+    return REAL(ssize_t, write, int, const void *, size_t)(fd, bytes,
+                                                           hit == 2 && len > 1 ? len / 2 : len);
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
@@ -96,7 +97,8 @@ ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
     if (hit == 1) {
         return -1;
     }
-    return REAL(ssize_t, pwrite, int, const void *, size_t, off_t)(fd, bytes, hit == 2 && len > 1 ? len / 2 : len, at);
+    return REAL(ssize_t, pwrite, int, const void *, size_t,
+                off_t)(fd, bytes, hit == 2 && len > 1 ? len / 2 : len, at);
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t len, off64_t at)
@@ -110,7 +112,8 @@ ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at)
     if (hit == 1) {
         return -1;
     }
-    return REAL(ssize_t, pwritev, int, const struct iovec *, int, off_t)(fd, parts, hit == 2 && count > 1 ? count / 2 : count, at);
+    return REAL(ssize_t, pwritev, int, const struct iovec *, int,
+                off_t)(fd, parts, hit == 2 && count > 1 ? count / 2 : count, at);
 }
 
 ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at)
@@ -120,7 +123,9 @@ ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at)
 
 ssize_t writev(int fd, const struct iovec *parts, int count)
 {
-    return fd_below(fd) && fault(0) == 1 ? -1 : REAL(ssize_t, writev, int, const struct iovec *, int)(fd, parts, count);
+    return fd_below(fd) && fault(0) == 1
+               ? -1
+               : REAL(ssize_t, writev, int, const struct iovec *, int)(fd, parts, count);
 }
 
 int fsync(int fd)
@@ -150,7 +155,8 @@ int ftruncate64(int fd, off64_t len)
 
 int rename(const char *from, const char *to)
 {
-    return below(to) && fault(0) == 1 ? -1 : REAL(int, rename, const char *, const char *)(from, to);
+    return below(to) && fault(0) == 1 ? -1
+                                      : REAL(int, rename, const char *, const char *)(from, to);
 }
 
 int link(const char *from, const char *to)

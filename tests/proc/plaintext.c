@@ -30,7 +30,8 @@ static void keep(const char *way, const unsigned char *bytes, int len)
 
 int mbedtls_ssl_write(void *ssl, const unsigned char *bytes, size_t len)
 {
-    int (*real)(void *, const unsigned char *, size_t) = (int (*)(void *, const unsigned char *, size_t))dlsym(RTLD_NEXT, "mbedtls_ssl_write");
+    int (*real)(void *, const unsigned char *, size_t) =
+        (int (*)(void *, const unsigned char *, size_t))dlsym(RTLD_NEXT, "mbedtls_ssl_write");
     int done = real(ssl, bytes, len);
     keep("out", bytes, done);
     return done;
@@ -38,7 +39,8 @@ int mbedtls_ssl_write(void *ssl, const unsigned char *bytes, size_t len)
 
 int mbedtls_ssl_read(void *ssl, unsigned char *bytes, size_t len)
 {
-    int (*real)(void *, unsigned char *, size_t) = (int (*)(void *, unsigned char *, size_t))dlsym(RTLD_NEXT, "mbedtls_ssl_read");
+    int (*real)(void *, unsigned char *, size_t) =
+        (int (*)(void *, unsigned char *, size_t))dlsym(RTLD_NEXT, "mbedtls_ssl_read");
     int done = real(ssl, bytes, len);
     keep("in", bytes, done);
     return done;

@@ -47,7 +47,8 @@ static void row_get(MDB_txn *txn, MDB_dbi table, long rows, long number, struct 
     mdb_cursor_close(cursor);
 }
 
-static void change(MDB_txn *txn, MDB_dbi table, long rows, const char *verb, long number, long other)
+static void change(MDB_txn *txn, MDB_dbi table, long rows, const char *verb, long number,
+                   long other)
 {
     static struct row a, b;
     row_get(txn, table, rows, number, &a);

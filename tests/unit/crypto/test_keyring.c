@@ -371,7 +371,7 @@ static void test_slots(void **state)
     struct crypto_unlock recovery = {
         .how = CRYPTO_UNLOCK_RECOVERY, .shares = some, .share_count = 3};
     assert_int_equal(opens(&file, &node), E_OK);
-    assert_int_equal(opens(&phrase, &node), E_AUTH); /* it was replaced */
+    assert_int_equal(opens(&phrase, &node), E_AUTH);   /* it was replaced */
     assert_int_equal(opens(&other, &node), E_REFUSED); /* a key file that a group can read */
     assert_int_equal(opens(&credential, &node), E_OK);
     assert_int_equal(opens(&recovery, &node), E_OK);
