@@ -28,6 +28,12 @@ void crypto_wipe(void *p, size_t len)
     }
 }
 
+void crypto_buf_fini(struct buf *buf)
+{
+    crypto_wipe(buf->ptr, buf->cap);
+    buf_fini(buf);
+}
+
 bool crypto_equal(const void *a, const void *b, size_t len)
 {
     const volatile uint8_t *x = a;

@@ -11,6 +11,7 @@
 #ifndef CONCORDAT_CRYPTO_MEMORY_H
 #define CONCORDAT_CRYPTO_MEMORY_H
 
+#include "proto/alloc.h"
 #include "proto/err.h"
 #include "proto/span.h"
 
@@ -31,6 +32,8 @@ bool crypto_key_locked(void);
 
 /* Overwrites with zeros in a way that the compiler keeps. */
 void crypto_wipe(void *p, size_t len);
+/* Frees a buffer whose bytes nobody should find again. */
+void crypto_buf_fini(struct buf *buf);
 /* Compares without a branch on the contents. */
 bool crypto_equal(const void *a, const void *b, size_t len);
 

@@ -20,7 +20,10 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/claim.c %D%/claim.h \
 	%D%/column.c %D%/column.h \
 	%D%/deidentify.c %D%/deidentify.h \
-	%D%/import.c %D%/import.h \
+	%D%/import.c %D%/import.h %D%/import_internal.h \
+	%D%/import_cell.c %D%/import_chunk.c %D%/import_column.c \
+	%D%/import_earlier.c %D%/import_file.c %D%/import_remove.c \
+	%D%/import_source.c \
 	%D%/kernel.h \
 	%D%/keyset.c %D%/keyset.h \
 	%D%/parse.c %D%/parse.h \
@@ -35,5 +38,6 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/scan.c %D%/scan.h \
 	%D%/source.h \
 	%D%/stream.c %D%/stream.h \
-	%D%/transform.c %D%/transform.h
+	%D%/transform.c %D%/transform.h \
+	%D%/values.c %D%/values.h
 EXTRA_DIST += %D%/README.md

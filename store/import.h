@@ -22,7 +22,7 @@
  * that is not declared, and a row without its privacy unit are rejected by line, column and reason. No text of this
  * module holds a cell's contents.
  * Threads: any, but one import of the same dataset at a time (E_BUSY).
- * Limits: 2^32 - 1 rows; a private category has at most STORE_IMPORT_VALUES values. */
+ * Limits: 2^32 - 1 rows; a private category has at most STORE_VALUES_MAX values (values.h). */
 #ifndef CONCORDAT_STORE_IMPORT_H
 #define CONCORDAT_STORE_IMPORT_H
 
@@ -30,7 +30,6 @@
 #include "store/store.h"
 
 #define STORE_IMPORT_REJECTS 100
-#define STORE_IMPORT_VALUES  65536
 
 struct store_import_options {
     const char *data_path;
