@@ -63,6 +63,17 @@ static bool test_sha256(const struct crypto_provider *provider)
     uint8_t got[32];
     struct span parts[2] = {span_str("a"), span_str("bc")};
     provider->sha256(parts, 2, got);
+    if (memcmp(got, expect, sizeof got) != 0) {
+        return false;
+    }
+    struct crypto_hash *hash = provider->hash_new();
+    if (!hash) {
+        return false;
+    }
+    memset(got, 0, sizeof got);
+    provider->hash_add(hash, parts[0]);
+    provider->hash_add(hash, parts[1]);
+    provider->hash_end(hash, got);
     return memcmp(got, expect, sizeof got) == 0;
 }
 

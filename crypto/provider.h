@@ -20,6 +20,7 @@
 #define CRYPTO_SIGNATURE_DER_MAX 72
 
 struct crypto_signer; /* each provider has its own */
+struct crypto_hash;   /* the same */
 
 /* Seal and open: cipher and plain have the same length and may be the same memory. When open fails it returns E_AUTH
  * and out_plain is wiped. Other errors: E_LIMIT too long, E_INTERNAL the library failed. */
@@ -37,6 +38,10 @@ struct crypto_provider {
                             struct span cipher, const uint8_t tag[16], uint8_t *out_plain);
     /* Over the concatenation of the parts. Cannot fail. */
     void (*sha256)(const struct span *parts, size_t count, uint8_t out[32]);
+    /* The same for what comes piece by piece. new: NULL when out of memory. end frees; OUT may be NULL. */
+    struct crypto_hash *(*hash_new)(void);
+    void (*hash_add)(struct crypto_hash *hash, struct span bytes);
+    void (*hash_end)(struct crypto_hash *hash, uint8_t *out);
     /* ECDSA P-256 over a SHA-256 digest, signature r||s. High s is accepted here; envelope.h refuses it.
      * E_AUTH when the signature or the point is not valid. */
     enum err (*p256_verify)(const uint8_t public_point[65], const uint8_t digest[32],

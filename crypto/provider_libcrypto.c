@@ -6,6 +6,7 @@
 #include "crypto/memory.h"
 #include "crypto/provider_mbedtls.h"
 
+#include <assert.h>
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -123,6 +124,31 @@ static void sha256(const struct span *parts, size_t count, uint8_t out[32])
         crypto_mbedtls_sha256(parts, count,
                               out); /* a hash must not fail: it needs no memory there */
     }
+}
+
+static struct crypto_hash *hash_new(void)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    if (ctx && EVP_DigestInit_ex2(ctx, sha256_md, NULL) != 1) {
+        EVP_MD_CTX_free(ctx);
+        ctx = NULL;
+    }
+    return (struct crypto_hash *)ctx;
+}
+
+static void hash_add(struct crypto_hash *hash, struct span bytes)
+{
+    bool ok = bytes.len == 0 || EVP_DigestUpdate((EVP_MD_CTX *)hash, bytes.ptr, bytes.len) == 1;
+    assert(ok); /* a block function on memory: it has no way to fail */
+    (void)ok;
+}
+
+static void hash_end(struct crypto_hash *hash, uint8_t *out)
+{
+    bool ok = !out || EVP_DigestFinal_ex((EVP_MD_CTX *)hash, out, NULL) == 1;
+    assert(ok);
+    (void)ok;
+    EVP_MD_CTX_free((EVP_MD_CTX *)hash);
 }
 
 /* A key from its parts; secret may be NULL. The library checks that the point lies on the curve. */
@@ -317,6 +343,9 @@ const struct crypto_provider *crypto_provider_libcrypto(void)
         .chacha_seal = chacha_seal,
         .chacha_open = chacha_open,
         .sha256 = sha256,
+        .hash_new = hash_new,
+        .hash_add = hash_add,
+        .hash_end = hash_end,
         .p256_verify = p256_verify,
         .p256_signer_new = p256_signer_new,
         .p256_signer_free = p256_signer_free,

@@ -4,6 +4,7 @@
 #include "crypto/compat_mbedtls.h"
 #include "crypto/memory.h"
 #include "crypto/provider_mbedtls.h"
+#include "proto/alloc.h"
 
 #include <assert.h>
 
@@ -98,6 +99,38 @@ void crypto_mbedtls_sha256(const struct span *parts, size_t count, uint8_t out[3
     mbedtls_sha256_free(&sha);
     assert(ret == 0);
     (void)ret;
+}
+
+struct crypto_hash {
+    mbedtls_sha256_context sha;
+};
+
+static struct crypto_hash *hash_new(void)
+{
+    struct crypto_hash *hash = proto_alloc(1, sizeof *hash);
+    if (hash) {
+        mbedtls_sha256_init(&hash->sha);
+        int ret = compat_sha256_starts(&hash->sha);
+        assert(ret == 0);
+        (void)ret;
+    }
+    return hash;
+}
+
+static void hash_add(struct crypto_hash *hash, struct span bytes)
+{
+    int ret = bytes.len ? compat_sha256_update(&hash->sha, bytes.ptr, bytes.len) : 0;
+    assert(ret == 0);
+    (void)ret;
+}
+
+static void hash_end(struct crypto_hash *hash, uint8_t *out)
+{
+    int ret = out ? compat_sha256_finish(&hash->sha, out) : 0;
+    assert(ret == 0);
+    (void)ret;
+    mbedtls_sha256_free(&hash->sha);
+    proto_free(hash);
 }
 
 /* What both P-256 operations need: the group, and the peer's point checked to lie on the curve. */
@@ -286,6 +319,9 @@ const struct crypto_provider *crypto_provider_mbedtls(void)
         .chacha_seal = chacha_seal,
         .chacha_open = chacha_open,
         .sha256 = crypto_mbedtls_sha256,
+        .hash_new = hash_new,
+        .hash_add = hash_add,
+        .hash_end = hash_end,
         .p256_verify = p256_verify,
         .p256_signer_new = p256_signer_new,
         .p256_signer_free = p256_signer_free,

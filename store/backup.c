@@ -477,7 +477,8 @@ static bool left_out(const char *name)
 {
     size_t len = strlen(name);
     return name[0] == '.' || (len > 4 && strcmp(name + len - 4, ".tmp") == 0) ||
-           (len > 4 && strcmp(name + len - 4, ".new") == 0);
+           (len > 4 && strcmp(name + len - 4, ".new") == 0) ||
+           (len > 5 && strcmp(name + len - 5, ".part") == 0);
 }
 
 /* NAME is a file or a folder of plain files. */

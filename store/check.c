@@ -82,14 +82,12 @@ static enum err note_name(void *user, const struct store_dataset *row)
 static void check_blob(struct check *check, const char *name)
 {
     struct err_info info = {0};
-    struct buf bytes = {.max = STORE_BLOB_MAX};
     uint8_t hash[32];
     char what[80];
     if (strlen(name) != 64 || !span_from_hex(name, hash, 32)) {
         return;
     }
-    enum err err = store_blob_get(check->store, hash, &bytes, &info);
-    buf_fini(&bytes);
+    enum err err = store_blob_verify(check->store, hash, &info);
     snprintf(what, sizeof what, "model %.64s", name);
     found(check, what, err, &info);
 }

@@ -50,7 +50,7 @@ enum err store_file_read(const char *path, struct buf *buf, struct err_info *ret
     return err;
 }
 
-static enum err sync_parent(const char *path, struct err_info *reterr)
+enum err store_file_sync_parent(const char *path, struct err_info *reterr)
 {
     char dir[4096];
     const char *slash = strrchr(path, '/');
@@ -103,7 +103,7 @@ enum err store_file_write(const char *path, struct span bytes, struct err_info *
         unlink(temp);
         return err;
     }
-    return sync_parent(path, reterr);
+    return store_file_sync_parent(path, reterr);
 }
 
 enum err store_file_mkdir(const char *path, struct err_info *reterr)

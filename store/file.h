@@ -11,6 +11,8 @@ MUST_CHECK enum err store_file_read(const char *path, struct buf *buf, struct er
 /* Writes PATH.tmp, fsyncs, moves it to PATH and fsyncs the directory; mode 0600.
  * Errors: E_DISK_FULL, E_IO: PATH is as it was and nothing is left behind. */
 MUST_CHECK enum err store_file_write(const char *path, struct span bytes, struct err_info *reterr);
+/* Makes renames in the folder of PATH durable. */
+MUST_CHECK enum err store_file_sync_parent(const char *path, struct err_info *reterr);
 /* Makes a directory of mode 0700 unless it is there. */
 MUST_CHECK enum err store_file_mkdir(const char *path, struct err_info *reterr);
 /* Removes the files of DIR whose names end in SUFFIX. */

@@ -8,6 +8,11 @@ check_PROGRAMS += %D%/test_audit
 TESTS += %D%/test_audit
 %C%_test_audit_SOURCES = %D%/test_audit.c
 %C%_test_audit_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += %D%/test_blob
+TESTS += %D%/test_blob
+%C%_test_blob_SOURCES = %D%/test_blob.c %D%/home.h
+%C%_test_blob_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += %D%/test_records
 TESTS += %D%/test_records
 %C%_test_records_SOURCES = %D%/test_records.c

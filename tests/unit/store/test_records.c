@@ -236,7 +236,7 @@ static void test_jobs_and_blobs(void **state)
     assert_int_equal(fwrite("tampered", 1, 8, file), 8);
     assert_int_equal(fclose(file), 0);
     got.len = 0;
-    assert_int_equal(store_blob_get(&home.store, hash, &got, NULL), E_AUTH);
+    assert_int_equal(store_blob_get(&home.store, hash, &got, NULL), E_CORRUPT);
     assert_int_equal(got.len, 0);
     assert_int_equal(store_blob_remove(&home.store, hash, NULL), E_OK);
     assert_int_equal(store_blob_get(&home.store, hash, &got, NULL), E_NOT_FOUND);

@@ -1,0 +1,192 @@
+/* Blobs piece by piece: any lengths in, any piece out, cut off and gone on with, changed bytes and swapped files refused. */
+#include "config.h"
+
+#include "store/blob.h"
+
+#include "tests/unit/store/home.h"
+
+static struct home home;
+
+static int setup(void **state)
+{
+    (void)state;
+    home_make(&home);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    home_remove(&home);
+    return 0;
+}
+
+#define SIZE (3 * STORE_BLOB_CHUNK + 777)
+
+static uint8_t *sample(size_t size)
+{
+    uint8_t *bytes = malloc(size);
+    for (size_t i = 0; i < size; i++) {
+        bytes[i] = (uint8_t)((i * 2654435761u) >> 23);
+    }
+    return bytes;
+}
+
+static char *path_of(const uint8_t hash[32], const char *suffix)
+{
+    static char path[200];
+    char hex[65];
+    span_to_hex(span_of(hash, 32), hex);
+    snprintf(path, sizeof path, "%s/models/%s%s", home.dir, hex, suffix);
+    return path;
+}
+
+static void check_pieces(const uint8_t hash[32], const uint8_t *bytes, size_t size)
+{
+    static const size_t places[] = {0, 1, STORE_BLOB_CHUNK - 1, STORE_BLOB_CHUNK, SIZE - 1};
+    struct store_blob_reader *reader;
+    uint64_t found;
+    uint8_t *got = malloc(size);
+    assert_int_equal(store_blob_open(&home.store, hash, &reader, &found, NULL), E_OK);
+    assert_int_equal(found, size);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        size_t len = size - places[i];
+        assert_int_equal(store_blob_read(reader, places[i], len, got, NULL), E_OK);
+        assert_memory_equal(got, bytes + places[i], len);
+    }
+    assert_int_equal(store_blob_read(reader, size, 1, got, NULL), E_LIMIT);
+    assert_int_equal(store_blob_read(reader, UINT64_MAX, 1, got, NULL), E_LIMIT);
+    store_blob_close(reader);
+    free(got);
+}
+
+static void any_lengths_in_any_piece_out(void **state)
+{
+    static const size_t steps[] = {1000, STORE_BLOB_CHUNK, STORE_BLOB_CHUNK + 1, SIZE};
+    uint8_t *bytes = sample(SIZE);
+    uint8_t hash[32];
+    uint8_t want[32];
+    (void)state;
+    crypto_sha256_one(span_of(bytes, SIZE), want);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        struct store_blob_writer *writer;
+        uint64_t at;
+        assert_int_equal(store_blob_begin(&home.store, NULL, SIZE, &writer, &at, NULL), E_OK);
+        for (at = 0; at < SIZE; at += steps[i]) {
+            size_t n = SIZE - at < steps[i] ? (size_t)(SIZE - at) : steps[i];
+            assert_int_equal(store_blob_append(writer, span_of(bytes + at, n), NULL), E_OK);
+        }
+        assert_int_equal(store_blob_append(writer, span_of(bytes, 1), NULL), E_LIMIT);
+        assert_int_equal(store_blob_commit(writer, i % 2, hash, NULL), E_OK);
+        assert_memory_equal(hash, want, 32);
+        assert_int_equal(store_blob_verify(&home.store, hash, NULL), E_OK);
+        check_pieces(hash, bytes, SIZE);
+    }
+    struct store_blob_writer *writer;
+    uint64_t at;
+    assert_int_equal(store_blob_begin(&home.store, hash, SIZE, &writer, &at, NULL), E_EXISTS);
+    assert_int_equal(store_blob_put(&home.store, SPAN_NONE, hash, NULL), E_OK);
+    struct buf none = {.max = 10};
+    assert_int_equal(store_blob_get(&home.store, hash, &none, NULL), E_OK);
+    assert_int_equal(none.len, 0);
+    buf_fini(&none);
+    free(bytes);
+}
+
+/* Cut off after BYTES, taken up again; returns where it goes on. */
+static uint64_t cut_off(const uint8_t hash[32], const uint8_t *bytes, size_t upto)
+{
+    struct store_blob_writer *writer;
+    uint64_t at;
+    assert_int_equal(store_blob_begin(&home.store, hash, SIZE, &writer, &at, NULL), E_OK);
+    if (at < upto) {
+        assert_int_equal(store_blob_append(writer, span_of(bytes + at, upto - (size_t)at), NULL),
+                         E_OK);
+    }
+    struct store_blob_writer *second;
+    uint64_t other;
+    assert_int_equal(store_blob_begin(&home.store, hash, SIZE, &second, &other, NULL), E_BUSY);
+    store_blob_leave(writer);
+    assert_int_equal(store_blob_begin(&home.store, hash, SIZE, &writer, &at, NULL), E_OK);
+    store_blob_leave(writer);
+    return at;
+}
+
+static void what_was_cut_off_goes_on(void **state)
+{
+    uint8_t *bytes = sample(SIZE);
+    uint8_t hash[32];
+    struct store_blob_writer *writer;
+    uint64_t at;
+    (void)state;
+    crypto_sha256_one(span_of(bytes, SIZE), hash);
+    assert_int_equal(cut_off(hash, bytes, 100), 0);
+    assert_int_equal(cut_off(hash, bytes, STORE_BLOB_CHUNK + 100), STORE_BLOB_CHUNK);
+    assert_int_equal(cut_off(hash, bytes, 3 * STORE_BLOB_CHUNK), 3 * STORE_BLOB_CHUNK);
+    store_close(&home.store);
+    home_try_open(&home, E_OK);
+    assert_false(store_blob_has(&home.store, hash));
+    assert_int_equal(store_blob_begin(&home.store, hash, SIZE, &writer, &at, NULL), E_OK);
+    assert_int_equal(at, 3 * STORE_BLOB_CHUNK); /* also after a restart */
+    assert_int_equal(store_blob_append(writer, span_of(bytes + at, SIZE - (size_t)at), NULL), E_OK);
+    assert_int_equal(store_blob_commit(writer, true, NULL, NULL), E_OK);
+    check_pieces(hash, bytes, SIZE);
+    assert_int_equal(access(path_of(hash, ".part"), F_OK), -1);
+    free(bytes);
+}
+
+static void a_damaged_part_is_fetched_again(void **state)
+{
+    uint8_t *bytes = sample(SIZE);
+    uint8_t hash[32];
+    struct store_blob_writer *writer;
+    uint64_t at;
+    (void)state;
+    crypto_sha256_one(span_of(bytes, SIZE), hash);
+    assert_int_equal(cut_off(hash, bytes, 3 * STORE_BLOB_CHUNK), 3 * STORE_BLOB_CHUNK);
+    FILE *file = fopen(path_of(hash, ".part"), "r+");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)STORE_BLOB_CHUNK + 5000, SEEK_SET), 0);
+    assert_int_equal(fwrite("x", 1, 1, file), 1);
+    fclose(file);
+    assert_int_equal(store_blob_begin(&home.store, hash, SIZE, &writer, &at, NULL), E_OK);
+    assert_int_equal(at, STORE_BLOB_CHUNK); /* the chunk before the damage */
+    bytes[SIZE - 1] ^= 1;
+    assert_int_equal(store_blob_append(writer, span_of(bytes + at, SIZE - (size_t)at), NULL), E_OK);
+    assert_int_equal(store_blob_commit(writer, true, NULL, NULL), E_AUTH);
+    assert_false(store_blob_has(&home.store, hash));
+    assert_int_equal(access(path_of(hash, ".part"), F_OK), -1);
+    assert_int_equal(store_blob_begin(&home.store, hash, SIZE, &writer, &at, NULL), E_OK);
+    assert_int_equal(at, 0);
+    assert_int_equal(store_blob_commit(writer, true, NULL, NULL), E_TRUNCATED);
+    free(bytes);
+}
+
+static void a_swapped_file_is_refused(void **state)
+{
+    uint8_t one[32];
+    uint8_t two[32];
+    char from[200];
+    struct buf got = {.max = 100};
+    (void)state;
+    assert_int_equal(store_blob_put(&home.store, span_str("one"), one, NULL), E_OK);
+    assert_int_equal(store_blob_put(&home.store, span_str("two"), two, NULL), E_OK);
+    snprintf(from, sizeof from, "%s", path_of(one, ""));
+    assert_int_equal(rename(from, path_of(two, "")), 0);
+    assert_int_equal(store_blob_get(&home.store, two, &got, NULL), E_CORRUPT);
+    assert_int_equal(store_blob_get(&home.store, one, &got, NULL), E_NOT_FOUND);
+    assert_int_equal(got.len, 0);
+    buf_fini(&got);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(any_lengths_in_any_piece_out),
+        T(what_was_cut_off_goes_on),
+        T(a_damaged_part_is_fetched_again),
+        T(a_swapped_file_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
