@@ -678,7 +678,7 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
     enum err err = find_model(call, &search, reterr);
     if (!err) {
         err = train_model_fetch(call->node->train, search.record.envelope.issuer.ptr,
-                                search.model.weights.ptr, &weights, reterr);
+                                search.model.weights.ptr, search.model.size, &weights, reterr);
     }
     json_t *files = json_array();
     if (!err) {

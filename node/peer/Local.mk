@@ -17,5 +17,6 @@ noinst_LIBRARIES += %D%/libpeer.a
 	%D%/sp.c %D%/sp.h %D%/sp_internal.h \
 	%D%/sp_pipe.c \
 	%D%/tls_engine.c %D%/tls_engine.h \
-	%D%/token.c
+	%D%/token.c \
+	%D%/transfer.c %D%/transfer.h %D%/transfer_message.c
 PEER_LIBS = %D%/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS)

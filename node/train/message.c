@@ -114,21 +114,6 @@ static const struct proto_field update_fields[] = {
 const struct proto_message train_update_message =
     PROTO_MESSAGE("update", struct train_update, update_fields);
 
-static const struct proto_field blob_request_fields[] = {
-    PROTO_FIELD(struct train_blob_request, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
-    PROTO_FIELD(struct train_blob_request, hash, PROTO_BIN, 32, 32),
-    PROTO_FIELD(struct train_blob_request, offset, PROTO_U64, 0, TRAIN_BLOB_MAX),
-};
-const struct proto_message train_blob_request_message =
-    PROTO_MESSAGE("blob request", struct train_blob_request, blob_request_fields);
-
-static const struct proto_field blob_reply_fields[] = {
-    PROTO_FIELD(struct train_blob_reply, total, PROTO_U64, 0, TRAIN_BLOB_MAX),
-    PROTO_FIELD(struct train_blob_reply, bytes, PROTO_BIN, 0, TRAIN_BLOB_CHUNK),
-};
-const struct proto_message train_blob_reply_message =
-    PROTO_MESSAGE("blob", struct train_blob_reply, blob_reply_fields);
-
 void train_plan_hash(struct span plan, uint8_t ret[32])
 {
     const struct span parts[] = {span_of(TRAIN_PLAN_DOMAIN, sizeof TRAIN_PLAN_DOMAIN), plan};

@@ -13,9 +13,8 @@
 #define TRAIN_FEATURES_MAX 256
 #define TRAIN_WEIGHTS_MAX                                                                          \
     4097 /* numbers of a tabular model: MODEL_FEATURES_MAX and the intercept */
-#define TRAIN_BINS_MAX   64
-#define TRAIN_BLOB_CHUNK ((size_t)512 << 10)
-#define TRAIN_BLOB_MAX   ((size_t)64 << 20)
+#define TRAIN_BINS_MAX 64
+#define TRAIN_BLOB_MAX ((size_t)64 << 20)
 
 #define TRAIN_PLAN_DOMAIN   "concordat1-train-plan"
 #define TRAIN_ADMIT_DOMAIN  "concordat1-train-admit"
@@ -127,19 +126,6 @@ struct train_update {
     struct span head;
 };
 extern const struct proto_message train_update_message;
-
-/* One piece of a model's weights document. The link says who asks; the hash proves what comes. */
-struct train_blob_request {
-    uint64_t version;
-    struct span hash; /* 32 */
-    uint64_t offset;
-};
-extern const struct proto_message train_blob_request_message;
-struct train_blob_reply {
-    uint64_t total;
-    struct span bytes;
-};
-extern const struct proto_message train_blob_reply_message;
 
 /* SHA-256 over a domain and the encoded plan. */
 void train_plan_hash(struct span plan, uint8_t ret[32]);

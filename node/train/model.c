@@ -3,6 +3,7 @@
 #include "node/train/internal.h"
 
 #include "crypto/provider.h"
+#include "node/peer/transfer.h"
 #include "node/query/site.h"
 #include "proto/policy.h"
 #include "proto/spdx.h"
@@ -13,8 +14,8 @@
 #include <math.h>
 #include <stdio.h>
 
-#define FETCH_TIMEOUT_MS 30000
-#define DUTIES_MAX       64
+#define FETCH_STALL_MS 30000
+#define DUTIES_MAX     64
 
 /* --- the document ------------------------------------------------------------------------------------------------------ */
 
@@ -422,122 +423,51 @@ static enum err look_for(void *user, struct span bytes, bool forked)
     return E_OK;
 }
 
-static enum err serve_blob(struct train_service *service, const struct peer_request *request,
-                           struct buf *out, struct err_info *reterr)
+/* A row for each model that leaves, when its first chunk does; who asks again in the middle costs no row. */
+static enum err may_have(void *user, const struct peer_member *member, const uint8_t hash[32],
+                         uint64_t offset, size_t bytes)
 {
-    struct arena arena = {0};
-    struct train_blob_request wish;
-    struct peer_member member;
-    struct buf blob = {.max = TRAIN_BLOB_MAX};
-    enum err err = proto_codec_decode(&train_blob_request_message, peer_request_body(request),
-                                      &arena, &wish, reterr);
-    struct wanted wanted = {.service = service};
-    if (!err && (!peer_member_by_id(service->context->peer, peer_request_from(request), &member) ||
-                 member.state == PEER_REVOKED)) {
-        err = E_REFUSED;
+    struct train_service *service = user;
+    struct store *store = service->context->store;
+    struct wanted wanted = {.service = service, .hash = hash};
+    char id[65];
+    enum err err = store_records_each(store, PROTO_RECORD_MODEL, look_for, &wanted);
+    if (!err && !wanted.found) {
+        err = E_NOT_FOUND;
     }
-    if (!err) {
-        wanted.hash = wish.hash.ptr;
-        err = store_records_each(service->context->store, PROTO_RECORD_MODEL, look_for, &wanted);
+    if (err || offset) {
+        if (!err) {
+            store_egress_count(store, member->name, "model", bytes);
+        }
+        return err;
     }
-    if (!err) {
-        err = wanted.found ? store_blob_get(service->context->store, wish.hash.ptr, &blob, reterr)
-                           : E_NOT_FOUND;
-    }
-    if (!err && wish.offset > blob.len) {
-        err = E_INVALID;
-    }
-    if (!err) {
-        size_t left = blob.len - (size_t)wish.offset;
-        struct train_blob_reply reply = {
-            blob.len,
-            span_of(blob.ptr + wish.offset, left < TRAIN_BLOB_CHUNK ? left : TRAIN_BLOB_CHUNK)};
-        char id[65];
-        span_to_hex(wish.hash, id);
-        err = proto_codec_encode(&train_blob_reply_message, &reply, out, reterr);
-        err = err ? err
-                  : store_egress_add(service->context->store, member.name, "model", id,
-                                     reply.bytes.len, query_now(), reterr);
-    }
-    buf_fini(&blob);
-    arena_fini(&arena);
-    return err;
+    span_to_hex(span_of(hash, 32), id);
+    return store_egress_add(store, member->name, "model", id, bytes, query_now(), NULL);
 }
 
 void train_blob_get(struct peer_request *request, void *user)
 {
     struct train_service *service = user;
-    struct buf out = {.max = PEER_MESSAGE_MAX};
-    struct err_info info = {0};
     const struct query_context *context = service->context;
-    enum err err = context->refusing && context->refusing(context->user)
-                       ? E_BUSY
-                       : serve_blob(service, request, &out, &info);
-    peer_reply(request, err, err ? SPAN_NONE : buf_span(&out));
-    buf_fini(&out);
-}
-
-static enum err fetch_piece(struct train_service *service, const uint8_t issuer[16],
-                            const uint8_t hash[32], struct buf *blob, uint64_t *total,
-                            struct err_info *reterr)
-{
-    struct buf body = {.max = 256};
-    struct arena arena = {0};
-    struct train_blob_request wish = {TRAIN_VERSION, span_of(hash, 32), blob->len};
-    struct train_blob_reply reply;
-    struct peer_call call = {.type = PEER_MSG_BLOB_GET};
-    memcpy(call.to, issuer, 16);
-    enum err err = proto_codec_encode(&train_blob_request_message, &wish, &body, reterr);
-    if (!err) {
-        call.body = buf_span(&body);
-        err = peer_call_many(service->context->peer, &call, 1, FETCH_TIMEOUT_MS, NULL, NULL);
-        err = err ? err : call.status;
+    if (context->refusing && context->refusing(context->user)) {
+        peer_reply(request, E_BUSY, SPAN_NONE);
+        return;
     }
-    if (!err) {
-        err = proto_codec_decode(&train_blob_reply_message, buf_span(&call.reply), &arena, &reply,
-                                 reterr);
-    }
-    if (!err && (reply.total < blob->len || reply.bytes.len > reply.total - blob->len ||
-                 (reply.bytes.len == 0 && reply.total > blob->len))) {
-        err = E_INVALID;
-    }
-    if (!err) {
-        *total = reply.total;
-        err = buf_put(blob, reply.bytes);
-    }
-    buf_fini(&call.reply);
-    buf_fini(&body);
-    arena_fini(&arena);
-    return err;
+    peer_transfer_serve(context->peer, context->store, request, may_have, service);
 }
 
 enum err train_model_fetch(struct train_service *service, const uint8_t issuer[16],
-                           const uint8_t weights_hash[32], struct buf *ret, struct err_info *reterr)
+                           const uint8_t weights_hash[32], uint64_t size, struct buf *ret,
+                           struct err_info *reterr)
 {
-    uint8_t hash[32];
-    struct buf blob = {.max = TRAIN_BLOB_MAX};
-    enum err err = store_blob_get(service->context->store, weights_hash, &blob, reterr);
-    if (err == E_NOT_FOUND) {
-        uint64_t total = 0;
-        blob.len = 0;
-        do {
-            err = fetch_piece(service, issuer, weights_hash, &blob, &total, reterr);
-        } while (!err && blob.len < total);
-        if (!err) {
-            crypto_sha256_one(buf_span(&blob), hash);
-            err = memcmp(hash, weights_hash, 32) == 0
-                      ? E_OK
-                      : proto_err_set(reterr, E_AUTH,
-                                      "the weights are not those that the record names");
-        }
-        if (!err) {
-            err = store_blob_put(service->context->store, buf_span(&blob), hash, reterr);
-        }
-        if (err) {
-            proto_err_frame(reterr, "fetching the weights from their issuer");
-        }
+    struct query_context *context = service->context;
+    struct peer_blob blob = {.size = size};
+    struct peer_fetch how = {.from = issuer, .stall_ms = FETCH_STALL_MS, .durable = true};
+    memcpy(blob.hash, weights_hash, 32);
+    enum err err = peer_blob_fetch(context->peer, context->store, &blob, &how, reterr);
+    if (err) {
+        proto_err_frame(reterr, "fetching the weights from their issuer");
+        return err;
     }
-    err = err ? err : buf_put(ret, buf_span(&blob));
-    buf_fini(&blob);
-    return err;
+    return store_blob_get(context->store, weights_hash, ret, reterr);
 }

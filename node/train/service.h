@@ -123,8 +123,8 @@ void train_blob_get(struct peer_request *request, void *user);
 
 /* The weights document (JSON) of a MODEL record: from our own store, else fetched from ISSUER, verified and kept. */
 MUST_CHECK enum err train_model_fetch(struct train_service *service, const uint8_t issuer[16],
-                                      const uint8_t weights_hash[32], struct buf *ret,
-                                      struct err_info *reterr);
+                                      const uint8_t weights_hash[32], uint64_t size,
+                                      struct buf *ret, struct err_info *reterr);
 
 const char *train_state_name(enum train_state state);
 

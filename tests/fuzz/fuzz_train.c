@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "crypto/provider.h"
+#include "node/peer/transfer.h"
 #include "node/train/state.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -53,8 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct arena arena = {0};
     struct train_part part;
     struct train_plan plan;
-    struct train_blob_request wish;
-    struct train_blob_reply reply;
+    struct peer_chunk_request wish;
+    struct peer_chunk_reply reply;
     if (!ready++) {
         assert(crypto_init(NULL) == E_OK);
     }
@@ -73,8 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         (void)!proto_codec_decode(&train_plan_message, rest, &arena, &plan, NULL);
         break;
     case 7:
-        (void)!proto_codec_decode(&train_blob_request_message, rest, &arena, &wish, NULL);
-        (void)!proto_codec_decode(&train_blob_reply_message, rest, &arena, &reply, NULL);
+        (void)!proto_codec_decode(&peer_chunk_request_message, rest, &arena, &wish, NULL);
+        (void)!proto_codec_decode(&peer_chunk_reply_message, rest, &arena, &reply, NULL);
         break;
     default:
         open_one(messages[data[0] & 3], rest);

@@ -24,6 +24,7 @@
 #include "node/peer/enrol.h"
 #include "node/peer/enrol_internal.h"
 #include "node/peer/internal.h"
+#include "node/peer/transfer.h"
 #include "store/records.h"
 
 #define NODES 5
@@ -168,6 +169,33 @@ static void refusing(struct peer_request *request, void *user)
     peer_reply(request, E_BUDGET_EXHAUSTED, span_str("no"));
 }
 
+static atomic_int chunks_served, chunks_most; /* refuses after so many; 0: never */
+static atomic_bool chunks_denied;
+
+static enum err may_fetch(void *user, const struct peer_member *member, const uint8_t hash[32],
+                          uint64_t offset, size_t bytes)
+{
+    (void)user;
+    (void)member;
+    (void)hash;
+    (void)offset;
+    (void)bytes;
+    if (chunks_denied) {
+        return E_REFUSED;
+    }
+    if (chunks_most && chunks_served >= chunks_most) {
+        return E_BUSY;
+    }
+    chunks_served++;
+    return E_OK;
+}
+
+static void on_blob(struct peer_request *request, void *user)
+{
+    struct node *n = user;
+    peer_transfer_serve(n->peer, &n->store, request, may_fetch, n);
+}
+
 static void start_with(struct node *n, const char *listen, struct span certificate,
                        const struct crypto_identity *tls_key)
 {
@@ -190,6 +218,7 @@ static void start_with(struct node *n, const char *listen, struct span certifica
     peer_handle(n->peer, PEER_MSG_QUERY, 0, echo, n);
     peer_handle(n->peer, PEER_MSG_TRAIN_PLAN, 0, sleepy, n);
     peer_handle(n->peer, PEER_MSG_TRAIN_STOP, PEER_ON_LOOP, refusing, n);
+    peer_handle(n->peer, PEER_MSG_BLOB_GET, 0, on_blob, n);
     peer_on_record(n->peer, on_record, n);
     enum err err = peer_start(n->peer, &info);
     if (err) {
@@ -455,6 +484,106 @@ static void test_big_messages(void **state)
 }
 
 /* Garbage on the port: connect and close, junk, half a TLS record, and a plain NNG greeting; fifteen times. */
+struct fetching {
+    struct node *to, *from;
+    struct peer_blob blob;
+    uint64_t stall_ms;
+    pthread_t thread;
+    _Atomic bool over;
+    enum err err;
+};
+
+static void *fetching_main(void *arg)
+{
+    struct fetching *f = arg;
+    struct peer_fetch how = {.from = f->from->id, .stall_ms = f->stall_ms};
+    f->err = peer_blob_fetch(f->to->peer, &f->to->store, &f->blob, &how, NULL);
+    f->over = true;
+    return NULL;
+}
+
+static bool fetching_over(void *user)
+{
+    return ((struct fetching *)user)->over;
+}
+
+static bool some_served(void *user)
+{
+    (void)user;
+    return chunks_served >= chunks_most;
+}
+
+static enum err fetch(struct fetching *f)
+{
+    f->over = false;
+    assert_int_equal(pthread_create(&f->thread, NULL, fetching_main, f), 0);
+    assert_true(run_until(fetching_over, f, f->stall_ms + 10000));
+    pthread_join(f->thread, NULL);
+    return f->err;
+}
+
+/* Node 1 fetches what node 0 has: refused, spoiled, cut off and gone on with. */
+static void test_transfer(void **state)
+{
+    enum {
+        SIZE = 11 * STORE_BLOB_CHUNK / 2
+    };
+    struct arena arena = {0};
+    struct fetching f = {.to = &nodes[1], .from = &nodes[0], .stall_ms = 3000};
+    struct buf got = {.max = SIZE};
+    uint8_t *bytes = malloc(SIZE);
+    (void)state;
+    for (size_t i = 0; i < SIZE; i++) {
+        bytes[i] = (uint8_t)(i * 2654435761u >> 20);
+    }
+    uint8_t hash[32];
+    OK(store_blob_put(&nodes[0].store, span_of(bytes, SIZE), hash, &info));
+    OK(peer_blob_describe(&nodes[0].store, hash, &arena, &f.blob, &info));
+    assert_int_equal(f.blob.chunks.len, 6 * 32);
+    chunks_denied = true;
+    assert_int_equal(fetch(&f), E_REFUSED);
+    chunks_denied = false;
+    struct peer_blob right = f.blob;
+    f.blob.hash[0] ^= 1;
+    assert_int_equal(fetch(&f), E_NOT_FOUND);
+    f.blob = right;
+    uint8_t wrong[6 * 32];
+    memcpy(wrong, right.chunks.ptr, sizeof wrong);
+    wrong[5 * 32] ^= 1;
+    f.blob.chunks = span_of(wrong, sizeof wrong);
+    assert_int_equal(fetch(&f), E_AUTH); /* the last chunk is not what was named */
+    f.blob.chunks = span_of(wrong, sizeof wrong - 32);
+    assert_int_equal(fetch(&f), E_INVALID);
+    f.blob.chunks = SPAN_NONE;
+    f.blob.size--;
+    assert_int_equal(fetch(&f), E_AUTH);
+    f.blob = right;
+    store_blob_forget(&nodes[1].store, hash);
+    chunks_served = 0;
+    chunks_most = 2;
+    f.stall_ms = 1000;
+    assert_int_equal(fetch(&f), E_TIMEOUT); /* two came, then no progress */
+    assert_int_equal(chunks_served, 2);
+    /* The link dies in the middle; only what is missing is fetched again. */
+    f.stall_ms = 20000;
+    f.over = false;
+    assert_int_equal(pthread_create(&f.thread, NULL, fetching_main, &f), 0);
+    chunks_most = 3;
+    assert_true(run_until(some_served, &f, 5000));
+    pipe_close_all(nodes[0].peer, nodes[1].id, 0);
+    chunks_most = 0;
+    assert_true(run_until(fetching_over, &f, 20000));
+    pthread_join(f.thread, NULL);
+    OK(f.err);
+    assert_in_range(chunks_served, 6, 10); /* those under way when the link died came twice */
+    OK(store_blob_get(&nodes[1].store, hash, &got, &info));
+    assert_true(span_equal(buf_span(&got), span_of(bytes, SIZE)));
+    OK(fetch(&f)); /* it is there */
+    free(bytes);
+    buf_fini(&got);
+    arena_fini(&arena);
+}
+
 static void test_garbage_on_the_port(void **state)
 {
     (void)state;
@@ -869,6 +998,7 @@ int main(void)
         cmocka_unit_test(test_mutual_identity),
         cmocka_unit_test(test_parallel_and_deadline),
         cmocka_unit_test(test_big_messages),
+        cmocka_unit_test(test_transfer),
         cmocka_unit_test(test_garbage_on_the_port),
         cmocka_unit_test(test_no_hello_and_oversize),
         cmocka_unit_test(test_strangers_are_refused),
