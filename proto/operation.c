@@ -185,6 +185,18 @@ static const struct proto_argument model_export_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id"),
     OPTION("--as", PROTO_ARG_TEXT, "json|safetensors|peft|onnx", "the format (default json)"),
     OPTION_REQUIRED("--out", PROTO_ARG_FILE_OUT, "DIR", "the folder to write into"), END};
+static const struct proto_argument approvals_arguments[] = {
+    FLAG("--all", "decided and expired ones too"), END};
+static const struct proto_argument approve_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the approval's id or its beginning"),
+    FLAG("--project", "approve all that the project asks of the dataset for this purpose"),
+    OPTION("--valid", PROTO_ARG_DURATION, "TIME",
+           "how long the approval stands (default: approvals: valid: of node.yaml, 30d)"),
+    OPTION("--reason", PROTO_ARG_TEXT, "TEXT", "a note for the audit chain and the requester"),
+    END};
+static const struct proto_argument deny_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the approval's id or its beginning"),
+    OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the requester reads it"), END};
 static const struct proto_argument audit_list_arguments[] = {
     OPTION("--since", PROTO_ARG_TIME, "TIME", "only from then on"),
     OPTION("--kind", PROTO_ARG_TEXT, "KIND", "only this kind; \"query.\" takes all of queries"),
@@ -448,6 +460,11 @@ const struct proto_operation proto_operations[] = {
     ROW(QUERIES_SHOW, "queries show", DAEMON, 0, false, queries_show_arguments,
         "show a question's answer again", "Shows the stored answer; nothing is asked or spent.",
         "the answer of `query`"),
+    ROW(QUERIES_COLLECT, "queries collect", DAEMON, ANALYST, true, queries_show_arguments,
+        "ask again what waited for a person's approval",
+        "Asks the same question with the same options. Sites whose people have approved it answer\n"
+        "now; what was answered before comes again and costs nothing.",
+        "the answer of `query`"),
     ROW(BUDGET, "budget", DAEMON, 0, false, budget_arguments,
         "show how much privacy budget is left",
         "Shows this node's accounts, and what the others said last.",
@@ -500,6 +517,27 @@ const struct proto_operation proto_operations[] = {
         "Writes the weights and the model's record. Formats that this version has not are\n"
         "refused (exit 4).",
         "{\"model\",\"format\",\"files\":[{\"file\",\"bytes\"}]}"),
+    ROW(APPROVALS, "approvals", DAEMON, AUDITOR, false, approvals_arguments,
+        "list the requests that wait for a person here",
+        "Shows who asks what for which purpose, the shape of the result and what it costs. A\n"
+        "request is here when the licence says `approval: manual`, or the research is sensitive.",
+        "[{\"approval\",\"state\":\"pending|approved|denied|expired\",\"kind\":\"query|job|"
+        "agreement\",\n"
+        "  \"dataset\",\"node\",\"institution\",\"person\",\"project\",\"purpose\",\"operations\","
+        "\n"
+        "  \"question\",\"shape\",\"why\",\"cost\":{\"epsilon\",\"delta\",\"rho\"},\"requested\","
+        "\n"
+        "  \"expires\",\"scope\":\"request|project\",\"decided\",\"decided_by\",\"reason\"}]"),
+    ROW(APPROVE, "approve", DAEMON, OPERATOR, false, approve_arguments,
+        "approve a request that waits",
+        "The requester's node is told and fetches its answer. An approval is for this very\n"
+        "request (a job: for all its rounds), or with --project for all that the project asks of\n"
+        "this dataset for this purpose. `concordat deny` takes it back.",
+        "{\"approval\",\"state\",\"scope\",\"expires\",\"told\"}"),
+    ROW(DENY, "deny", DAEMON, OPERATOR, false, deny_arguments,
+        "refuse a request that waits, or take an approval back",
+        "The requester reads the reason. Work that is under way stops at its next step.",
+        "{\"approval\",\"state\",\"scope\",\"expires\",\"told\"}"),
     ROW(AUDIT_LIST, "audit list", DAEMON, AUDITOR, false, audit_list_arguments,
         "list what was decided, asked, answered and changed here",
         "Lists the entries of this node's audit chain, oldest first.",
@@ -591,6 +629,11 @@ _Static_assert(sizeof proto_operations / sizeof *proto_operations == PROTO_OP_TO
                "one row for each operation");
 
 /* --- looking rows up ---------------------------------------------------------------------------- */
+
+bool proto_operation_permits(const struct proto_operation *op, unsigned roles)
+{
+    return roles && (op->roles == 0 || (op->roles & roles));
+}
 
 /* How many words of ARGV the path takes when it begins them; 0 when it does not. */
 static int path_words(const char *path, int argc, char **argv)

@@ -54,6 +54,7 @@
     X(QUERY, "query")                                                                              \
     X(QUERIES, "queries")                                                                          \
     X(QUERIES_SHOW, "queries show")                                                                \
+    X(QUERIES_COLLECT, "queries collect")                                                          \
     X(BUDGET, "budget")                                                                            \
     X(TRAIN_START, "train start")                                                                  \
     X(TRAIN_WATCH, "train watch")                                                                  \
@@ -65,6 +66,9 @@
     X(MODEL_LIST, "model list")                                                                    \
     X(MODEL_SHOW, "model show")                                                                    \
     X(MODEL_EXPORT, "model export")                                                                \
+    X(APPROVALS, "approvals")                                                                      \
+    X(APPROVE, "approve")                                                                          \
+    X(DENY, "deny")                                                                                \
     X(AUDIT_LIST, "audit list")                                                                    \
     X(AUDIT_EGRESS, "audit egress")                                                                \
     X(AUDIT_VERIFY, "audit verify")                                                                \
@@ -136,6 +140,9 @@ struct proto_operation {
     const char *help;                       /* paragraphs, wrapped at 80 columns */
     const char *answer; /* shape of the JSON answer, for help and the man page */
 };
+
+/* Whether one who has ROLES may ask for it: nobody without a role, and one of the row's roles where it names some. */
+bool proto_operation_permits(const struct proto_operation *op, unsigned roles);
 
 extern const struct proto_operation proto_operations[];
 extern const size_t proto_operation_count;

@@ -298,14 +298,25 @@ static void try_again(struct proto_round *r, struct proto_round_actions *out, ui
     }
 }
 
+static bool any_held(const struct proto_round *r)
+{
+    for (size_t i = 0; i < r->site_count; i++) {
+        if (r->sites[i].standing == PROTO_ROUND_REFUSED && r->sites[i].held) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void check_planning(struct proto_round *r, struct proto_round_actions *out,
                            const struct proto_round_event *e, bool expired)
 {
     bool enough = institutions(r, is_admitted) >= r->min_sites;
     bool over = expired || !any_asked(r, PROTO_ROUND_INVITED);
     if (institutions(r, is_possible) < r->min_sites) {
-        /* With rounds on disk there is something to come back to. */
-        end(r, out, r->round ? PROTO_ROUND_WAITING : PROTO_ROUND_FAILED);
+        /* With rounds on disk, or while a person may still approve it, there is something to come back to. */
+        bool later = r->round || any_held(r);
+        end(r, out, later ? PROTO_ROUND_WAITING : PROTO_ROUND_FAILED);
     } else if (enough && over) {
         ask_round(r, out, r->next_round, e->now_ms);
     } else if (over) {
@@ -450,6 +461,7 @@ static void on_refused(struct proto_round *r, const struct proto_round_event *e,
     }
     party->standing = of_plan ? PROTO_ROUND_REFUSED : PROTO_ROUND_ADMITTED;
     party->declined = of_round;
+    party->held = of_plan && e->held;
     party->asked = party->failed = false;
     set_reason(party, e->reason);
     check(r, out, e, false);

@@ -90,6 +90,8 @@ struct proto_round_party {
     bool asked;    /* the plan or the round was sent and nothing has come back */
     bool failed;   /* what was sent failed */
     bool declined; /* it refused the open round; the next one asks it again */
+    bool
+        held; /* of its refusal of the plan: a person there may still approve it; not in a snapshot */
 };
 
 struct proto_round {
@@ -111,7 +113,7 @@ struct proto_round {
 enum proto_round_event_kind {
     PROTO_ROUND_START, /* institutions, site_count, rounds, min_sites, timeout_ms, retries, plan_retries */
     PROTO_ROUND_SITE_ADMITTED, /* site, weight */
-    PROTO_ROUND_SITE_REFUSED,  /* site, round (0: the plan), term, reason */
+    PROTO_ROUND_SITE_REFUSED,  /* site, round (0: the plan), term, reason, held */
     PROTO_ROUND_SITE_UPDATED,  /* site, round, term, hash */
     PROTO_ROUND_SITE_FAILED, /* site, round (0: the plan), term, reason: no answer came, or none that can be read */
     PROTO_ROUND_TIMER,
@@ -129,6 +131,7 @@ struct proto_round_event {
     uint64_t weight; /* 1 to PROTO_ROUND_WEIGHT_MAX */
     uint8_t hash[32];
     const char *reason; /* 1 to 63 bytes of UTF-8 */
+    bool held;          /* a person at the site has not decided yet: RESUME may find it approved */
     uint64_t save;
     /* Which round comes after the one that is on disk; 0: the following. A driver that stops early names a later one, or
      * any past the last to be done. It must decide the same from the same disk. */

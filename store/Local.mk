@@ -1,5 +1,6 @@
 noinst_LIBRARIES += %D%/libstore.a
 %C%_libstore_a_SOURCES = \
+	%D%/approval.c %D%/approval.h \
 	%D%/audit.c %D%/audit.h %D%/audit_chain.h \
 	%D%/audit_verify.c \
 	%D%/blob.c %D%/blob.h \

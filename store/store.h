@@ -45,7 +45,8 @@
     X(ENDORSEMENTS, "endorsements") /* node id -> that node's plain signature on a head of ours */ \
     X(EGRESS, "egress")             /* number or blinded counter -> sealed row */                  \
     X(JOBS, "jobs")                 /* job id, or blinded (job, round) -> sealed state */          \
-    X(PSEUDONYM, "pseudonym")       /* the import's own; sealed under the dataset's key */
+    X(PSEUDONYM, "pseudonym")       /* the import's own; sealed under the dataset's key */         \
+    X(APPROVALS, "approvals")       /* request id -> sealed row; project -> sealed id */
 
 enum store_table {
 #define X(name, text) STORE_TABLE_##name,

@@ -240,6 +240,25 @@ static void test_malformed_events(void **unused)
     assert_int_equal(give(event), E_LIMIT);
 }
 
+/* Too few because people have not decided yet: the job waits, and RESUME offers the plan again; a plain no fails it. */
+static void test_held_waits(void **unused)
+{
+    (void)unused;
+    for (int held = 0; held < 2; held++) {
+        reach(PROTO_ROUND_PLANNING);
+        for (size_t i = 0; i < round_.site_count; i++) {
+            struct proto_round_event event = of_site(PROTO_ROUND_SITE_REFUSED, i, 0);
+            event.reason = "HOLD";
+            event.held = held && i == 0;
+            if (round_.state == PROTO_ROUND_PLANNING) {
+                must(event);
+            }
+        }
+        must((struct proto_round_event){.kind = PROTO_ROUND_PERSISTED, .save = round_.save});
+        assert_int_equal(round_.state, held ? PROTO_ROUND_WAITING : PROTO_ROUND_FAILED);
+    }
+}
+
 /* One site admits, one refuses, one is silent, one is away: who is named how, and when. */
 static void test_names_everybody(void **unused)
 {
@@ -596,6 +615,7 @@ int main(void)
         cmocka_unit_test(test_reach),
         cmocka_unit_test(test_every_event_in_every_state),
         cmocka_unit_test(test_malformed_events),
+        cmocka_unit_test(test_held_waits),
         cmocka_unit_test(test_names_everybody),
         cmocka_unit_test(test_two_hashes),
         cmocka_unit_test(test_too_few),

@@ -49,3 +49,7 @@ check_PROGRAMS += %D%/test_backup
 TESTS += %D%/test_backup
 %C%_test_backup_SOURCES = %D%/test_backup.c
 %C%_test_backup_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+check_PROGRAMS += %D%/test_approval
+TESTS += %D%/test_approval
+%C%_test_approval_SOURCES = %D%/test_approval.c
+%C%_test_approval_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS) -lm
