@@ -192,6 +192,8 @@ static const char *cure_of(const char *reason)
         {"NO_LICENSE", "ask the data holder to publish a licence"},
         {"SCHEMA", "the site's columns differ; compare `concordat catalog`"},
         {"HOLD", "a person at the site must approve it"},
+        {"LICENSE_UNKNOWN", "a person at the site must approve it"},
+        {"DENIED", "speak with the data holder; an operator there can still approve it"},
         {"RATE", "wait a minute and ask again"},
         {"OBLIGATIONS", "accept the licence's duties in a project"},
         {"MISSING_COMMERCIAL", "say `commercial:` in node.yaml"},
@@ -419,9 +421,14 @@ static void answer_train_start(const json_t *answer, FILE *to)
 {
     if (!json_is_true(json_object_get(answer, "explain"))) {
         const char *job = text_of(answer, "job");
+        bool waits = strcmp(text_of(answer, "state"), "waiting") == 0;
         fputs("job ", to);
         put(to, job);
-        fputs(" started; follow it with `concordat train watch ", to);
+        fputs(waits
+                  ? " waits for people at its sites to approve it; ask them again with `concordat "
+                    "train resume "
+                  : " started; follow it with `concordat train watch ",
+              to);
         put(to, job);
         fputs("`\n", to);
         return;
@@ -471,6 +478,12 @@ static const struct column job_columns[] = {
 static const struct column query_columns[] = {
     {"QUERY", "query_id"}, {"TIME", "time"},       {"PERSON", "person"}, {"PROJECT", "project"},
     {"STATE", "state"},    {"EPSILON", "epsilon"}, {"QUESTION", "sql"},  {NULL, NULL}};
+static const struct column approval_columns[] = {
+    {"APPROVAL", "approval"},   {"STATE", "state"},     {"KIND", "kind"},
+    {"DATASET", "dataset"},     {"NODE", "node"},       {"PERSON", "person"},
+    {"PROJECT", "project"},     {"PURPOSE", "purpose"}, {"OPERATIONS", "operations"},
+    {"RESULT", "shape"},        {"WHY", "why"},         {"EPSILON", "cost.epsilon"},
+    {"REQUESTED", "requested"}, {"UNTIL", "expires"},   {NULL, NULL}};
 static const struct column audit_columns[] = {
     {"SEQ", "seq"}, {"TIME", "time"}, {"KIND", "kind"}, {"BODY", "body"}, {NULL, NULL}};
 static const struct column egress_columns[] = {{"TIME", "time"},   {"PEER", "peer"},
@@ -748,6 +761,7 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
     switch (id) {
     case PROTO_OP_QUERY:
     case PROTO_OP_QUERIES_SHOW:
+    case PROTO_OP_QUERIES_COLLECT:
         answer_query(answer, to);
         break;
     case PROTO_OP_STATUS:
@@ -810,6 +824,9 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         break;
     case PROTO_OP_MODEL_EXPORT:
         answer_with_list(answer, "files", file_columns, to);
+        break;
+    case PROTO_OP_APPROVALS:
+        print_list(answer, approval_columns, "nothing waits for approval", to);
         break;
     case PROTO_OP_AUDIT_LIST:
         print_list(answer, audit_columns, "nothing since then", to);

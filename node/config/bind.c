@@ -319,10 +319,10 @@ static enum err read_duration(struct reader *reader, const yaml_node_t *node,
     static const struct {
         const char *unit;
         uint64_t ms;
-    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
     const char *text = scalar(node);
     size_t digits = text ? strspn(text, "0123456789") : 0;
-    for (size_t i = 0; i < 4 && digits > 0 && digits < 10; i++) {
+    for (size_t i = 0; i < sizeof units / sizeof *units && digits > 0 && digits < 12; i++) {
         if (strcmp(text + digits, units[i].unit) == 0) {
             uint64_t ms = strtoull(text, NULL, 10) * units[i].ms;
             if ((double)ms < row->min || (double)ms > row->max) {

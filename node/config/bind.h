@@ -26,7 +26,7 @@ enum config_type {
     CONFIG_ENUM,     /* an enum (unsigned): the index in names */
     CONFIG_FLAGS,    /* unsigned: a list of names, bit 1 << index */
     CONFIG_TIME,     /* int64_t unix seconds; a bare date is the end of that day */
-    CONFIG_DURATION, /* uint64_t milliseconds: 500ms, 30s, 10m, 2h */
+    CONFIG_DURATION, /* uint64_t milliseconds: 500ms, 30s, 10m, 2h, 7d */
     CONFIG_MAP,      /* the members of rows, at the same structure */
     CONFIG_LIST,     /* void *items of element_size, count at count_offset: a list of maps */
     CONFIG_CUSTOM,   /* what custom() makes of a scalar */

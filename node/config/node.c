@@ -54,6 +54,36 @@ static const struct config_row limit_rows[] = {
     CONFIG_ROWS_END,
 };
 
+static const struct config_row approval_rows[] = {
+    {.name = "pending",
+     .type = CONFIG_DURATION,
+     .offset = NODE(approvals.pending_ms),
+     .min = 1000,
+     .max = 365.0 * 86400000},
+    {.name = "valid",
+     .type = CONFIG_DURATION,
+     .offset = NODE(approvals.valid_ms),
+     .min = 1000,
+     .max = 3650.0 * 86400000},
+    CONFIG_ROWS_END,
+};
+
+static const struct config_row notify_rows[] = {
+    {.name = "command",
+     .type = CONFIG_TEXTS,
+     .required = true,
+     .offset = NODE(notify.command),
+     .count_offset = NODE(notify.count),
+     .min = 1,
+     .max = 1024},
+    {.name = "timeout",
+     .type = CONFIG_DURATION,
+     .offset = NODE(notify.timeout_ms),
+     .min = 100,
+     .max = 600000},
+    CONFIG_ROWS_END,
+};
+
 static const struct config_row node_rows[] = {
     {.name = "node", .type = CONFIG_CHARS, .required = true, .offset = NODE(node), .max = 65},
     {.name = "org", .type = CONFIG_CHARS, .required = true, .offset = NODE(org), .max = 65},
@@ -96,15 +126,20 @@ static const struct config_row node_rows[] = {
      .max = 60000},
     {.name = "log_level", .type = CONFIG_ENUM, .offset = NODE(log_level), .names = level_names},
     {.name = "limits", .type = CONFIG_MAP, .rows = limit_rows},
+    {.name = "approvals", .type = CONFIG_MAP, .rows = approval_rows},
+    {.name = "notify", .type = CONFIG_MAP, .rows = notify_rows},
     CONFIG_ROWS_END,
 };
 
 void config_node_defaults(struct config_node *node)
 {
-    *node = (struct config_node){.unlock = "keyfile:keyfile",
-                                 .release_tick_ms = 100,
-                                 .log_level = CONFIG_LOG_INFO,
-                                 .limits = {.query_timeout_ms = 30000, .requests_per_second = 50}};
+    *node = (struct config_node){
+        .unlock = "keyfile:keyfile",
+        .release_tick_ms = 100,
+        .log_level = CONFIG_LOG_INFO,
+        .limits = {.query_timeout_ms = 30000, .requests_per_second = 50},
+        .approvals = {.pending_ms = UINT64_C(7) * 86400000, .valid_ms = UINT64_C(30) * 86400000},
+        .notify = {.timeout_ms = 10000}};
 }
 
 const char *config_role_name(enum config_role role)
@@ -252,6 +287,12 @@ enum err config_node_check(const struct config_node *node, struct err_info *rete
         return proto_err_set(reterr, E_INVALID,
                              "unlock: must be keyfile:PATH, passphrase or credential:NAME");
     }
+    if (node->notify.count > CONFIG_NODE_NOTIFY_MAX ||
+        (node->notify.count && node->notify.command[0][0] != '/')) {
+        return proto_err_set(reterr, E_INVALID,
+                             "notify.command: an absolute path and at most %d arguments",
+                             CONFIG_NODE_NOTIFY_MAX - 1);
+    }
     enum err err = check_addresses(node, reterr);
     return err ? err : check_people(node, reterr);
 }
@@ -322,6 +363,19 @@ static enum err put_limits(struct buf *to, const struct config_limits *limits)
                       (unsigned long long)limits->requests_per_second);
 }
 
+static enum err put_approvals(struct buf *to, const struct config_node *node)
+{
+    enum err err = buf_printf(to, "approvals: {pending: %llums, valid: %llums}\n",
+                              (unsigned long long)node->approvals.pending_ms,
+                              (unsigned long long)node->approvals.valid_ms);
+    for (size_t i = 0; !err && i < node->notify.count; i++) {
+        err = put_text(to, i ? ", " : "notify:\n  command: [", node->notify.command[i]);
+    }
+    return err || !node->notify.count ? err
+                                      : buf_printf(to, "]\n  timeout: %llums\n",
+                                                   (unsigned long long)node->notify.timeout_ms);
+}
+
 enum err config_node_format(const struct config_node *node, struct buf *ret)
 {
     enum err err = put_line(ret, "node: ", node->node);
@@ -351,7 +405,8 @@ enum err config_node_format(const struct config_node *node, struct buf *ret)
     err = err ? err
               : buf_printf(ret, "release_tick_ms: %llu\nlog_level: %s\n",
                            (unsigned long long)node->release_tick_ms, level_names[node->log_level]);
-    return err ? err : put_limits(ret, &node->limits);
+    err = err ? err : put_limits(ret, &node->limits);
+    return err ? err : put_approvals(ret, node);
 }
 
 static enum err io_error(const char *path, struct err_info *reterr)

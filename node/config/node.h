@@ -17,6 +17,8 @@
  *     release_tick_ms: 100
  *     log_level: info
  *     limits: {query_timeout_ms: 30000, requests_per_second: 50}
+ *     approvals: {pending: 7d, valid: 30d}       # how long a request waits for a person, how long a decision stands
+ *     notify: {command: [/usr/local/bin/tell, --urgent], timeout: 10s}   # run with the event's name and id behind
  *
  * The home is not part of it: paths are relative to the directory that holds the file.
  * Threads: read-only once read. Memory: lists and strings belong to the structure's arena. */
@@ -28,6 +30,7 @@
 
 #define CONFIG_NODE_SEEDS_MAX  64
 #define CONFIG_NODE_PEOPLE_MAX 256
+#define CONFIG_NODE_NOTIFY_MAX 16
 
 enum config_role {
     CONFIG_ROLE_OPERATOR = 1 << 0,
@@ -61,6 +64,18 @@ struct config_limits {
     uint64_t requests_per_second; /* of one peer; bursts of four times as many pass */
 };
 
+struct config_approvals {
+    uint64_t pending_ms;
+    uint64_t valid_ms;
+};
+
+/* A program that tells people that something waits; no shell, and nothing of the data in its arguments. */
+struct config_notify {
+    const char **command;
+    size_t count; /* 0: none */
+    uint64_t timeout_ms;
+};
+
 struct config_node {
     char node[65];
     char org[65];
@@ -79,6 +94,8 @@ struct config_node {
     uint64_t release_tick_ms; /* times of answers are rounded up to it */
     enum config_log_level log_level;
     struct config_limits limits;
+    struct config_approvals approvals;
+    struct config_notify notify;
     struct arena arena;
 };
 

@@ -3,6 +3,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/call.c %D%/call.h \
 	%D%/dispatch.c %D%/dispatch.h \
 	%D%/node.h \
+	%D%/ops_approval.c \
 	%D%/ops_audit.c \
 	%D%/ops_backup.c \
 	%D%/ops_catalog.c \

@@ -65,7 +65,7 @@ static enum err run(struct control_call *call, json_t **ret, struct err_info *re
             reterr, E_USAGE,
             "the daemon has no such operation; are command and daemon of one version?");
     }
-    if (call->roles == 0 || (call->operation->roles && !(call->roles & call->operation->roles))) {
+    if (!proto_operation_permits(call->operation, call->roles)) {
         return proto_err_set(
             reterr, E_ROLE,
             "%s may not use `%s`; an operator can add a role under people: in node.yaml",

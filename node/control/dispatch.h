@@ -33,6 +33,7 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(QUERY, control_query)                                                                        \
     X(QUERIES, control_queries)                                                                    \
     X(QUERIES_SHOW, control_queries_show)                                                          \
+    X(QUERIES_COLLECT, control_queries_collect)                                                    \
     X(BUDGET, control_budget)                                                                      \
     X(TRAIN_START, control_train_start)                                                            \
     X(TRAIN_WATCH, control_train_watch)                                                            \
@@ -43,6 +44,9 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(MODEL_LIST, control_model_list)                                                              \
     X(MODEL_SHOW, control_model_show)                                                              \
     X(MODEL_EXPORT, control_model_export)                                                          \
+    X(APPROVALS, control_approvals)                                                                \
+    X(APPROVE, control_approve)                                                                    \
+    X(DENY, control_deny)                                                                          \
     X(AUDIT_LIST, control_audit_list)                                                              \
     X(AUDIT_EGRESS, control_audit_egress)                                                          \
     X(AUDIT_VERIFY, control_audit_verify)                                                          \
@@ -57,6 +61,9 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
 #define X(id, name) control_handler name;
 CONTROL_HANDLERS(X)
 #undef X
+
+/* Handler of PEER_MSG_NOTICE: a person elsewhere decided on a request of this node; user: struct node. */
+void control_notice_handle(struct peer_request *request, void *user);
 
 /* Starts the thread that goes on with begun rotations of datasets' keys; once at start and after `key rotate --dek`. */
 void control_rotate_pending(struct node *node);

@@ -29,6 +29,7 @@ struct node {
     struct query_context query;
     struct proto_ontology ontology; /* behind query.ontology, when node.yaml names one */
     struct train_service *train;
+    struct daemon_notifier *notifier; /* the daemon's; operations reach it through query.notify */
     int64_t started;
     _Atomic bool stopping;
     _Atomic bool ready;    /* the node's own state was compared with its witnesses' */

@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const statuses[] = {"answered", "refused", "unreachable", "unavailable"};
+static const char *const statuses[] = {"answered", "refused", "unreachable", "unavailable",
+                                       "waiting"};
 
 static json_t *clause_list(const struct query_site *site)
 {
@@ -50,10 +51,15 @@ static json_t *sites_view(const struct query_result *result, bool explain)
         if (site->replayed) {
             json_object_set_new(view, "replayed", json_true());
         }
+        if (site->status == QUERY_SITE_WAITING) {
+            json_object_set_new(view, "approval", control_json_hex(site->approval, 16));
+        }
         if (explain) {
-            json_object_set_new(
-                view, "verdict",
-                json_string(site->status == QUERY_SITE_ANSWERED ? "permit" : "deny"));
+            bool held = site->error == E_APPROVAL;
+            json_object_set_new(view, "verdict",
+                                json_string(site->status == QUERY_SITE_ANSWERED ? "permit"
+                                            : held                              ? "hold"
+                                                                                : "deny"));
             json_object_set_new(view, "clauses", clause_list(site));
         }
         json_array_append_new(array, view);
@@ -197,16 +203,43 @@ static json_t *result_view(const struct query_result *result, const struct query
     return view;
 }
 
-/* What this node asked, kept for `queries`: sealed like all state. The id of a query is its key among the jobs. */
+static json_t *texts_view(const char *const *texts, size_t count)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(array, json_string(texts[i]));
+    }
+    return array;
+}
+
+static const char *question_state(const struct query_result *result, enum err err)
+{
+    for (size_t i = 0; i < result->site_count; i++) {
+        if (result->site[i].status == QUERY_SITE_WAITING) {
+            return "waiting";
+        }
+    }
+    return err ? "refused" : "answered";
+}
+
+/* What this node asked, kept for `queries`: sealed like all state. The id of a query is its key among the jobs. "ask" is
+ * what `queries collect` asks again. */
 static enum err keep_question(struct control_call *call, const struct query_ask *ask,
-                              const struct query_result *result, json_t *view, const char *state,
+                              const struct query_result *result, json_t *view, enum err outcome,
                               struct err_info *reterr)
 {
     json_t *kept =
         json_pack("{s:s, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:f}", "type", "query", "query_id",
                   control_json_hex(result->id, 16), "time", (json_int_t)query_now(), "person",
                   call->person, "project", ask->project, "dataset", result->query.dataset, "sql",
-                  ask->sql, "state", state, "epsilon", result->epsilon);
+                  ask->sql, "state", question_state(result, outcome), "epsilon", result->epsilon);
+    json_object_set_new(kept, "ask",
+                        json_pack("{s:f, s:f, s:I, s:o, s:o, s:I}", "epsilon", result->epsilon,
+                                  "delta", result->delta, "permission", (json_int_t)ask->permission,
+                                  "diseases", texts_view(ask->diseases, ask->disease_count),
+                                  "sites", texts_view(ask->sites, ask->site_count), "min_sites",
+                                  (json_int_t)ask->min_sites));
+    json_object_set_new(kept, "sites", sites_view(result, false));
     json_object_set(kept, "answer", view ? view : json_null());
     char *text = json_dumps(kept, JSON_COMPACT | JSON_REAL_PRECISION(17));
     json_decref(kept);
@@ -257,23 +290,19 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
     return control_purpose(call, "--purpose", &ask->permission, reterr);
 }
 
-enum err control_query(struct control_call *call, json_t **ret, struct err_info *reterr)
+static enum err run_ask(struct control_call *call, const struct query_ask *ask, json_t **ret,
+                        struct err_info *reterr)
 {
-    struct query_ask ask;
     struct query_result *result = proto_alloc(1, sizeof *result);
-    enum err err = result ? fill_ask(call, &ask, reterr) : E_NO_MEMORY;
+    enum err err = result ? query_ask(&call->node->query, ask, result, reterr) : E_NO_MEMORY;
     if (!err) {
-        err = query_ask(&call->node->query, &ask, result, reterr);
-    }
-    if (!err) {
-        *ret = result_view(result, &ask);
+        *ret = result_view(result, ask);
     } else if (result && result->site_count) {
-        call->error_sites = sites_view(result, ask.explain);
+        call->error_sites = sites_view(result, ask->explain);
     }
-    if (result && result->site_count && !ask.explain) {
+    if (result && result->site_count && !ask->explain) {
         struct err_info second = {0};
-        enum err kept =
-            keep_question(call, &ask, result, *ret, err ? "refused" : "answered", &second);
+        enum err kept = keep_question(call, ask, result, *ret, err, &second);
         if (kept && !err) {
             call->node->query.log(call->node->query.user, PEER_LOG_WARN, "query.keep", second.text);
         }
@@ -283,6 +312,13 @@ enum err control_query(struct control_call *call, json_t **ret, struct err_info 
     }
     proto_free(result);
     return err;
+}
+
+enum err control_query(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    struct query_ask ask;
+    enum err err = fill_ask(call, &ask, reterr);
+    return err ? err : run_ask(call, &ask, ret, reterr);
 }
 
 struct history {
@@ -303,6 +339,8 @@ static enum err add_question(void *user, const uint8_t id[16], struct span state
     if (type && strcmp(type, "query") == 0 && time >= history->since &&
         (all || (person && strcmp(person, history->call->person) == 0))) {
         json_object_del(kept, "answer");
+        json_object_del(kept, "ask");
+        json_object_del(kept, "sites");
         json_object_del(kept, "type");
         json_object_set_new(kept, "time", control_json_time(time));
         json_array_append(history->array, kept);
@@ -319,7 +357,8 @@ enum err control_queries(struct control_call *call, json_t **ret, struct err_inf
     return err;
 }
 
-enum err control_queries_show(struct control_call *call, json_t **ret, struct err_info *reterr)
+/* The kept question ID of the caller's, or of anybody for those who see all. The caller frees *RET. */
+static enum err load_question(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     uint8_t id[16];
     struct buf state = {.max = STORE_JOB_MAX};
@@ -330,20 +369,89 @@ enum err control_queries_show(struct control_call *call, json_t **ret, struct er
     }
     enum err err = store_job_get(&call->node->store, id, &state, reterr);
     json_t *kept = err ? NULL : json_loadb((const char *)state.ptr, state.len, 0, NULL);
+    const char *type = json_string_value(json_object_get(kept, "type"));
     const char *person = json_string_value(json_object_get(kept, "person"));
     bool all = call->roles & (PROTO_ROLE_OPERATOR | PROTO_ROLE_AUDITOR);
-    json_t *answer = json_object_get(kept, "answer");
     buf_fini(&state);
-    if (err || !json_is_object(answer) || !(all || (person && strcmp(person, call->person) == 0))) {
+    if (err == E_NOT_FOUND || (!err && (!type || strcmp(type, "query") != 0 ||
+                                        !(all || (person && strcmp(person, call->person) == 0))))) {
         json_decref(kept);
-        return err && err != E_NOT_FOUND
-                   ? err
-                   : proto_err_set(reterr, E_NOT_FOUND,
-                                   "no answered question of yours has this id");
+        return proto_err_set(reterr, E_NOT_FOUND, "no question of yours has this id");
     }
-    *ret = json_incref(answer);
+    *ret = kept;
+    return err;
+}
+
+enum err control_queries_show(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    json_t *kept = NULL;
+    enum err err = load_question(call, &kept, reterr);
+    json_t *answer = json_object_get(kept, "answer");
+    const char *state = json_string_value(json_object_get(kept, "state"));
+    bool waits = state && (strcmp(state, "waiting") == 0 || strcmp(state, "decided") == 0);
+    if (!err && json_is_object(answer)) {
+        *ret = json_incref(answer);
+    } else if (!err) {
+        call->error_sites = json_incref(json_object_get(kept, "sites"));
+        err = waits ? proto_err_set(reterr, E_APPROVAL,
+                                    "this question waits for a person, or a person has decided; "
+                                    "`concordat queries collect %s` asks again",
+                                    control_text(call, "ID"))
+                    : proto_err_set(reterr, E_NOT_FOUND, "this question was not answered");
+    }
     json_decref(kept);
-    return E_OK;
+    return err;
+}
+
+/* Texts of a JSON list, in the call's arena. */
+static const char **texts_of(struct control_call *call, const json_t *list, size_t *ret_count)
+{
+    size_t count = json_array_size(list);
+    const char **texts = arena_alloc(&call->arena, count + 1, sizeof *texts);
+    for (size_t i = 0; texts && i < count; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        texts[i] = arena_strdup(&call->arena, span_str(text ? text : ""));
+    }
+    *ret_count = texts ? count : 0;
+    return texts;
+}
+
+static const char *text_of(struct control_call *call, const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return arena_strdup(&call->arena, span_str(text ? text : ""));
+}
+
+/* In the name of the person who asked first: what a site's people approved was that person's request. */
+enum err control_queries_collect(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    json_t *kept = NULL;
+    enum err err = load_question(call, &kept, reterr);
+    const json_t *again = json_object_get(kept, "ask");
+    const char *person = json_string_value(json_object_get(kept, "person"));
+    if (!err && (!json_is_object(again) || !person || strcmp(person, call->person) != 0)) {
+        err = proto_err_set(reterr, E_ROLE, "only the person who asked can collect the answer");
+    }
+    struct query_ask ask = {
+        .person = call->person,
+        .commercial = call->node->query.commercial,
+        .cancelled = control_cancelled,
+        .user = call,
+    };
+    if (!err) {
+        ask.sql = text_of(call, kept, "sql");
+        ask.project = text_of(call, kept, "project");
+        ask.epsilon = json_number_value(json_object_get(again, "epsilon"));
+        ask.delta = json_number_value(json_object_get(again, "delta"));
+        ask.permission = (uint64_t)json_integer_value(json_object_get(again, "permission"));
+        ask.min_sites = (size_t)json_integer_value(json_object_get(again, "min_sites"));
+        ask.diseases = texts_of(call, json_object_get(again, "diseases"), &ask.disease_count);
+        ask.sites = texts_of(call, json_object_get(again, "sites"), &ask.site_count);
+        err = ask.sql && ask.project && ask.diseases && ask.sites ? run_ask(call, &ask, ret, reterr)
+                                                                  : E_NO_MEMORY;
+    }
+    json_decref(kept);
+    return err;
 }
 
 struct accounts {

@@ -323,9 +323,14 @@ enum err control_train_start(struct control_call *call, json_t **ret, struct err
         if (!err) {
             err = train_start(call->node->train, &job, buf_span(&yaml), call->person, id, reterr);
         }
+        struct train_view view = {0};
+        if (!err) {
+            err = train_show(call->node->train, id, &view, reterr);
+        }
         if (!err) {
             *ret = json_pack("{s:o, s:s, s:s}", "job", control_json_hex(id, 16), "name", job.name,
-                             "state", "running");
+                             "state", train_state_name(view.state));
+            train_view_fini(&view);
         } else if (memcmp(id, none, 16) != 0) {
             leave_sites(call, id);
         }

@@ -3,6 +3,7 @@ concordatd_SOURCES = \
 	%D%/confirm.c \
 	%D%/log.c %D%/log.h \
 	%D%/main.c \
+	%D%/notify.c %D%/notify.h \
 	%D%/start.c %D%/start.h
 concordatd_LDADD = node/control/libcontrol.a node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a \
 	node/model/libmodel.a node/privacy/libprivacy.a node/config/libconfig.a \

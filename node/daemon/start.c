@@ -4,8 +4,10 @@
 #include "node/config/home.h"
 #include "node/config/unlock.h"
 #include "node/config/yaml.h"
+#include "node/control/dispatch.h"
 #include "node/control/server.h"
 #include "node/daemon/log.h"
+#include "node/daemon/notify.h"
 #include "node/query/site.h"
 #include "crypto/certificate.h"
 #include "store/audit.h"
@@ -135,6 +137,8 @@ static void adopt(struct node *node)
     query->commercial = node->config.commercial;
     query->release_tick_ms = node->config.release_tick_ms;
     query->timeout_ms = node->config.limits.query_timeout_ms;
+    query->approval_pending_s = (int64_t)(node->config.approvals.pending_ms / 1000);
+    query->approval_valid_s = (int64_t)(node->config.approvals.valid_ms / 1000);
     static const enum daemon_level levels[] = {DAEMON_ERROR, DAEMON_WARN, DAEMON_INFO,
                                                DAEMON_DEBUG};
     daemon_log_level(levels[node->config.log_level & 3]);
@@ -203,6 +207,12 @@ static enum err load_ontology(struct node *node, struct err_info *reterr)
     }
     buf_fini(&file);
     return err;
+}
+
+static void notify_person(void *user, const char *event, const char *id)
+{
+    const struct node *node = user;
+    daemon_notify(node->notifier, event, id);
 }
 
 static bool refusing(void *user)
@@ -380,8 +390,10 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     query->identity = node->identity;
     query->refusing = refusing;
     query->log = log_event;
+    query->notify = notify_person;
     query->user = node;
-    err = train_service_new(query, &node->train, reterr);
+    err = daemon_notifier_new(node, &node->notifier);
+    err = err ? err : train_service_new(query, &node->train, reterr);
     if (err) {
         return err;
     }
@@ -391,6 +403,7 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     peer_handle(node->peer, PEER_MSG_TRAIN_STOP, 0, train_site_stop, node->train);
     peer_handle(node->peer, PEER_MSG_BLOB_GET, 0, train_blob_get, node->train);
     peer_handle(node->peer, PEER_MSG_HEAD, 0, daemon_head_handle, node);
+    peer_handle(node->peer, PEER_MSG_NOTICE, 0, control_notice_handle, node);
     peer_on_record(node->peer, on_record, node);
     err = peer_start(node->peer, reterr);
     return err ? err : publish_address(node, reterr);
@@ -424,6 +437,7 @@ enum err daemon_reload(struct node *node, struct err_info *reterr)
 void daemon_close(struct node *node)
 {
     train_service_free(node->train);
+    daemon_notifier_free(node->notifier);
     privacy_pool_free(node->query.noise);
     store_close(&node->store);
     crypto_identity_free(node->root);

@@ -1,6 +1,7 @@
 noinst_LIBRARIES += %D%/libquery.a
 %C%_libquery_a_SOURCES = \
 	%D%/admission.c %D%/admission.h \
+	%D%/approval.c %D%/approval.h \
 	%D%/ask.c %D%/ask.h \
 	%D%/bound.c %D%/bound.h \
 	%D%/context.h \

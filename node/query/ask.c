@@ -274,8 +274,12 @@ static void read_site(struct asking *asking, struct query_site *site,
     site->clauses = answer->clauses.items;
     site->clause_count = answer->clauses.count;
     char name[64];
-    if (answer->status == QUERY_REFUSED) {
-        site->status = QUERY_SITE_REFUSED;
+    if (answer->status == QUERY_REFUSED || answer->status == QUERY_WAITING) {
+        bool waits = answer->status == QUERY_WAITING && answer->approval.ptr;
+        site->status = waits ? QUERY_SITE_WAITING : QUERY_SITE_REFUSED;
+        if (waits) {
+            memcpy(site->approval, answer->approval.ptr, sizeof site->approval);
+        }
         site->error =
             span_to_cstr(answer->error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
     } else if (answer->status == QUERY_UNAVAILABLE) {

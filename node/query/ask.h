@@ -40,6 +40,7 @@ enum query_site_status {
     QUERY_SITE_REFUSED,
     QUERY_SITE_UNREACHABLE,
     QUERY_SITE_UNAVAILABLE,
+    QUERY_SITE_WAITING, /* for a person at the site; the same question again fetches the answer */
 };
 
 struct query_site {
@@ -53,6 +54,7 @@ struct query_site {
     char version[64];
     uint64_t size; /* declared order of magnitude */
     bool replayed;
+    uint8_t approval[16]; /* while it waits: its number in the site's queue */
     uint64_t cost_nano;
     uint64_t cap_nano;
     uint64_t spent_nano;

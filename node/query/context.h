@@ -25,10 +25,15 @@ struct query_context {
     bool commercial;
     uint64_t release_tick_ms;
     uint64_t timeout_ms;
+    int64_t approval_pending_s; /* how long a held request waits for a person at most */
+    int64_t approval_valid_s;   /* how long a person's decision stands */
     /* Set by the daemon: true while it is stopping or not yet ready to serve. */
     bool (*refusing)(void *user);
     /* An event for the operator's log; no record, key or query constant may stand in it. */
     void (*log)(void *user, int level, const char *event, const char *detail);
+    /* Tells a person through the operator's hook; ID names the thing, nothing of data or requests stands in it. May be
+     * NULL. */
+    void (*notify)(void *user, const char *event, const char *id);
     void *user;
     /* Counts versions of our own licences; running work looks at it and decides anew when it moved. */
     _Atomic uint64_t licence_changes;

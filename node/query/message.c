@@ -53,7 +53,7 @@ const struct proto_message query_clause_message =
 static const struct proto_field answer_fields[] = {
     PROTO_FIELD(struct query_answer, version, PROTO_U64, QUERY_VERSION, QUERY_VERSION),
     PROTO_FIELD(struct query_answer, query_id, PROTO_BIN, 16, 16),
-    PROTO_FIELD(struct query_answer, status, PROTO_U64, QUERY_ANSWERED, QUERY_UNAVAILABLE),
+    PROTO_FIELD(struct query_answer, status, PROTO_U64, QUERY_ANSWERED, QUERY_WAITING),
     PROTO_FIELD(struct query_answer, error, PROTO_STR, 1, 64),
     PROTO_FIELD(struct query_answer, reason, PROTO_STR, 0, 64),
     PROTO_FIELD(struct query_answer, detail, PROTO_STR, 0, 512),
@@ -72,6 +72,7 @@ static const struct proto_field answer_fields[] = {
     PROTO_FIELD(struct query_answer, account_delta_e12, PROTO_U64, 0, 999999999999),
     PROTO_FIELD(struct query_answer, epsilon_total_u, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct query_answer, epsilon_per_query_u, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD_OPTIONAL(struct query_answer, approval, PROTO_BIN, 16, 16),
     PROTO_FIELD(struct query_answer, head, PROTO_BIN, STORE_AUDIT_HEAD_SIZE, STORE_AUDIT_HEAD_SIZE),
 };
 const struct proto_message query_answer_message =

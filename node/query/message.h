@@ -64,6 +64,7 @@ enum query_status {
     QUERY_ANSWERED,
     QUERY_REFUSED,
     QUERY_UNAVAILABLE,
+    QUERY_WAITING, /* for a person at the site, under the number `approval` */
 };
 
 struct query_answer {
@@ -86,6 +87,7 @@ struct query_answer {
     uint64_t account_delta_e12;
     uint64_t epsilon_total_u;
     uint64_t epsilon_per_query_u;
+    struct span approval; /* 16 bytes, while it waits for a person; else none */
     struct span
         head; /* the site's signed audit head (store/audit.h): its receiver keeps it as a witness */
 };

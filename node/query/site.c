@@ -3,6 +3,7 @@
 
 #include "crypto/random.h"
 #include "node/query/admission.h"
+#include "node/query/approval.h"
 #include "node/query/coordinates.h"
 #include "node/query/execute.h"
 #include "node/query/price.h"
@@ -38,7 +39,9 @@ struct job {
     enum proto_reason reason;
     uint64_t licence_changes; /* as counted before the decision */
     bool withdrawn;           /* a newer licence no longer permits it */
-    bool stored;              /* answer_bytes holds what leaves */
+    bool held;                /* a person must approve it, or has */
+    struct query_held wait;
+    bool stored; /* answer_bytes holds what leaves */
     struct buf answer_bytes;
 };
 
@@ -197,14 +200,117 @@ static enum err decide(struct job *job)
     job->licence_changes = job->context->licence_changes;
     enum err err = decide_with(job, &job->admission);
     const struct proto_decision *decision = &job->admission.decision;
-    return err || decision->verdict == PROTO_PERMIT ? err : refuse(job, decision->reason, NULL);
+    job->held = !err && decision->verdict == PROTO_HOLD;
+    return err || decision->verdict != PROTO_DENY ? err : refuse(job, decision->reason, NULL);
+}
+
+static void hash_request(struct job *job, uint8_t ret[32]);
+
+/* The result as the person who decides sees it: "2 rows of sex, count". */
+static enum err shape_text(const struct job *job, struct buf *out)
+{
+    enum err err =
+        buf_printf(out, "%zu row%s of ", job->query.cells, job->query.cells == 1 ? "" : "s");
+    for (size_t i = 0; !err && i < job->query.item_count; i++) {
+        err = buf_printf(out, "%s%s", i ? ", " : "", job->query.items[i].label);
+    }
+    return err;
+}
+
+/* Actions, then the columns that are read. */
+static enum err operations_text(const struct job *job, struct buf *out)
+{
+    int read[PROTO_SCHEMA_COLUMNS_MAX];
+    size_t count = proto_query_columns(&job->query, read);
+    enum err err = E_OK;
+    for (int i = 0; !err && i < PROTO_ACTION_TOTAL; i++) {
+        if (job->query.actions & PROTO_ACTION_BIT(i)) {
+            err = buf_printf(out, "%s%s", out->len ? ", " : "",
+                             proto_action_name((enum proto_action)i));
+        }
+    }
+    for (size_t i = 0; !err && i < count; i++) {
+        err = buf_printf(out, "%s%s", i ? ", " : " over ",
+                         job->admission.schema.columns[read[i]].name);
+    }
+    return err;
+}
+
+struct hold_texts {
+    uint8_t subject[32];
+    const char *diseases[STRINGS_MAX];
+    struct buf operations, shape;
+};
+
+static enum err describe_hold(struct job *job, struct hold_texts *texts_, struct query_hold *ret)
+{
+    texts_->operations.max = texts_->shape.max = STORE_APPROVAL_TEXT;
+    hash_request(job, texts_->subject);
+    enum err err = operations_text(job, &texts_->operations);
+    err = err ? err : shape_text(job, &texts_->shape);
+    *ret = (struct query_hold){
+        .kind = STORE_APPROVAL_QUERY,
+        .request = job->request.query_id.ptr,
+        .subject = texts_->subject,
+        .person = job->person,
+        .project = job->project,
+        .permission = job->request.permission,
+        .diseases = texts_->diseases,
+        .disease_count = texts(&job->request.diseases, &job->arena, texts_->diseases),
+        .operations = arena_strdup(&job->arena, buf_span(&texts_->operations)),
+        .question = arena_strdup(&job->arena, job->request.sql),
+        .shape = arena_strdup(&job->arena, buf_span(&texts_->shape)),
+        .epsilon_u = job->request.epsilon_u,
+        .delta_e12 = job->request.delta_e12,
+        .cost_nano = job->answer.cost_nano,
+    };
+    buf_fini(&texts_->operations);
+    buf_fini(&texts_->shape);
+    return err ? err : (ret->operations && ret->question && ret->shape ? E_OK : E_NO_MEMORY);
+}
+
+static bool approval_stands(struct job *job, const struct query_admission *admission)
+{
+    struct hold_texts texts_ = {0};
+    struct query_hold hold;
+    return describe_hold(job, &texts_, &hold) == E_OK &&
+           query_approval_stands(job->context, admission, &job->requester, &hold);
+}
+
+/* The verdict was HOLD: what does the person say, or has nobody said anything yet? */
+static enum err wait_for_person(struct job *job, struct err_info *reterr)
+{
+    struct hold_texts texts_ = {0};
+    struct query_hold hold;
+    enum err err = describe_hold(job, &texts_, &hold);
+    if (!err && job->request.explain) {
+        return query_approval_stands(job->context, &job->admission, &job->requester, &hold)
+                   ? E_OK
+                   : refuse(job, job->admission.decision.reason, NULL);
+    }
+    if (!err) {
+        err = query_approval_ask(job->context, &job->admission, &job->requester, &hold, &job->wait,
+                                 reterr);
+    }
+    if (err == E_APPROVAL) {
+        err = refuse(job, job->admission.decision.reason, job->wait.detail);
+        job->answer.status = QUERY_WAITING;
+        job->answer.approval = span_of(job->wait.id, sizeof job->wait.id);
+    } else if (err == E_REFUSED) {
+        err = refuse(job, PROTO_REASON_DENIED, job->wait.detail);
+    } else if (err == E_LIMIT) {
+        err = refuse(job, PROTO_REASON_RATE, "too many requests wait for a person already");
+    }
+    return err;
 }
 
 static bool still_permitted(struct job *job)
 {
     struct query_admission *now = proto_alloc(1, sizeof *now);
     bool permitted = now && query_admission_load(job->context, job->dataset, now, NULL) == E_OK &&
-                     decide_with(job, now) == E_OK && now->decision.verdict == PROTO_PERMIT;
+                     decide_with(job, now) == E_OK &&
+                     (now->decision.verdict == PROTO_PERMIT ||
+                      (now->decision.verdict == PROTO_HOLD && approval_stands(job, now)));
     if (now) {
         query_admission_fini(now);
     }
@@ -228,6 +334,18 @@ static enum err clauses_out(struct job *job)
     }
     job->answer.clauses = (struct proto_list){clauses, count};
     return E_OK;
+}
+
+/* What a person approves: this question at this price, whatever version of the data answers it. */
+static void hash_request(struct job *job, uint8_t ret[32])
+{
+    uint8_t numbers[17];
+    put_be64(numbers, job->request.epsilon_u);
+    put_be64(numbers + 8, job->request.delta_e12);
+    numbers[16] = job->request.secure;
+    const struct span parts[] = {span_of(job->admission.schema_hash, 32),
+                                 span_of(numbers, sizeof numbers), buf_span(&job->canonical)};
+    crypto_sha256(parts, sizeof parts / sizeof *parts, ret);
 }
 
 /* The same canonical question on the same version at the same price has the same answer, bit for bit. */
@@ -536,6 +654,9 @@ static enum err serve(struct job *job, const struct peer_request *incoming, stru
     }
     if (!err) {
         err = price(job, reterr);
+    }
+    if (!err && job->held) {
+        err = wait_for_person(job, reterr);
     }
     if (!err && job->request.explain) {
         return explain(job, reterr);

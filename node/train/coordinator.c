@@ -532,7 +532,8 @@ static void read_admit(struct train_service *service, struct train_job_state *st
         snprintf(site->state, sizeof site->state, "admitted");
     } else {
         site->error = site->error ? site->error : E_REFUSED;
-        snprintf(site->state, sizeof site->state, "refused");
+        snprintf(site->state, sizeof site->state,
+                 site->error == E_APPROVAL ? "waiting" : "refused");
     }
     arena_fini(&arena);
 }
@@ -1129,7 +1130,8 @@ static enum err tell_admit(struct drive *drive, size_t index)
                                       .site = index,
                                       .term = drive->job->state.machine.term,
                                       .weight = site->size,
-                                      .reason = reason_of(site)};
+                                      .reason = reason_of(site),
+                                      .held = site->error == E_APPROVAL};
     if (site->admitted && site->size > 0 && site->size <= PROTO_ROUND_WEIGHT_MAX) {
         event.kind = PROTO_ROUND_SITE_ADMITTED;
     } else if (strcmp(site->state, "unreachable") == 0) {

@@ -199,7 +199,8 @@ static enum err wait_planned(struct train_job *job, struct err_info *reterr)
     while (!job->planned) {
         wait_ms(job->service, 1000);
     }
-    if (job->state.state != TRAIN_FAILED && job->state.state != TRAIN_WAITING) {
+    bool held = job->state.state == TRAIN_WAITING && job->state.error == E_APPROVAL;
+    if (held || (job->state.state != TRAIN_FAILED && job->state.state != TRAIN_WAITING)) {
         return E_OK;
     }
     enum err err = job->state.error ? job->state.error : E_UNREACHABLE;

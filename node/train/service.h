@@ -87,7 +87,8 @@ void train_service_free(struct train_service *service);
 
 /* JOB is checked. YAML is kept with the job. Returns when the sites have answered the plan; rounds go on in the background.
  * RET_ID is set once there is a job, also when it failed at once because too few sites admitted it: the error is then the one
- * that decides (query_worst), and train_show tells why each site said no.
+ * that decides (query_worst), and train_show tells why each site said no. A job of which too few sites may take part until
+ * their people approve it is no error: it is TRAIN_WAITING, and train_resume asks them again.
  * Errors: E_NOT_FOUND no such dataset; E_SCHEMA a column; E_UNSUPPORTED; E_LIMIT too many jobs; E_IO; those of sites. */
 MUST_CHECK enum err train_start(struct train_service *service, const struct proto_job *job,
                                 struct span yaml, const char *person, uint8_t ret_id[16],

@@ -6,6 +6,7 @@
 #include "crypto/provider.h"
 #include "crypto/random.h"
 #include "node/query/admission.h"
+#include "node/query/approval.h"
 #include "node/query/site.h"
 #include "node/train/table.h"
 #include "proto/privacy.h"
@@ -13,6 +14,7 @@
 #include "store/egress.h"
 #include "store/job.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #define STRINGS_MAX      32
@@ -224,7 +226,87 @@ static enum err decide(struct work *work, struct query_admission *admission)
     };
     query_admission_decide(work->context, admission, &work->requester, &wish);
     const struct proto_decision *decision = &admission->decision;
-    return decision->verdict == PROTO_PERMIT ? E_OK : refuse(work, decision->reason, NULL);
+    return decision->verdict == PROTO_DENY ? refuse(work, decision->reason, NULL) : E_OK;
+}
+
+/* What the person who approves a job sees of it. TEXT holds what HOLD points to. */
+struct hold_texts {
+    const char *diseases[STRINGS_MAX];
+    struct buf operations, question;
+};
+
+static enum err describe_hold(struct work *work, struct hold_texts *to, struct query_hold *ret)
+{
+    to->operations.max = to->question.max = STORE_APPROVAL_TEXT;
+    enum err err =
+        buf_printf(&to->operations, "finetune%s over ", work->plan.eval_every ? ", evaluate" : "");
+    for (size_t i = 0; !err && i < work->column_count; i++) {
+        err = buf_printf(&to->operations, "%s%s", i ? ", " : "", work->columns[i]);
+    }
+    err = err ? err
+              : buf_printf(&to->question, "job %.*s: %llu rounds, %zu sites",
+                           (int)work->plan.job.len, (const char *)work->plan.job.ptr,
+                           (unsigned long long)work->plan.rounds, work->plan.sites.count);
+    *ret = (struct query_hold){
+        .kind = STORE_APPROVAL_JOB,
+        .request = work->job_id.ptr,
+        .subject = work->plan_hash,
+        .person = work->person,
+        .project = work->project,
+        .permission = work->plan.permission,
+        .diseases = to->diseases,
+        .disease_count = texts(&work->plan.diseases, &work->arena, to->diseases),
+        .operations = arena_strdup(&work->arena, buf_span(&to->operations)),
+        .question = arena_strdup(&work->arena, buf_span(&to->question)),
+        .shape = "a model, each round one clipped and noised update",
+        .epsilon_u = (uint64_t)llround(work->plan.epsilon * 1e6),
+        .delta_e12 = work->plan.delta_e12,
+        .cost_nano = work->admit.cost_nano,
+    };
+    buf_fini(&to->operations);
+    buf_fini(&to->question);
+    return err ? err : (ret->operations && ret->question ? E_OK : E_NO_MEMORY);
+}
+
+/* A verdict of HOLD is a permission once a person has approved the job; an approval that was taken back ends it. */
+static enum err check_approval(struct work *work, struct query_admission *admission)
+{
+    struct hold_texts texts_ = {0};
+    struct query_hold hold;
+    if (admission->decision.verdict != PROTO_HOLD) {
+        return E_OK;
+    }
+    enum err err = describe_hold(work, &texts_, &hold);
+    if (!err && !query_approval_stands(work->context, admission, &work->requester, &hold)) {
+        err = refuse(work, admission->decision.reason, NULL);
+    }
+    return err;
+}
+
+/* The same for an offer: where nobody has decided yet, it is put before a person. */
+static enum err wait_for_person(struct work *work, struct err_info *reterr)
+{
+    struct hold_texts texts_ = {0};
+    struct query_hold hold;
+    struct query_held held;
+    if (work->admission.decision.verdict != PROTO_HOLD || work->offer.explain) {
+        return check_approval(work, &work->admission);
+    }
+    enum err err = describe_hold(work, &texts_, &hold);
+    if (!err) {
+        err = query_approval_ask(work->context, &work->admission, &work->requester, &hold, &held,
+                                 reterr);
+    }
+    switch (err) {
+    case E_APPROVAL:
+        return refuse(work, work->admission.decision.reason, held.detail);
+    case E_REFUSED:
+        return refuse(work, PROTO_REASON_DENIED, held.detail);
+    case E_LIMIT:
+        return refuse(work, PROTO_REASON_RATE, "too many requests wait for a person already");
+    default:
+        return err;
+    }
 }
 
 /* Our own schema decides what the plan means. */
@@ -599,6 +681,9 @@ static enum err admit(struct work *work, struct err_info *reterr)
         err = price(work, reterr);
     }
     if (!err) {
+        err = wait_for_person(work, reterr);
+    }
+    if (!err) {
         err = work->offer.explain ? probe(work, reterr) : reserve(work, reterr);
     }
     if (!err) {
@@ -824,6 +909,9 @@ static bool round_cancelled(void *user)
         again ? query_admission_load(work->context, work->dataset, again, NULL) : E_NO_MEMORY;
     if (!err) {
         err = decide(work, again);
+    }
+    if (!err) {
+        err = check_approval(work, again);
     }
     if (again) {
         query_admission_fini(again);
@@ -1092,6 +1180,9 @@ static enum err serve_round(struct work *work, struct err_info *reterr)
     }
     if (!err) {
         err = decide(work, &work->admission);
+    }
+    if (!err) {
+        err = check_approval(work, &work->admission);
     }
     if (err) {
         return err;
