@@ -3,14 +3,17 @@ noinst_LIBRARIES += %D%/libproto.a
 	%D%/alloc.c %D%/alloc.h \
 	%D%/body.c %D%/body.h \
 	%D%/codec.c %D%/codec.h \
+	%D%/diseases.c \
 	%D%/duo.c %D%/duo.h \
 	%D%/err.c %D%/err.h \
 	%D%/gossip.c %D%/gossip.h \
 	%D%/hash.h \
 	%D%/licence.c %D%/licence.h \
+	%D%/nearest.c %D%/nearest.h \
 	%D%/ontology.c %D%/ontology.h \
-	%D%/policy.c %D%/policy.h \
+	%D%/policy.c %D%/policy_text.c %D%/policy.h \
 	%D%/record.c %D%/record.h \
+	%D%/request.c %D%/request.h \
 	%D%/span.c %D%/span.h \
 	%D%/spdx.c %D%/spdx.h \
 	%D%/time.c %D%/time.h

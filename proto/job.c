@@ -1,5 +1,6 @@
 #include "config.h"
 #include "proto/job.h"
+#include "proto/ontology.h"
 
 #include <math.h>
 
@@ -116,6 +117,68 @@ static void fill_defaults(struct proto_job *job)
     }
 }
 
+static enum err put_texts(const struct proto_text_list *from, struct arena *arena,
+                          struct proto_list *ret)
+{
+    struct proto_text *items = arena_alloc(arena, from->count + 1, sizeof *items);
+    for (size_t i = 0; items && i < from->count; i++) {
+        items[i].text = span_str(from->items[i]);
+    }
+    *ret = (struct proto_list){items, from->count};
+    return items ? E_OK : E_NO_MEMORY;
+}
+
+enum err proto_job_purpose(const struct proto_job *job, const char *person, const bool *commercial,
+                           struct arena *arena, struct proto_purpose *ret, struct err_info *reterr)
+{
+    struct proto_list research;
+    struct err_info why = {0};
+    *ret = (struct proto_purpose){
+        .person = span_str(person),
+        .project = span_str(job->project[0] ? job->project : person),
+        .has_research = job->has_research,
+        .has_commercial = commercial != NULL,
+        .commercial = commercial && *commercial,
+        .ethics_ref = job->ethics_ref ? span_str(job->ethics_ref) : SPAN_NONE,
+        .ethics_expires = job->ethics_expires > 0 ? (uint64_t)job->ethics_expires : 0,
+    };
+    if (job->purpose[0] && proto_duo_parse(job->purpose, &ret->permission, &why)) {
+        return proto_err_set(reterr, E_INVALID, "purpose: %.300s", why.text);
+    }
+    enum err err = put_texts(&job->diseases, arena, &ret->diseases);
+    err = err ? err : put_texts(&job->accepted, arena, &ret->accepted);
+    err = err ? err : put_texts(&job->research, arena, &research);
+    if (!err && proto_research_parse(&research, &ret->research, &why)) {
+        err = proto_err_set(reterr, E_INVALID, "research: %.300s", why.text);
+    }
+    return err;
+}
+
+static enum err check_purpose(const struct proto_job *job, struct err_info *reterr)
+{
+    struct arena arena = {.max = 1 << 20};
+    struct proto_purpose purpose;
+    struct err_info why = {0};
+    bool commitment;
+    enum err err = proto_job_purpose(job, "nobody", NULL, &arena, &purpose, reterr);
+    if (!err && purpose.permission && !proto_duo_is_purpose(purpose.permission)) {
+        err = proto_err_set(reterr, E_INVALID, "purpose: %s cannot be a purpose",
+                            proto_duo_name(purpose.permission));
+    }
+    for (size_t i = 0; !err && i < job->diseases.count; i++) {
+        if (proto_curie_check(span_str(job->diseases.items[i]), &why)) {
+            err = proto_err_set(reterr, E_INVALID, "disease[%zu]: %.300s", i, why.text);
+        }
+    }
+    for (size_t i = 0; !err && i < job->accepted.count; i++) {
+        if (!proto_obligation_known(span_str(job->accepted.items[i]), &commitment)) {
+            err = proto_err_set(reterr, E_INVALID, "accept[%zu]: no obligation has that id", i);
+        }
+    }
+    arena_fini(&arena);
+    return err;
+}
+
 enum err proto_job_check(struct proto_job *job, struct err_info *reterr)
 {
     if (!proto_dataset_name_valid(span_str(job->name))) {
@@ -124,17 +187,9 @@ enum err proto_job_check(struct proto_job *job, struct err_info *reterr)
     if (!proto_dataset_name_valid(span_str(job->dataset))) {
         return proto_err_set(reterr, E_INVALID, "dataset: must match [a-z0-9][a-z0-9._-]{0,63}");
     }
-    uint64_t code = 0;
-    struct err_info why = {0};
-    if (job->purpose[0] && proto_duo_parse(job->purpose, &code, &why)) {
-        return proto_err_set(reterr, E_INVALID, "purpose: %.200s", why.text);
-    }
-    if (job->purpose[0] && !proto_duo_is_purpose(code)) {
-        return proto_err_set(reterr, E_INVALID, "purpose: %s cannot be a purpose",
-                             proto_duo_name(code));
-    }
     fill_defaults(job);
-    enum err err = check_supported(job, reterr);
+    enum err err = check_purpose(job, reterr);
+    err = err ? err : check_supported(job, reterr);
     err = err ? err : check_features(job, reterr);
     return err ? err : check_numbers(job, reterr);
 }

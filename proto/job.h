@@ -11,6 +11,7 @@
 #define CONCORDAT_PROTO_JOB_H
 
 #include "proto/manifest.h"
+#include "proto/request.h"
 
 #define PROTO_JOB_FEATURES_MAX 256
 #define PROTO_JOB_ROUNDS_MAX   10000
@@ -50,6 +51,11 @@ struct proto_job {
     char purpose[32]; /* "DUO:0000042" or "GRU"; "" when the project says it */
     struct proto_text_list diseases;
     char project[65];
+    bool has_research;
+    struct proto_text_list research; /* kinds of research, names of request.h */
+    const char *ethics_ref;          /* NULL: none */
+    int64_t ethics_expires;
+    struct proto_text_list accepted; /* obligations that the asker promises */
 
     bool has_model;
     char base[65]; /* encoders only */
@@ -96,6 +102,11 @@ struct proto_job {
  * path ("privacy.epsilon: ..."). Errors: E_INVALID; E_UNSUPPORTED for a task, method, tuning or
  * secure aggregation that this version cannot run. */
 MUST_CHECK enum err proto_job_check(struct proto_job *job, struct err_info *reterr);
+/* What the job states as its purpose; spans point into JOB and PERSON, lists into ARENA. COMMERCIAL is what node.yaml
+ * says, NULL when it says nothing. Errors: E_INVALID, E_NO_MEMORY. */
+MUST_CHECK enum err proto_job_purpose(const struct proto_job *job, const char *person,
+                                      const bool *commercial, struct arena *arena,
+                                      struct proto_purpose *ret, struct err_info *reterr);
 void proto_job_fini(struct proto_job *job);
 
 const char *proto_task_name(enum proto_task task);

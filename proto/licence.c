@@ -1,6 +1,7 @@
 #include "config.h"
 #include "proto/duo.h"
 #include "proto/licence.h"
+#include "proto/nearest.h"
 
 #define SAFE (INT64_C(1) << 53)
 
@@ -105,24 +106,35 @@ const char *proto_release_name(uint64_t release)
     return release <= PROTO_RELEASE_PUBLIC ? names[release] : "unknown";
 }
 
+static const struct {
+    const char *id;
+    bool commitment;
+} known_obligations[] = {
+    {"attribution", false},   {"share-alike", false}, {"no-reidentify", false},
+    {"no-relink", false},     {"delete-by", false},   {"notify-breach", false},
+    {"embargo-until", false}, {"collaborate", true},  {"publish", true},
+    {"return-results", true}, {"ethics-ref", true},
+};
+#define OBLIGATIONS_KNOWN (sizeof known_obligations / sizeof *known_obligations)
+
 bool proto_obligation_known(struct span id, bool *ret_commitment)
 {
-    static const struct {
-        const char *id;
-        bool commitment;
-    } known[] = {
-        {"attribution", false},   {"share-alike", false}, {"no-reidentify", false},
-        {"no-relink", false},     {"delete-by", false},   {"notify-breach", false},
-        {"embargo-until", false}, {"collaborate", true},  {"publish", true},
-        {"return-results", true}, {"ethics-ref", true},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (span_is(id, known[i].id)) {
-            *ret_commitment = known[i].commitment;
+    for (size_t i = 0; i < OBLIGATIONS_KNOWN; i++) {
+        if (span_is(id, known_obligations[i].id)) {
+            *ret_commitment = known_obligations[i].commitment;
             return true;
         }
     }
     return false;
+}
+
+struct span proto_obligation_nearest(struct span id)
+{
+    struct proto_nearest nearest = proto_nearest_to(id);
+    for (size_t i = 0; i < OBLIGATIONS_KNOWN; i++) {
+        proto_nearest_try(&nearest, span_str(known_obligations[i].id));
+    }
+    return nearest.best;
 }
 
 /* --- Geography ---------------------------------------------------------------------------------------- */

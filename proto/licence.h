@@ -134,6 +134,8 @@ MUST_CHECK enum err proto_licence_valid(const struct proto_licence *licence,
 /* The known obligation ids. A commitment (collaborate, publish, return-results, ethics-ref) must
  * have been accepted by the requester; the others bind whoever uses an answer and travel with it. */
 bool proto_obligation_known(struct span id, bool *ret_commitment);
+/* The known id that is spelled most alike, none when none is close. */
+struct span proto_obligation_nearest(struct span id);
 /* "EU" and "EEA" become their members (alpha-2); a plain code becomes itself. false: not a code. */
 bool proto_geography_expand(const char *code, const char *const **ret_codes, size_t *ret_count);
 /* ISO 3166-1 alpha-2 or -2 in form. */

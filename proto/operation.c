@@ -1,4 +1,5 @@
 #include "proto/operation.h"
+#include "proto/nearest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,20 @@
     {                                                                                              \
         .name = NULL                                                                               \
     }
+
+/* What a person states as purpose, for everything that asks for data. */
+#define PURPOSE_OPTIONS                                                                            \
+    OPTION("--project", PROTO_ARG_TEXT, "NAME", "the project it belongs to"),                      \
+        OPTION_REPEATED("--disease", PROTO_ARG_TEXT, "CURIE",                                      \
+                        "a disease under study, such as MONDO:0004992"),                           \
+        OPTION("--research", PROTO_ARG_TEXT, "TYPES",                                              \
+               "what kind of research it is: methods, ancestry, genetic, drugdev, control-set,\n"  \
+               "ageCat, sexCat, popGroup, sensitive; several with commas"),                        \
+        OPTION("--ethics", PROTO_ARG_TEXT, "REF", "the ethics approval's reference"),              \
+        OPTION("--ethics-until", PROTO_ARG_TIME, "DATE", "until when that approval holds"),        \
+        OPTION("--accept", PROTO_ARG_TEXT, "DUTIES",                                               \
+               "obligations that you promise to keep, with commas: publish, collaborate,\n"        \
+               "return-results")
 
 static const struct proto_argument no_arguments[] = {END};
 
@@ -145,18 +160,20 @@ static const struct proto_argument licence_check_arguments[] = {
     OPTION_REQUIRED("--purpose", PROTO_ARG_TEXT, "DUO", "the purpose, such as DUO:0000042"),
     OPTION_REQUIRED("--action", PROTO_ARG_TEXT, "ACTION",
                     "count, sum, mean, ..., finetune; several with commas"),
-    OPTION("--disease", PROTO_ARG_TEXT, "MONDO", "the disease under study"),
-    OPTION("--project", PROTO_ARG_TEXT, "NAME", "the project"),
+    PURPOSE_OPTIONS,
+    OPTION("--columns", PROTO_ARG_TEXT, "A,B", "the columns that are read"),
     OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "the privacy loss that is asked for"),
+    OPTION("--delta", PROTO_ARG_NUMBER, "D", "its delta"),
+    OPTION("--rounds", PROTO_ARG_NUMBER, "N", "of training: how many rounds"),
+    FLAG("--without-privacy", "of training: without noise"),
     END};
 static const struct proto_argument licence_withdraw_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
 static const struct proto_argument query_arguments[] = {
     POSITIONAL("SQL", PROTO_ARG_TEXT, "the question, quoted"),
-    OPTION("--project", PROTO_ARG_TEXT, "NAME", "the project it belongs to"),
     OPTION("--purpose", PROTO_ARG_TEXT, "DUO", "its purpose, such as DUO:0000042"),
-    OPTION("--disease", PROTO_ARG_TEXT, "MONDO", "the disease under study"),
+    PURPOSE_OPTIONS,
     OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "the privacy loss to spend at each site"),
     OPTION("--delta", PROTO_ARG_NUMBER, "D", "its delta"),
     OPTION("--sites", PROTO_ARG_TEXT, "A,B", "ask only these nodes"),
@@ -216,7 +233,10 @@ static const struct proto_argument accountant_arguments[] = {
     END};
 static const struct proto_argument licence_decide_arguments[] = {
     OPTION_REQUIRED("--record", PROTO_ARG_FILE_IN, "FILE", "the licence as JSON"),
-    OPTION_REQUIRED("--request", PROTO_ARG_FILE_IN, "FILE", "the request as JSON"), END};
+    OPTION_REQUIRED("--request", PROTO_ARG_FILE_IN, "FILE", "the request as JSON"),
+    OPTION("--ontology", PROTO_ARG_TEXT, "FILE",
+           "the disease hierarchy (default: the shipped one; none: no hierarchy)"),
+    END};
 static const struct proto_argument completion_arguments[] = {
     POSITIONAL("SHELL", PROTO_ARG_TEXT, "bash or zsh"), END};
 static const struct proto_argument key_add_arguments[] = {
@@ -787,51 +807,11 @@ enum err proto_operation_check(const struct proto_argument *argument, struct spa
 
 /* --- suggestions -------------------------------------------------------------------------------- */
 
-#define SUGGEST_MAX 48
-
-/* Restricted edit distance (a swap of neighbours is one edit); texts longer than the limit are far
- * from everything. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t la = strlen(a);
-    size_t lb = strlen(b);
-    if (la > SUGGEST_MAX || lb > SUGGEST_MAX) {
-        return SIZE_MAX;
-    }
-    size_t rows[3][SUGGEST_MAX + 1] = {{0}};
-    for (size_t j = 0; j <= lb; j++) {
-        rows[0][j] = j;
-    }
-    for (size_t i = 1; i <= la; i++) {
-        size_t *now = rows[i % 3];
-        const size_t *last = rows[(i + 2) % 3];
-        const size_t *before = rows[(i + 1) % 3];
-        now[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
-            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
-            best = last[j] + 1 < best ? last[j] + 1 : best;
-            best = now[j - 1] + 1 < best ? now[j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                before[j - 2] + 1 < best) {
-                best = before[j - 2] + 1;
-            }
-            now[j] = best;
-        }
-    }
-    return rows[la % 3][lb];
-}
-
 const char *proto_operation_suggest(const char *text)
 {
-    const char *best = NULL;
-    size_t least = strlen(text) / 3 + 1;
-    least = least > 3 ? 3 : least;
+    struct proto_nearest nearest = proto_nearest_to(span_str(text));
     for (size_t i = 0; i < proto_operation_count; i++) {
-        size_t distance = edit_distance(text, proto_operations[i].path);
-        if (distance != SIZE_MAX && distance <= least && (!best || distance < least)) {
-            least = distance;
-            best = proto_operations[i].path;
-        }
+        proto_nearest_try(&nearest, span_str(proto_operations[i].path));
     }
-    return best;
+    return (const char *)nearest.best.ptr;
 }

@@ -2,79 +2,6 @@
 #include "proto/policy.h"
 #include "proto/time.h"
 
-#include <math.h>
-#include <stdio.h>
-
-/* --- Names ---------------------------------------------------------------------------------------------- */
-
-static const struct {
-    const char *name;
-    enum err err;
-    const char *text;
-} reasons[PROTO_REASON_TOTAL] = {
-#define X(name, err, text) {#name, err, text},
-    PROTO_REASONS(X)
-#undef X
-};
-
-static const char *const research_names[PROTO_RESEARCH_TOTAL] = {
-#define X(name, text) text,
-    PROTO_RESEARCH_TYPES(X)
-#undef X
-};
-
-static enum proto_reason known_reason(enum proto_reason reason)
-{
-    return (unsigned)reason < PROTO_REASON_TOTAL ? reason : PROTO_REASON_BAD_REQUEST;
-}
-
-const char *proto_reason_name(enum proto_reason reason)
-{
-    return reasons[known_reason(reason)].name;
-}
-
-const char *proto_reason_text(enum proto_reason reason)
-{
-    return reasons[known_reason(reason)].text;
-}
-
-enum err proto_reason_err(enum proto_reason reason)
-{
-    return reasons[known_reason(reason)].err;
-}
-
-bool proto_reason_by_name(const char *name, enum proto_reason *ret)
-{
-    for (int i = 0; i < PROTO_REASON_TOTAL; i++) {
-        if (strcmp(reasons[i].name, name) == 0) {
-            *ret = (enum proto_reason)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-const char *proto_research_name(enum proto_research type)
-{
-    return (unsigned)type < PROTO_RESEARCH_TOTAL ? research_names[type] : "unknown";
-}
-
-bool proto_research_by_name(struct span name, enum proto_research *ret)
-{
-    for (int i = 0; i < PROTO_RESEARCH_TOTAL; i++) {
-        if (span_is(name, research_names[i])) {
-            *ret = (enum proto_research)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-const char *proto_verdict_name(enum proto_verdict verdict)
-{
-    return verdict == PROTO_PERMIT ? "PERMIT" : verdict == PROTO_HOLD ? "HOLD" : "DENY";
-}
-
 /* --- Clauses -------------------------------------------------------------------------------------------- */
 
 struct policy {
@@ -83,6 +10,7 @@ struct policy {
     const struct proto_ontology *ontology;
     struct proto_decision *decision;
     int grant;     /* that is being evaluated; -1 dataset-wide */
+    bool job;      /* the request is for training or evaluation */
     size_t faults; /* in this grant, or dataset-wide */
     enum proto_reason first_fault;
     bool hold;
@@ -97,42 +25,44 @@ static bool is_needed(enum proto_reason reason)
            (reason >= PROTO_REASON_MISSING_INSTITUTION && reason <= PROTO_REASON_MISSING_EPSILON);
 }
 
-static struct proto_clause *add_clause(struct policy *p, const char *name, enum proto_reason reason)
+static void add_clause(struct policy *p, enum proto_clause_id id, size_t modifier,
+                       enum proto_reason reason)
 {
     struct proto_decision *d = p->decision;
     /* The limits of a licence keep the count below the array; were they broken, the last entry would say so. */
     size_t at = d->clause_count < PROTO_POLICY_CLAUSES ? d->clause_count++ : d->clause_count - 1;
-    struct proto_clause *clause = &d->clauses[at];
-    snprintf(clause->clause, sizeof clause->clause, "%s", name);
-    clause->reason = reason;
-    clause->grant = p->grant;
-    clause->result = reason == PROTO_REASON_NONE ? PROTO_CLAUSE_PASS
-                     : is_needed(reason)         ? PROTO_CLAUSE_NEEDED
-                                                 : PROTO_CLAUSE_FAIL;
-    return clause;
+    d->clauses[at] = (struct proto_clause){
+        .id = (uint8_t)id,
+        .result = reason == PROTO_REASON_NONE ? PROTO_CLAUSE_PASS
+                  : is_needed(reason)         ? PROTO_CLAUSE_NEEDED
+                                              : PROTO_CLAUSE_FAIL,
+        .reason = (uint8_t)reason,
+        .grant = (int8_t)p->grant,
+        .modifier = (uint8_t)modifier,
+        .job = p->job,
+    };
 }
 
-/* Reports one clause: NONE passes, anything else refutes the grant (or, dataset-wide, the request). */
-static void PRINTF_LIKE(4, 5)
-    judge(struct policy *p, const char *name, enum proto_reason reason, const char *expected, ...)
+static void judge_at(struct policy *p, enum proto_clause_id id, size_t modifier,
+                     enum proto_reason reason)
 {
-    struct proto_clause *clause = add_clause(p, name, reason);
-    va_list args;
-    va_start(args, expected);
-    vsnprintf(clause->expected, sizeof clause->expected, expected, args);
-    va_end(args);
+    add_clause(p, id, modifier, reason);
     if (reason != PROTO_REASON_NONE) {
         p->first_fault = p->faults ? p->first_fault : reason;
         p->faults++;
     }
 }
 
-/* A clause that a person may satisfy: it does not refute, it makes the verdict HOLD. */
-static void judge_hold(struct policy *p, const char *name, enum proto_reason reason,
-                       const char *expected)
+/* Reports one clause: NONE passes, anything else refutes the grant (or, dataset-wide, the request). */
+static void judge(struct policy *p, enum proto_clause_id id, enum proto_reason reason)
 {
-    struct proto_clause *clause = add_clause(p, name, reason);
-    snprintf(clause->expected, sizeof clause->expected, "%s", expected);
+    judge_at(p, id, 0, reason);
+}
+
+/* A clause that a person may satisfy: it does not refute, it makes the verdict HOLD. */
+static void judge_hold(struct policy *p, enum proto_clause_id id, enum proto_reason reason)
+{
+    add_clause(p, id, 0, reason);
     if (reason != PROTO_REASON_NONE) {
         p->hold_reason = p->hold ? p->hold_reason : reason;
         p->hold = true;
@@ -154,16 +84,11 @@ static void add_duty(struct policy *p, struct span id, struct span when, struct 
 
 /* --- Small questions -------------------------------------------------------------------------------------- */
 
-static bool is_text(const char *text)
-{
-    return text && text[0];
-}
-
-static bool in_list(const struct proto_list *list, const char *text)
+static bool in_list(const struct proto_list *list, struct span text)
 {
     const struct proto_text *items = list->items;
     for (size_t i = 0; i < list->count; i++) {
-        if (span_is(items[i].text, text)) {
+        if (span_equal(items[i].text, text)) {
             return true;
         }
     }
@@ -171,42 +96,24 @@ static bool in_list(const struct proto_list *list, const char *text)
 }
 
 /* A country covers its subdivisions ("DE" holds "DE-BY"), not the reverse. */
-static bool place_in(const struct proto_list *list, const char *code)
+static bool place_in(const struct proto_list *list, struct span code)
 {
-    char country[3] = {0};
-    if (strlen(code) > 2) {
-        memcpy(country, code, 2);
-    }
-    return in_list(list, code) || (country[0] && in_list(list, country));
+    return in_list(list, code) || (code.len > 2 && in_list(list, span_of(code.ptr, 2)));
 }
 
-static bool has_accepted(const struct proto_request *request, struct span obligation)
-{
-    for (size_t i = 0; i < request->accepted_count; i++) {
-        if (is_text(request->accepted[i]) && span_is(obligation, request->accepted[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_job(const struct proto_request *request)
-{
-    return request->actions &
-           (PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE) | PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE));
-}
-
-static bool is_query(const struct proto_request *request)
-{
-    return request->actions &
-           ~(PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE) | PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE));
-}
+#define JOB_ACTIONS                                                                                \
+    (PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE) | PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE))
 
 /* The research types of a request; asking for method development says "methods" by itself. */
-static uint64_t research_of(const struct proto_request *request)
+static uint64_t research_of(const struct proto_purpose *purpose)
 {
-    return request->research |
-           (request->permission == PROTO_DUO_MDS ? PROTO_RESEARCH_BIT(PROTO_RESEARCH_METHODS) : 0);
+    return (purpose->has_research ? purpose->research : 0) |
+           (purpose->permission == PROTO_DUO_MDS ? PROTO_RESEARCH_BIT(PROTO_RESEARCH_METHODS) : 0);
+}
+
+static enum proto_reason when(bool pass, enum proto_reason otherwise)
+{
+    return pass ? PROTO_REASON_NONE : otherwise;
 }
 
 static bool has_modifier(const struct proto_grant *grant, uint64_t code)
@@ -220,31 +127,18 @@ static bool has_modifier(const struct proto_grant *grant, uint64_t code)
     return false;
 }
 
-/* UNIT per whole, rounded up, but for the noise of a decimal's last binary digit (1.1 * 1e6). */
-static uint64_t to_units(double value, double unit)
-{
-    double scaled = value * unit;
-    double whole = floor(scaled + 1e-3);
-    return (uint64_t)(scaled - whole > 1e-3 ? whole + 1 : whole);
-}
-
-/* As many bytes of a parameter as fit beside its label. */
-static int clip(struct span text)
-{
-    return text.len < 32 ? (int)text.len : 32;
-}
-
 /* --- Purpose ---------------------------------------------------------------------------------------------- */
 
 /* Every disease asked for must be one of the grant's or lie below one: a question about cancer does not reach data
  * that were given for lung cancer only. An id that is neither the grant's own nor in the ontology denies. */
 static enum proto_reason disease_fault(const struct policy *p, const struct proto_grant *grant)
 {
-    const struct proto_request *r = p->request;
+    const struct proto_list *wanted = &p->request->purpose.diseases;
+    const struct proto_text *items = wanted->items;
     const struct proto_text *given = grant->diseases.items;
-    enum proto_reason fault = r->disease_count ? PROTO_REASON_NONE : PROTO_REASON_MISSING_DISEASE;
-    for (size_t i = 0; i < r->disease_count; i++) {
-        struct span asked = span_str(r->diseases[i]);
+    enum proto_reason fault = wanted->count ? PROTO_REASON_NONE : PROTO_REASON_MISSING_DISEASE;
+    for (size_t i = 0; i < wanted->count; i++) {
+        struct span asked = items[i].text;
         bool match = false;
         for (size_t j = 0; !match && asked.len && j < grant->diseases.count; j++) {
             match = span_equal(asked, given[j].text) ||
@@ -258,15 +152,10 @@ static enum proto_reason disease_fault(const struct policy *p, const struct prot
     return fault;
 }
 
-static enum proto_reason when(bool pass, enum proto_reason otherwise)
-{
-    return pass ? PROTO_REASON_NONE : otherwise;
-}
-
 /* The published matrix (reference agreements, 2.3). A question is asked at its most specific level. */
 static enum proto_reason purpose_fault(const struct policy *p, const struct proto_grant *grant)
 {
-    uint64_t asked = p->request->permission;
+    uint64_t asked = p->request->purpose.permission;
     if (grant->permission == PROTO_DUO_NRES) {
         return PROTO_REASON_NONE;
     }
@@ -298,10 +187,10 @@ static enum proto_reason purpose_fault(const struct policy *p, const struct prot
 static enum proto_reason org_type_fault(const struct proto_request *r, bool nonprofit_only,
                                         enum proto_reason otherwise)
 {
-    const char *type = is_text(r->org_type) ? r->org_type : "";
-    bool nonprofit = strcmp(type, "nonprofit") == 0;
-    bool government = strcmp(type, "government") == 0;
-    if (!nonprofit && !government && strcmp(type, "forprofit") != 0) {
+    struct span type = r->requester.org_type;
+    bool nonprofit = span_is(type, "nonprofit");
+    bool government = span_is(type, "government");
+    if (!nonprofit && !government && !span_is(type, "forprofit")) {
         return PROTO_REASON_MISSING_ORG_TYPE;
     }
     return when(nonprofit || (government && !nonprofit_only), otherwise);
@@ -310,14 +199,15 @@ static enum proto_reason org_type_fault(const struct proto_request *r, bool nonp
 static enum proto_reason commercial_fault(const struct proto_request *r,
                                           enum proto_reason otherwise)
 {
-    return !r->commercial_known ? PROTO_REASON_MISSING_COMMERCIAL : when(!r->commercial, otherwise);
+    return !r->purpose.has_commercial ? PROTO_REASON_MISSING_COMMERCIAL
+                                      : when(!r->purpose.commercial, otherwise);
 }
 
 static enum proto_reason research_fault(const struct proto_request *r,
                                         const struct proto_modifier *modifier)
 {
     const struct proto_text *params = modifier->params.items;
-    uint64_t allowed = 0, asked = research_of(r);
+    uint64_t allowed = 0, asked = research_of(&r->purpose);
     for (size_t i = 0; i < modifier->params.count; i++) {
         enum proto_research type;
         if (!proto_research_by_name(params[i].text, &type)) {
@@ -325,7 +215,7 @@ static enum proto_reason research_fault(const struct proto_request *r,
         }
         allowed |= PROTO_RESEARCH_BIT(type);
     }
-    if (!r->research_known || asked == 0) {
+    if (!r->purpose.has_research || asked == 0) {
         return PROTO_REASON_MISSING_RESEARCH;
     }
     return when((asked & ~allowed) == 0, PROTO_REASON_MODIFIER_RS);
@@ -334,39 +224,39 @@ static enum proto_reason research_fault(const struct proto_request *r,
 /* Methods research is refused, unless the request also matches the grant's own diseases. */
 static enum proto_reason methods_fault(const struct policy *p, const struct proto_grant *grant)
 {
-    const struct proto_request *r = p->request;
-    if (!r->research_known && r->permission != PROTO_DUO_MDS) {
+    const struct proto_purpose *purpose = &p->request->purpose;
+    if (!purpose->has_research && purpose->permission != PROTO_DUO_MDS) {
         return PROTO_REASON_MISSING_RESEARCH;
     }
-    if (!(research_of(r) & PROTO_RESEARCH_BIT(PROTO_RESEARCH_METHODS))) {
+    if (!(research_of(purpose) & PROTO_RESEARCH_BIT(PROTO_RESEARCH_METHODS))) {
         return PROTO_REASON_NONE;
     }
-    bool inside = grant->permission == PROTO_DUO_DS && r->permission == PROTO_DUO_DS &&
+    bool inside = grant->permission == PROTO_DUO_DS && purpose->permission == PROTO_DUO_DS &&
                   disease_fault(p, grant) == PROTO_REASON_NONE;
     return when(inside, PROTO_REASON_MODIFIER_NMDS);
 }
 
 static enum proto_reason ethics_fault(const struct proto_request *r)
 {
-    if (!is_text(r->ethics_ref) || r->ethics_expires <= 0) {
+    if (r->purpose.ethics_ref.len == 0 || r->purpose.ethics_expires == 0) {
         return PROTO_REASON_MISSING_ETHICS;
     }
-    return when(r->now < r->ethics_expires, PROTO_REASON_MODIFIER_IRB);
+    return when((uint64_t)r->now < r->purpose.ethics_expires, PROTO_REASON_MODIFIER_IRB);
 }
 
 /* The requester's country and every site's: an answer combines what all of them sent. */
 static enum proto_reason places_fault(const struct proto_request *r, const struct proto_list *list,
                                       bool with_sites, enum proto_reason otherwise)
 {
-    if (!is_text(r->country) || (with_sites && r->site_country_count == 0)) {
+    if (r->requester.country.len == 0 || (with_sites && r->site_count == 0)) {
         return PROTO_REASON_MISSING_COUNTRY;
     }
-    bool inside = place_in(list, r->country);
-    for (size_t i = 0; with_sites && i < r->site_country_count; i++) {
-        if (!is_text(r->site_countries[i])) {
+    bool inside = place_in(list, r->requester.country);
+    for (size_t i = 0; with_sites && i < r->site_count; i++) {
+        if (r->sites[i].country.len == 0) {
             return PROTO_REASON_MISSING_COUNTRY;
         }
-        inside = inside && place_in(list, r->site_countries[i]);
+        inside = inside && place_in(list, r->sites[i].country);
     }
     return when(inside, otherwise);
 }
@@ -427,23 +317,23 @@ static enum proto_reason time_limit_fault(const struct policy *p,
     return when(p->request->now < end, PROTO_REASON_MODIFIER_TS);
 }
 
-static enum proto_reason name_fault(const struct proto_modifier *modifier, const char *name,
+static enum proto_reason name_fault(const struct proto_modifier *modifier, struct span name,
                                     enum proto_reason missing, enum proto_reason otherwise)
 {
-    return is_text(name) ? when(in_list(&modifier->params, name), otherwise) : missing;
+    return name.len ? when(in_list(&modifier->params, name), otherwise) : missing;
 }
 
 static enum proto_reason accepted_fault(const struct policy *p, const char *obligation,
                                         enum proto_reason otherwise)
 {
-    return when(has_accepted(p->request, span_str(obligation)), otherwise);
+    return when(in_list(&p->request->purpose.accepted, span_str(obligation)), otherwise);
 }
 
 static enum proto_reason modifier_fault(const struct policy *p, const struct proto_grant *grant,
                                         const struct proto_modifier *modifier)
 {
     const struct proto_request *r = p->request;
-    uint64_t research = research_of(r);
+    uint64_t research = research_of(&r->purpose);
     enum proto_reason fault;
     int64_t date;
     switch (modifier->code) {
@@ -452,9 +342,10 @@ static enum proto_reason modifier_fault(const struct policy *p, const struct pro
     case PROTO_DUO_NMDS:
         return methods_fault(p, grant);
     case PROTO_DUO_GSO:
-        return !r->research_known ? PROTO_REASON_MISSING_RESEARCH
-                                  : when(research & PROTO_RESEARCH_BIT(PROTO_RESEARCH_GENETIC),
-                                         PROTO_REASON_MODIFIER_GSO);
+        return !r->purpose.has_research
+                   ? PROTO_REASON_MISSING_RESEARCH
+                   : when(research & PROTO_RESEARCH_BIT(PROTO_RESEARCH_GENETIC),
+                          PROTO_REASON_MODIFIER_GSO);
     case PROTO_DUO_NPUNCU:
         fault = org_type_fault(r, true, PROTO_REASON_MODIFIER_NPUNCU);
         return fault ? fault : commercial_fault(r, PROTO_REASON_MODIFIER_NPUNCU);
@@ -463,10 +354,10 @@ static enum proto_reason modifier_fault(const struct policy *p, const struct pro
     case PROTO_DUO_NCU:
         return commercial_fault(r, PROTO_REASON_MODIFIER_NCU);
     case PROTO_DUO_NPOA:
-        return !r->research_known
+        return !r->purpose.has_research
                    ? PROTO_REASON_MISSING_RESEARCH
                    : when(!(research & PROTO_RESEARCH_BIT(PROTO_RESEARCH_ANCESTRY)) &&
-                              r->permission != PROTO_DUO_POA,
+                              r->purpose.permission != PROTO_DUO_POA,
                           PROTO_REASON_MODIFIER_NPOA);
     case PROTO_DUO_CC: /* it widens the purposes; see purpose_fault */
         return PROTO_REASON_NONE;
@@ -485,13 +376,13 @@ static enum proto_reason modifier_fault(const struct policy *p, const struct pro
     case PROTO_DUO_GS:
         return places_fault(r, &modifier->params, true, PROTO_REASON_MODIFIER_GS);
     case PROTO_DUO_US:
-        return name_fault(modifier, r->person, PROTO_REASON_MISSING_PERSON,
+        return name_fault(modifier, r->purpose.person, PROTO_REASON_MISSING_PERSON,
                           PROTO_REASON_MODIFIER_US);
     case PROTO_DUO_PS:
-        return name_fault(modifier, r->project, PROTO_REASON_MISSING_PROJECT,
+        return name_fault(modifier, r->purpose.project, PROTO_REASON_MISSING_PROJECT,
                           PROTO_REASON_MODIFIER_PS);
     case PROTO_DUO_IS:
-        return name_fault(modifier, r->institution, PROTO_REASON_MISSING_INSTITUTION,
+        return name_fault(modifier, r->requester.org, PROTO_REASON_MISSING_INSTITUTION,
                           PROTO_REASON_MODIFIER_IS);
     default:
         return PROTO_REASON_MODIFIER_UNKNOWN;
@@ -502,13 +393,7 @@ static void judge_modifiers(struct policy *p, const struct proto_grant *grant)
 {
     const struct proto_modifier *modifiers = grant->modifiers.items;
     for (size_t i = 0; i < grant->modifiers.count && i < PROTO_LICENCE_MODIFIERS_MAX; i++) {
-        char name[40];
-        const struct proto_text *params = modifiers[i].params.items;
-        snprintf(name, sizeof name, "modifier %s", proto_duo_name(modifiers[i].code));
-        judge(p, name, modifier_fault(p, grant, &modifiers[i]), "%s%s%.*s",
-              proto_duo_label(modifiers[i].code), modifiers[i].params.count ? ": " : "",
-              modifiers[i].params.count ? clip(params[0].text) : 0,
-              modifiers[i].params.count ? (const char *)params[0].text.ptr : "");
+        judge_at(p, PROTO_CLAUSE_ID_MODIFIER, i, modifier_fault(p, grant, &modifiers[i]));
     }
 }
 
@@ -541,9 +426,10 @@ static void add_modifier_duties(struct policy *p, const struct proto_grant *gran
 static enum proto_reason columns_fault(const struct proto_request *r,
                                        const struct proto_grant *grant)
 {
+    const struct proto_text *columns = r->columns.items;
     bool covered = true;
-    for (size_t i = 0; grant->has_columns && i < r->column_count; i++) {
-        covered = covered && is_text(r->columns[i]) && in_list(&grant->columns, r->columns[i]);
+    for (size_t i = 0; grant->has_columns && i < r->columns.count; i++) {
+        covered = covered && columns[i].text.len && in_list(&grant->columns, columns[i].text);
     }
     return when(covered, PROTO_REASON_COLUMNS);
 }
@@ -585,10 +471,10 @@ static enum proto_reason finetune_fault(const struct proto_request *r,
 static uint64_t cap_of(const struct proto_request *r, const struct proto_licence_privacy *privacy)
 {
     uint64_t cap = UINT64_MAX;
-    if (is_job(r)) {
+    if (r->actions & JOB_ACTIONS) {
         cap = privacy->epsilon_per_job_u;
     }
-    if (is_query(r) && privacy->epsilon_per_query_u < cap) {
+    if ((r->actions & ~JOB_ACTIONS) && privacy->epsilon_per_query_u < cap) {
         cap = privacy->epsilon_per_query_u;
     }
     return cap;
@@ -604,66 +490,48 @@ static void judge_privacy(struct policy *p, const struct proto_grant *grant)
     const struct proto_licence_privacy *privacy = &grant->privacy;
     bool noisy = privacy->mechanism != PROTO_MECHANISM_NONE;
     uint64_t cap = cap_of(r, privacy);
-    uint64_t asked = to_units(r->epsilon, 1e6);
+    uint64_t asked = r->epsilon_u;
     enum proto_reason fault = PROTO_REASON_NONE;
-    if (asked == 0 && is_job(r) && !r->nonprivate) {
+    if (asked == 0 && p->job && !r->nonprivate) {
         fault = PROTO_REASON_MISSING_EPSILON;
     } else if (asked == 0) {
         asked = noisy && cap < EPSILON_DEFAULT_U ? cap : EPSILON_DEFAULT_U;
     }
     p->epsilon_u = r->nonprivate ? 0 : asked;
-    p->delta_e12 = r->delta > 0 ? to_units(r->delta, 1e12) : privacy->delta_e12;
-    judge(p, "budget", when(!noisy || asked <= privacy->epsilon_total_u, PROTO_REASON_BUDGET),
-          "at most the dataset's whole epsilon, %.6g", (double)privacy->epsilon_total_u / 1e6);
+    p->delta_e12 = r->delta_e12 ? r->delta_e12 : privacy->delta_e12;
+    judge(p, PROTO_CLAUSE_ID_BUDGET,
+          when(!noisy || asked <= privacy->epsilon_total_u, PROTO_REASON_BUDGET));
     if (fault == PROTO_REASON_NONE && noisy &&
         (asked > cap || cap == 0 || p->delta_e12 > privacy->delta_e12)) {
         fault = PROTO_REASON_NOISE;
     }
-    judge(p, "noise", fault, "epsilon at most %.6g and delta at most %.3g a %s",
-          (double)(noisy ? cap : 0) / 1e6, (double)privacy->delta_e12 / 1e12,
-          is_job(r) ? "job" : "question");
+    judge(p, PROTO_CLAUSE_ID_NOISE, fault);
 }
 
 static void judge_grant(struct policy *p, const struct proto_grant *grant)
 {
     const struct proto_request *r = p->request;
-    const struct proto_text *diseases = grant->diseases.items;
     p->faults = 0;
-    judge(p, "permission", purpose_fault(p, grant), "%s%s%.*s", proto_duo_label(grant->permission),
-          grant->diseases.count ? ": " : "", grant->diseases.count ? clip(diseases[0].text) : 0,
-          grant->diseases.count ? (const char *)diseases[0].text.ptr : "");
+    judge(p, PROTO_CLAUSE_ID_PERMISSION, purpose_fault(p, grant));
     judge_modifiers(p, grant);
-    judge(p, "action", when((r->actions & ~grant->actions) == 0, PROTO_REASON_ACTION),
-          "an action that the grant names");
-    judge(p, "columns", columns_fault(r, grant), "columns that the grant names");
-    judge(p, "sites", when(r->sites >= grant->min_sites, PROTO_REASON_SITES),
-          "at least %llu institutions", (unsigned long long)grant->min_sites);
-    judge(p, "mode", mode_fault(grant), "mode any and min_sites 1 in this version");
-    judge(p, "visibility", visibility_fault(r, grant),
-          "noise, or visible: site on unrestricted data");
-    judge(p, "finetune", finetune_fault(r, grant), "between 1 and %llu rounds",
-          (unsigned long long)(grant->has_finetune ? grant->finetune.max_rounds : 0));
+    judge(p, PROTO_CLAUSE_ID_ACTION,
+          when((r->actions & ~grant->actions) == 0, PROTO_REASON_ACTION));
+    judge(p, PROTO_CLAUSE_ID_COLUMNS, columns_fault(r, grant));
+    judge(p, PROTO_CLAUSE_ID_SITES, when(r->institutions >= grant->min_sites, PROTO_REASON_SITES));
+    judge(p, PROTO_CLAUSE_ID_MODE, mode_fault(grant));
+    judge(p, PROTO_CLAUSE_ID_VISIBILITY, visibility_fault(r, grant));
+    judge(p, PROTO_CLAUSE_ID_FINETUNE, finetune_fault(r, grant));
     judge_privacy(p, grant);
 }
 
 /* --- Dataset-wide ------------------------------------------------------------------------------------------- */
 
-static bool has_list(const char *const *items, size_t count)
-{
-    return items || count == 0;
-}
-
 static enum proto_reason request_fault(const struct proto_request *r)
 {
-    bool numbers = isfinite(r->epsilon) && r->epsilon >= 0 && r->epsilon <= 9e9 &&
-                   isfinite(r->delta) && r->delta >= 0 && r->delta < 1;
-    bool lists = has_list(r->diseases, r->disease_count) && has_list(r->columns, r->column_count) &&
-                 has_list(r->accepted, r->accepted_count) &&
-                 has_list(r->site_countries, r->site_country_count);
     bool actions = r->actions && (r->actions & ~PROTO_ACTION_ALL) == 0;
     /* A job without noise has no epsilon; one that states both contradicts itself. */
-    bool private = !r->nonprivate || r->epsilon <= 0;
-    return when(numbers && lists && actions && private && r->now >= 0, PROTO_REASON_BAD_REQUEST);
+    bool private = !r->nonprivate || r->epsilon_u == 0;
+    return when(!r->malformed && actions && private && r->now >= 0, PROTO_REASON_BAD_REQUEST);
 }
 
 static enum proto_reason window_fault(const struct policy *p)
@@ -686,7 +554,7 @@ static enum proto_reason obligation_fault(const struct policy *p)
             if (fault) {
                 return fault;
             }
-        } else if (commitment && !has_accepted(p->request, items[i].id)) {
+        } else if (commitment && !in_list(&p->request->purpose.accepted, items[i].id)) {
             return PROTO_REASON_OBLIGATIONS;
         }
     }
@@ -699,22 +567,21 @@ static void judge_terms(struct policy *p)
     const struct proto_licence *l = p->licence;
     enum proto_reason recipient = PROTO_REASON_NONE, geography = PROTO_REASON_NONE;
     if (l->has_recipients) {
-        recipient = is_text(r->institution)
-                        ? when(in_list(&l->recipients, r->institution), PROTO_REASON_RECIPIENT)
+        recipient = r->requester.org.len
+                        ? when(in_list(&l->recipients, r->requester.org), PROTO_REASON_RECIPIENT)
                         : PROTO_REASON_MISSING_INSTITUTION;
     }
     if (l->has_geography) {
         /* An answer goes to the requester alone; a model's weights go to every site. */
-        geography = places_fault(r, &l->geography, is_job(r), PROTO_REASON_GEOGRAPHY);
+        geography = places_fault(r, &l->geography, p->job, PROTO_REASON_GEOGRAPHY);
     }
-    judge(p, "validity", window_fault(p), "inside the licence's time window");
-    judge(p, "consistency", when(!proto_licence_valid(l, NULL), PROTO_REASON_LICENSE_INVALID),
-          "a licence whose parts agree");
-    judge(p, "recipients", recipient, "an institution that the licence names");
-    judge(p, "geography", geography, "a country that the licence names");
-    judge(p, "secure mode", when(!r->secure, PROTO_REASON_UNSUPPORTED),
-          "mode per-node in this version");
-    judge(p, "obligations", obligation_fault(p), "the duties that need a promise, accepted");
+    judge(p, PROTO_CLAUSE_ID_VALIDITY, window_fault(p));
+    judge(p, PROTO_CLAUSE_ID_CONSISTENCY,
+          when(!proto_licence_valid(l, NULL), PROTO_REASON_LICENSE_INVALID));
+    judge(p, PROTO_CLAUSE_ID_RECIPIENTS, recipient);
+    judge(p, PROTO_CLAUSE_ID_GEOGRAPHY, geography);
+    judge(p, PROTO_CLAUSE_ID_SECURE, when(!r->secure, PROTO_REASON_UNSUPPORTED));
+    judge(p, PROTO_CLAUSE_ID_OBLIGATIONS, obligation_fault(p));
 }
 
 /* What the data licence (SPDX) says about training; it has no say over questions. */
@@ -736,20 +603,19 @@ static struct proto_spdx judge_data_licence(struct policy *p)
     if (fault == PROTO_REASON_NONE && (spdx.duties & PROTO_DUTY_DP_RESULTS) && r->nonprivate) {
         fault = PROTO_REASON_LICENSE_NONPRIVATE;
     }
-    judge(p, "data licence", fault, "training under %.60s", spdx.first);
+    judge(p, PROTO_CLAUSE_ID_DATA_LICENCE, fault);
     if (spdx.train == PROTO_SPDX_HOLD) {
-        judge_hold(p, "data licence known", PROTO_REASON_LICENSE_UNKNOWN,
-                   "a person who read the data licence");
+        judge_hold(p, PROTO_CLAUSE_ID_DATA_LICENCE_READ, PROTO_REASON_LICENSE_UNKNOWN);
     }
     return spdx;
 }
 
 static void judge_approval(struct policy *p)
 {
-    bool sensitive = p->request->research & PROTO_RESEARCH_BIT(PROTO_RESEARCH_SENSITIVE);
+    bool sensitive =
+        research_of(&p->request->purpose) & PROTO_RESEARCH_BIT(PROTO_RESEARCH_SENSITIVE);
     bool wanted = p->licence->hold || sensitive;
-    judge_hold(p, "approval", when(!wanted, PROTO_REASON_HOLD),
-               "approval by a person of the data holder");
+    judge_hold(p, PROTO_CLAUSE_ID_APPROVAL, when(!wanted, PROTO_REASON_HOLD));
 }
 
 /* --- Verdict ------------------------------------------------------------------------------------------------ */
@@ -824,7 +690,6 @@ static void grant_terms(struct policy *p, const struct choice *choice,
     d->epsilon_u = choice->epsilon_u;
     d->delta_e12 = choice->delta_e12;
     d->charged = grant->privacy.mechanism != PROTO_MECHANISM_NONE;
-    d->charge_nano = d->charged ? p->request->charge_nano : 0;
     d->min_cohort = grant->min_cohort;
     proto_policy_budget(p->licence, &d->epsilon_total_u, &d->budget_delta_e12);
     d->release = PROTO_RELEASE_FEDERATION;
@@ -840,21 +705,19 @@ static void grant_terms(struct policy *p, const struct choice *choice,
 /* Everything that can be said before a body is looked at. */
 static bool judge_record(struct policy *p, const struct proto_record *record, bool forked)
 {
-    judge(p, "request", request_fault(p->request), "an action, an epsilon in range, a time");
-    judge(p, "fork", when(!forked, PROTO_REASON_FORKED), "one history of the licence");
-    judge(p, "licence", when(record != NULL, PROTO_REASON_NO_LICENSE), "a licence record");
+    judge(p, PROTO_CLAUSE_ID_REQUEST, request_fault(p->request));
+    judge(p, PROTO_CLAUSE_ID_FORK, when(!forked, PROTO_REASON_FORKED));
+    judge(p, PROTO_CLAUSE_ID_RECORD, when(record != NULL, PROTO_REASON_NO_LICENSE));
     if (!record) {
         return false;
     }
     uint64_t gone = record->envelope.flags & (PROTO_RECORD_FINAL | PROTO_RECORD_TOMBSTONE);
-    judge(p, "revocation", when(!gone, PROTO_REASON_REVOKED), "a licence that was not withdrawn");
+    judge(p, PROTO_CLAUSE_ID_REVOCATION, when(!gone, PROTO_REASON_REVOKED));
     bool known = p->licence && record->envelope.kind == PROTO_RECORD_LICENCE;
-    judge(p, "version", when(known, PROTO_REASON_UNSUPPORTED_VERSION),
-          "a licence that this version understands");
+    judge(p, PROTO_CLAUSE_ID_VERSION, when(known, PROTO_REASON_UNSUPPORTED_VERSION));
     if (known) {
-        judge(p, "envelope",
-              when(record->envelope.expires == p->licence->expires, PROTO_REASON_LICENSE_INVALID),
-              "one end of validity in record and licence");
+        judge(p, PROTO_CLAUSE_ID_ENVELOPE,
+              when(record->envelope.expires == p->licence->expires, PROTO_REASON_LICENSE_INVALID));
     }
     return known;
 }
@@ -864,8 +727,12 @@ void proto_policy_decide(const struct proto_request *request, const struct proto
                          const struct proto_ontology *ontology, struct proto_decision *ret)
 {
     memset(ret, 0, sizeof *ret); /* equal inputs give equal bytes, padding included */
-    struct policy p = {
-        .request = request, .licence = licence, .ontology = ontology, .decision = ret, .grant = -1};
+    struct policy p = {.request = request,
+                       .licence = licence,
+                       .ontology = ontology,
+                       .decision = ret,
+                       .grant = -1,
+                       .job = (request->actions & JOB_ACTIONS) != 0};
     ret->verdict = PROTO_DENY;
     ret->grant = -1;
     bool readable = judge_record(&p, record, forked);
@@ -905,5 +772,6 @@ bool proto_policy_budget(const struct proto_licence *licence, uint64_t *ret_epsi
 }
 
 _Static_assert(PROTO_POLICY_CLAUSES >=
-                   16 + PROTO_LICENCE_GRANTS_MAX * (9 + PROTO_LICENCE_MODIFIERS_MAX),
+                   PROTO_CLAUSE_ID_TOTAL +
+                       PROTO_LICENCE_GRANTS_MAX * (9 + PROTO_LICENCE_MODIFIERS_MAX),
                "every clause of the largest licence finds room");

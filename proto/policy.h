@@ -8,7 +8,7 @@
  * identities are the caller's: org, org_type and country come from the requester's MEMBER record,
  * never from what it says of itself.
  *
- *     struct proto_decision decision;                                    // about 30 KB
+ *     struct proto_decision decision;                                    // a few KB
  *     proto_policy_decide(&request, &record, licence, forked, ontology, &decision);
  *     if (decision.verdict == PROTO_DENY) { refuse(proto_reason_name(decision.reason)); }
  *
@@ -20,6 +20,7 @@
 #include "proto/duo.h"
 #include "proto/licence.h"
 #include "proto/ontology.h"
+#include "proto/request.h"
 #include "proto/spdx.h"
 
 /* Stable reason codes: X(NAME, error code of a refusal, text for people). Never renumber meaning,
@@ -100,29 +101,6 @@ const char *proto_reason_text(enum proto_reason reason);
 enum err proto_reason_err(enum proto_reason reason); /* its exit code is proto_err_exit of this */
 bool proto_reason_by_name(const char *name, enum proto_reason *ret);
 
-/* Kinds of research that a request declares: X(NAME, text) in bit order */
-#define PROTO_RESEARCH_TYPES(X)                                                                    \
-    X(METHODS, "methods")                                                                          \
-    X(ANCESTRY, "ancestry")                                                                        \
-    X(GENETIC, "genetic")                                                                          \
-    X(DRUGDEV, "drugdev")                                                                          \
-    X(CONTROL_SET, "control-set")                                                                  \
-    X(AGE_CATEGORY, "ageCat")                                                                      \
-    X(SEX_CATEGORY, "sexCat")                                                                      \
-    X(POPULATION_GROUP, "popGroup")                                                                \
-    X(SENSITIVE,                                                                                   \
-      "sensitive") /* vulnerable groups, stigmatised conditions: always a person's decision */
-
-enum proto_research {
-#define X(name, text) PROTO_RESEARCH_##name,
-    PROTO_RESEARCH_TYPES(X)
-#undef X
-    PROTO_RESEARCH_TOTAL,
-};
-#define PROTO_RESEARCH_BIT(type) (UINT64_C(1) << (type))
-const char *proto_research_name(enum proto_research type);
-bool proto_research_by_name(struct span name, enum proto_research *ret);
-
 enum proto_verdict {
     PROTO_PERMIT,
     PROTO_HOLD,
@@ -130,56 +108,55 @@ enum proto_verdict {
 };
 const char *proto_verdict_name(enum proto_verdict verdict); /* "PERMIT", "HOLD", "DENY" */
 
-/* NULL text, zero count or zero number: absent. */
-struct proto_request {
-    const char *requester_node;
-    const char *institution;
-    const char *org_type;
-    bool commercial_known;
-    bool commercial;
-    const char *country;
-    const char *person;
-    const char *project;
-    uint64_t permission; /* DUO number, the most specific purpose; PROTO_DUO_MDS: methods
-                            development alone */
-    const char *const *diseases;
-    size_t disease_count;
-    bool research_known;
-    uint64_t research; /* PROTO_RESEARCH_BITs */
-    const char *ethics_ref;
-    int64_t ethics_expires;
-    const char *const *accepted; /* obligations */
-    size_t accepted_count;
-    uint64_t actions; /* PROTO_ACTION_BITs; all must be granted */
-    const char *const *columns;
-    size_t column_count;
-    double epsilon; /* 0: absent; queries then take min(0.5, cap) */
-    double delta;   /* 0: absent; the licence's */
-    /* What the caller computed for epsilon and delta; copied into the decision. Where no epsilon was
-     * asked, decide first and charge decision.epsilon_u. */
-    uint64_t charge_nano;
-    uint64_t sites; /* institutions in the signed manifest of the question or round */
-    const char *const *site_countries;
-    size_t
-        site_country_count; /* of all sites of the manifest; GS, and geography in jobs, need them */
-    bool secure;            /* asks for secure aggregation */
-    bool nonprivate;        /* a job without noise */
-    int64_t now;
-    uint64_t rounds; /* of a job */
-};
-
 enum proto_clause_result {
     PROTO_CLAUSE_PASS,
     PROTO_CLAUSE_FAIL,
     PROTO_CLAUSE_NEEDED, /* an attribute or a person's approval is wanted */
 };
 
+/* What is judged: X(NAME, text). Modifiers are judged one by one; each names its code. */
+#define PROTO_CLAUSES(X)                                                                           \
+    X(REQUEST, "request")                                                                          \
+    X(FORK, "fork")                                                                                \
+    X(RECORD, "licence")                                                                           \
+    X(REVOCATION, "revocation")                                                                    \
+    X(VERSION, "version")                                                                          \
+    X(ENVELOPE, "envelope")                                                                        \
+    X(VALIDITY, "validity")                                                                        \
+    X(CONSISTENCY, "consistency")                                                                  \
+    X(RECIPIENTS, "recipients")                                                                    \
+    X(GEOGRAPHY, "geography")                                                                      \
+    X(SECURE, "secure mode")                                                                       \
+    X(OBLIGATIONS, "obligations")                                                                  \
+    X(DATA_LICENCE, "data licence")                                                                \
+    X(DATA_LICENCE_READ, "data licence known")                                                     \
+    X(APPROVAL, "approval")                                                                        \
+    X(PERMISSION, "permission")                                                                    \
+    X(MODIFIER, "modifier")                                                                        \
+    X(ACTION, "action")                                                                            \
+    X(COLUMNS, "columns")                                                                          \
+    X(SITES, "sites")                                                                              \
+    X(MODE, "mode")                                                                                \
+    X(VISIBILITY, "visibility")                                                                    \
+    X(FINETUNE, "finetune")                                                                        \
+    X(BUDGET, "budget")                                                                            \
+    X(NOISE, "noise")
+
+enum proto_clause_id {
+#define X(name, text) PROTO_CLAUSE_ID_##name,
+    PROTO_CLAUSES(X)
+#undef X
+    PROTO_CLAUSE_ID_TOTAL,
+};
+
+/* One judgement, without texts: a decision is made a million times a second and read by a person once in a while. */
 struct proto_clause {
-    char clause[40];   /* "permission", "modifier GS", ... */
-    char expected[80]; /* what would make it pass */
-    enum proto_clause_result result;
-    enum proto_reason reason;
-    int grant; /* -1: dataset-wide */
+    uint8_t id;       /* enum proto_clause_id */
+    uint8_t result;   /* enum proto_clause_result */
+    uint8_t reason;   /* enum proto_reason */
+    int8_t grant;     /* -1: dataset-wide */
+    uint8_t modifier; /* of MODIFIER: which of the grant's */
+    uint8_t job;      /* 1: the request was for training, so that caps are those of a job */
 };
 
 /* A duty that an answer or model carries. Spans point into the licence or at constants. */
@@ -189,8 +166,9 @@ struct proto_duty {
     struct span text;
 };
 
-#define PROTO_POLICY_CLAUSES 192
-#define PROTO_POLICY_DUTIES  40
+#define PROTO_POLICY_CLAUSES                                                                       \
+    (PROTO_CLAUSE_ID_TOTAL + PROTO_LICENCE_GRANTS_MAX * (12 + PROTO_LICENCE_MODIFIERS_MAX))
+#define PROTO_POLICY_DUTIES 40
 
 struct proto_decision {
     enum proto_verdict verdict;
@@ -202,8 +180,7 @@ struct proto_decision {
     size_t duty_count;
     bool
         charged; /* the grant asks for noise: the ledger must admit the charge of epsilon_u, delta_e12 */
-    uint64_t charge_nano; /* the caller's figure for it; 0 when denied or not charged */
-    uint64_t epsilon_u;   /* the epsilon that is granted, millionths rounded up; the default where
+    uint64_t epsilon_u; /* the epsilon that is granted, millionths rounded up; the default where
                              none was asked */
     uint64_t delta_e12;
     uint64_t epsilon_total_u; /* of the dataset's one budget, with its delta */
@@ -217,6 +194,17 @@ struct proto_decision {
 void proto_policy_decide(const struct proto_request *request, const struct proto_record *record,
                          const struct proto_licence *licence, bool forked,
                          const struct proto_ontology *ontology, struct proto_decision *ret);
+
+/* "permission", "modifier GS"; and what would make it pass. LICENCE is the one that was decided on, or NULL where there
+ * was none. Each writes a C string of at most its SIZE and returns it. */
+#define PROTO_CLAUSE_NAME_SIZE     40
+#define PROTO_CLAUSE_EXPECTED_SIZE 200
+const char *proto_clause_name(const struct proto_licence *licence,
+                              const struct proto_clause *clause, char ret[PROTO_CLAUSE_NAME_SIZE]);
+const char *proto_clause_expected(const struct proto_licence *licence,
+                                  const struct proto_clause *clause,
+                                  char ret[PROTO_CLAUSE_EXPECTED_SIZE]);
+const char *proto_clause_result_name(uint64_t result); /* "pass", "fail" or "needed" */
 
 /* The terms that every question under a licence shares: the dataset's budget. false: no grant asks
  * for noise. */

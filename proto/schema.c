@@ -1,5 +1,6 @@
 #include "config.h"
 #include "proto/schema.h"
+#include "proto/nearest.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -279,69 +280,13 @@ int32_t proto_column_code(const struct proto_column *column, const char *value)
     return -1;
 }
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c;
-}
-
-/* Levenshtein distance without regard to case, over at most 63 bytes of each; one row of the table
- * at a time. */
-static unsigned distance(const char *a, const char *b)
-{
-    unsigned row[PROTO_NAME_SIZE];
-    size_t b_len = strnlen(b, PROTO_NAME_SIZE - 1);
-    for (size_t j = 0; j <= b_len; j++) {
-        row[j] = (unsigned)j;
-    }
-    for (size_t i = 0; a[i] && i < PROTO_NAME_SIZE - 1; i++) {
-        unsigned diagonal = row[0];
-        row[0] = (unsigned)i + 1;
-        for (size_t j = 0; j < b_len; j++) {
-            unsigned best = diagonal + (lower(a[i]) != lower(b[j]));
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            best = row[j + 1] + 1 < best ? row[j + 1] + 1 : best;
-            diagonal = row[j + 1];
-            row[j + 1] = best;
-        }
-    }
-    return row[b_len];
-}
-
-static void nearest(const char *candidate, const char *name, const char **best,
-                    unsigned *best_distance)
-{
-    unsigned d = distance(name, candidate);
-    if (d < *best_distance) {
-        *best = candidate;
-        *best_distance = d;
-    }
-}
-
-/* Farther than a third of the name is no longer a slip of the hand; one letter always may be. */
-static unsigned tolerance(const char *name)
-{
-    size_t third = strnlen(name, PROTO_NAME_SIZE) / 3;
-    return third ? (unsigned)third + 1 : 2;
-}
-
 const char *proto_schema_suggest(const struct proto_schema *schema, const char *name)
 {
-    const char *best = NULL;
-    unsigned best_distance = tolerance(name);
+    struct proto_nearest nearest = proto_nearest_to(span_str(name));
     for (size_t i = 0; i < schema->count; i++) {
-        nearest(schema->columns[i].name, name, &best, &best_distance);
+        proto_nearest_try(&nearest, span_str(schema->columns[i].name));
     }
-    return best;
-}
-
-const char *proto_suggest(const char *const *names, size_t count, const char *name)
-{
-    const char *best = NULL;
-    unsigned best_distance = tolerance(name);
-    for (size_t i = 0; i < count; i++) {
-        nearest(names[i], name, &best, &best_distance);
-    }
-    return best;
+    return (const char *)nearest.best.ptr;
 }
 
 /* ---- checks -------------------------------------------------------------------------------- */

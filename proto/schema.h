@@ -136,10 +136,8 @@ void proto_schema_hash(const struct proto_schema *schema, const struct proto_has
 int proto_schema_find(const struct proto_schema *schema, const char *name);
 /* Code of the declared value, or -1. */
 int32_t proto_column_code(const struct proto_column *column, const char *value);
-/* The nearest column name by edit distance (a third of its length at most, case ignored), or NULL. */
+/* The nearest column name (proto/nearest.h), or NULL. */
 const char *proto_schema_suggest(const struct proto_schema *schema, const char *name);
-/* The same over any list of names. */
-const char *proto_suggest(const char *const *names, size_t count, const char *name);
 
 /* Whether a published schema keeps every rule above; what is decoded from a peer's record is
  * checked with it. Errors: E_INVALID, with the text "columns[2].min: ...". */

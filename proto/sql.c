@@ -1,5 +1,6 @@
 #include "config.h"
 #include "proto/sql.h"
+#include "proto/nearest.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -10,8 +10,10 @@
 #include "proto/privacy.h"
 #include "proto/time.h"
 #include "store/audit.h"
+#include "store/file.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -160,6 +162,8 @@ static enum err read_licence(json_t *licence, struct proto_manifest *manifest, s
     return err;
 }
 
+#define SITES_MAX 10000
+
 struct request_reader {
     const json_t *json;
     struct arena *arena;
@@ -216,62 +220,78 @@ static int64_t get_time(struct request_reader *r, const char *key, int64_t fallb
     return time;
 }
 
-static const char *const *get_list(struct request_reader *r, const char *key, size_t *ret_count)
+static struct proto_list get_list(struct request_reader *r, const char *key)
 {
     const json_t *value = json_object_get(r->json, key);
     size_t count = json_array_size(value);
-    const char **list = arena_alloc(r->arena, count + 1, sizeof *list);
-    *ret_count = list ? count : 0;
-    if ((value && !json_is_array(value)) || !list) {
+    struct proto_text *list = arena_alloc(r->arena, count + 1, sizeof *list);
+    if ((value && !json_is_null(value) && !json_is_array(value)) || !list) {
         bad(r, key, "a list of texts");
-        return NULL;
+        return (struct proto_list){0};
     }
     for (size_t i = 0; i < count; i++) {
-        list[i] = json_string_value(json_array_get(value, i));
-        if (!list[i]) {
+        list[i].text = span_str(json_string_value(json_array_get(value, i)));
+        if (!list[i].text.ptr) {
             bad(r, key, "a list of texts");
-            list[i] = "";
         }
     }
-    return list;
+    return (struct proto_list){list, count};
 }
 
-static void get_actions(struct request_reader *r, struct proto_request *request)
+static uint64_t get_actions(struct request_reader *r)
 {
-    size_t count;
-    const char *const *actions = get_list(r, "actions", &count);
-    for (size_t i = 0; i < count; i++) {
+    struct proto_list list = get_list(r, "actions");
+    const struct proto_text *items = list.items;
+    uint64_t actions = 0;
+    for (size_t i = 0; i < list.count; i++) {
         enum proto_action action;
-        if (proto_action_by_name(actions[i], &action)) {
-            request->actions |= PROTO_ACTION_BIT(action);
+        if (items[i].text.ptr && proto_action_by_name((const char *)items[i].text.ptr, &action)) {
+            actions |= PROTO_ACTION_BIT(action);
         } else {
             bad(r, "actions", "known actions");
         }
     }
+    return actions;
 }
 
-static void get_research(struct request_reader *r, struct proto_request *request)
+static uint64_t get_research(struct request_reader *r)
 {
-    size_t count;
-    const char *const *types = get_list(r, "research", &count);
-    request->research_known = json_object_get(r->json, "research") != NULL;
-    for (size_t i = 0; i < count; i++) {
-        enum proto_research type;
-        if (proto_research_by_name(span_str(types[i]), &type)) {
-            request->research |= PROTO_RESEARCH_BIT(type);
-        } else {
-            bad(r, "research", "known research types");
-        }
+    struct proto_list list = get_list(r, "research");
+    struct err_info why = {0};
+    uint64_t research = 0;
+    if (!r->err && proto_research_parse(&list, &research, &why)) {
+        r->err = proto_err_set(r->reterr, E_INVALID, "request.research: %.300s", why.text);
     }
+    return research;
 }
 
 static void check_keys(struct request_reader *r)
 {
-    static const char *const known[] = {
-        "node",           "institution", "org_type",   "commercial", "country",    "person",
-        "project",        "purpose",     "diseases",   "research",   "ethics_ref", "ethics_expires",
-        "accepted",       "actions",     "columns",    "epsilon",    "delta",      "sites",
-        "site_countries", "secure",      "nonprivate", "now",        "rounds"};
+    static const char *const known[] = {"node",
+                                        "institution",
+                                        "org_type",
+                                        "commercial",
+                                        "country",
+                                        "person",
+                                        "project",
+                                        "purpose",
+                                        "diseases",
+                                        "research",
+                                        "ethics_ref",
+                                        "ethics_expires",
+                                        "accepted",
+                                        "actions",
+                                        "columns",
+                                        "epsilon",
+                                        "delta",
+                                        "sites",
+                                        "site_countries",
+                                        "secure",
+                                        "nonprivate",
+                                        "now",
+                                        "rounds",
+                                        "clip",
+                                        "noise_multiplier"};
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)r->json, key, value)
@@ -286,55 +306,100 @@ static void check_keys(struct request_reader *r)
     }
 }
 
+/* The sites of a request are told by number and countries; each counts as an institution of its own. */
+static struct proto_party *get_sites(struct request_reader *r, size_t *ret_count)
+{
+    struct proto_list countries = get_list(r, "site_countries");
+    const struct proto_text *items = countries.items;
+    double stated = json_object_get(r->json, "sites") ? get_number(r, "sites") : 1;
+    if (stated > SITES_MAX) {
+        bad(r, "sites", "a number of sites, at most 10000");
+        stated = 0;
+    }
+    size_t count = (size_t)stated;
+    struct proto_party *sites = arena_alloc(r->arena, count + 1, sizeof *sites);
+    for (size_t i = 0; sites && i < count; i++) {
+        char *org = arena_alloc(r->arena, 24, 1);
+        if (!org) {
+            r->err = E_NO_MEMORY;
+            break;
+        }
+        snprintf(org, 24, "site %zu", i + 1);
+        sites[i].org = span_str(org);
+        sites[i].country = i < countries.count ? items[i].text : SPAN_NONE;
+    }
+    if (countries.count > count) {
+        bad(r, "site_countries", "no longer than sites says");
+    }
+    *ret_count = sites ? count : 0;
+    return sites;
+}
+
+static struct proto_purpose get_purpose(struct request_reader *r)
+{
+    struct proto_purpose purpose = {
+        .person = span_str(get_text(r, "person")),
+        .project = span_str(get_text(r, "project")),
+        .diseases = get_list(r, "diseases"),
+        .has_research = json_is_array(json_object_get(r->json, "research")),
+        .research = get_research(r),
+        .ethics_ref = span_str(get_text(r, "ethics_ref")),
+        .accepted = get_list(r, "accepted"),
+    };
+    const char *code = get_text(r, "purpose");
+    int64_t until = get_time(r, "ethics_expires", 0);
+    purpose.commercial = get_bool(r, "commercial", &purpose.has_commercial);
+    purpose.ethics_expires = until > 0 ? (uint64_t)until : 0;
+    if (!r->err && code) {
+        r->err = proto_duo_parse(code, &purpose.permission, r->reterr);
+    }
+    return purpose;
+}
+
+/* The same builder as everywhere else; only its parts come from JSON. */
 static enum err read_request(const json_t *json, struct arena *arena, struct proto_request *ret,
                              struct err_info *reterr)
 {
     struct request_reader r = {json, arena, E_OK, reterr};
-    struct proto_request q = {0};
     bool known;
+    size_t site_count;
     check_keys(&r);
-    q.requester_node = get_text(&r, "node");
-    q.institution = get_text(&r, "institution");
-    q.org_type = get_text(&r, "org_type");
-    q.commercial = get_bool(&r, "commercial", &q.commercial_known);
-    q.country = get_text(&r, "country");
-    q.person = get_text(&r, "person");
-    q.project = get_text(&r, "project");
-    q.diseases = get_list(&r, "diseases", &q.disease_count);
-    get_research(&r, &q);
-    q.ethics_ref = get_text(&r, "ethics_ref");
-    q.ethics_expires = get_time(&r, "ethics_expires", 0);
-    q.accepted = get_list(&r, "accepted", &q.accepted_count);
-    get_actions(&r, &q);
-    q.columns = get_list(&r, "columns", &q.column_count);
-    q.epsilon = get_number(&r, "epsilon");
-    q.delta = get_number(&r, "delta");
-    q.sites = json_object_get(json, "sites") ? (uint64_t)get_number(&r, "sites") : 1;
-    q.site_countries = get_list(&r, "site_countries", &q.site_country_count);
-    q.secure = get_bool(&r, "secure", &known);
-    q.nonprivate = get_bool(&r, "nonprivate", &known);
-    q.now = get_time(&r, "now", (int64_t)time(NULL));
-    q.rounds = (uint64_t)get_number(&r, "rounds");
-    const char *purpose = get_text(&r, "purpose");
-    if (!r.err && purpose) {
-        r.err = proto_duo_parse(purpose, &q.permission, reterr);
+    struct proto_party requester = {.node = span_str(get_text(&r, "node")),
+                                    .org = span_str(get_text(&r, "institution")),
+                                    .org_type = span_str(get_text(&r, "org_type")),
+                                    .country = span_str(get_text(&r, "country"))};
+    struct proto_purpose purpose = get_purpose(&r);
+    struct proto_use use = {.actions = get_actions(&r),
+                            .columns = get_list(&r, "columns"),
+                            .epsilon = get_number(&r, "epsilon"),
+                            .delta = get_number(&r, "delta"),
+                            .rounds = (uint64_t)fmin(get_number(&r, "rounds"), 1e9),
+                            .clip = get_number(&r, "clip"),
+                            .noise_multiplier = get_number(&r, "noise_multiplier"),
+                            .secure = get_bool(&r, "secure", &known),
+                            .nonprivate = get_bool(&r, "nonprivate", &known)};
+    const struct proto_party *sites = get_sites(&r, &site_count);
+    int64_t now = get_time(&r, "now", (int64_t)time(NULL));
+    if (!r.err) {
+        proto_request_build(&requester, &purpose, &use, sites, site_count, now, ret);
     }
-    *ret = q;
     return r.err;
 }
 
-static json_t *decision_view(const struct proto_decision *d)
+static json_t *decision_view(const struct proto_licence *licence, const struct proto_decision *d)
 {
     static const char *const verdicts[] = {"permit", "hold", "deny"};
-    static const char *const results[] = {"pass", "fail", "needed"};
     json_t *clauses = json_array();
     json_t *duties = json_array();
     for (size_t i = 0; i < d->clause_count; i++) {
         const struct proto_clause *c = &d->clauses[i];
-        json_array_append_new(clauses,
-                              json_pack("{s:s, s:s, s:s, s:s, s:i}", "clause", c->clause,
-                                        "expected", c->expected, "result", results[c->result],
-                                        "reason", proto_reason_name(c->reason), "grant", c->grant));
+        char name[PROTO_CLAUSE_NAME_SIZE], expected[PROTO_CLAUSE_EXPECTED_SIZE];
+        json_array_append_new(
+            clauses,
+            json_pack("{s:s, s:s, s:s, s:s, s:i}", "clause", proto_clause_name(licence, c, name),
+                      "expected", proto_clause_expected(licence, c, expected), "result",
+                      proto_clause_result_name(c->result), "reason",
+                      proto_reason_name((enum proto_reason)c->reason), "grant", (int)c->grant));
     }
     for (size_t i = 0; i < d->duty_count; i++) {
         json_array_append_new(duties, json_pack("{s:s%, s:s%}", "id", d->duties[i].id.ptr,
@@ -352,7 +417,8 @@ static json_t *decision_view(const struct proto_decision *d)
 }
 
 /* FILE is the licence itself, or {"licence": {...}, "revoked": true, "forked": true}. */
-static enum err decide(json_t *file, const json_t *asked, json_t **ret, struct err_info *reterr)
+static enum err decide(json_t *file, const json_t *asked, const struct proto_ontology *ontology,
+                       json_t **ret, struct err_info *reterr)
 {
     json_t *inner = json_object_get(file, "licence");
     struct proto_manifest manifest = {0};
@@ -373,12 +439,33 @@ static enum err decide(json_t *file, const json_t *asked, json_t **ret, struct e
     if (!err) {
         record.envelope.expires = licence.expires;
         proto_policy_decide(&request, &record, &licence,
-                            inner && json_is_true(json_object_get(file, "forked")), NULL, decision);
-        *ret = decision_view(decision);
+                            inner && json_is_true(json_object_get(file, "forked")), ontology,
+                            decision);
+        *ret = decision_view(&licence, decision);
     }
     arena_fini(&arena);
     proto_manifest_fini(&manifest);
     proto_free(decision);
+    return err;
+}
+
+/* --ontology FILE, else the hierarchy that is shipped; "none" is none. */
+static enum err load_ontology(struct cli_call *call, struct proto_ontology *ret,
+                              struct err_info *reterr)
+{
+    const char *path = cli_text(call, "--ontology");
+    struct buf file = {.max = PROTO_ONTOLOGY_FILE_MAX};
+    enum err err = E_OK;
+    if (path && strcmp(path, "none") == 0) {
+        return E_OK;
+    }
+    if (path) {
+        err = store_file_read(path, &file, reterr);
+    }
+    err = err ? err
+              : proto_ontology_parse(path ? buf_span(&file) : proto_ontology_shipped(),
+                                     &crypto_proto_hash, ret, reterr);
+    buf_fini(&file);
     return err;
 }
 
@@ -388,9 +475,13 @@ enum err cli_tool_licence_decide(struct cli_call *call, json_t **ret, int *ret_e
     (void)ret_exit;
     json_t *file = NULL;
     json_t *asked = NULL;
-    enum err err = load_json(cli_text(call, "--record"), &file, reterr);
+    struct proto_ontology ontology = {0};
+    enum err err = crypto_init(reterr);
+    err = err ? err : load_json(cli_text(call, "--record"), &file, reterr);
     err = err ? err : load_json(cli_text(call, "--request"), &asked, reterr);
-    err = err ? err : decide(file, asked, ret, reterr);
+    err = err ? err : load_ontology(call, &ontology, reterr);
+    err = err ? err : decide(file, asked, &ontology, ret, reterr);
+    proto_ontology_fini(&ontology);
     json_decref(file);
     json_decref(asked);
     return err;

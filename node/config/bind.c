@@ -1,5 +1,6 @@
 #include "config.h"
 #include "node/config/bind.h"
+#include "proto/nearest.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -98,6 +98,17 @@ static const struct config_row evaluate_rows[] = {
     CONFIG_ROWS_END,
 };
 
+static const struct config_row ethics_rows[] = {
+    {.name = "ref",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = JOB(ethics_ref),
+     .min = 1,
+     .max = 128},
+    {.name = "expires", .type = CONFIG_TIME, .required = true, .offset = JOB(ethics_expires)},
+    CONFIG_ROWS_END,
+};
+
 static const struct config_row job_rows[] = {
     {.name = "job", .type = CONFIG_CHARS, .required = true, .offset = JOB(name), .max = 65},
     {.name = "task",
@@ -109,6 +120,9 @@ static const struct config_row job_rows[] = {
     {.name = "purpose", .type = CONFIG_CHARS, .offset = JOB(purpose), .max = 32},
     {.name = "disease", TEXTS(diseases), .min = 1, .max = 64},
     {.name = "project", .type = CONFIG_CHARS, .offset = JOB(project), .max = 65},
+    {.name = "research", TEXTS(research), .present = JOB(has_research), .min = 1, .max = 32},
+    {.name = "ethics", .type = CONFIG_MAP, .rows = ethics_rows},
+    {.name = "accept", TEXTS(accepted), .min = 1, .max = 32},
     {.name = "model", .type = CONFIG_MAP, .present = JOB(has_model), .rows = model_rows},
     {.name = "features", TEXTS(features), .min = 1, .max = PROTO_NAME_SIZE - 1},
     {.name = "target", .type = CONFIG_CHARS, .offset = JOB(target), .max = PROTO_NAME_SIZE},

@@ -9,7 +9,7 @@
  *     advertise: tls+tcp://alpha.example:7101    # default: listen
  *     unlock: keyfile:keyfile           # keyfile:PATH (relative to the home) | passphrase | credential:NAME
  *     commercial: false                 # absent: unknown, and clauses that need it refuse
- *     ontology: mondo.tsv               # child TAB parent lines; absent: a licence for diseases permits only what it lists
+ *     ontology: mondo.obo               # OBO, or child TAB parent lines; absent: the small one that is shipped; none: only what is listed
  *     seeds: ["tls+tcp://127.0.0.1:7102"]
  *     people:
  *       - {user: root, id: operator, roles: [operator, analyst]}

@@ -14,5 +14,6 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_risk.c \
 	%D%/ops_status.c \
 	%D%/ops_train.c \
+	%D%/purpose.c \
 	%D%/server.c %D%/server.h \
 	%D%/views.h

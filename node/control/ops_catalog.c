@@ -3,6 +3,7 @@
 #include "node/control/dispatch.h"
 #include "node/control/views.h"
 
+#include "node/query/admission.h"
 #include "node/query/site.h"
 #include "proto/policy.h"
 #include "proto/privacy.h"
@@ -11,24 +12,6 @@
 #include "store/records.h"
 
 #include <strings.h>
-
-enum err control_purpose(struct control_call *call, const char *name, uint64_t *ret,
-                         struct err_info *reterr)
-{
-    const char *text = control_text(call, name);
-    *ret = 0;
-    if (!text) {
-        return E_OK;
-    }
-    enum err err = proto_duo_parse(text, ret, reterr);
-    if (!err && !proto_duo_is_purpose(*ret)) {
-        err = proto_err_set(
-            reterr, E_USAGE,
-            "%s is no purpose of a request; use for example DUO:0000042 (general research use)",
-            text);
-    }
-    return err == E_INVALID ? E_USAGE : err;
-}
 
 const char *control_licence_state(struct control_call *call, const uint8_t issuer[16],
                                   const char *dataset, int64_t now, struct proto_record *ret_record,
@@ -333,16 +316,20 @@ enum err control_licence_show(struct control_call *call, json_t **ret, struct er
     return E_OK;
 }
 
-static json_t *clauses_view(const struct proto_decision *decision)
+static json_t *clauses_view(const struct proto_licence *licence,
+                            const struct proto_decision *decision)
 {
-    static const char *const results[] = {"pass", "fail", "needed"};
     json_t *array = json_array();
     for (size_t i = 0; i < decision->clause_count; i++) {
         const struct proto_clause *clause = &decision->clauses[i];
-        json_array_append_new(
-            array, json_pack("{s:s, s:s, s:s, s:s, s:i}", "clause", clause->clause, "expected",
-                             clause->expected, "result", results[clause->result % 3], "reason",
-                             proto_reason_name(clause->reason), "grant", clause->grant));
+        char name[PROTO_CLAUSE_NAME_SIZE], expected[PROTO_CLAUSE_EXPECTED_SIZE];
+        json_array_append_new(array,
+                              json_pack("{s:s, s:s, s:s, s:s, s:i}", "clause",
+                                        proto_clause_name(licence, clause, name), "expected",
+                                        proto_clause_expected(licence, clause, expected), "result",
+                                        proto_clause_result_name(clause->result), "reason",
+                                        proto_reason_name((enum proto_reason)clause->reason),
+                                        "grant", (int)clause->grant));
     }
     return array;
 }
@@ -367,7 +354,7 @@ static enum err parse_actions(struct control_call *call, uint64_t *ret, struct e
 
 /* The licence verdict of each publisher on a request of this node: the same function on the same values as there. */
 static json_t *check_site(struct control_call *call, const struct query_publisher *publisher,
-                          struct proto_request *request)
+                          const struct proto_request *request)
 {
     static const char *const verdicts[] = {"permit", "hold", "deny"};
     struct proto_decision *decision = arena_alloc(&call->arena, 1, sizeof *decision);
@@ -386,22 +373,32 @@ static json_t *check_site(struct control_call *call, const struct query_publishe
     return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "node", publisher->member.name, "verdict",
                      verdicts[decision->verdict % 3], "reason", proto_reason_name(decision->reason),
                      "text", proto_reason_text(decision->reason), "grant", decision->grant,
-                     "clauses", clauses_view(decision));
+                     "clauses", clauses_view(readable ? &licence : NULL, decision));
+}
+
+static enum err check_use(struct control_call *call, struct proto_use *ret, struct err_info *reterr)
+{
+    *ret = (struct proto_use){
+        .columns = control_text_list(call, "--columns", PROTO_SCHEMA_COLUMNS_MAX),
+        .epsilon = control_number(call, "--epsilon", 0),
+        .delta = control_number(call, "--delta", 0),
+        .rounds = (uint64_t)control_number(call, "--rounds", 0),
+        .nonprivate = control_flag(call, "--without-privacy"),
+    };
+    return parse_actions(call, &ret->actions, reterr);
 }
 
 enum err control_licence_check(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     const char *name = control_text(call, "NAME");
-    const char *disease = control_text(call, "--disease");
-    const char *project = control_text(call, "--project");
     struct query_publisher *publishers;
     struct peer_member self;
     size_t count;
-    struct proto_request request = {0};
-    enum err err = control_purpose(call, "--purpose", &request.permission, reterr);
-    if (!err) {
-        err = parse_actions(call, &request.actions, reterr);
-    }
+    struct proto_purpose purpose;
+    struct proto_use use;
+    struct proto_request request;
+    enum err err = control_purpose(call, &purpose, reterr);
+    err = err ? err : check_use(call, &use, reterr);
     if (!err) {
         err = query_publishers(&call->node->query, name, &call->arena, &publishers, &count, reterr);
     }
@@ -409,24 +406,15 @@ enum err control_licence_check(struct control_call *call, json_t **ret, struct e
         return err;
     }
     (void)peer_member_by_id(call->node->peer, call->node->query.node_id, &self);
-    const char **countries = arena_alloc(&call->arena, count, sizeof *countries);
-    for (size_t i = 0; countries && i < count; i++) {
-        countries[i] = publishers[i].member.country;
+    struct proto_party requester = query_party(&self);
+    struct proto_party *parties = arena_alloc(&call->arena, count, sizeof *parties);
+    if (!parties) {
+        return E_NO_MEMORY;
     }
-    request.institution = self.org;
-    request.org_type = self.org_type;
-    request.country = self.country;
-    request.commercial_known = call->node->query.commercial_known;
-    request.commercial = call->node->query.commercial;
-    request.person = call->person;
-    request.project = project ? project : call->person;
-    request.diseases = &disease;
-    request.disease_count = disease != NULL;
-    request.epsilon = control_number(call, "--epsilon", 0);
-    request.sites = count;
-    request.site_countries = countries;
-    request.site_country_count = countries ? count : 0;
-    request.now = query_now();
+    for (size_t i = 0; i < count; i++) {
+        parties[i] = query_party(&publishers[i].member);
+    }
+    proto_request_build(&requester, &purpose, &use, parties, count, query_now(), &request);
     json_t *sites = json_array();
     for (size_t i = 0; i < count; i++) {
         json_array_append_new(sites, check_site(call, &publishers[i], &request));

@@ -212,6 +212,32 @@ static json_t *texts_view(const char *const *texts, size_t count)
     return array;
 }
 
+/* Its encoding, which is what the sites see again when the answer is collected. */
+static json_t *purpose_view(const struct proto_purpose *purpose)
+{
+    struct buf bytes = {.max = QUERY_PURPOSE_MAX};
+    json_t *view = proto_codec_encode(&proto_purpose_message, purpose, &bytes, NULL)
+                       ? json_null()
+                       : control_json_hex(bytes.ptr, bytes.len);
+    buf_fini(&bytes);
+    return view;
+}
+
+static enum err read_purpose(struct control_call *call, const json_t *view,
+                             struct proto_purpose *ret)
+{
+    const char *hex = json_string_value(view);
+    size_t len = hex ? strlen(hex) / 2 : 0;
+    uint8_t *bytes = arena_alloc(&call->arena, len + 1, 1);
+    if (!bytes) {
+        return E_NO_MEMORY;
+    }
+    return hex && span_from_hex(hex, bytes, len)
+               ? proto_codec_decode(&proto_purpose_message, span_of(bytes, len), &call->arena, ret,
+                                    NULL)
+               : E_CORRUPT;
+}
+
 static const char *question_state(const struct query_result *result, enum err err)
 {
     for (size_t i = 0; i < result->site_count; i++) {
@@ -228,16 +254,15 @@ static enum err keep_question(struct control_call *call, const struct query_ask 
                               const struct query_result *result, json_t *view, enum err outcome,
                               struct err_info *reterr)
 {
-    json_t *kept =
-        json_pack("{s:s, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:f}", "type", "query", "query_id",
-                  control_json_hex(result->id, 16), "time", (json_int_t)query_now(), "person",
-                  call->person, "project", ask->project, "dataset", result->query.dataset, "sql",
-                  ask->sql, "state", question_state(result, outcome), "epsilon", result->epsilon);
+    json_t *kept = json_pack(
+        "{s:s, s:o, s:I, s:s, s:o, s:s, s:s, s:s, s:f}", "type", "query", "query_id",
+        control_json_hex(result->id, 16), "time", (json_int_t)query_now(), "person", call->person,
+        "project", control_json_span(ask->purpose.project), "dataset", result->query.dataset, "sql",
+        ask->sql, "state", question_state(result, outcome), "epsilon", result->epsilon);
     json_object_set_new(kept, "ask",
-                        json_pack("{s:f, s:f, s:I, s:o, s:o, s:I}", "epsilon", result->epsilon,
-                                  "delta", result->delta, "permission", (json_int_t)ask->permission,
-                                  "diseases", texts_view(ask->diseases, ask->disease_count),
-                                  "sites", texts_view(ask->sites, ask->site_count), "min_sites",
+                        json_pack("{s:f, s:f, s:o, s:o, s:I}", "epsilon", result->epsilon, "delta",
+                                  result->delta, "purpose", purpose_view(&ask->purpose), "sites",
+                                  texts_view(ask->sites, ask->site_count), "min_sites",
                                   (json_int_t)ask->min_sites));
     json_object_set_new(kept, "sites", sites_view(result, false));
     json_object_set(kept, "answer", view ? view : json_null());
@@ -252,22 +277,14 @@ static enum err keep_question(struct control_call *call, const struct query_ask 
 static enum err fill_ask(struct control_call *call, struct query_ask *ask, struct err_info *reterr)
 {
     const char *mode = control_text(call, "--mode");
-    const char *project = control_text(call, "--project");
     const char **sites = arena_alloc(&call->arena, QUERY_SITES_MAX, sizeof *sites);
-    const char **diseases = arena_alloc(&call->arena, 32, sizeof *diseases);
-    if (!sites || !diseases) {
+    if (!sites) {
         return E_NO_MEMORY;
     }
     *ask = (struct query_ask){
         .sql = control_text(call, "SQL"),
-        .person = call->person,
-        .project =
-            project ? project : call->person, /* an ad-hoc project is named after its person */
         .epsilon = control_number(call, "--epsilon", 0),
         .delta = control_number(call, "--delta", 0),
-        .diseases = diseases,
-        .disease_count = control_list(call, "--disease", diseases, 32),
-        .commercial = call->node->query.commercial,
         .sites = sites,
         .site_count = control_list(call, "--sites", sites, QUERY_SITES_MAX),
         .min_sites = (size_t)control_number(call, "--min-sites", 1),
@@ -287,7 +304,7 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
     if (control_flag(call, "--delta") && (ask->delta < 1e-12 || ask->delta >= 1)) {
         return proto_err_set(reterr, E_USAGE, "--delta takes a number from 1e-12 to below 1");
     }
-    return control_purpose(call, "--purpose", &ask->permission, reterr);
+    return control_purpose(call, &ask->purpose, reterr);
 }
 
 static enum err run_ask(struct control_call *call, const struct query_ask *ask, json_t **ret,
@@ -433,22 +450,17 @@ enum err control_queries_collect(struct control_call *call, json_t **ret, struct
         err = proto_err_set(reterr, E_ROLE, "only the person who asked can collect the answer");
     }
     struct query_ask ask = {
-        .person = call->person,
-        .commercial = call->node->query.commercial,
         .cancelled = control_cancelled,
         .user = call,
     };
+    err = err ? err : read_purpose(call, json_object_get(again, "purpose"), &ask.purpose);
     if (!err) {
         ask.sql = text_of(call, kept, "sql");
-        ask.project = text_of(call, kept, "project");
         ask.epsilon = json_number_value(json_object_get(again, "epsilon"));
         ask.delta = json_number_value(json_object_get(again, "delta"));
-        ask.permission = (uint64_t)json_integer_value(json_object_get(again, "permission"));
         ask.min_sites = (size_t)json_integer_value(json_object_get(again, "min_sites"));
-        ask.diseases = texts_of(call, json_object_get(again, "diseases"), &ask.disease_count);
         ask.sites = texts_of(call, json_object_get(again, "sites"), &ask.site_count);
-        err = ask.sql && ask.project && ask.diseases && ask.sites ? run_ask(call, &ask, ret, reterr)
-                                                                  : E_NO_MEMORY;
+        err = ask.sql && ask.sites ? run_ask(call, &ask, ret, reterr) : E_NO_MEMORY;
     }
     json_decref(kept);
     return err;

@@ -19,8 +19,11 @@ json_t *control_licence_view(const struct proto_licence *licence);
 const char *control_licence_state(struct control_call *call, const uint8_t issuer[16],
                                   const char *dataset, int64_t now, struct proto_record *ret_record,
                                   struct proto_licence *ret_licence, bool *ret_readable);
-/* "DUO:0000042" or "GRU" to a number; 0 with reterr when it is neither. */
-MUST_CHECK enum err control_purpose(struct control_call *call, const char *name, uint64_t *ret,
+/* What --purpose, --disease, --project, --research, --ethics and --accept say; borrows from the call.
+ * Errors: E_USAGE, the text names the option and what comes nearest. */
+MUST_CHECK enum err control_purpose(struct control_call *call, struct proto_purpose *ret,
                                     struct err_info *reterr);
+/* "a,b,c" as a list of struct proto_text in the call's arena. */
+struct proto_list control_text_list(struct control_call *call, const char *name, size_t max);
 
 #endif

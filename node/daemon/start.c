@@ -22,8 +22,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ONTOLOGY_FILE_MAX ((size_t)32 << 20)
-
 #define FILE_MAX_BYTES ((size_t)4 << 20)
 
 static enum err read_home_file(const struct node *node, const char *name, struct buf *to,
@@ -187,11 +185,17 @@ static enum err load_ontology(struct node *node, struct err_info *reterr)
 {
     char path[HOME_PATH_MAX];
     const char *name = node->config.ontology;
-    struct buf file = {.max = ONTOLOGY_FILE_MAX};
-    if (!name[0]) {
+    struct buf file = {.max = PROTO_ONTOLOGY_FILE_MAX};
+    enum err err = E_OK;
+    if (strcmp(name, "none") == 0) {
         return E_OK;
     }
-    enum err err = E_OK;
+    if (!name[0]) {
+        err = proto_ontology_parse(proto_ontology_shipped(), &crypto_proto_hash, &node->ontology,
+                                   reterr);
+        node->query.ontology = err ? NULL : &node->ontology;
+        return err;
+    }
     if (name[0] == '/') {
         snprintf(path, sizeof path, "%s", name);
     } else if (!config_home_path(node->home, name, path)) {

@@ -1,7 +1,6 @@
 #include "config.h"
 #include "node/query/admission.h"
 
-#include "node/query/message.h"
 #include "proto/manifest.h"
 #include "store/records.h"
 
@@ -65,88 +64,74 @@ enum err query_admission_load(struct query_context *context, const char *dataset
     return err == E_NOT_FOUND ? E_OK : err;
 }
 
-/* Distinct institutions and the countries of all nodes. An unknown node counts for nothing. */
-static size_t gather(struct query_context *context, const uint8_t (*nodes)[16], size_t count,
-                     struct peer_member *members, const char **countries, size_t *ret_countries)
+struct proto_party query_party(const struct peer_member *member)
 {
-    size_t institutions = 0;
-    size_t known = 0;
-    for (size_t i = 0; i < count && i < QUERY_SITES_MAX; i++) {
-        if (!peer_member_by_id(context->peer, nodes[i], &members[known])) {
-            continue;
-        }
-        bool seen = false;
-        for (size_t j = 0; j < known && !seen; j++) {
-            seen = strcmp(members[j].org, members[known].org) == 0;
-        }
-        institutions += !seen;
-        countries[known] = members[known].country;
-        known++;
-    }
-    *ret_countries = known;
-    return institutions;
+    return (struct proto_party){.node = span_of(member->id, 16),
+                                .org = span_str(member->org),
+                                .org_type = span_str(member->org_type),
+                                .country = span_str(member->country)};
 }
 
-size_t query_admission_institutions(struct query_context *context, const uint8_t (*nodes)[16],
-                                    size_t count)
+/* A site that is no member stays a party of which nothing is known: it counts for no institution, and a clause about
+ * the countries of the sites fails. RET_MEMBERS holds the bytes. */
+static size_t gather(struct query_context *context, const struct query_node_ref *sites,
+                     size_t count, struct peer_member *ret_members, struct proto_party *ret_parties)
 {
-    const char *countries[QUERY_SITES_MAX];
-    size_t known;
-    struct peer_member *members =
-        proto_alloc(count < QUERY_SITES_MAX ? count + 1 : QUERY_SITES_MAX, sizeof *members);
-    if (!members) {
-        return 0;
+    for (size_t i = 0; i < count; i++) {
+        bool known = peer_member_by_id(context->peer, sites[i].node.ptr, &ret_members[i]);
+        ret_parties[i] = known ? query_party(&ret_members[i]) : (struct proto_party){0};
     }
-    size_t institutions = gather(context, nodes, count, members, countries, &known);
-    proto_free(members);
-    return institutions;
+    return count;
 }
 
 void query_admission_decide(struct query_context *context, struct query_admission *admission,
-                            const struct peer_member *requester, const struct query_wish *wish)
+                            const struct peer_member *requester,
+                            const struct proto_purpose *purpose, const struct proto_use *use,
+                            const struct query_node_ref *sites, size_t site_count, int64_t now)
 {
-    const char *countries[QUERY_SITES_MAX];
-    size_t country_count = 0;
-    size_t institutions = 0;
-    size_t room = wish->site_count < QUERY_SITES_MAX ? wish->site_count + 1 : QUERY_SITES_MAX;
-    struct peer_member *members = proto_alloc(room, sizeof *members);
-    if (members) {
-        institutions =
-            gather(context, wish->sites, wish->site_count, members, countries, &country_count);
-    }
-    char node[33];
-    span_to_hex(span_of(requester->id, 16), node);
-    struct proto_request request = {
-        .requester_node = node,
-        .institution = requester->org,
-        .org_type = requester->org_type,
-        .commercial_known = wish->commercial_known,
-        .commercial = wish->commercial,
-        .country = requester->country,
-        .person = wish->person,
-        .project = wish->project,
-        .permission = wish->permission,
-        .diseases = wish->diseases,
-        .disease_count = wish->disease_count,
-        .accepted = wish->accepted,
-        .accepted_count = wish->accepted_count,
-        .actions = wish->actions,
-        .columns = wish->columns,
-        .column_count = wish->column_count,
-        .epsilon = wish->epsilon,
-        .delta = wish->delta,
-        .sites = institutions,
-        .site_countries = countries,
-        .site_country_count = country_count,
-        .secure = wish->secure,
-        .nonprivate = wish->nonprivate,
-        .rounds = wish->rounds,
-        .now = wish->now,
-    };
+    struct proto_party party = query_party(requester);
+    struct proto_party *parties = proto_alloc(site_count + 1, sizeof *parties);
+    struct peer_member *members = proto_alloc(site_count + 1, sizeof *members);
+    struct proto_request request;
+    size_t count = parties && members ? gather(context, sites, site_count, members, parties) : 0;
+    proto_request_build(&party, purpose, use, parties, count, now, &request);
     proto_policy_decide(&request, admission->has_record ? &admission->record : NULL,
                         admission->has_licence ? &admission->licence : NULL, admission->forked,
                         context->ontology, &admission->decision);
     proto_free(members);
+    proto_free(parties);
+}
+
+enum err query_admission_clauses(const struct query_admission *admission, struct arena *arena,
+                                 struct proto_list *ret)
+{
+    const struct proto_decision *decision = &admission->decision;
+    const struct proto_licence *licence = admission->has_licence ? &admission->licence : NULL;
+    size_t count =
+        decision->clause_count < QUERY_CLAUSES_MAX ? decision->clause_count : QUERY_CLAUSES_MAX;
+    struct query_clause *clauses = arena_alloc(arena, count, sizeof *clauses);
+    if (!clauses) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct proto_clause *clause = &decision->clauses[i];
+        char name[PROTO_CLAUSE_NAME_SIZE], expected[PROTO_CLAUSE_EXPECTED_SIZE];
+        const char *copy = arena_strdup(arena, span_str(proto_clause_name(licence, clause, name)));
+        const char *wanted =
+            arena_strdup(arena, span_str(proto_clause_expected(licence, clause, expected)));
+        if (!copy || !wanted) {
+            return E_NO_MEMORY;
+        }
+        clauses[i] = (struct query_clause){
+            .clause = span_str(copy),
+            .expected = span_str(wanted),
+            .result = clause->result,
+            .reason = span_str(proto_reason_name((enum proto_reason)clause->reason)),
+            .grant = clause->grant,
+        };
+    }
+    *ret = (struct proto_list){clauses, count};
+    return E_OK;
 }
 
 struct store_caps query_admission_caps(struct query_context *context,

@@ -3,7 +3,7 @@
  *
  *     struct query_admission admission = {0};
  *     err = query_admission_load(context, "flchain", &admission, reterr);          our record, licence, schema
- *     query_admission_decide(context, &admission, member, &wish);                  fills admission.decision
+ *     query_admission_decide(context, &admission, member, &message.purpose, &use, sites, count, now);
  *     ...
  *     query_admission_fini(&admission);
  *
@@ -12,6 +12,7 @@
 #define CONCORDAT_NODE_QUERY_ADMISSION_H
 
 #include "node/query/context.h"
+#include "node/query/message.h"
 #include "proto/policy.h"
 #include "proto/schema.h"
 #include "store/catalogue.h"
@@ -31,42 +32,22 @@ struct query_admission {
     struct proto_decision decision;
 };
 
-/* What is asked, beside who asks. */
-struct query_wish {
-    const char *person;
-    const char *project;
-    uint64_t permission;
-    const char *const *diseases;
-    size_t disease_count;
-    const char *const *accepted;
-    size_t accepted_count;
-    bool commercial_known;
-    bool commercial;
-    uint64_t actions;
-    const char *const *columns;
-    size_t column_count;
-    double epsilon;
-    double delta;
-    const uint8_t (*sites)[16]; /* node ids of everybody who is asked */
-    size_t site_count;
-    bool secure;
-    bool nonprivate;
-    uint64_t rounds;
-    int64_t now;
-};
-
 /* Errors: E_NOT_FOUND we hold no such dataset; E_CORRUPT, E_AUTH; E_NO_MEMORY. */
 MUST_CHECK enum err query_admission_load(struct query_context *context, const char *dataset,
                                          struct query_admission *ret, struct err_info *reterr);
-/* Total: fills admission->decision whatever stands in WISH. */
+/* Total: fills admission->decision whatever was asked. SITES are the node ids of everybody who is asked. */
 void query_admission_decide(struct query_context *context, struct query_admission *admission,
-                            const struct peer_member *requester, const struct query_wish *wish);
+                            const struct peer_member *requester,
+                            const struct proto_purpose *purpose, const struct proto_use *use,
+                            const struct query_node_ref *sites, size_t site_count, int64_t now);
+/* A party of a request as the council attests it; borrows from MEMBER. */
+struct proto_party query_party(const struct peer_member *member);
+/* The decision's clauses as peers and people read them. Errors: E_NO_MEMORY. */
+MUST_CHECK enum err query_admission_clauses(const struct query_admission *admission,
+                                            struct arena *arena, struct proto_list *ret);
 /* The caps below the dataset's: no institution more than half, unless the federation has only one. */
 struct store_caps query_admission_caps(struct query_context *context,
                                        const struct store_account *account);
-/* How many institutions stand behind NODES, which must all be known members. */
-size_t query_admission_institutions(struct query_context *context, const uint8_t (*nodes)[16],
-                                    size_t count);
 void query_admission_fini(struct query_admission *admission);
 
 /* JSON text for the audit chain: a flat object of strings, escaped. Pairs of (key, value) end with NULL. */

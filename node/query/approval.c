@@ -19,10 +19,14 @@ const struct proto_message query_notice_message =
 static enum err purpose_text(const struct query_hold *hold, struct buf *out)
 {
     char code[PROTO_DUO_SIZE];
-    enum err err =
-        hold->permission ? buf_put(out, span_str(proto_duo_format(hold->permission, code))) : E_OK;
-    for (size_t i = 0; !err && i < hold->disease_count; i++) {
-        err = buf_printf(out, " %s", hold->diseases[i]);
+    const struct proto_purpose *purpose = hold->purpose;
+    const struct proto_text *diseases = purpose->diseases.items;
+    enum err err = purpose->permission
+                       ? buf_put(out, span_str(proto_duo_format(purpose->permission, code)))
+                       : E_OK;
+    for (size_t i = 0; !err && i < purpose->diseases.count; i++) {
+        err =
+            buf_printf(out, " %.*s", (int)diseases[i].text.len, (const char *)diseases[i].text.ptr);
     }
     return err;
 }
@@ -43,16 +47,25 @@ static void id_of(const char *tag, const struct span *parts, size_t count, uint8
     memcpy(ret, digest, 16);
 }
 
-static void identify(const struct query_admission *admission, const struct peer_member *requester,
-                     const struct query_hold *hold, struct span purpose, struct store_approval *row)
+/* The whole purpose, research types, ethics approval and promises too: what a person approved is not what another one
+ * promises. Who asks is a part of its own, since a project's approval is for all its people. */
+static enum err identify(const struct query_admission *admission,
+                         const struct peer_member *requester, const struct query_hold *hold,
+                         struct store_approval *row)
 {
     uint8_t kind = (uint8_t)hold->kind;
+    struct proto_purpose stated = *hold->purpose;
+    struct buf purpose = {.max = QUERY_PURPOSE_MAX};
+    stated.person = span_str("-");
+    enum err err = proto_codec_encode(&proto_purpose_message, &stated, &purpose, NULL);
     const struct span parts[] = {
         span_of(&kind, 1),          span_str(admission->dataset), span_of(admission->record.id, 16),
-        span_of(requester->id, 16), span_str(hold->project),      purpose,
+        span_of(requester->id, 16), span_str(hold->project),      buf_span(&purpose),
         span_str(hold->person),     span_of(hold->subject, 32)};
     id_of("concordat1-approval", parts, 8, row->id);
     id_of("concordat1-approval-project", parts, 6, row->project_key);
+    buf_fini(&purpose);
+    return err;
 }
 
 static enum err make_row(const struct query_admission *admission,
@@ -79,8 +92,7 @@ static enum err make_row(const struct query_admission *admission,
     memcpy(ret->request, hold->request, 16);
     memcpy(ret->node_id, requester->id, 16);
     memcpy(ret->licence, admission->record.id, 16);
-    identify(admission, requester, hold, ret->purpose, ret);
-    return err;
+    return err ? err : identify(admission, requester, hold, ret);
 }
 
 static enum err answer_of(struct query_context *context, const struct store_approval *row,

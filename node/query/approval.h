@@ -23,9 +23,7 @@ struct query_hold {
     const uint8_t *subject; /* 32: hash of what exactly is asked */
     const char *person;
     const char *project;
-    uint64_t permission;
-    const char *const *diseases;
-    size_t disease_count;
+    const struct proto_purpose *purpose;
     const char *operations;
     const char *question;
     const char *shape;

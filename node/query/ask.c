@@ -130,15 +130,6 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     return err ? err : (result->site && result->replies ? E_OK : E_NO_MEMORY);
 }
 
-static struct proto_list text_list(struct arena *arena, const char *const *texts, size_t count)
-{
-    struct proto_text *items = arena_alloc(arena, count, sizeof *items);
-    for (size_t i = 0; items && i < count; i++) {
-        items[i].text = span_str(texts[i]);
-    }
-    return (struct proto_list){items, items ? count : 0};
-}
-
 static enum err encode_request(struct asking *asking, const struct query_publisher *to,
                                struct buf *out, struct err_info *reterr)
 {
@@ -163,11 +154,7 @@ static enum err encode_request(struct asking *asking, const struct query_publish
         .delta_e12 = (uint64_t)llround(result->delta * 1e12),
         .secure = ask->secure,
         .explain = ask->explain,
-        .permission = ask->permission,
-        .diseases = text_list(&result->arena, ask->diseases, ask->disease_count),
-        .person = span_str(ask->person),
-        .project = span_str(ask->project),
-        .commercial = ask->commercial,
+        .purpose = ask->purpose,
         .sites = {sites, asking->publisher_count},
         .time = query_now(),
     };

@@ -17,14 +17,9 @@
 
 struct query_ask {
     const char *sql;
-    const char *person;
-    const char *project;
-    double epsilon; /* 0: the smaller of 0.5 and the smallest per-query cap */
-    double delta;   /* 0: the licences' */
-    uint64_t permission;
-    const char *const *diseases;
-    size_t disease_count;
-    bool commercial;
+    struct proto_purpose purpose;
+    double epsilon;           /* 0: the smaller of 0.5 and the smallest per-query cap */
+    double delta;             /* 0: the licences' */
     const char *const *sites; /* names; none: every node that publishes the dataset */
     size_t site_count;
     size_t min_sites;

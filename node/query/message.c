@@ -2,6 +2,7 @@
 #include "node/query/message.h"
 
 #include "crypto/envelope.h"
+#include "proto/licence.h"
 #include "store/audit.h"
 
 static const struct proto_field node_ref_fields[] = {
@@ -21,12 +22,7 @@ static const struct proto_field request_fields[] = {
     PROTO_FIELD(struct query_request, delta_e12, PROTO_U64, 1, 999999999999),
     PROTO_FIELD(struct query_request, secure, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct query_request, explain, PROTO_BOOL, 0, 1),
-    PROTO_FIELD(struct query_request, permission, PROTO_U64, 0, 9999999),
-    PROTO_FIELD_LIST(struct query_request, diseases, &proto_text_message, 0, 32),
-    PROTO_FIELD(struct query_request, person, PROTO_STR, 1, 128),
-    PROTO_FIELD(struct query_request, project, PROTO_STR, 1, 128),
-    PROTO_FIELD(struct query_request, commercial, PROTO_BOOL, 0, 1),
-    PROTO_FIELD_LIST(struct query_request, obligations, &proto_text_message, 0, 32),
+    PROTO_FIELD_NESTED(struct query_request, purpose, &proto_purpose_message),
     PROTO_FIELD_LIST(struct query_request, sites, &query_node_ref_message, 1, QUERY_SITES_MAX),
     PROTO_FIELD(struct query_request, time, PROTO_I64, 0, INT64_C(1) << 40),
 };
@@ -46,6 +42,7 @@ static const struct proto_field clause_fields[] = {
     PROTO_FIELD(struct query_clause, expected, PROTO_STR, 0, 256),
     PROTO_FIELD(struct query_clause, result, PROTO_U64, 0, 3),
     PROTO_FIELD(struct query_clause, reason, PROTO_STR, 0, 64),
+    PROTO_FIELD(struct query_clause, grant, PROTO_I64, -1, PROTO_LICENCE_GRANTS_MAX),
 };
 const struct proto_message query_clause_message =
     PROTO_MESSAGE("clause", struct query_clause, clause_fields);
@@ -57,7 +54,7 @@ static const struct proto_field answer_fields[] = {
     PROTO_FIELD(struct query_answer, error, PROTO_STR, 1, 64),
     PROTO_FIELD(struct query_answer, reason, PROTO_STR, 0, 64),
     PROTO_FIELD(struct query_answer, detail, PROTO_STR, 0, 512),
-    PROTO_FIELD_LIST(struct query_answer, clauses, &query_clause_message, 0, 128),
+    PROTO_FIELD_LIST(struct query_answer, clauses, &query_clause_message, 0, QUERY_CLAUSES_MAX),
     PROTO_FIELD(struct query_answer, dataset_version, PROTO_STR, 0, 64),
     PROTO_FIELD(struct query_answer, cells, PROTO_U64, 0, QUERY_CELLS_MAX),
     PROTO_FIELD_LIST(struct query_answer, coordinates, &coordinate_message, 0,

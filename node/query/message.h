@@ -7,13 +7,15 @@
 #define CONCORDAT_NODE_QUERY_MESSAGE_H
 
 #include "crypto/identity.h"
-#include "proto/codec.h"
+#include "proto/request.h"
 
-#define QUERY_VERSION         1
+#define QUERY_VERSION         2
 #define QUERY_SQL_MAX         8192
 #define QUERY_COORDINATES_MAX 64
 #define QUERY_CELLS_MAX       4096
 #define QUERY_SITES_MAX       256
+#define QUERY_CLAUSES_MAX     256
+#define QUERY_PURPOSE_MAX     20480
 
 #define QUERY_REQUEST_DOMAIN "concordat1-query"
 #define QUERY_ANSWER_DOMAIN  "concordat1-answer"
@@ -33,13 +35,8 @@ struct query_request {
     uint64_t delta_e12;
     bool secure;
     bool explain;
-    uint64_t permission;        /* DUO number, 0 when none is stated */
-    struct proto_list diseases; /* struct proto_text */
-    struct span person;
-    struct span project;
-    bool commercial;
-    struct proto_list obligations; /* struct proto_text: accepted ones */
-    struct proto_list sites;       /* struct query_node_ref: everybody who is asked */
+    struct proto_purpose purpose;
+    struct proto_list sites; /* struct query_node_ref: everybody who is asked */
     int64_t time;
 };
 extern const struct proto_message query_request_message;
@@ -57,6 +54,7 @@ struct query_clause {
     struct span expected;
     uint64_t result; /* enum proto_clause_result */
     struct span reason;
+    int64_t grant; /* -1: of the whole dataset */
 };
 extern const struct proto_message query_clause_message;
 

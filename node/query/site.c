@@ -17,7 +17,6 @@
 
 /* A request signed longer ago, or further in the future, is not answered: it may be a replay of an old one. */
 #define CLOCK_TOLERANCE_S 300
-#define STRINGS_MAX       32
 
 /* Everything about one request, so that each step is one short function. */
 struct job {
@@ -95,8 +94,8 @@ static enum err authenticate(struct job *job, const struct peer_request *incomin
         return proto_err_set(reterr, E_REFUSED,
                              "the request's time is %llds off: check both clocks", (long long)off);
     }
-    if (!span_to_cstr(job->request.person, job->person, sizeof job->person) ||
-        !span_to_cstr(job->request.project, job->project, sizeof job->project) ||
+    if (!span_to_cstr(job->request.purpose.person, job->person, sizeof job->person) ||
+        !span_to_cstr(job->request.purpose.project, job->project, sizeof job->project) ||
         !span_to_cstr(job->request.dataset, job->dataset, sizeof job->dataset)) {
         return proto_err_set(reterr, E_INVALID, "a name is too long");
     }
@@ -138,60 +137,28 @@ static enum err understand(struct job *job, struct err_info *reterr)
     return err && err != E_NO_MEMORY ? refuse(job, PROTO_REASON_BAD_REQUEST, info.text) : err;
 }
 
-static size_t texts(const struct proto_list *list, struct arena *arena,
-                    const char *ret[STRINGS_MAX])
-{
-    const struct proto_text *items = list->items;
-    size_t count = 0;
-    for (size_t i = 0; i < list->count && count < STRINGS_MAX; i++) {
-        const char *copy = arena_strdup(arena, items[i].text);
-        if (copy) {
-            ret[count++] = copy;
-        }
-    }
-    return count;
-}
-
 /* Fills decision of ADMISSION for this request. */
 static enum err decide_with(struct job *job, struct query_admission *admission)
 {
-    const char *diseases[STRINGS_MAX];
-    const char *accepted[STRINGS_MAX];
-    const char **columns = arena_alloc(&job->arena, PROTO_SCHEMA_COLUMNS_MAX, sizeof *columns);
+    struct proto_text *columns =
+        arena_alloc(&job->arena, PROTO_SCHEMA_COLUMNS_MAX, sizeof *columns);
     int *read = arena_alloc(&job->arena, PROTO_SCHEMA_COLUMNS_MAX, sizeof *read);
-    uint8_t(*sites)[16] = arena_alloc(&job->arena, job->request.sites.count, 16);
-    if (!columns || !read || !sites) {
+    if (!columns || !read) {
         return E_NO_MEMORY;
     }
     size_t column_count = proto_query_columns(&job->query, read);
     for (size_t i = 0; i < column_count; i++) {
-        columns[i] = job->admission.schema.columns[read[i]].name;
+        columns[i].text = span_str(job->admission.schema.columns[read[i]].name);
     }
-    const struct query_node_ref *refs = job->request.sites.items;
-    for (size_t i = 0; i < job->request.sites.count; i++) {
-        memcpy(sites[i], refs[i].node.ptr, 16);
-    }
-    struct query_wish wish = {
-        .person = job->person,
-        .project = job->project,
-        .permission = job->request.permission,
-        .diseases = diseases,
-        .disease_count = texts(&job->request.diseases, &job->arena, diseases),
-        .accepted = accepted,
-        .accepted_count = texts(&job->request.obligations, &job->arena, accepted),
-        .commercial_known = true,
-        .commercial = job->request.commercial,
+    struct proto_use use = {
         .actions = job->query.actions,
-        .columns = columns,
-        .column_count = column_count,
+        .columns = {columns, column_count},
         .epsilon = (double)job->request.epsilon_u / 1e6,
         .delta = (double)job->request.delta_e12 / 1e12,
-        .sites = (const uint8_t(*)[16])sites,
-        .site_count = job->request.sites.count,
         .secure = job->request.secure,
-        .now = query_now(),
     };
-    query_admission_decide(job->context, admission, &job->requester, &wish);
+    query_admission_decide(job->context, admission, &job->requester, &job->request.purpose, &use,
+                           job->request.sites.items, job->request.sites.count, query_now());
     return E_OK;
 }
 
@@ -238,51 +205,48 @@ static enum err operations_text(const struct job *job, struct buf *out)
 
 struct hold_texts {
     uint8_t subject[32];
-    const char *diseases[STRINGS_MAX];
     struct buf operations, shape;
 };
 
-static enum err describe_hold(struct job *job, struct hold_texts *texts_, struct query_hold *ret)
+static enum err describe_hold(struct job *job, struct hold_texts *texts, struct query_hold *ret)
 {
-    texts_->operations.max = texts_->shape.max = STORE_APPROVAL_TEXT;
-    hash_request(job, texts_->subject);
-    enum err err = operations_text(job, &texts_->operations);
-    err = err ? err : shape_text(job, &texts_->shape);
+    texts->operations.max = texts->shape.max = STORE_APPROVAL_TEXT;
+    hash_request(job, texts->subject);
+    enum err err = operations_text(job, &texts->operations);
+    err = err ? err : shape_text(job, &texts->shape);
     *ret = (struct query_hold){
         .kind = STORE_APPROVAL_QUERY,
         .request = job->request.query_id.ptr,
-        .subject = texts_->subject,
+        .subject = texts->subject,
         .person = job->person,
         .project = job->project,
-        .permission = job->request.permission,
-        .diseases = texts_->diseases,
-        .disease_count = texts(&job->request.diseases, &job->arena, texts_->diseases),
-        .operations = arena_strdup(&job->arena, buf_span(&texts_->operations)),
+        .purpose = &job->request.purpose,
+        .operations = arena_strdup(&job->arena, buf_span(&texts->operations)),
         .question = arena_strdup(&job->arena, job->request.sql),
-        .shape = arena_strdup(&job->arena, buf_span(&texts_->shape)),
+        .shape = arena_strdup(&job->arena, buf_span(&texts->shape)),
         .epsilon_u = job->request.epsilon_u,
         .delta_e12 = job->request.delta_e12,
         .cost_nano = job->answer.cost_nano,
     };
-    buf_fini(&texts_->operations);
-    buf_fini(&texts_->shape);
+    buf_fini(&texts->operations);
+    buf_fini(&texts->shape);
     return err ? err : (ret->operations && ret->question && ret->shape ? E_OK : E_NO_MEMORY);
 }
 
 static bool approval_stands(struct job *job, const struct query_admission *admission)
 {
-    struct hold_texts texts_ = {0};
+    struct hold_texts texts = {0};
     struct query_hold hold;
-    return describe_hold(job, &texts_, &hold) == E_OK &&
+    return describe_hold(job, &texts, &hold) == E_OK &&
            query_approval_stands(job->context, admission, &job->requester, &hold);
 }
 
 /* The verdict was HOLD: what does the person say, or has nobody said anything yet? */
 static enum err wait_for_person(struct job *job, struct err_info *reterr)
 {
-    struct hold_texts texts_ = {0};
+    struct hold_texts texts = {0};
     struct query_hold hold;
-    enum err err = describe_hold(job, &texts_, &hold);
+    enum err err = describe_hold(job, &texts, &hold);
     if (!err && job->request.explain) {
         return query_approval_stands(job->context, &job->admission, &job->requester, &hold)
                    ? E_OK
@@ -316,24 +280,6 @@ static bool still_permitted(struct job *job)
     }
     proto_free(now);
     return permitted;
-}
-
-static enum err clauses_out(struct job *job)
-{
-    const struct proto_decision *decision = &job->admission.decision;
-    size_t count = decision->clause_count < 128 ? decision->clause_count : 128;
-    struct query_clause *clauses = arena_alloc(&job->arena, count, sizeof *clauses);
-    if (!clauses) {
-        return E_NO_MEMORY;
-    }
-    for (size_t i = 0; i < count; i++) {
-        clauses[i].clause = span_str(decision->clauses[i].clause);
-        clauses[i].expected = span_str(decision->clauses[i].expected);
-        clauses[i].result = decision->clauses[i].result;
-        clauses[i].reason = span_str(proto_reason_name(decision->clauses[i].reason));
-    }
-    job->answer.clauses = (struct proto_list){clauses, count};
-    return E_OK;
 }
 
 /* What a person approves: this question at this price, whatever version of the data answers it. */
@@ -646,7 +592,9 @@ static enum err serve(struct job *job, const struct peer_request *incoming, stru
     err = understand(job, reterr);
     if (!err) {
         err = decide(job);
-        enum err out = job->request.explain ? clauses_out(job) : E_OK;
+        enum err out = job->request.explain ? query_admission_clauses(&job->admission, &job->arena,
+                                                                      &job->answer.clauses)
+                                            : E_OK;
         err = out ? out : err;
     }
     if (err == E_REFUSED) {

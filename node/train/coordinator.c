@@ -285,9 +285,12 @@ static enum err encode_plan(struct train_service *service, const struct proto_jo
                             size_t count, struct err_info *reterr)
 {
     size_t model = query_publishers_schema(service->context, publishers, count);
-    uint64_t permission = 0;
+    struct proto_purpose purpose;
     double units;
-    enum err err = job->purpose[0] ? proto_duo_parse(job->purpose, &permission, reterr) : E_OK;
+    enum err err =
+        proto_job_purpose(job, state->person,
+                          service->context->commercial_known ? &service->context->commercial : NULL,
+                          &state->arena, &purpose, reterr);
     if (err) {
         return err;
     }
@@ -315,12 +318,7 @@ static enum err encode_plan(struct train_service *service, const struct proto_jo
         .eval_split = every ? job->eval_split : 0,
         .eval_every = every,
         .eval_share = every ? job->eval_share : 0,
-        .permission = permission,
-        .diseases =
-            text_list(&state->arena, (const char *const *)job->diseases.items, job->diseases.count),
-        .person = span_str(state->person),
-        .project = span_str(job->project[0] ? job->project : state->person),
-        .commercial = service->context->commercial,
+        .purpose = purpose,
         .sites = sites,
         .time = query_now(),
     };

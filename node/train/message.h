@@ -9,7 +9,7 @@
 
 #include "node/query/message.h"
 
-#define TRAIN_VERSION      1
+#define TRAIN_VERSION      2
 #define TRAIN_FEATURES_MAX 256
 #define TRAIN_WEIGHTS_MAX                                                                          \
     4097 /* numbers of a tabular model: MODEL_FEATURES_MAX and the intercept */
@@ -43,12 +43,7 @@ struct train_plan {
     uint64_t eval_every;
     double eval_share;
     uint64_t bins; /* of the score histograms at the end, from which the AUC comes; 0: none */
-    uint64_t permission;
-    struct proto_list diseases;    /* struct proto_text */
-    struct proto_list obligations; /* struct proto_text */
-    struct span person;
-    struct span project;
-    bool commercial;
+    struct proto_purpose purpose;
     struct proto_list sites; /* struct query_node_ref */
     int64_t time;
 };

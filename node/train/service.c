@@ -423,7 +423,7 @@ static enum err view_part(struct train_service *service, const struct train_part
         memcpy(to->id, part->job_id.ptr, 16);
         (void)span_to_cstr(plan.job, to->name, sizeof to->name);
         (void)span_to_cstr(plan.dataset, to->dataset, sizeof to->dataset);
-        (void)span_to_cstr(plan.person, to->person, sizeof to->person);
+        (void)span_to_cstr(plan.purpose.person, to->person, sizeof to->person);
         snprintf(to->task, sizeof to->task, "tabular-classification");
         if (peer_member_by_id(service->context->peer, part->coordinator.ptr, &member)) {
             memcpy(to->coordinator, member.name, sizeof to->coordinator);

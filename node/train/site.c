@@ -17,7 +17,6 @@
 #include <math.h>
 #include <stdio.h>
 
-#define STRINGS_MAX      32
 #define LICENCE_CHECK_MS 500 /* how often a running round looks whether it is still allowed */
 
 /* Everything about one request of a coordinator. */
@@ -156,8 +155,8 @@ static enum err name_plan(struct work *work, struct err_info *reterr)
     work->job_id = work->plan.job_id;
     work->column_count = work->plan.features.count + 1;
     work->columns = arena_alloc(&work->arena, work->column_count, sizeof *work->columns);
-    bool fits = span_to_cstr(work->plan.person, work->person, sizeof work->person) &&
-                span_to_cstr(work->plan.project, work->project, sizeof work->project) &&
+    bool fits = span_to_cstr(work->plan.purpose.person, work->person, sizeof work->person) &&
+                span_to_cstr(work->plan.purpose.project, work->project, sizeof work->project) &&
                 span_to_cstr(work->plan.dataset, work->dataset, sizeof work->dataset) &&
                 span_to_cstr(work->plan.target, work->target, sizeof work->target);
     if (!fits) {
@@ -176,62 +175,34 @@ static enum err name_plan(struct work *work, struct err_info *reterr)
     return E_OK;
 }
 
-static size_t texts(const struct proto_list *list, struct arena *arena,
-                    const char *ret[STRINGS_MAX])
-{
-    const struct proto_text *items = list->items;
-    size_t count = 0;
-    for (size_t i = 0; i < list->count && count < STRINGS_MAX; i++) {
-        const char *copy = arena_strdup(arena, items[i].text);
-        if (copy) {
-            ret[count++] = copy;
-        }
-    }
-    return count;
-}
-
 /* The licence's verdict on this plan now. ADMISSION is loaded. */
 static enum err decide(struct work *work, struct query_admission *admission)
 {
-    const char *diseases[STRINGS_MAX];
-    const char *accepted[STRINGS_MAX];
-    const struct query_node_ref *refs = work->plan.sites.items;
-    uint8_t(*sites)[16] = arena_alloc(&admission->arena, work->plan.sites.count, 16);
-    if (!sites) {
+    struct proto_text *columns =
+        arena_alloc(&admission->arena, work->column_count, sizeof *columns);
+    if (!columns) {
         return E_NO_MEMORY;
     }
-    for (size_t i = 0; i < work->plan.sites.count; i++) {
-        memcpy(sites[i], refs[i].node.ptr, 16);
+    for (size_t i = 0; i < work->column_count; i++) {
+        columns[i].text = span_str(work->columns[i]);
     }
-    struct query_wish wish = {
-        .person = work->person,
-        .project = work->project,
-        .permission = work->plan.permission,
-        .diseases = diseases,
-        .disease_count = texts(&work->plan.diseases, &admission->arena, diseases),
-        .accepted = accepted,
-        .accepted_count = texts(&work->plan.obligations, &admission->arena, accepted),
-        .commercial_known = true,
-        .commercial = work->plan.commercial,
+    struct proto_use use = {
         .actions = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE) |
                    (work->plan.eval_every ? PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE) : 0),
-        .columns = work->columns,
-        .column_count = work->column_count,
+        .columns = {columns, work->column_count},
         .epsilon = work->plan.epsilon,
         .delta = (double)work->plan.delta_e12 / 1e12,
-        .sites = (const uint8_t(*)[16])sites,
-        .site_count = work->plan.sites.count,
         .rounds = work->plan.rounds,
-        .now = query_now(),
+        .clip = work->plan.clip,
     };
-    query_admission_decide(work->context, admission, &work->requester, &wish);
+    query_admission_decide(work->context, admission, &work->requester, &work->plan.purpose, &use,
+                           work->plan.sites.items, work->plan.sites.count, query_now());
     const struct proto_decision *decision = &admission->decision;
     return decision->verdict == PROTO_DENY ? refuse(work, decision->reason, NULL) : E_OK;
 }
 
 /* What the person who approves a job sees of it. TEXT holds what HOLD points to. */
 struct hold_texts {
-    const char *diseases[STRINGS_MAX];
     struct buf operations, question;
 };
 
@@ -253,9 +224,7 @@ static enum err describe_hold(struct work *work, struct hold_texts *to, struct q
         .subject = work->plan_hash,
         .person = work->person,
         .project = work->project,
-        .permission = work->plan.permission,
-        .diseases = to->diseases,
-        .disease_count = texts(&work->plan.diseases, &work->arena, to->diseases),
+        .purpose = &work->plan.purpose,
         .operations = arena_strdup(&work->arena, buf_span(&to->operations)),
         .question = arena_strdup(&work->arena, buf_span(&to->question)),
         .shape = "a model, each round one clipped and noised update",
@@ -271,12 +240,12 @@ static enum err describe_hold(struct work *work, struct hold_texts *to, struct q
 /* A verdict of HOLD is a permission once a person has approved the job; an approval that was taken back ends it. */
 static enum err check_approval(struct work *work, struct query_admission *admission)
 {
-    struct hold_texts texts_ = {0};
+    struct hold_texts texts = {0};
     struct query_hold hold;
     if (admission->decision.verdict != PROTO_HOLD) {
         return E_OK;
     }
-    enum err err = describe_hold(work, &texts_, &hold);
+    enum err err = describe_hold(work, &texts, &hold);
     if (!err && !query_approval_stands(work->context, admission, &work->requester, &hold)) {
         err = refuse(work, admission->decision.reason, NULL);
     }
@@ -286,13 +255,13 @@ static enum err check_approval(struct work *work, struct query_admission *admiss
 /* The same for an offer: where nobody has decided yet, it is put before a person. */
 static enum err wait_for_person(struct work *work, struct err_info *reterr)
 {
-    struct hold_texts texts_ = {0};
+    struct hold_texts texts = {0};
     struct query_hold hold;
     struct query_held held;
     if (work->admission.decision.verdict != PROTO_HOLD || work->offer.explain) {
         return check_approval(work, &work->admission);
     }
-    enum err err = describe_hold(work, &texts_, &hold);
+    enum err err = describe_hold(work, &texts, &hold);
     if (!err) {
         err = query_approval_ask(work->context, &work->admission, &work->requester, &hold, &held,
                                  reterr);
@@ -332,24 +301,6 @@ static enum err understand(struct work *work, struct err_info *reterr)
 }
 
 /* --- offers -------------------------------------------------------------------------------------------------------- */
-
-static enum err clauses_out(struct work *work)
-{
-    const struct proto_decision *decision = &work->admission.decision;
-    size_t count = decision->clause_count < 128 ? decision->clause_count : 128;
-    struct query_clause *clauses = arena_alloc(&work->arena, count, sizeof *clauses);
-    if (!clauses) {
-        return E_NO_MEMORY;
-    }
-    for (size_t i = 0; i < count; i++) {
-        clauses[i].clause = span_str(decision->clauses[i].clause);
-        clauses[i].expected = span_str(decision->clauses[i].expected);
-        clauses[i].result = decision->clauses[i].result;
-        clauses[i].reason = span_str(proto_reason_name(decision->clauses[i].reason));
-    }
-    work->admit.clauses = (struct proto_list){clauses, count};
-    return E_OK;
-}
 
 /* What the model owes travels with the admission. */
 static enum err terms_out(struct work *work)
@@ -668,7 +619,9 @@ static enum err admit(struct work *work, struct err_info *reterr)
     enum err err = understand(work, reterr);
     if (!err) {
         err = decide(work, &work->admission);
-        enum err out = work->offer.explain ? clauses_out(work) : E_OK;
+        enum err out = work->offer.explain ? query_admission_clauses(&work->admission, &work->arena,
+                                                                     &work->admit.clauses)
+                                           : E_OK;
         err = out ? out : err;
     }
     if (!err && !work->offer.explain) {

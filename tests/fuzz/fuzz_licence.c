@@ -27,14 +27,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         buf_fini(&out);
         struct proto_record record = {
             .envelope = {.kind = PROTO_RECORD_LICENCE, .expires = licence.expires}};
-        const char *places[] = {"DE"};
-        struct proto_request request = {.country = "DE",
-                                        .permission = PROTO_DUO_GRU,
-                                        .site_countries = places,
-                                        .site_country_count = 1,
-                                        .sites = 1,
+        struct proto_party site = {.org = span_str("org-a"), .country = span_str("DE")};
+        struct proto_request request = {.requester = site,
+                                        .purpose = {.permission = PROTO_DUO_GRU},
+                                        .sites = &site,
+                                        .site_count = 1,
+                                        .institutions = 1,
                                         .rounds = 1,
-                                        .epsilon = 0.1,
+                                        .epsilon_u = 100000,
                                         .now = (int64_t)licence.not_before,
                                         .actions = data[size / 2] & PROTO_ACTION_ALL};
         proto_policy_decide(&request, &record, &licence, false, NULL, &decision);

@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         }
         for (uint32_t p = ontology.first[i]; p < ontology.first[i + 1]; p++) {
-            if (!proto_ontology_is_a(&ontology, term, ontology.terms[ontology.parents[p]])) {
+            if (!proto_ontology_is_a(&ontology, term, ontology.terms[ontology.ancestors[p]])) {
                 abort();
             }
         }

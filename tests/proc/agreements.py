@@ -38,6 +38,34 @@ def check(box, disease):
     return [(site["verdict"], site["reason"]) for site in answer["sites"]]
 
 
+# What a modifier asks of the requester has to reach the site, or nobody could ever satisfy it.
+STRICT = MANIFEST.replace("dataset: tumours", "dataset: strict").replace("DUO:0000007", "DUO:0000042").replace('      disease: ["MONDO:0004992"]\n', """      modifiers:
+        - {code: "DUO:0000044"}
+        - {code: "DUO:0000015"}
+        - {code: "DUO:0000021"}
+        - {code: "DUO:0000019"}
+""")
+
+
+def purposes(box):
+    """Research types, ethics approval and promises, as the query states them and as `licence check` does."""
+    box.run("alpha", "dataset", "import", box.write("s.yaml", STRICT), "--data", box.write("s.csv", "age\n" + "".join(f"{i % 90}\n" for i in range(400))))
+    given = ["--research", "control-set", "--ethics", "EK 12/26", "--ethics-until", "2031-01-01", "--accept", "publish"]
+    without = lambda option: [x for i in range(0, len(given), 2) if given[i] != option for x in given[i:i + 2]]
+    without_ethics = [x for i in range(0, len(given), 2) if "ethics" not in given[i] for x in given[i:i + 2]]
+    cases = [(given, None), (without("--research"), "MISSING_RESEARCH"), (without_ethics, "MISSING_ETHICS"), (without("--accept"), "MODIFIER_PUB"),
+             (["--research", "methods"] + without("--research"), "MODIFIER_NMDS"), (["--research", "ancestry"] + without("--research"), "MODIFIER_NPOA"),
+             (without_ethics + ["--ethics", "EK 12/26", "--ethics-until", "2020-01-01"], "MODIFIER_IRB")]
+    for options, reason in cases:
+        code, answer, text = box.try_run("beta", "query", "SELECT COUNT(*) FROM strict", "--purpose", "DUO:0000042", "--epsilon", "0.5", *options)
+        ok(code == (4 if reason else 0) and (not reason or reason in text), f"the site hears of it: {reason or 'permitted'}, exit {code}")
+        site = box.run("beta", "licence", "check", "strict", "--purpose", "DUO:0000042", "--action", "count", *options)["sites"][0]
+        ok(site["reason"] == (reason or "NONE"), f"licence check decides on the same request: {site['reason']}")
+    for option, wrong, right in [("--research", "method", "methods"), ("--accept", "publsh", "publish"), ("--disease", "MONOD:0004992", "MONDO")]:
+        code, _, text = box.try_run("beta", "query", "SELECT COUNT(*) FROM strict", "--purpose", "DUO:0000042", option, wrong)
+        ok(code == 2 and right in text, f"{option} {wrong}: exit {code}, names {right}")
+
+
 def ontology(box, line):
     for name in box.names:
         path = os.path.join(box.home(name), "node.yaml")
@@ -60,9 +88,15 @@ def main():
             if disease:
                 verdict = check(box, disease)
                 ok((verdict[0][0] == "permit") == permitted, f"licence check says the same: {verdict}")
+        purposes(box)
         box.kill("alpha")
         box.kill("beta")
         ontology(box, "")
+        box.start()
+        ok(ask(box, BREAST)[0] == 0 and ask(box, DIABETES)[0] == 4, "a node whose operator names no hierarchy uses the shipped one")
+        box.kill("alpha")
+        box.kill("beta")
+        ontology(box, "ontology: none\n")
         box.start()
         ok(ask(box, CANCER)[0] == 0, "without a hierarchy the listed disease is permitted")
         ok(ask(box, BREAST)[0] == 4, "and nothing else is")

@@ -50,10 +50,14 @@ static struct query_request request(size_t site_count)
         .epsilon_u = 1000000,
         .delta_e12 = 1000000,
         .explain = true,
-        .permission = 42,
-        .diseases = {(void *)(uintptr_t)diseases, 2},
-        .person = span_str("ada"),
-        .project = span_str("heart"),
+        .purpose = {.permission = 42,
+                    .diseases = {(void *)(uintptr_t)diseases, 2},
+                    .person = span_str("ada"),
+                    .project = span_str("heart"),
+                    .has_research = true,
+                    .research = 3,
+                    .ethics_ref = span_str("EK-1"),
+                    .ethics_expires = 1900000000},
         .sites = {sites, site_count},
         .time = 1800000000,
     };
@@ -86,12 +90,13 @@ static void request_round_trip(void **state)
     assert_int_equal(open_as(buf_span(&bytes), QUERY_REQUEST_DOMAIN, point, federation, &to), E_OK);
     assert_true(span_equal(to.sql, from.sql) && span_equal(to.query_id, from.query_id) &&
                 span_equal(to.to, from.to));
-    assert_true(span_equal(to.person, from.person) && span_equal(to.project, from.project));
+    assert_true(span_equal(to.purpose.person, from.purpose.person) &&
+                span_equal(to.purpose.project, from.purpose.project));
     assert_int_equal(to.epsilon_u, 1000000);
     assert_int_equal(to.delta_e12, 1000000);
-    assert_true(to.explain && !to.secure && !to.commercial);
-    assert_int_equal(to.diseases.count, 2);
-    assert_true(span_equal(((const struct proto_text *)to.diseases.items)[1].text,
+    assert_true(to.explain && !to.secure && !to.purpose.has_commercial);
+    assert_int_equal(to.purpose.diseases.count, 2);
+    assert_true(span_equal(((const struct proto_text *)to.purpose.diseases.items)[1].text,
                            span_str("MONDO:0005015")));
     assert_int_equal(to.sites.count, 3);
     assert_int_equal(to.time, 1800000000);
@@ -191,7 +196,7 @@ static void limits_hold(void **state)
             bad.version = QUERY_VERSION + 1;
             break;
         default:
-            bad.person = span_of(long_text, 129);
+            bad.purpose.person = span_of(long_text, 129);
         }
         bytes.len = 0;
         assert_int_not_equal(seal(&bad, &bytes), E_OK);
@@ -203,7 +208,8 @@ static void answer_round_trip(void **state)
 {
     (void)state;
     struct query_coordinate coordinates[] = {{-17, 123456789, 8}, {0, 5, 1}};
-    struct query_clause clauses[] = {{span_str("permission"), span_str("GRU"), 1, span_str("")}};
+    struct query_clause clauses[] = {
+        {span_str("permission"), span_str("GRU"), 1, span_str(""), -1}};
     struct query_answer from = {.version = QUERY_VERSION,
                                 .query_id = span_of(zeros, 16),
                                 .status = QUERY_ANSWERED,

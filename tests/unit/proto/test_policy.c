@@ -16,7 +16,9 @@
 static const char tsv[] = "melanoma\tcancer\nuveal\tmelanoma\ndiabetes\tdisease\ncancer\tdisease\n";
 static struct proto_ontology ontology;
 static const uint8_t hash32[32] = {1};
-static const char *const countries_de[] = {"DE", "FR"};
+static const struct proto_party sites_de[] = {
+    {.org = {(const uint8_t *)"org-a", 5}, .country = {(const uint8_t *)"DE", 2}},
+    {.org = {(const uint8_t *)"org-b", 5}, .country = {(const uint8_t *)"FR", 2}}};
 
 /* A licence with room to be changed, and a request that it permits. */
 struct fixture {
@@ -28,9 +30,9 @@ struct fixture {
     struct proto_obligation obligations[2];
     struct proto_record record;
     struct proto_request request;
-    const char *diseases[1];
-    const char *columns[1];
-    const char *accepted[4];
+    struct proto_text diseases[1];
+    struct proto_text columns[1];
+    struct proto_text accepted[4];
     bool forked;
     struct proto_decision decision;
 };
@@ -57,23 +59,20 @@ static void setup(struct fixture *f)
                                         .grants = {f->grants, 1}};
     f->record.envelope = (struct proto_envelope){
         .version = 1, .kind = PROTO_RECORD_LICENCE, .seq = 1, .expires = 2000000000};
-    f->request = (struct proto_request){.requester_node = "n",
-                                        .institution = "org-a",
-                                        .org_type = "nonprofit",
-                                        .commercial_known = true,
-                                        .country = "DE",
-                                        .person = "ann",
-                                        .project = "p1",
-                                        .permission = PROTO_DUO_GRU,
-                                        .research_known = true,
-                                        .actions = PROTO_ACTION_BIT(PROTO_ACTION_COUNT),
-                                        .epsilon = 0.5,
-                                        .delta = 1e-6,
-                                        .charge_nano = 777,
-                                        .sites = 2,
-                                        .site_countries = countries_de,
-                                        .site_country_count = 2,
-                                        .now = 1000000};
+    f->request = (struct proto_request){
+        .requester = {span_str("n"), span_str("org-a"), span_str("nonprofit"), span_str("DE")},
+        .purpose = {.person = span_str("ann"),
+                    .project = span_str("p1"),
+                    .permission = PROTO_DUO_GRU,
+                    .has_research = true,
+                    .has_commercial = true},
+        .actions = PROTO_ACTION_BIT(PROTO_ACTION_COUNT),
+        .epsilon_u = 500000,
+        .delta_e12 = 1000000,
+        .institutions = 2,
+        .sites = sites_de,
+        .site_count = 2,
+        .now = 1000000};
 }
 
 static struct proto_decision *decide(struct fixture *f)
@@ -115,11 +114,10 @@ static void grant_disease(struct fixture *f, const char *disease)
 
 static void ask(struct fixture *f, uint64_t permission, const char *disease, bool methods)
 {
-    f->request.permission = permission;
-    f->diseases[0] = disease;
-    f->request.diseases = f->diseases;
-    f->request.disease_count = disease ? 1 : 0;
-    f->request.research = methods ? PROTO_RESEARCH_BIT(PROTO_RESEARCH_METHODS) : 0;
+    f->request.purpose.permission = permission;
+    f->diseases[0].text = span_str(disease);
+    f->request.purpose.diseases = (struct proto_list){f->diseases, disease ? 1 : 0};
+    f->request.purpose.research = methods ? PROTO_RESEARCH_BIT(PROTO_RESEARCH_METHODS) : 0;
 }
 
 static void data(struct fixture *f, int column)
@@ -133,7 +131,7 @@ static void data(struct fixture *f, int column)
         f->grants[0].permission = PROTO_DUO_POA;
     } else if (column == 7) {
         modifier(f, PROTO_DUO_NPU, NULL);
-        f->request.org_type = NULL;
+        f->request.requester.org_type = SPAN_NONE;
     }
 }
 
@@ -210,29 +208,29 @@ static void test_modifiers_of_research(void **state)
     grant_disease(&f, "cancer");
     ask(&f, PROTO_DUO_DS, "melanoma", true); /* inside the grant's own disease */
     expect(&f, PROTO_REASON_NONE);
-    f.request.research_known = false;
+    f.request.purpose.has_research = false;
     expect(&f, PROTO_REASON_MISSING_RESEARCH);
     setup(&f);
     modifier(&f, PROTO_DUO_GSO, NULL);
     expect(&f, PROTO_REASON_MODIFIER_GSO);
-    f.request.research = PROTO_RESEARCH_BIT(PROTO_RESEARCH_GENETIC);
+    f.request.purpose.research = PROTO_RESEARCH_BIT(PROTO_RESEARCH_GENETIC);
     expect(&f, PROTO_REASON_NONE);
     setup(&f);
     modifier(&f, PROTO_DUO_RS, "genetic");
     expect(&f, PROTO_REASON_MISSING_RESEARCH);
-    f.request.research = PROTO_RESEARCH_BIT(PROTO_RESEARCH_GENETIC);
+    f.request.purpose.research = PROTO_RESEARCH_BIT(PROTO_RESEARCH_GENETIC);
     expect(&f, PROTO_REASON_NONE);
-    f.request.research |= PROTO_RESEARCH_BIT(PROTO_RESEARCH_DRUGDEV);
+    f.request.purpose.research |= PROTO_RESEARCH_BIT(PROTO_RESEARCH_DRUGDEV);
     expect(&f, PROTO_REASON_MODIFIER_RS);
     f.texts[0].text = span_str("alchemy");
     expect(&f, PROTO_REASON_MODIFIER_UNKNOWN);
     setup(&f);
     modifier(&f, PROTO_DUO_NPOA, NULL);
     expect(&f, PROTO_REASON_NONE);
-    f.request.permission = PROTO_DUO_POA;
+    f.request.purpose.permission = PROTO_DUO_POA;
     expect(&f, PROTO_REASON_MODIFIER_NPOA);
-    f.request.permission = PROTO_DUO_GRU;
-    f.request.research = PROTO_RESEARCH_BIT(PROTO_RESEARCH_ANCESTRY);
+    f.request.purpose.permission = PROTO_DUO_GRU;
+    f.request.purpose.research = PROTO_RESEARCH_BIT(PROTO_RESEARCH_ANCESTRY);
     expect(&f, PROTO_REASON_MODIFIER_NPOA);
 }
 
@@ -243,37 +241,37 @@ static void test_modifiers_of_requester(void **state)
     setup(&f);
     modifier(&f, PROTO_DUO_NPUNCU, NULL);
     expect(&f, PROTO_REASON_NONE);
-    f.request.org_type = "government";
+    f.request.requester.org_type = span_str("government");
     expect(&f, PROTO_REASON_MODIFIER_NPUNCU);
-    f.request.org_type = "nonprofit";
-    f.request.commercial = true;
+    f.request.requester.org_type = span_str("nonprofit");
+    f.request.purpose.commercial = true;
     expect(&f, PROTO_REASON_MODIFIER_NPUNCU);
-    f.request.commercial_known = false;
+    f.request.purpose.has_commercial = false;
     expect(&f, PROTO_REASON_MISSING_COMMERCIAL);
     setup(&f);
     modifier(&f, PROTO_DUO_NPU, NULL);
-    f.request.org_type = "government";
+    f.request.requester.org_type = span_str("government");
     expect(&f, PROTO_REASON_NONE);
-    f.request.org_type = "forprofit";
+    f.request.requester.org_type = span_str("forprofit");
     expect(&f, PROTO_REASON_MODIFIER_NPU);
-    f.request.org_type = "charity";
+    f.request.requester.org_type = span_str("charity");
     expect(&f, PROTO_REASON_MISSING_ORG_TYPE);
     setup(&f);
     modifier(&f, PROTO_DUO_NCU, NULL);
     expect(&f, PROTO_REASON_NONE);
-    f.request.commercial = true;
+    f.request.purpose.commercial = true;
     expect(&f, PROTO_REASON_MODIFIER_NCU);
     setup(&f);
     modifier(&f, PROTO_DUO_US, "ann");
     expect(&f, PROTO_REASON_NONE);
-    f.request.person = "Ann";
+    f.request.purpose.person = span_str("Ann");
     expect(&f, PROTO_REASON_MODIFIER_US);
-    f.request.person = NULL;
+    f.request.purpose.person = SPAN_NONE;
     expect(&f, PROTO_REASON_MISSING_PERSON);
     setup(&f);
     modifier(&f, PROTO_DUO_PS, "p2");
     expect(&f, PROTO_REASON_MODIFIER_PS);
-    f.request.project = "";
+    f.request.purpose.project = SPAN_NONE;
     expect(&f, PROTO_REASON_MISSING_PROJECT);
     setup(&f);
     modifier(&f, PROTO_DUO_IS, "org-b");
@@ -281,11 +279,11 @@ static void test_modifiers_of_requester(void **state)
     setup(&f);
     modifier(&f, PROTO_DUO_GS, "DE");
     expect(&f, PROTO_REASON_MODIFIER_GS); /* a site in FR */
-    f.request.site_country_count = 1;
+    f.request.site_count = 1;
     expect(&f, PROTO_REASON_NONE);
-    f.request.country = "DE-BY";
+    f.request.requester.country = span_str("DE-BY");
     expect(&f, PROTO_REASON_NONE);
-    f.request.site_country_count = 0;
+    f.request.site_count = 0;
     expect(&f, PROTO_REASON_MISSING_COUNTRY);
 }
 
@@ -304,19 +302,18 @@ static void test_modifiers_of_duty(void **state)
         setup(&f);
         modifier(&f, duties[i].code, NULL);
         expect(&f, duties[i].reason);
-        f.accepted[0] = duties[i].duty;
-        f.request.accepted = f.accepted;
-        f.request.accepted_count = 1;
+        f.accepted[0].text = span_str(duties[i].duty);
+        f.request.purpose.accepted = (struct proto_list){f.accepted, 1};
         expect(&f, PROTO_REASON_NONE);
         assert_true(span_is(f.decision.duties[0].id, duties[i].duty));
     }
     setup(&f);
     modifier(&f, PROTO_DUO_IRB, NULL);
     expect(&f, PROTO_REASON_MISSING_ETHICS);
-    f.request.ethics_ref = "EK-1";
-    f.request.ethics_expires = f.request.now;
+    f.request.purpose.ethics_ref = span_str("EK-1");
+    f.request.purpose.ethics_expires = (uint64_t)f.request.now;
     expect(&f, PROTO_REASON_MODIFIER_IRB);
-    f.request.ethics_expires++;
+    f.request.purpose.ethics_expires++;
     expect(&f, PROTO_REASON_NONE);
     setup(&f);
     modifier(&f, PROTO_DUO_MOR, "2030-01-01");
@@ -382,18 +379,18 @@ static void test_recipients_and_places(void **state)
     f.texts[7].text = span_str("org-a");
     f.licence.recipients = (struct proto_list){&f.texts[7], 1};
     expect(&f, PROTO_REASON_NONE);
-    f.request.institution = "org-ab";
+    f.request.requester.org = span_str("org-ab");
     expect(&f, PROTO_REASON_RECIPIENT);
-    f.request.institution = NULL;
+    f.request.requester.org = SPAN_NONE;
     expect(&f, PROTO_REASON_MISSING_INSTITUTION);
     setup(&f);
     f.texts[7].text = span_str("DE");
     f.licence.has_geography = true;
     f.licence.geography = (struct proto_list){&f.texts[7], 1};
     expect(&f, PROTO_REASON_NONE);
-    f.request.country = "US";
+    f.request.requester.country = span_str("US");
     expect(&f, PROTO_REASON_GEOGRAPHY);
-    f.request.country = "DE";
+    f.request.requester.country = span_str("DE");
     f.request.actions = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE);
     f.request.rounds = 1;
     expect(&f, PROTO_REASON_GEOGRAPHY); /* weights would go to a site in FR */
@@ -410,9 +407,9 @@ static void test_recipients_and_places(void **state)
     f.licence.hold = true;
     expect(&f, PROTO_REASON_HOLD);
     setup(&f);
-    f.request.research = PROTO_RESEARCH_BIT(PROTO_RESEARCH_SENSITIVE);
+    f.request.purpose.research = PROTO_RESEARCH_BIT(PROTO_RESEARCH_SENSITIVE);
     expect(&f, PROTO_REASON_HOLD);
-    f.request.permission = 0; /* DENY beats HOLD */
+    f.request.purpose.permission = 0; /* DENY beats HOLD */
     expect(&f, PROTO_REASON_MISSING_PURPOSE);
 }
 
@@ -424,9 +421,8 @@ static void test_grant_clauses(void **state)
     f.grants[0].actions &= ~PROTO_ACTION_BIT(PROTO_ACTION_COUNT);
     expect(&f, PROTO_REASON_ACTION);
     setup(&f);
-    f.columns[0] = "age";
-    f.request.columns = f.columns;
-    f.request.column_count = 1;
+    f.columns[0].text = span_str("age");
+    f.request.columns = (struct proto_list){f.columns, 1};
     f.grants[0].has_columns = true;
     expect(&f, PROTO_REASON_COLUMNS);
     f.texts[7].text = span_str("age");
@@ -435,7 +431,7 @@ static void test_grant_clauses(void **state)
     setup(&f);
     f.grants[0].min_sites = 3;
     expect(&f, PROTO_REASON_SITES);
-    f.request.sites = 3; /* enough, yet never answered per node */
+    f.request.institutions = 3; /* enough, yet never answered per node */
     expect(&f, PROTO_REASON_UNSUPPORTED);
     setup(&f);
     f.grants[0].mode = PROTO_MODE_SECURE;
@@ -444,7 +440,7 @@ static void test_grant_clauses(void **state)
     f.request.secure = true;
     expect(&f, PROTO_REASON_UNSUPPORTED);
     setup(&f);
-    f.request.sites = 0;
+    f.request.institutions = 0;
     expect(&f, PROTO_REASON_SITES);
     setup(&f);
     f.request.actions = 0;
@@ -452,7 +448,7 @@ static void test_grant_clauses(void **state)
     f.request.actions = PROTO_ACTION_ALL + 1;
     expect(&f, PROTO_REASON_BAD_REQUEST);
     setup(&f);
-    f.request.epsilon = NAN;
+    f.request.malformed = true;
     expect(&f, PROTO_REASON_BAD_REQUEST);
 }
 
@@ -461,33 +457,31 @@ static void test_privacy_clauses(void **state)
     (void)state;
     struct fixture f;
     setup(&f);
-    f.request.epsilon = 2;
+    f.request.epsilon_u = 2000000;
     expect(&f, PROTO_REASON_NONE);
-    assert_int_equal(f.decision.charge_nano, 777);
     assert_true(f.decision.charged);
-    f.request.epsilon = 2.000001;
+    f.request.epsilon_u = 2000001;
     expect(&f, PROTO_REASON_NOISE);
-    assert_int_equal(f.decision.charge_nano, 0);
-    f.request.epsilon = 8.000001;
+    f.request.epsilon_u = 8000001;
     expect(&f, PROTO_REASON_BUDGET);
     assert_int_equal(proto_err_exit(proto_reason_err(f.decision.reason)), 5);
-    f.request.epsilon = 0; /* the smaller of 0.5 and the cap */
+    f.request.epsilon_u = 0; /* the smaller of 0.5 and the cap */
     expect(&f, PROTO_REASON_NONE);
     assert_int_equal(f.decision.epsilon_u, 500000);
     f.grants[0].privacy.epsilon_per_query_u = 300000;
     expect(&f, PROTO_REASON_NONE);
     assert_int_equal(f.decision.epsilon_u, 300000);
-    f.request.delta = 1.1e-6;
+    f.request.delta_e12 = 1100000;
     expect(&f, PROTO_REASON_NOISE);
     setup(&f);
     f.request.actions = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE);
     f.request.rounds = 50;
-    f.request.epsilon = 4;
+    f.request.epsilon_u = 4000000;
     expect(&f, PROTO_REASON_NONE);
     assert_int_equal(f.decision.release, PROTO_RELEASE_RECIPIENTS);
-    f.request.epsilon = 0;
+    f.request.epsilon_u = 0;
     expect(&f, PROTO_REASON_MISSING_EPSILON);
-    f.request.epsilon = 4;
+    f.request.epsilon_u = 4000000;
     f.request.rounds = 51;
     expect(&f, PROTO_REASON_FINETUNE);
     f.request.rounds = 0;
@@ -495,7 +489,7 @@ static void test_privacy_clauses(void **state)
     setup(&f); /* un-noised updates: only where the site shows them and the data are unrestricted */
     f.request.actions = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE);
     f.request.rounds = 1;
-    f.request.epsilon = 0;
+    f.request.epsilon_u = 0;
     f.request.nonprivate = true;
     expect(&f, PROTO_REASON_UNSUPPORTED);
     f.grants[0].visible_site = true;
@@ -523,9 +517,9 @@ static void test_data_licence(void **state)
     expect(&f, PROTO_REASON_LICENSE_UNKNOWN);
     f.licence.spdx = span_str("CC-BY-NC-4.0");
     expect(&f, PROTO_REASON_NONE);
-    f.request.commercial = true;
+    f.request.purpose.commercial = true;
     expect(&f, PROTO_REASON_LICENSE_NONCOMMERCIAL);
-    f.request.commercial_known = false;
+    f.request.purpose.has_commercial = false;
     expect(&f, PROTO_REASON_MISSING_COMMERCIAL);
     f.licence.spdx = span_str("CC-BY-ND-4.0");
     expect(&f, PROTO_REASON_NONE);
@@ -545,7 +539,7 @@ static void test_alternatives(void **state)
     assert_int_equal(f.decision.grant, 1);
     assert_int_equal(f.decision.min_cohort, 20);
     f.grants[0] = f.grants[1];
-    f.request.epsilon = 0;
+    f.request.epsilon_u = 0;
     f.grants[1].privacy.epsilon_per_query_u = 100000; /* the cheaper one is taken */
     expect(&f, PROTO_REASON_NONE);
     assert_int_equal(f.decision.grant, 1);
@@ -576,18 +570,17 @@ static void randomise(struct fixture *f, struct seed *s)
     for (uint64_t n = seed_below(s, 4); n > 1; n--) {
         modifier(f, codes[seed_below(s, 17)], params[seed_below(s, 8)]);
     }
-    f->request.org_type = types[seed_below(s, 4)];
-    f->request.commercial_known = seed_below(s, 5) != 0;
-    f->request.commercial = seed_below(s, 4) == 0;
-    f->request.research_known = seed_below(s, 5) != 0;
+    f->request.requester.org_type = span_str(types[seed_below(s, 4)]);
+    f->request.purpose.has_commercial = seed_below(s, 5) != 0;
+    f->request.purpose.commercial = seed_below(s, 4) == 0;
+    f->request.purpose.has_research = seed_below(s, 5) != 0;
     f->request.actions = 1 + seed_below(s, seed_below(s, 2) ? 3 : PROTO_ACTION_ALL);
     f->request.rounds = seed_below(s, 60);
-    f->request.epsilon = (double)seed_below(s, 30) / 10;
-    f->request.sites = seed_below(s, 4);
+    f->request.epsilon_u = 100000 * seed_below(s, 30);
+    f->request.institutions = seed_below(s, 4);
     f->grants[0].has_columns = seed_below(s, 4) == 0;
-    f->columns[0] = "age";
-    f->request.columns = f->columns;
-    f->request.column_count = seed_below(s, 2);
+    f->columns[0].text = span_str("age");
+    f->request.columns = (struct proto_list){f->columns, seed_below(s, 2)};
     f->licence.hold = seed_below(s, 8) == 0;
 }
 
@@ -682,6 +675,58 @@ static void test_deterministic_and_explained(void **state)
     }
     free(again);
     free(f);
+}
+
+static void test_builder(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    static const struct proto_party sites[] = {
+        {.org = {(const uint8_t *)"org-a", 5}, .country = {(const uint8_t *)"DE", 2}},
+        {.org = {(const uint8_t *)"org-a", 5}, .country = {(const uint8_t *)"DE", 2}},
+        {.org = {(const uint8_t *)"org-b", 5}, .country = {(const uint8_t *)"FR", 2}},
+        {.org = {NULL, 0}, .country = {NULL, 0}}};
+    struct proto_use use = {.actions = 1, .epsilon = 1.1, .delta = 1e-6, .noise_multiplier = 0.7};
+    struct proto_request r;
+    proto_request_build(&f.request.requester, &f.request.purpose, &use, sites, 4, 5, &r);
+    assert_int_equal(r.institutions, 2); /* two nodes of one, and one that nobody knows */
+    assert_int_equal(r.epsilon_u, 1100000);
+    assert_int_equal(r.delta_e12, 1000000);
+    assert_int_equal(r.noise_multiplier_u, 700000);
+    assert_false(r.malformed);
+    const double odd[] = {NAN, -1, INFINITY, 1e300};
+    for (size_t i = 0; i < 4; i++) {
+        use.epsilon = odd[i];
+        proto_request_build(&f.request.requester, &f.request.purpose, &use, sites, 4, 5, &r);
+        assert_true(r.malformed);
+        f.request.malformed = true;
+        expect(&f, PROTO_REASON_BAD_REQUEST);
+    }
+}
+
+static void test_clause_texts(void **state)
+{
+    (void)state;
+    struct fixture f;
+    char text[PROTO_CLAUSE_EXPECTED_SIZE];
+    setup(&f);
+    grant_disease(&f, "cancer");
+    modifier(&f, PROTO_DUO_GS, "DE");
+    ask(&f, PROTO_DUO_DS, "melanoma", false);
+    decide(&f);
+    bool found = false;
+    for (size_t i = 0; i < f.decision.clause_count; i++) {
+        const struct proto_clause *clause = &f.decision.clauses[i];
+        assert_true(proto_clause_name(&f.licence, clause, text)[0]);
+        if (strcmp(text, "modifier GS") == 0) {
+            found = true;
+            assert_string_equal(proto_clause_expected(&f.licence, clause, text),
+                                "geographical restriction: DE");
+        }
+        assert_true(proto_clause_expected(&f.licence, clause, text)[0]);
+    }
+    assert_true(found);
 }
 
 static void test_names(void **state)
@@ -791,6 +836,8 @@ int main(void)
         cmocka_unit_test(test_alternatives),
         cmocka_unit_test(test_restrictions_never_permit),
         cmocka_unit_test(test_deterministic_and_explained),
+        cmocka_unit_test(test_builder),
+        cmocka_unit_test(test_clause_texts),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_licence_body),
     };

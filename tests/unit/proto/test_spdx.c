@@ -152,12 +152,18 @@ static void test_ontology(void **state)
                      E_INVALID);
     assert_int_equal(proto_ontology_parse(span_str("a\t\n"), &fake_hash, &ontology, NULL),
                      E_INVALID);
-    assert_int_equal(proto_ontology_parse(span_str("a\tb\tc"), &fake_hash, &ontology, NULL),
+    assert_int_equal(proto_ontology_parse(span_str("a\tb\tletter a\nc,b,letter c\n"), &fake_hash,
+                                          &ontology, NULL),
+                     E_OK);
+    assert_true(proto_ontology_is_a(&ontology, span_str("c"), span_str("b")));
+    assert_true(span_is(proto_ontology_label(&ontology, span_str("a")), "letter a"));
+    proto_ontology_fini(&ontology);
+    assert_int_equal(proto_ontology_parse(span_str("a b\tc\n"), &fake_hash, &ontology, NULL),
                      E_INVALID);
     assert_int_equal(proto_ontology_parse(SPAN_NONE, &fake_hash, &ontology, NULL), E_OK);
     assert_false(proto_ontology_knows(&ontology, span_str("a")));
     proto_ontology_fini(&ontology);
-    for (uint64_t n = 1; n < 6; n++) {
+    for (uint64_t n = 1; n < 40; n++) {
         proto_alloc_fail_at(n);
         enum err err = proto_ontology_parse(span_str(tsv), &fake_hash, &ontology, NULL);
         proto_alloc_fail_at(0);
@@ -166,12 +172,83 @@ static void test_ontology(void **state)
     }
 }
 
+static void test_obo(void **state)
+{
+    (void)state;
+    static const char obo[] = "format-version: 1.2\nontology: mondo\n\n[Term]\nid: MONDO:0000001\n"
+                              "name: disease\n\n[Term]\nid: MONDO:0004992 {source=\"x\"}\n"
+                              "name: cancer\nis_a: MONDO:0000001 ! disease\n\n[Term]\n"
+                              "id: MONDO:0005105\r\nis_a: MONDO:0004992 {a=\"b\"} ! cancer\n"
+                              "relationship: part_of MONDO:0000009 ! no\n\n[Term]\n"
+                              "id: MONDO:0000003\nis_a: MONDO:0004992\nis_obsolete: true\n\n"
+                              "[Typedef]\nid: part_of\nis_a: x\n\n[Term]\nid: MONDO:0000077\n";
+    struct proto_ontology o;
+    assert_int_equal(proto_ontology_parse(span_str(obo), &fake_hash, &o, NULL), E_OK);
+    assert_int_equal(o.term_count, 4);
+    assert_true(proto_ontology_is_a(&o, span_str("MONDO:0005105"), span_str("MONDO:0000001")));
+    assert_false(proto_ontology_knows(&o, span_str("MONDO:0000003")));
+    assert_true(proto_ontology_knows(&o, span_str("MONDO:0000077")));
+    assert_false(proto_ontology_knows(&o, span_str("part_of")));
+    assert_true(span_is(proto_ontology_label(&o, span_str("MONDO:0004992")), "cancer"));
+    assert_true(span_is(proto_ontology_nearest(&o, span_str("MONDO:0004929")), "MONDO:0004992"));
+    assert_null(proto_ontology_nearest(&o, span_str("HP:1")).ptr);
+    proto_ontology_fini(&o);
+    struct err_info why = {0};
+    assert_int_equal(proto_ontology_parse(span_str("[Term]\nis_a: A\n"), &fake_hash, &o, &why),
+                     E_INVALID);
+    assert_non_null(strstr(why.text, "line 2"));
+    assert_int_equal(proto_ontology_parse(proto_ontology_shipped(), &fake_hash, &o, NULL), E_OK);
+    assert_true(proto_ontology_is_a(&o, span_str("MONDO:0006486"), span_str("MONDO:0004992")));
+    assert_false(proto_ontology_is_a(&o, span_str("MONDO:0005148"), span_str("MONDO:0004992")));
+    for (uint32_t i = 0; i < o.term_count; i++) { /* each shipped id is well-formed and labelled */
+        assert_int_equal(proto_curie_check(o.terms[i], NULL), E_OK);
+        assert_true(o.labels[i].len > 0);
+    }
+    proto_ontology_fini(&o);
+}
+
+static void test_curies(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"MONDO:0004992", "DOID:162",      "EFO:0000311",
+                                       "ICD10:C50",     "ICD10:C50.9",   "ICD10:U07.1",
+                                       "ICD10:C00-C97", "ICD10:M1A.0110"};
+    static const char *const bad[] = {"",
+                                      "cancer",
+                                      "MONDO:499",
+                                      "MONDO:00049922",
+                                      "MONDO:",
+                                      "mondo:0004992",
+                                      "MONDO:000499x",
+                                      "DOID:",
+                                      "ICD10:50",
+                                      "ICD10:C5",
+                                      "ICD10:C50.",
+                                      "MONDO 0004992",
+                                      "MONDO:0004992 ",
+                                      "OMIM:114500",
+                                      "EFO:311",
+                                      ":0004992"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(proto_curie_check(span_str(good[i]), NULL), E_OK);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct err_info why = {0};
+        assert_int_equal(proto_curie_check(span_str(bad[i]), &why), E_INVALID);
+        assert_true(why.text[0]);
+    }
+    struct err_info why = {0};
+    (void)!proto_curie_check(span_str("MONOD:0004992"), &why);
+    assert_non_null(strstr(why.text, "MONDO"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),   cmocka_unit_test(test_expressions),
         cmocka_unit_test(test_clashes), cmocka_unit_test(test_syntax_faults),
         cmocka_unit_test(test_duo),     cmocka_unit_test(test_ontology),
+        cmocka_unit_test(test_obo),     cmocka_unit_test(test_curies),
     };
     return cmocka_run_group_tests_name("proto/spdx", tests, NULL, NULL);
 }

@@ -1,0 +1,185 @@
+/* Names and texts of decisions, for people. Nothing here is part of a verdict. */
+#include "config.h"
+#include "proto/policy.h"
+
+#include <stdio.h>
+
+static const struct {
+    const char *name;
+    enum err err;
+    const char *text;
+} reasons[PROTO_REASON_TOTAL] = {
+#define X(name, err, text) {#name, err, text},
+    PROTO_REASONS(X)
+#undef X
+};
+
+static enum proto_reason known_reason(enum proto_reason reason)
+{
+    return (unsigned)reason < PROTO_REASON_TOTAL ? reason : PROTO_REASON_BAD_REQUEST;
+}
+
+const char *proto_reason_name(enum proto_reason reason)
+{
+    return reasons[known_reason(reason)].name;
+}
+
+const char *proto_reason_text(enum proto_reason reason)
+{
+    return reasons[known_reason(reason)].text;
+}
+
+enum err proto_reason_err(enum proto_reason reason)
+{
+    return reasons[known_reason(reason)].err;
+}
+
+bool proto_reason_by_name(const char *name, enum proto_reason *ret)
+{
+    for (int i = 0; i < PROTO_REASON_TOTAL; i++) {
+        if (strcmp(reasons[i].name, name) == 0) {
+            *ret = (enum proto_reason)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *proto_verdict_name(enum proto_verdict verdict)
+{
+    return verdict == PROTO_PERMIT ? "PERMIT" : verdict == PROTO_HOLD ? "HOLD" : "DENY";
+}
+
+const char *proto_clause_result_name(uint64_t result)
+{
+    return result == PROTO_CLAUSE_PASS ? "pass" : result == PROTO_CLAUSE_FAIL ? "fail" : "needed";
+}
+
+/* --- Clauses -------------------------------------------------------------------------------------------- */
+
+static const char *const clause_names[PROTO_CLAUSE_ID_TOTAL] = {
+#define X(name, text) text,
+    PROTO_CLAUSES(X)
+#undef X
+};
+
+/* What would make a clause pass, where that is the same for every licence. */
+static const char *const fixed_texts[PROTO_CLAUSE_ID_TOTAL] = {
+    [PROTO_CLAUSE_ID_REQUEST] = "an action, an epsilon in range, a time",
+    [PROTO_CLAUSE_ID_FORK] = "one history of the licence",
+    [PROTO_CLAUSE_ID_RECORD] = "a licence record",
+    [PROTO_CLAUSE_ID_REVOCATION] = "a licence that was not withdrawn",
+    [PROTO_CLAUSE_ID_VERSION] = "a licence that this version understands",
+    [PROTO_CLAUSE_ID_ENVELOPE] = "one end of validity in record and licence",
+    [PROTO_CLAUSE_ID_VALIDITY] = "inside the licence's time window",
+    [PROTO_CLAUSE_ID_CONSISTENCY] = "a licence whose parts agree",
+    [PROTO_CLAUSE_ID_RECIPIENTS] = "a recipient that the licence names",
+    [PROTO_CLAUSE_ID_GEOGRAPHY] = "a country that the licence names",
+    [PROTO_CLAUSE_ID_SECURE] = "mode per-node in this version",
+    [PROTO_CLAUSE_ID_OBLIGATIONS] = "the duties that need a promise, accepted",
+    [PROTO_CLAUSE_ID_DATA_LICENCE] = "a data licence that allows training",
+    [PROTO_CLAUSE_ID_DATA_LICENCE_READ] = "a person who read the data licence",
+    [PROTO_CLAUSE_ID_APPROVAL] = "approval by a person of the data holder",
+    [PROTO_CLAUSE_ID_ACTION] = "an action that the grant names",
+    [PROTO_CLAUSE_ID_COLUMNS] = "columns that the grant names",
+    [PROTO_CLAUSE_ID_MODE] = "mode any and min_sites 1 in this version",
+    [PROTO_CLAUSE_ID_VISIBILITY] = "noise, or visible: site on unrestricted data",
+};
+
+static const struct proto_grant *grant_of(const struct proto_licence *licence,
+                                          const struct proto_clause *clause)
+{
+    bool there = licence && clause->grant >= 0 && (size_t)clause->grant < licence->grants.count;
+    return there ? (const struct proto_grant *)licence->grants.items + clause->grant : NULL;
+}
+
+static const struct proto_modifier *modifier_of(const struct proto_licence *licence,
+                                                const struct proto_clause *clause)
+{
+    const struct proto_grant *grant = grant_of(licence, clause);
+    bool there = grant && clause->modifier < grant->modifiers.count;
+    return there ? (const struct proto_modifier *)grant->modifiers.items + clause->modifier : NULL;
+}
+
+const char *proto_clause_name(const struct proto_licence *licence,
+                              const struct proto_clause *clause, char ret[PROTO_CLAUSE_NAME_SIZE])
+{
+    const struct proto_modifier *modifier =
+        clause->id == PROTO_CLAUSE_ID_MODIFIER ? modifier_of(licence, clause) : NULL;
+    snprintf(ret, PROTO_CLAUSE_NAME_SIZE, "%s%s%s",
+             clause->id < PROTO_CLAUSE_ID_TOTAL ? clause_names[clause->id] : "unknown",
+             modifier ? " " : "", modifier ? proto_duo_name(modifier->code) : "");
+    return ret;
+}
+
+/* "label: first, second, ..." */
+static void list_after(char *ret, size_t size, const char *label, const struct proto_list *list)
+{
+    const struct proto_text *items = list->items;
+    size_t at = (size_t)snprintf(ret, size, "%s", label);
+    for (size_t i = 0; i < list->count && at < size; i++) {
+        size_t room = size - at;
+        int n = snprintf(ret + at, room, "%s%.*s", i ? ", " : ": ", (int)items[i].text.len,
+                         (const char *)items[i].text.ptr);
+        if ((size_t)n >= room) {
+            memcpy(ret + size - 4, "...", 4);
+        }
+        at += (size_t)n;
+    }
+}
+
+static void noise_text(char *ret, size_t size, const struct proto_licence_privacy *privacy,
+                       bool job)
+{
+    bool noisy = privacy->mechanism != PROTO_MECHANISM_NONE;
+    uint64_t cap = job ? privacy->epsilon_per_job_u : privacy->epsilon_per_query_u;
+    snprintf(ret, size, "epsilon at most %.6g and delta at most %.3g a %s",
+             (double)(noisy ? cap : 0) / 1e6, (double)privacy->delta_e12 / 1e12,
+             job ? "job" : "question");
+}
+
+static void grant_text(char *ret, size_t size, const struct proto_grant *grant,
+                       const struct proto_modifier *modifier, const struct proto_clause *clause)
+{
+    switch (clause->id) {
+    case PROTO_CLAUSE_ID_PERMISSION:
+        list_after(ret, size, proto_duo_label(grant->permission), &grant->diseases);
+        break;
+    case PROTO_CLAUSE_ID_MODIFIER:
+        if (modifier) {
+            list_after(ret, size, proto_duo_label(modifier->code), &modifier->params);
+        }
+        break;
+    case PROTO_CLAUSE_ID_SITES:
+        snprintf(ret, size, "at least %llu institutions", (unsigned long long)grant->min_sites);
+        break;
+    case PROTO_CLAUSE_ID_FINETUNE:
+        snprintf(ret, size, "between 1 and %llu rounds",
+                 (unsigned long long)(grant->has_finetune ? grant->finetune.max_rounds : 0));
+        break;
+    case PROTO_CLAUSE_ID_BUDGET:
+        snprintf(ret, size, "at most the dataset's whole epsilon, %.6g",
+                 (double)grant->privacy.epsilon_total_u / 1e6);
+        break;
+    case PROTO_CLAUSE_ID_NOISE:
+        noise_text(ret, size, &grant->privacy, clause->job);
+        break;
+    default:
+        break;
+    }
+}
+
+const char *proto_clause_expected(const struct proto_licence *licence,
+                                  const struct proto_clause *clause,
+                                  char ret[PROTO_CLAUSE_EXPECTED_SIZE])
+{
+    const struct proto_grant *grant = grant_of(licence, clause);
+    const char *fixed = clause->id < PROTO_CLAUSE_ID_TOTAL ? fixed_texts[clause->id] : NULL;
+    ret[0] = 0;
+    if (fixed) {
+        snprintf(ret, PROTO_CLAUSE_EXPECTED_SIZE, "%s", fixed);
+    } else if (grant) {
+        grant_text(ret, PROTO_CLAUSE_EXPECTED_SIZE, grant, modifier_of(licence, clause), clause);
+    }
+    return ret;
+}
