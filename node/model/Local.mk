@@ -1,8 +1,9 @@
-noinst_LIBRARIES += %D%/libmodel.a %D%/libencoder.a
+noinst_LIBRARIES += %D%/libmodel.a %D%/libencoder.a %D%/libtuner.a
 # The encoder once more in tests, with MODEL_DOUBLE: see real.h.
 MODEL_ENCODER_SOURCES = \
 	node/model/adamw.c \
 	node/model/encoder.c node/model/encoder.h node/model/encoder_internal.h \
+	node/model/encoder_config.c node/model/encoder_config.h \
 	node/model/encoder_load.c \
 	node/model/encoder_pass.c \
 	node/model/encoder_save.c node/model/encoder_save.h \
@@ -11,8 +12,16 @@ MODEL_ENCODER_SOURCES = \
 # A library of its own: ENCODER_FLAGS drop errno and traps, which the exact arithmetic of the private steps may count on.
 %C%_libencoder_a_SOURCES = $(MODEL_ENCODER_SOURCES)
 %C%_libencoder_a_CFLAGS = $(AM_CFLAGS) $(ENCODER_FLAGS)
+# Training on texts, above the encoder.
+%C%_libtuner_a_SOURCES = \
+	%D%/corpus.c %D%/corpus.h \
+	%D%/package.c %D%/package.h \
+	%D%/tuner.c %D%/tuner.h %D%/tuner_internal.h \
+	%D%/tuner_evaluate.c \
+	%D%/tuner_train.c
 %C%_libmodel_a_SOURCES = \
 	%D%/folder.c %D%/folder.h \
+	%D%/grid.c %D%/grid.h \
 	%D%/logistic.c %D%/logistic.h \
 	%D%/metrics.c %D%/metrics.h \
 	%D%/notes.c %D%/notes.h \

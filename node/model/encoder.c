@@ -30,9 +30,11 @@ bool model_shape_valid(const struct model_shape *s, const char **ret_why)
     } else if (!(s->dropout >= 0 && s->dropout < 1 && s->attention_dropout >= 0 &&
                  s->attention_dropout < 1)) {
         why = "a dropout probability";
+    } else if (s->task == MODEL_TASK_MASKED) {
+        why = "the task";
     } else if (s->labels == 0 || s->labels > MODEL_LABELS_MAX) {
         why = "the number of labels";
-    } else if (s->training != MODEL_TRAIN_FULL &&
+    } else if (model_shape_adapted(s) &&
                (s->rank == 0 || s->rank > MODEL_RANK_MAX || s->targets == 0 ||
                 s->targets > MODEL_TARGETS_ALL || !(s->alpha > 0 && s->alpha < 1e6))) {
         why = "rank, alpha or targets of the adapters";
@@ -138,7 +140,7 @@ static void add_adapters(struct model_encoder *e)
     for (unsigned i = 0; i < s->layers * MODEL_TARGET_COUNT; i++) {
         unsigned layer = i / MODEL_TARGET_COUNT, target = i % MODEL_TARGET_COUNT;
         e->adapter[i] = MODEL_FROZEN;
-        if (s->training == MODEL_TRAIN_FULL || !(s->targets >> target & 1)) {
+        if (!model_shape_adapted(s) || !(s->targets >> target & 1)) {
             continue;
         }
         const struct layer_row *row = &layer_rows[target_weight[target]];
@@ -183,8 +185,8 @@ static void start_values(struct model_encoder *e, uint64_t seed)
     }
 }
 
-enum err model_encoder_new(const struct model_shape *shape, uint64_t seed,
-                           struct model_encoder **ret, struct err_info *reterr)
+enum err model_encoder_layout(const struct model_shape *shape, struct model_encoder **ret,
+                              struct err_info *reterr)
 {
     const char *why = NULL;
     if (!model_shape_valid(shape, &why)) {
@@ -195,21 +197,37 @@ enum err model_encoder_new(const struct model_shape *shape, uint64_t seed,
         return proto_err_set(reterr, E_NO_MEMORY, "model: no memory");
     }
     e->shape = *shape;
-    e->tensors =
-        proto_alloc(5 + (size_t)shape->layers * (LAYER_TENSORS + 2 * MODEL_TARGET_COUNT) + 4,
-                    sizeof *e->tensors);
+    e->tensors = proto_alloc(EMBEDDING_TENSORS +
+                                 (size_t)shape->layers * (LAYER_TENSORS + 2 * MODEL_TARGET_COUNT) +
+                                 HEAD_TENSORS_MAX,
+                             sizeof *e->tensors);
     e->adapter = proto_alloc((size_t)shape->layers * MODEL_TARGET_COUNT, sizeof *e->adapter);
-    if (e->tensors && e->adapter) {
-        add_base(e);
-        add_head(e);
-        add_adapters(e);
-        e->weights = proto_alloc(e->weight_count, sizeof *e->weights);
+    if (!e->tensors || !e->adapter) {
+        model_encoder_close(e);
+        return proto_err_set(reterr, E_NO_MEMORY, "model: no memory");
     }
+    add_base(e);
+    add_head(e);
+    e->adapters = e->tensor_count;
+    add_adapters(e);
+    *ret = e;
+    return E_OK;
+}
+
+enum err model_encoder_new(const struct model_shape *shape, uint64_t seed,
+                           struct model_encoder **ret, struct err_info *reterr)
+{
+    struct model_encoder *e = NULL;
+    enum err err = model_encoder_layout(shape, &e, reterr);
+    if (err) {
+        return err;
+    }
+    e->weights = proto_alloc(e->weight_count, sizeof *e->weights);
     if (!e->weights) {
         model_encoder_close(e);
         return proto_err_set(reterr, E_NO_MEMORY, "model: no memory for the weights");
     }
-    for (size_t i = 0; i < e->head; i++) {
+    for (size_t i = 0; i < e->adapters; i++) {
         /* Scales of LayerNorm are 1 where nothing is loaded. */
         struct model_tensor *t = &e->tensors[i];
         for (size_t j = 0; strstr(t->name, "LayerNorm.weight") && j < t->cols; j++) {
@@ -240,4 +258,25 @@ const struct model_tensor *model_encoder_tensor(const struct model_encoder *enco
         }
     }
     return NULL;
+}
+
+void model_encoder_get(const struct model_encoder *encoder, real *ret)
+{
+    for (size_t i = 0; i < encoder->tensor_count; i++) {
+        const struct model_tensor *t = &encoder->tensors[i];
+        if (t->trained_at != MODEL_FROZEN) {
+            memcpy(ret + t->trained_at, encoder->weights + t->at, t->rows * t->cols * sizeof *ret);
+        }
+    }
+}
+
+void model_encoder_set(struct model_encoder *encoder, const real *numbers)
+{
+    for (size_t i = 0; i < encoder->tensor_count; i++) {
+        const struct model_tensor *t = &encoder->tensors[i];
+        if (t->trained_at != MODEL_FROZEN) {
+            memcpy(encoder->weights + t->at, numbers + t->trained_at,
+                   t->rows * t->cols * sizeof *numbers);
+        }
+    }
 }

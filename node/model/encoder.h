@@ -43,11 +43,13 @@
 enum model_task {
     MODEL_TASK_TOKENS,
     MODEL_TASK_SEQUENCE, /* of the first row: pooler (tanh), then classifier */
+    MODEL_TASK_MASKED, /* masked LM: dense, GELU, LayerNorm, then the word embeddings as decoder, and a bias */
 };
 enum model_training {
     MODEL_TRAIN_FULL,
     MODEL_TRAIN_LORA, /* adapters and the head */
     MODEL_TRAIN_FFA,  /* as LORA with A frozen */
+    MODEL_TRAIN_HEAD, /* the head alone */
 };
 /* Linear layers that adapters may join; a set of 1 << target. */
 enum model_target {
@@ -72,6 +74,11 @@ struct model_shape {
     uint32_t targets, rank; /* adapters */
     double alpha;
 };
+/* Whether it has adapters. */
+static inline bool model_shape_adapted(const struct model_shape *shape)
+{
+    return shape->training == MODEL_TRAIN_LORA || shape->training == MODEL_TRAIN_FFA;
+}
 /* Whether all is inside the limits; *ret_why says what is not. */
 bool model_shape_valid(const struct model_shape *shape, const char **ret_why);
 
@@ -90,6 +97,7 @@ struct model_encoder {
     real *weights;
     size_t weight_count, trained_count;
     size_t head;     /* first tensor of the head */
+    size_t adapters; /* first tensor of the adapters, after the head */
     size_t *adapter; /* layers x MODEL_TARGET_COUNT: tensor of A (B follows), or MODEL_FROZEN */
 };
 
@@ -103,7 +111,11 @@ void model_encoder_close(struct model_encoder *encoder);
 const struct model_tensor *model_encoder_tensor(const struct model_encoder *encoder,
                                                 const char *name);
 
-/* --- Hugging Face folders (model_load.c) --------------------------------------------------------------- */
+/* The trained numbers as one vector of trained_count, in the order of trained_at. */
+void model_encoder_get(const struct model_encoder *encoder, real *ret);
+void model_encoder_set(struct model_encoder *encoder, const real *numbers);
+
+/* --- Hugging Face folders (encoder_load.c) --------------------------------------------------------------- */
 
 /* From the bytes of config.json: task, labels and training are left as they are, but labels from id2label when it is there.
  * Errors: E_INVALID with the key; E_UNSUPPORTED another architecture, activation or position type; E_LIMIT. */
@@ -153,6 +165,8 @@ const real *model_run_hidden(const struct model_run *run, size_t level);
 /* After forward on the same batch: sums of cross entropy and numbers of labels, for each group. */
 void model_run_loss(const struct model_run *run, const struct model_batch *batch, double *ret_sums,
                     uint64_t *ret_labelled);
+/* Labelled rows (or sequences) whose greatest logit is that of the label. */
+uint64_t model_run_hits(const struct model_run *run, const struct model_batch *batch);
 /* After forward on the same batch, with labels: adds the gradient of scale[g] * (sum of cross entropy of group g) to
  * GRADIENTS + g * encoder->trained_count. Once per forward. */
 void model_run_backward(struct model_run *run, const struct model_batch *batch, const real *scale,

@@ -3,6 +3,7 @@
 #define CONCORDAT_NODE_MODEL_ENCODER_INTERNAL_H
 
 #include "node/model/encoder.h"
+#include "node/model/encoder_config.h"
 #include "proto/alloc.h"
 
 enum {
@@ -34,11 +35,28 @@ enum layer_tensor {
     LAYER_NORM2_B,
     LAYER_TENSORS
 };
+#define HEAD_TENSORS_MAX 8
 
 static inline size_t layer_tensor(size_t layer, enum layer_tensor which)
 {
     return EMBEDDING_TENSORS + layer * LAYER_TENSORS + which;
 }
+
+/* Tensors and their places, without weights: what model_encoder_new starts from. */
+MUST_CHECK enum err model_encoder_layout(const struct model_shape *shape,
+                                         struct model_encoder **ret, struct err_info *reterr);
+
+struct model_tensor_entry;
+/* The tensor that FAMILY's files keep under another spelling of NAME; NULL when there is none. */
+const struct model_tensor_entry *model_entry_find(const struct model_safetensors *file,
+                                                  enum model_family family, const char *name);
+bool model_entry_fits(const struct model_tensor *tensor, const struct model_tensor_entry *entry);
+/* model_encoder_load; without HEAD, the head stays new. */
+MUST_CHECK enum err model_encoder_load_part(struct model_encoder *encoder,
+                                            const struct model_safetensors *file, bool head,
+                                            struct err_info *reterr);
+/* Adds alpha/rank B A to the weights of the adapted layers; A and B stay as they are. */
+void model_encoder_merge(struct model_encoder *encoder);
 
 /* The finaliser of SplitMix64 (Steele, Lea, Flood 2014). */
 static inline uint64_t model_mix(uint64_t x)

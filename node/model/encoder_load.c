@@ -6,123 +6,86 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <jansson.h>
-
+#include "node/model/encoder_config.h"
+#include "node/model/encoder_internal.h"
 #include "node/model/folder.h"
 #include "node/model/safetensors.h"
 #include "proto/alloc.h"
 
-#define CONFIG_MAX ((size_t)1 << 20)
-
-static enum err read_count(const json_t *root, const char *key, uint32_t *ret,
-                           struct err_info *reterr)
-{
-    const json_t *value = json_object_get(root, key);
-    json_int_t n = json_is_integer(value) ? json_integer_value(value) : -1;
-    if (n < 1 || n > INT32_MAX) {
-        return proto_err_set(reterr, E_INVALID,
-                             "config.json: %s is missing or no positive whole number", key);
-    }
-    *ret = (uint32_t)n;
-    return E_OK;
-}
-
-static enum err read_number(const json_t *root, const char *key, double otherwise, double *ret,
-                            struct err_info *reterr)
-{
-    const json_t *value = json_object_get(root, key);
-    if (value && !json_is_number(value)) {
-        return proto_err_set(reterr, E_INVALID, "config.json: %s is no number", key);
-    }
-    *ret = value ? json_number_value(value) : otherwise;
-    return E_OK;
-}
-
-/* KEY must be TEXT; absent is fine unless NEEDED. */
-static enum err must_be(const json_t *root, const char *key, const char *text, bool needed,
-                        struct err_info *reterr)
-{
-    const json_t *value = json_object_get(root, key);
-    const char *got = json_string_value(value);
-    if ((!value && !needed) || (got && strcmp(got, text) == 0)) {
-        return E_OK;
-    }
-    return proto_err_set(reterr, E_UNSUPPORTED, "config.json: %s is not \"%s\"", key, text);
-}
-
-static enum err read_shape(const json_t *root, struct model_shape *s, struct err_info *reterr)
-{
-    const struct {
-        const char *key;
-        uint32_t *to;
-    } counts[] = {{"vocab_size", &s->vocabulary},    {"hidden_size", &s->hidden},
-                  {"num_hidden_layers", &s->layers}, {"num_attention_heads", &s->heads},
-                  {"intermediate_size", &s->inner},  {"max_position_embeddings", &s->positions},
-                  {"type_vocab_size", &s->types}};
-    enum err err = must_be(root, "model_type", "bert", true, reterr);
-    err = err ? err : must_be(root, "hidden_act", "gelu", false, reterr);
-    err = err ? err : must_be(root, "position_embedding_type", "absolute", false, reterr);
-    for (size_t i = 0; !err && i < sizeof counts / sizeof *counts; i++) {
-        err = read_count(root, counts[i].key, counts[i].to, reterr);
-    }
-    err = err ? err : read_number(root, "layer_norm_eps", 1e-12, &s->layer_norm_eps, reterr);
-    err = err ? err : read_number(root, "hidden_dropout_prob", 0.1, &s->dropout, reterr);
-    err =
-        err ? err
-            : read_number(root, "attention_probs_dropout_prob", 0.1, &s->attention_dropout, reterr);
-    const json_t *labels = json_object_get(root, "id2label");
-    if (!err && labels) {
-        if (!json_is_object(labels) || json_object_size(labels) == 0 ||
-            json_object_size(labels) > MODEL_LABELS_MAX) {
-            return proto_err_set(reterr, E_INVALID,
-                                 "config.json: id2label is no map of 1 to %u labels",
-                                 MODEL_LABELS_MAX);
-        }
-        s->labels = (uint32_t)json_object_size(labels);
-    }
-    return err;
-}
-
 enum err model_shape_json(const void *bytes, size_t len, struct model_shape *shape,
                           struct err_info *reterr)
 {
-    json_error_t json_why;
-    const char *why = NULL;
-    json_t *root = json_loadb(bytes, len, JSON_REJECT_DUPLICATES, &json_why);
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return proto_err_set(reterr, E_INVALID, "config.json:%d: %.100s", json_why.line,
-                             root ? "no object" : json_why.text);
-    }
-    struct model_shape read = *shape;
-    enum err err = read_shape(root, &read, reterr);
-    json_decref(root);
+    struct model_config config;
+    enum err err = model_config_read(span_of(bytes, len), &config, reterr);
     if (err) {
         return err;
     }
-    /* Labels and adapters are the caller's to set later: judged alone here. */
-    struct model_shape judged = read;
-    judged.training = MODEL_TRAIN_FULL;
-    judged.labels = judged.labels ? judged.labels : 1;
-    if (!model_shape_valid(&judged, &why)) {
-        return proto_err_set(reterr, E_LIMIT, "config.json: outside the limits: %s", why);
-    }
-    *shape = read;
+    /* What the caller is to set stays. */
+    config.shape.task = shape->task;
+    config.shape.training = shape->training;
+    config.shape.targets = shape->targets;
+    config.shape.rank = shape->rank;
+    config.shape.alpha = shape->alpha;
+    config.shape.labels = config.shape.labels ? config.shape.labels : shape->labels;
+    *shape = config.shape;
+    model_config_fini(&config);
     return E_OK;
 }
 
 enum err model_shape_read(const char *folder, struct model_shape *shape, struct err_info *reterr)
 {
-    struct buf buf = {.max = CONFIG_MAX};
+    struct buf buf = {.max = MODEL_CONFIG_MAX};
     enum err err = model_folder_read(folder, "config.json", &buf, reterr);
     err = err ? err : model_shape_json(buf.ptr, buf.len, shape, reterr);
     buf_fini(&buf);
     return err;
 }
 
-/* NAME as the file may spell it: without "bert.", or LayerNorm's old gamma and beta. NULL when it has none. */
-static const struct model_tensor_entry *find_entry(const struct model_safetensors *file,
-                                                   const char *name)
+/* --- names ------------------------------------------------------------------------------------------------ */
+
+/* Canonical (BERT's) spelling of what stands below a layer or in a head, and how a family spells it. A name is replaced where it
+ * starts with FROM. */
+struct spelling {
+    const char *from, *to;
+};
+static const struct spelling distilbert_layer[] = {
+    {"attention.self.query.", "attention.q_lin."},
+    {"attention.self.key.", "attention.k_lin."},
+    {"attention.self.value.", "attention.v_lin."},
+    {"attention.output.dense.", "attention.out_lin."},
+    {"attention.output.LayerNorm.", "sa_layer_norm."},
+    {"intermediate.dense.", "ffn.lin1."},
+    {"output.dense.", "ffn.lin2."},
+    {"output.LayerNorm.", "output_layer_norm."},
+    {NULL, NULL}};
+static const struct spelling distilbert_head[] = {
+    {"cls.predictions.transform.dense.", "vocab_transform."},
+    {"cls.predictions.transform.LayerNorm.", "vocab_layer_norm."},
+    {"cls.predictions.bias", "vocab_projector.bias"},
+    {NULL, NULL}};
+static const struct spelling roberta_head[] = {
+    {"cls.predictions.transform.dense.", "lm_head.dense."},
+    {"cls.predictions.transform.LayerNorm.", "lm_head.layer_norm."},
+    {"cls.predictions.bias", "lm_head.bias"},
+    /* For sequences: dense and tanh of the first token, then the classifier. */
+    {"bert.pooler.dense.", "classifier.dense."},
+    {NULL, NULL}};
+
+static const char *respell(const struct spelling *table, const char *name, char *to, size_t size)
+{
+    for (; table->from; table++) {
+        size_t n = strlen(table->from);
+        if (strncmp(name, table->from, n) == 0) {
+            snprintf(to, size, "%s%s", table->to, name + n);
+            return to;
+        }
+    }
+    return name;
+}
+
+/* BERT: without "bert.", or with LayerNorm's old gamma and beta. */
+static const struct model_tensor_entry *find_bert(const struct model_safetensors *file,
+                                                  const char *name)
 {
     for (unsigned variant = 0; variant < 4; variant++) {
         char spelt[160];
@@ -141,7 +104,59 @@ static const struct model_tensor_entry *find_entry(const struct model_safetensor
     return NULL;
 }
 
-static bool fits(const struct model_tensor *tensor, const struct model_tensor_entry *entry)
+/* NAME with PREFIX for "bert.", or with nothing instead. */
+static const struct model_tensor_entry *find_prefixed(const struct model_safetensors *file,
+                                                      const char *prefix, const char *name)
+{
+    char spelt[200];
+    if (strncmp(name, "bert.", 5) != 0) {
+        return model_safetensors_find(file, name);
+    }
+    snprintf(spelt, sizeof spelt, "%s%s", prefix, name + 5);
+    const struct model_tensor_entry *entry = model_safetensors_find(file, spelt);
+    return entry ? entry : model_safetensors_find(file, name + 5);
+}
+
+static const struct model_tensor_entry *find_distilbert(const struct model_safetensors *file,
+                                                        const char *name)
+{
+    static const char layers[] = "bert.encoder.layer.";
+    char spelt[200], below[160];
+    if (strncmp(name, layers, sizeof layers - 1) == 0) {
+        const char *number = name + sizeof layers - 1, *rest = strchr(number, '.');
+        snprintf(spelt, sizeof spelt, "bert.transformer.layer.%.*s%s",
+                 (int)(rest ? rest + 1 - number : 0), number,
+                 respell(distilbert_layer, rest ? rest + 1 : "", below, sizeof below));
+        return find_prefixed(file, "distilbert.", spelt);
+    }
+    return find_prefixed(file, "distilbert.", respell(distilbert_head, name, below, sizeof below));
+}
+
+static const struct model_tensor_entry *find_roberta(const struct model_safetensors *file,
+                                                     const char *name)
+{
+    char below[160];
+    bool sequence = model_safetensors_find(file, "classifier.out_proj.weight") != NULL;
+    if (sequence && strncmp(name, "classifier.", 11) == 0) {
+        snprintf(below, sizeof below, "classifier.out_proj.%s", name + 11);
+        return model_safetensors_find(file, below);
+    }
+    const struct model_tensor_entry *entry =
+        model_safetensors_find(file, respell(roberta_head, name, below, sizeof below));
+    return entry ? entry : find_prefixed(file, "roberta.", name);
+}
+
+const struct model_tensor_entry *model_entry_find(const struct model_safetensors *file,
+                                                  enum model_family family, const char *name)
+{
+    return family == MODEL_FAMILY_DISTILBERT ? find_distilbert(file, name)
+           : family == MODEL_FAMILY_ROBERTA  ? find_roberta(file, name)
+                                             : find_bert(file, name);
+}
+
+/* --- loading -------------------------------------------------------------------------------------------- */
+
+bool model_entry_fits(const struct model_tensor *tensor, const struct model_tensor_entry *entry)
 {
     if (tensor->rows == 1 && entry->dims == 1) {
         return entry->shape[0] == tensor->cols;
@@ -149,19 +164,23 @@ static bool fits(const struct model_tensor *tensor, const struct model_tensor_en
     return entry->dims == 2 && entry->shape[0] == tensor->rows && entry->shape[1] == tensor->cols;
 }
 
-enum err model_encoder_load(struct model_encoder *encoder, const struct model_safetensors *file,
-                            struct err_info *reterr)
+enum err model_encoder_load_part(struct model_encoder *encoder,
+                                 const struct model_safetensors *file, bool head,
+                                 struct err_info *reterr)
 {
     enum err err = E_OK;
     for (size_t i = 0; !err && i < encoder->tensor_count; i++) {
         const struct model_tensor *tensor = &encoder->tensors[i];
-        const struct model_tensor_entry *entry = find_entry(file, tensor->name);
+        const struct model_tensor_entry *entry = find_bert(file, tensor->name);
         real *to = encoder->weights + tensor->at;
-        bool adapter = strncmp(tensor->name, "base_model.", 11) == 0;
-        if (!tensor->base && (!entry || (!adapter && !fits(tensor, entry)))) {
+        bool in_head = i >= encoder->head && i < encoder->adapters;
+        if (in_head && (!head || !entry || !model_entry_fits(tensor, entry))) {
             continue;
         }
-        if (!entry || !fits(tensor, entry)) {
+        if (!tensor->base && !entry) {
+            continue;
+        }
+        if (!entry || !model_entry_fits(tensor, entry)) {
             return proto_err_set(reterr, E_SCHEMA, "model: tensor \"%s\" is %s, expected %zu x %zu",
                                  tensor->name, entry ? "of another shape" : "missing", tensor->rows,
                                  tensor->cols);
@@ -173,6 +192,12 @@ enum err model_encoder_load(struct model_encoder *encoder, const struct model_sa
 #endif
     }
     return err;
+}
+
+enum err model_encoder_load(struct model_encoder *encoder, const struct model_safetensors *file,
+                            struct err_info *reterr)
+{
+    return model_encoder_load_part(encoder, file, true, reterr);
 }
 
 enum err model_encoder_open(const char *folder, const struct model_shape *shape, uint64_t seed,

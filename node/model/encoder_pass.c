@@ -99,7 +99,7 @@ static void carve_all(struct model_run *run, struct carve *c)
     run->dinner = take(c, rows * s->inner);
     run->square1 = take(c, run->longest * run->longest);
     run->square2 = take(c, run->longest * run->longest);
-    run->dlow = take(c, s->training == MODEL_TRAIN_FULL ? 0 : rows * s->rank);
+    run->dlow = take(c, model_shape_adapted(s) ? rows * s->rank : 0);
 }
 
 struct model_run *model_run_new(const struct model_encoder *encoder)
@@ -816,6 +816,20 @@ static double log_sum(const real *row, size_t count)
     return max + log(sum);
 }
 
+uint64_t model_run_hits(const struct model_run *run, const struct model_batch *batch)
+{
+    uint64_t hits = 0;
+    for (size_t r = 0; batch->labels && r < head_rows(run, batch); r++) {
+        const real *row = run->logits + r * run->e->shape.labels;
+        uint32_t best = 0;
+        for (uint32_t j = 1; j < run->e->shape.labels; j++) {
+            best = row[j] > row[best] ? j : best;
+        }
+        hits += batch->labels[r] >= 0 && (uint32_t)batch->labels[r] == best;
+    }
+    return hits;
+}
+
 void model_run_loss(const struct model_run *run, const struct model_batch *batch, double *ret_sums,
                     uint64_t *ret_labelled)
 {
@@ -862,7 +876,8 @@ void model_run_backward(struct model_run *run, const struct model_batch *batch, 
     struct grads g = {.run = run, .batch = batch, .all = gradients};
     loss_backward(run, batch, scale);
     classify_backward(run, &g);
-    for (size_t layer = run->e->shape.layers; layer > 0; layer--) {
+    bool below = run->e->shape.training != MODEL_TRAIN_HEAD;
+    for (size_t layer = run->e->shape.layers; below && layer > 0; layer--) {
         layer_backward(run, &g, layer - 1);
     }
     if (run->e->shape.training == MODEL_TRAIN_FULL) {

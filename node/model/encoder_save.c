@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
+#include "node/model/encoder_config.h"
 #include "node/model/encoder_internal.h"
 #include "node/model/folder.h"
 #include "node/model/safetensors_write.h"
@@ -14,9 +13,6 @@
 #define PEFT_PREFIX "base_model.model."
 #define NAME_ROOM   160
 
-/* Below a layer; the last is also the end of the fourth, see put_targets. */
-static const char *const target_names[MODEL_TARGET_COUNT] = {
-    "query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"};
 static const enum layer_tensor target_weight[MODEL_TARGET_COUNT] = {
     LAYER_QUERY_W, LAYER_KEY_W, LAYER_VALUE_W, LAYER_ATTENTION_W, LAYER_INNER_W, LAYER_OUTPUT_W};
 
@@ -71,10 +67,11 @@ static void peft_sources(const struct model_encoder *e, struct model_tensor_sour
     }
 }
 
-enum err model_adapter_encode(const struct model_encoder *e, struct buf *ret,
-                              struct err_info *reterr)
+enum err model_adapter_encode(const struct model_encoder *e,
+                              const struct model_safetensors_note *notes, size_t note_count,
+                              struct buf *ret, struct err_info *reterr)
 {
-    if (e->shape.training == MODEL_TRAIN_FULL) {
+    if (!model_shape_adapted(&e->shape)) {
         return no_adapters(reterr);
     }
     size_t count = e->tensor_count - e->head;
@@ -83,65 +80,11 @@ enum err model_adapter_encode(const struct model_encoder *e, struct buf *ret,
     enum err err = E_NO_MEMORY;
     if (sources && names) {
         peft_sources(e, sources, names);
-        err = model_safetensors_encode(sources, count, ret, reterr);
+        err = model_safetensors_encode_notes(sources, count, notes, note_count, ret, reterr);
     }
     proto_free(sources);
     proto_free(names);
     return err;
-}
-
-/* PEFT takes a module whose name ends with a listed one, so "output.dense" would take attention.output.dense too: where only
- * the former is meant, a pattern over whole names says so. */
-static json_t *target_list(uint32_t targets)
-{
-    bool ambiguous =
-        (targets >> MODEL_TARGET_OUTPUT & 1) && !(targets >> MODEL_TARGET_ATTENTION_OUTPUT & 1);
-    char pattern[256] = ".*\\.layer\\.[0-9]+\\.(?:";
-    json_t *list = json_array();
-    for (unsigned i = 0, n = 0; i < MODEL_TARGET_COUNT; i++) {
-        if (targets >> i & 1) {
-            size_t len = strlen(pattern);
-            snprintf(pattern + len, sizeof pattern - len, "%s%s%s", n++ ? "|" : "",
-                     i <= MODEL_TARGET_VALUE ? "attention.self." : "", target_names[i]);
-            json_array_append_new(list, json_string(target_names[i]));
-        }
-    }
-    if (!ambiguous) {
-        return list;
-    }
-    json_decref(list);
-    strncat(pattern, ")", sizeof pattern - strlen(pattern) - 1);
-    return json_string(pattern);
-}
-
-/* Appends ROOT as text and releases it. */
-static enum err put_json(json_t *root, struct buf *ret, struct err_info *reterr)
-{
-    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-    enum err err = text ? buf_put(ret, span_str(text)) : E_INVALID;
-    err = err ? err : buf_put(ret, span_str("\n"));
-    free(text);
-    json_decref(root);
-    return err ? proto_err_set(reterr, err, "model: a name is no UTF-8, or there is no memory")
-               : E_OK;
-}
-
-enum err model_adapter_config(const struct model_shape *s, const char *base, struct buf *ret,
-                              struct err_info *reterr)
-{
-    if (s->training == MODEL_TRAIN_FULL) {
-        return no_adapters(reterr);
-    }
-    bool tokens = s->task == MODEL_TASK_TOKENS;
-    json_t *saved =
-        tokens ? json_pack("[s]", "classifier") : json_pack("[ss]", "pooler", "classifier");
-    json_t *root =
-        json_pack("{s:s, s:s, s:i, s:f, s:f, s:o, s:s, s:b, s:o, s:b, s:b, s:s}", "peft_type",
-                  "LORA", "task_type", tokens ? "TOKEN_CLS" : "SEQ_CLS", "r", (int)s->rank,
-                  "lora_alpha", s->alpha, "lora_dropout", 0.0, "target_modules",
-                  target_list(s->targets), "bias", "none", "fan_in_fan_out", 0, "modules_to_save",
-                  saved, "inference_mode", 1, "use_rslora", 0, "base_model_name_or_path", base);
-    return put_json(root, ret, reterr);
 }
 
 enum err model_adapter_save(const struct model_encoder *e, const char *base, const char *folder,
@@ -149,7 +92,7 @@ enum err model_adapter_save(const struct model_encoder *e, const char *base, con
 {
     struct buf config = {.max = 1 << 16}, tensors = {.max = SIZE_MAX};
     enum err err = model_adapter_config(&e->shape, base, &config, reterr);
-    err = err ? err : model_adapter_encode(e, &tensors, reterr);
+    err = err ? err : model_adapter_encode(e, NULL, 0, &tensors, reterr);
     err = err ? err
               : model_folder_write(folder, "adapter_model.safetensors", buf_span(&tensors), reterr);
     err = err ? err : model_folder_write(folder, "adapter_config.json", buf_span(&config), reterr);
@@ -180,7 +123,7 @@ static enum err take_numbers(const struct model_safetensors *file,
 enum err model_adapter_load(struct model_encoder *e, const struct model_safetensors *file,
                             struct err_info *reterr)
 {
-    if (e->shape.training == MODEL_TRAIN_FULL ||
+    if (!model_shape_adapted(&e->shape) ||
         model_safetensors_count(file) != e->tensor_count - e->head) {
         return proto_err_set(reterr, E_SCHEMA, "adapter: it has %zu tensors, this model takes %zu",
                              model_safetensors_count(file), e->tensor_count - e->head);
@@ -202,44 +145,14 @@ enum err model_adapter_load(struct model_encoder *e, const struct model_safetens
 
 /* --- merged -------------------------------------------------------------------------------------------- */
 
-enum err model_config_encode(const struct model_shape *s, const char *const *labels,
-                             struct buf *ret, struct err_info *reterr)
-{
-    json_t *names = json_object(), *ids = json_object();
-    for (uint32_t i = 0; i < s->labels; i++) {
-        char id[16];
-        snprintf(id, sizeof id, "%u", i);
-        json_object_set_new(names, id, json_string(labels[i]));
-        json_object_set_new(ids, labels[i], json_integer(i));
-    }
-    if (json_object_size(names) != s->labels || json_object_size(ids) != s->labels) {
-        json_decref(names);
-        json_decref(ids);
-        return proto_err_set(reterr, E_INVALID, "model: a label stands twice or is no UTF-8");
-    }
-    json_t *root = json_pack(
-        "{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:s, s:o, s:o, s:s}",
-        "architectures",
-        s->task == MODEL_TASK_TOKENS ? "BertForTokenClassification"
-                                     : "BertForSequenceClassification",
-        "model_type", "bert", "hidden_act", "gelu", "vocab_size", (int)s->vocabulary, "hidden_size",
-        (int)s->hidden, "num_hidden_layers", (int)s->layers, "num_attention_heads", (int)s->heads,
-        "intermediate_size", (int)s->inner, "max_position_embeddings", (int)s->positions,
-        "type_vocab_size", (int)s->types, "layer_norm_eps", s->layer_norm_eps,
-        "hidden_dropout_prob", s->dropout, "attention_probs_dropout_prob", s->attention_dropout,
-        "position_embedding_type", "absolute", "id2label", names, "label2id", ids, "torch_dtype",
-        "float32");
-    return put_json(root, ret, reterr);
-}
-
-/* W + alpha/rank B A. The caller frees; NULL when out of memory. */
-static real *merged_weights(const struct model_encoder *e, const struct model_tensor *w, size_t a)
+/* TO becomes W + alpha/rank B A; it may be W itself. */
+static void merge_into(const struct model_encoder *e, const struct model_tensor *w, size_t a,
+                       real *to)
 {
     const struct model_tensor *ta = &e->tensors[a], *tb = &e->tensors[a + 1];
     const real *pa = e->weights + ta->at, *pb = e->weights + tb->at, *pw = e->weights + w->at;
     double scale = e->shape.alpha / (double)e->shape.rank;
-    real *to = proto_alloc(w->rows * w->cols, sizeof *to);
-    for (size_t i = 0; to && i < w->rows; i++) {
+    for (size_t i = 0; i < w->rows; i++) {
         for (size_t j = 0; j < w->cols; j++) {
             double sum = 0;
             for (size_t k = 0; k < ta->rows; k++) {
@@ -248,7 +161,26 @@ static real *merged_weights(const struct model_encoder *e, const struct model_te
             to[i * w->cols + j] = (real)((double)pw[i * w->cols + j] + scale * sum);
         }
     }
+}
+
+/* The caller frees; NULL when out of memory. */
+static real *merged_weights(const struct model_encoder *e, const struct model_tensor *w, size_t a)
+{
+    real *to = proto_alloc(w->rows * w->cols, sizeof *to);
+    if (to) {
+        merge_into(e, w, a, to);
+    }
     return to;
+}
+
+void model_encoder_merge(struct model_encoder *e)
+{
+    for (size_t i = 0; i < (size_t)e->shape.layers * MODEL_TARGET_COUNT; i++) {
+        if (e->adapter[i] != MODEL_FROZEN) {
+            size_t w = layer_tensor(i / MODEL_TARGET_COUNT, target_weight[i % MODEL_TARGET_COUNT]);
+            merge_into(e, &e->tensors[w], e->adapter[i], e->weights + e->tensors[w].at);
+        }
+    }
 }
 
 /* Replaces the numbers of adapted layers by merged ones, kept in MERGED (layers x MODEL_TARGET_COUNT). */
@@ -256,7 +188,7 @@ static enum err merge_all(const struct model_encoder *e, struct model_tensor_sou
                           real **merged)
 {
     for (size_t i = 0; i < (size_t)e->shape.layers * MODEL_TARGET_COUNT; i++) {
-        if (e->shape.training == MODEL_TRAIN_FULL || e->adapter[i] == MODEL_FROZEN) {
+        if (e->adapter[i] == MODEL_FROZEN) {
             continue;
         }
         size_t w = layer_tensor(i / MODEL_TARGET_COUNT, target_weight[i % MODEL_TARGET_COUNT]);
@@ -270,21 +202,24 @@ static enum err merge_all(const struct model_encoder *e, struct model_tensor_sou
     return E_OK;
 }
 
-static enum err write_merged(const struct model_encoder *e, const char *folder,
-                             struct err_info *reterr)
+/* Base with merged adapters, and head, to where USE puts them. */
+typedef enum err use_sources(const struct model_tensor_source *sources, size_t count, void *user,
+                             struct err_info *reterr);
+
+static enum err with_merged(const struct model_encoder *e, use_sources *use, void *user,
+                            struct err_info *reterr)
 {
-    size_t slots = (size_t)e->shape.layers * MODEL_TARGET_COUNT, count = 0;
-    struct model_tensor_source *sources = proto_alloc(e->tensor_count, sizeof *sources);
+    size_t slots = (size_t)e->shape.layers * MODEL_TARGET_COUNT;
+    struct model_tensor_source *sources = proto_alloc(e->adapters, sizeof *sources);
     real **merged = proto_alloc(slots, sizeof *merged);
     enum err err = sources && merged ? E_OK : E_NO_MEMORY;
-    /* Base and head stand first, adapters after them. */
-    for (; !err && count < e->tensor_count && !strstr(e->tensors[count].name, ".lora_"); count++) {
-        const struct model_tensor *t = &e->tensors[count];
-        sources[count] = source_of(t, t->name, e->weights + t->at);
-        as_matrix(&sources[count], t);
+    for (size_t i = 0; !err && i < e->adapters; i++) {
+        const struct model_tensor *t = &e->tensors[i];
+        sources[i] = source_of(t, t->name, e->weights + t->at);
+        as_matrix(&sources[i], t);
     }
     err = err ? err : merge_all(e, sources, merged);
-    err = err ? err : model_safetensors_write(sources, count, folder, "model.safetensors", reterr);
+    err = err ? err : use(sources, e->adapters, user, reterr);
     for (size_t i = 0; merged && i < slots; i++) {
         proto_free(merged[i]);
     }
@@ -293,12 +228,40 @@ static enum err write_merged(const struct model_encoder *e, const char *folder,
     return err;
 }
 
+static enum err to_folder(const struct model_tensor_source *sources, size_t count, void *user,
+                          struct err_info *reterr)
+{
+    return model_safetensors_write(sources, count, user, "model.safetensors", reterr);
+}
+
+struct to_memory {
+    const struct model_safetensors_note *notes;
+    size_t note_count;
+    struct buf *ret;
+};
+
+static enum err to_buf(const struct model_tensor_source *sources, size_t count, void *user,
+                       struct err_info *reterr)
+{
+    const struct to_memory *to = user;
+    return model_safetensors_encode_notes(sources, count, to->notes, to->note_count, to->ret,
+                                          reterr);
+}
+
+enum err model_encoder_encode(const struct model_encoder *e,
+                              const struct model_safetensors_note *notes, size_t note_count,
+                              struct buf *ret, struct err_info *reterr)
+{
+    struct to_memory to = {notes, note_count, ret};
+    return with_merged(e, to_buf, &to, reterr);
+}
+
 enum err model_encoder_save(const struct model_encoder *e, const char *const *labels,
                             const char *folder, struct err_info *reterr)
 {
     struct buf config = {.max = 1 << 20};
     enum err err = model_config_encode(&e->shape, labels, &config, reterr);
-    err = err ? err : write_merged(e, folder, reterr);
+    err = err ? err : with_merged(e, to_folder, (void *)(uintptr_t)folder, reterr);
     err = err ? err : model_folder_write(folder, "config.json", buf_span(&config), reterr);
     buf_fini(&config);
     return err;

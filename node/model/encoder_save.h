@@ -15,13 +15,19 @@
 #include "proto/alloc.h"
 
 struct model_safetensors;
+struct model_safetensors_note;
 
-/* Appends adapter_model.safetensors. Errors: E_USAGE the encoder has no adapters; those of model_safetensors_encode. */
-MUST_CHECK enum err model_adapter_encode(const struct model_encoder *encoder, struct buf *ret,
+/* Appends adapter_model.safetensors, with NOTES in its __metadata__.
+ * Errors: E_USAGE the encoder has no adapters; those of model_safetensors_encode. */
+MUST_CHECK enum err model_adapter_encode(const struct model_encoder *encoder,
+                                         const struct model_safetensors_note *notes,
+                                         size_t note_count, struct buf *ret,
                                          struct err_info *reterr);
-/* Appends adapter_config.json; BASE is the base model's name. Errors: E_USAGE no adapters; E_INVALID BASE is no UTF-8. */
-MUST_CHECK enum err model_adapter_config(const struct model_shape *shape, const char *base,
-                                         struct buf *ret, struct err_info *reterr);
+/* Appends model.safetensors: base with the adapters added, and head. */
+MUST_CHECK enum err model_encoder_encode(const struct model_encoder *encoder,
+                                         const struct model_safetensors_note *notes,
+                                         size_t note_count, struct buf *ret,
+                                         struct err_info *reterr);
 /* Both files into FOLDER, which must be there. */
 MUST_CHECK enum err model_adapter_save(const struct model_encoder *encoder, const char *base,
                                        const char *folder, struct err_info *reterr);
@@ -31,9 +37,6 @@ MUST_CHECK enum err model_adapter_load(struct model_encoder *encoder,
                                        const struct model_safetensors *file,
                                        struct err_info *reterr);
 
-/* Appends config.json. LABELS: shape->labels names. Errors: E_INVALID a label twice or no UTF-8; E_NO_MEMORY. */
-MUST_CHECK enum err model_config_encode(const struct model_shape *shape, const char *const *labels,
-                                        struct buf *ret, struct err_info *reterr);
 /* config.json and model.safetensors into FOLDER, which must be there: base with the adapters added, and head. */
 MUST_CHECK enum err model_encoder_save(const struct model_encoder *encoder,
                                        const char *const *labels, const char *folder,

@@ -6,12 +6,6 @@
 #include "crypto/memory.h"
 #include "node/privacy/noise.h"
 #include "proto/alloc.h"
-#include "proto/privacy.h"
-
-/* sigma D2 is about 2^22 in grid units, and a clipped vector has at least 2^10 of them. */
-#define GRID_SIGMA_LOG2 22
-#define GRID_CLIP_LOG2  10
-#define SIGMA_MAX       65536.0
 
 bool model_table_valid(const struct model_table *t)
 {
@@ -83,42 +77,6 @@ void model_clip(double *v, size_t count, double clip)
     double scale = clip * (1 - 1e-12) / sqrt(square);
     for (size_t j = 0; j < count && scale < 1; j++) {
         v[j] *= scale;
-    }
-}
-
-enum err model_grid_plan(double clip, double sigma, size_t count, struct model_grid *ret)
-{
-    if (!(clip >= 1e-6 && clip <= 1e6) || count == 0 || count > MODEL_FEATURES_MAX + 1) {
-        return E_INVALID;
-    }
-    if (!(sigma >= PROTO_PRIVACY_SIGMA_MIN && sigma <= SIGMA_MAX)) {
-        return E_LIMIT;
-    }
-    int fine = (int)floor(log2(clip)) - GRID_CLIP_LOG2;
-    int grid = (int)floor(log2(clip * sigma)) - GRID_SIGMA_LOG2;
-    ret->log2 = grid < fine ? grid : fine;
-    ret->sensitivity = (uint64_t)ceil(ldexp(clip, -ret->log2) + sqrt((double)count) / 2);
-    /* Twice up: by an ulp for the product, and to the next integer. */
-    double deviation = nextafter(sigma * (double)ret->sensitivity, INFINITY);
-    ret->sigma2 = (uint64_t)ceil(nextafter(deviation * deviation, INFINITY));
-    return ret->sigma2 <= PRIVACY_NOISE_MAX && deviation >= 1 << 20 ? E_OK : E_LIMIT;
-}
-
-void model_grid_add(const struct model_grid *grid, const double *v, size_t count, int64_t *sum)
-{
-    unsigned __int128 square = 0;
-    for (size_t j = 0; j < count; j++) {
-        double q = rint(ldexp(v[j], -grid->log2));
-        if (!(fabs(q) <= (double)grid->sensitivity)) {
-            return;
-        }
-        square += (unsigned __int128)(q * q);
-    }
-    if (square > (unsigned __int128)grid->sensitivity * grid->sensitivity) {
-        return;
-    }
-    for (size_t j = 0; j < count; j++) {
-        sum[j] += (int64_t)rint(ldexp(v[j], -grid->log2));
     }
 }
 

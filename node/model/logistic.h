@@ -16,9 +16,7 @@
  *      when the batch is empty;
  *   5. the noisy sum is divided by the public EXPECTED_BATCH and moves the weights, with momentum, which is
  *      post-processing of noisy values.
- * So a step is the subsampled Gaussian of noise multiplier SIGMA. Discrete noise costs the same: the shift v is an
- * integer vector, so E[e^{k<..>}] on the lattice equals its value on the reals, and A_a of every integer order is equal;
- * for other orders the lattice sum is a trapezoid rule whose error, about exp(-2 pi^2 SIGMA^2 D2), is below 1e-300.
+ * So a step is the subsampled Gaussian of noise multiplier SIGMA. Why discrete noise costs the same: grid.h.
  *
  * There is no way to train without noise: SIGMA below PROTO_PRIVACY_SIGMA_MIN is refused.
  * Threads: free of state; the table is only read. Limits: MODEL_FEATURES_MAX. */
@@ -29,6 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "node/model/grid.h"
 #include "proto/err.h"
 
 #define MODEL_FEATURES_MAX 4096u
@@ -79,16 +78,5 @@ void model_logistic_gradient(const struct model_table *table, size_t from, size_
                              const double *weights, double *gradient);
 /* Scales V to an L2 norm of at most CLIP; what is not finite becomes zero. */
 void model_clip(double *v, size_t count, double clip);
-
-/* The integer grid of a step. */
-struct model_grid {
-    int log2;             /* g = 2^log2 */
-    uint64_t sensitivity; /* D2 */
-    uint64_t sigma2;      /* variance of the noise in grid units, squared; >= (sigma D2)^2 */
-};
-MUST_CHECK enum err model_grid_plan(double clip, double sigma, size_t count,
-                                    struct model_grid *ret);
-/* Rounds a clipped V and adds it to SUM; adds nothing if its integer norm exceeds D2, which clipping excludes. */
-void model_grid_add(const struct model_grid *grid, const double *v, size_t count, int64_t *sum);
 
 #endif

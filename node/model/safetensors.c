@@ -18,6 +18,7 @@
 struct model_safetensors {
     struct model_tensor_entry *entries;
     size_t count;
+    json_t *texts;    /* __metadata__, or NULL */
     int fd;           /* -1: the data is in memory */
     struct span data; /* when in memory */
     uint64_t data_at; /* when in a file */
@@ -157,14 +158,16 @@ static int by_place(const void *left, const void *right)
     return a->end != b->end ? (a->end < b->end ? -1 : 1) : strcmp(a->name, b->name);
 }
 
-static enum err parse_metadata(const json_t *value, struct err_info *reterr)
+static enum err parse_metadata(struct model_safetensors *file, json_t *value,
+                               struct err_info *reterr)
 {
     const char *key;
     json_t *text;
     if (!json_is_object(value)) {
         return proto_err_set(reterr, E_INVALID, "safetensors: __metadata__ is no map");
     }
-    json_object_foreach((json_t *)value, key, text)
+    file->texts = json_incref(value);
+    json_object_foreach(value, key, text)
     {
         if (!json_is_string(text)) {
             return proto_err_set(reterr, E_INVALID,
@@ -190,7 +193,7 @@ static enum err parse_entries(struct model_safetensors *file, json_t *root, stru
     {
         enum err err =
             strcmp(name, "__metadata__") == 0
-                ? parse_metadata(value, reterr)
+                ? parse_metadata(file, value, reterr)
                 : parse_entry(name, value, file->data_len, &file->entries[file->count++], reterr);
         if (err) {
             return err;
@@ -355,9 +358,39 @@ void model_safetensors_close(struct model_safetensors *file)
         if (file->fd >= 0) {
             close(file->fd);
         }
+        json_decref(file->texts);
         proto_free(file->entries);
         proto_free(file);
     }
+}
+
+const char *model_safetensors_text(const struct model_safetensors *file, const char *key)
+{
+    return json_string_value(json_object_get(file->texts, key));
+}
+
+const char *model_dtype_name(enum model_dtype dtype)
+{
+    return dtypes[dtype].name;
+}
+
+size_t model_dtype_size(enum model_dtype dtype)
+{
+    return dtypes[dtype].size;
+}
+
+enum err model_safetensors_raw(const struct model_safetensors *file,
+                               const struct model_tensor_entry *entry, uint64_t first, uint8_t *to,
+                               size_t len, struct err_info *reterr)
+{
+    if (first > entry->end - entry->begin || len > entry->end - entry->begin - first) {
+        return proto_err_set(reterr, E_LIMIT, "safetensors: bytes outside of a tensor");
+    }
+    if (file->fd < 0) {
+        memcpy(to, file->data.ptr + entry->begin + first, len);
+        return E_OK;
+    }
+    return read_at(file->fd, file->data_at + entry->begin + first, to, len, reterr);
 }
 
 size_t model_safetensors_count(const struct model_safetensors *file)

@@ -61,6 +61,8 @@ MUST_CHECK enum err model_safetensors_bytes(struct span bytes, struct model_safe
 void model_safetensors_close(struct model_safetensors *file);
 
 size_t model_safetensors_count(const struct model_safetensors *file);
+/* The text of KEY in __metadata__, NULL when there is none. Borrowed until close. */
+const char *model_safetensors_text(const struct model_safetensors *file, const char *key);
 /* In order of the data. Borrowed until close. */
 const struct model_tensor_entry *model_safetensors_entry(const struct model_safetensors *file,
                                                          size_t index);
@@ -77,6 +79,13 @@ MUST_CHECK enum err model_safetensors_floats(const struct model_safetensors *fil
 MUST_CHECK enum err model_safetensors_doubles(const struct model_safetensors *file,
                                               const struct model_tensor_entry *entry, double *to,
                                               size_t count, struct err_info *reterr);
+/* LEN bytes of the tensor as they stand in the file, from byte FIRST of its data. Errors: E_LIMIT outside of it; E_IO,
+ * E_TRUNCATED. */
+MUST_CHECK enum err model_safetensors_raw(const struct model_safetensors *file,
+                                          const struct model_tensor_entry *entry, uint64_t first,
+                                          uint8_t *to, size_t len, struct err_info *reterr);
+const char *model_dtype_name(enum model_dtype dtype);
+size_t model_dtype_size(enum model_dtype dtype);
 /* I64 only. */
 MUST_CHECK enum err model_safetensors_integers(const struct model_safetensors *file,
                                                const struct model_tensor_entry *entry, int64_t *to,

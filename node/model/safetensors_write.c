@@ -31,28 +31,48 @@ static enum err bad(struct err_info *reterr, const struct model_tensor_source *t
     return proto_err_set(reterr, E_INVALID, "safetensors: tensor \"%.80s\": %s", t->name, why);
 }
 
-static enum err count_numbers(const struct model_tensor_source *t, uint64_t *ret,
-                              struct err_info *reterr)
+static enum model_dtype dtype_of(const struct model_tensor_source *t)
 {
-    uint64_t bytes;
-    *ret = 1;
-    if (t->dims < 1 || t->dims > 2 || (t->floats != NULL) == (t->doubles != NULL)) {
-        return bad(reterr, t, "it needs one or two dimensions and one kind of numbers");
+    return t->file ? t->entry->dtype : t->bytes ? t->dtype : MODEL_DTYPE_F32;
+}
+
+/* Numbers in a row, and what the rows of another file must have. */
+static uint64_t row_numbers(const struct model_tensor_source *t)
+{
+    return t->dims == 2 ? t->shape[1] : 1;
+}
+
+static bool source_valid(const struct model_tensor_source *t)
+{
+    int kinds = (t->floats != NULL) + (t->doubles != NULL) + (t->file != NULL) + (t->bytes != NULL);
+    if (t->dims < 1 || t->dims > 2 || kinds != 1) {
+        return false;
     }
+    if (!t->file) {
+        return true;
+    }
+    uint64_t end;
+    return !__builtin_add_overflow(t->first_row, t->shape[0], &end) &&
+           !__builtin_mul_overflow(end, row_numbers(t), &end) && end <= t->entry->count;
+}
+
+static enum err count_bytes(const struct model_tensor_source *t, uint64_t *ret,
+                            struct err_info *reterr)
+{
+    *ret = model_dtype_size(dtype_of(t));
     for (size_t i = 0; i < t->dims; i++) {
         if (__builtin_mul_overflow(*ret, t->shape[i], ret)) {
             return bad(reterr, t, "its size overflows");
         }
     }
-    return __builtin_mul_overflow(*ret, (uint64_t)4, &bytes) ? bad(reterr, t, "its size overflows")
-                                                             : E_OK;
+    return E_OK;
 }
 
 /* Adds T, whose data starts at *AT, to ROOT and moves *AT behind it. */
 static enum err add_entry(json_t *root, const struct model_tensor_source *t, uint64_t *at,
                           struct err_info *reterr)
 {
-    uint64_t count = 0, end;
+    uint64_t bytes = 0, end;
     size_t len = strlen(t->name);
     if (len == 0 || len > MODEL_SAFETENSORS_NAME_MAX) {
         return proto_err_set(reterr, E_LIMIT,
@@ -62,19 +82,22 @@ static enum err add_entry(json_t *root, const struct model_tensor_source *t, uin
     if (json_object_get(root, t->name)) {
         return bad(reterr, t, "the name stands twice");
     }
-    enum err err = count_numbers(t, &count, reterr);
+    if (!source_valid(t)) {
+        return bad(reterr, t, "it needs one or two dimensions and one kind of numbers");
+    }
+    enum err err = count_bytes(t, &bytes, reterr);
     if (err) {
         return err;
     }
-    if (__builtin_add_overflow(*at, count * 4, &end) || end > INT64_MAX) {
+    if (__builtin_add_overflow(*at, bytes, &end) || end > INT64_MAX) {
         return bad(reterr, t, "the file overflows");
     }
     json_t *shape = json_array();
     for (size_t i = 0; i < t->dims; i++) {
         json_array_append_new(shape, json_integer((json_int_t)t->shape[i]));
     }
-    json_t *entry = json_pack("{s:s, s:o, s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets",
-                              (json_int_t)*at, (json_int_t)end);
+    json_t *entry = json_pack("{s:s, s:o, s:[I,I]}", "dtype", model_dtype_name(dtype_of(t)),
+                              "shape", shape, "data_offsets", (json_int_t)*at, (json_int_t)end);
     if (json_object_set_new(root, t->name, entry)) {
         return bad(reterr, t, "the name is no UTF-8, or there is no memory");
     }
@@ -100,6 +123,7 @@ static enum err put_text(const char *text, const struct sink *sink, struct err_i
 }
 
 static enum err put_header(const struct model_tensor_source *tensors, size_t count,
+                           const struct model_safetensors_note *notes, size_t note_count,
                            const struct sink *sink, struct err_info *reterr)
 {
     if (count > MODEL_SAFETENSORS_TENSORS_MAX - 1) { /* the reader counts __metadata__ */
@@ -109,6 +133,12 @@ static enum err put_header(const struct model_tensor_source *tensors, size_t cou
     json_t *root = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     uint64_t at = 0;
     enum err err = root ? E_OK : E_NO_MEMORY;
+    json_t *texts = json_object_get(root, "__metadata__");
+    for (size_t i = 0; !err && i < note_count; i++) {
+        if (json_object_set_new(texts, notes[i].key, json_string(notes[i].text))) {
+            err = proto_err_set(reterr, E_INVALID, "safetensors: %.40s is no UTF-8", notes[i].key);
+        }
+    }
     for (size_t i = 0; !err && i < count; i++) {
         err = add_entry(root, &tensors[i], &at, reterr);
     }
@@ -121,11 +151,10 @@ static enum err put_header(const struct model_tensor_source *tensors, size_t cou
     return err;
 }
 
-static enum err put_numbers(const struct model_tensor_source *t, const struct sink *sink,
-                            struct err_info *reterr)
+static enum err put_floats(const struct model_tensor_source *t, uint64_t count,
+                           const struct sink *sink, struct err_info *reterr)
 {
     uint8_t bytes[PIECE * 4];
-    uint64_t count = t->shape[0] * (t->dims == 2 ? t->shape[1] : 1);
     enum err err = E_OK;
     for (uint64_t done = 0; !err && done < count;) {
         size_t n = count - done < PIECE ? (size_t)(count - done) : PIECE;
@@ -146,10 +175,39 @@ static enum err put_numbers(const struct model_tensor_source *t, const struct si
     return err;
 }
 
-static enum err put_file(const struct model_tensor_source *tensors, size_t count,
+/* From another file, byte by byte. */
+static enum err put_copy(const struct model_tensor_source *t, uint64_t count,
                          const struct sink *sink, struct err_info *reterr)
 {
-    enum err err = put_header(tensors, count, sink, reterr);
+    uint8_t bytes[PIECE * 4];
+    size_t size = model_dtype_size(t->entry->dtype);
+    uint64_t first = t->first_row * row_numbers(t) * size, left = count * size;
+    enum err err = E_OK;
+    while (!err && left > 0) {
+        size_t n = left < sizeof bytes ? (size_t)left : sizeof bytes;
+        err = model_safetensors_raw(t->file, t->entry, first, bytes, n, reterr);
+        err = err ? err : put(sink, span_of(bytes, n), reterr);
+        first += n;
+        left -= n;
+    }
+    return err;
+}
+
+static enum err put_numbers(const struct model_tensor_source *t, const struct sink *sink,
+                            struct err_info *reterr)
+{
+    uint64_t count = t->shape[0] * row_numbers(t);
+    if (t->bytes) {
+        return put(sink, span_of(t->bytes, (size_t)count * model_dtype_size(t->dtype)), reterr);
+    }
+    return t->file ? put_copy(t, count, sink, reterr) : put_floats(t, count, sink, reterr);
+}
+
+static enum err put_file(const struct model_tensor_source *tensors, size_t count,
+                         const struct model_safetensors_note *notes, size_t note_count,
+                         const struct sink *sink, struct err_info *reterr)
+{
+    enum err err = put_header(tensors, count, notes, note_count, sink, reterr);
     for (size_t i = 0; !err && i < count; i++) {
         err = put_numbers(&tensors[i], sink, reterr);
     }
@@ -159,7 +217,14 @@ static enum err put_file(const struct model_tensor_source *tensors, size_t count
 enum err model_safetensors_encode(const struct model_tensor_source *tensors, size_t count,
                                   struct buf *ret, struct err_info *reterr)
 {
-    return put_file(tensors, count, &(struct sink){.buf = ret}, reterr);
+    return put_file(tensors, count, NULL, 0, &(struct sink){.buf = ret}, reterr);
+}
+
+enum err model_safetensors_encode_notes(const struct model_tensor_source *tensors, size_t count,
+                                        const struct model_safetensors_note *notes,
+                                        size_t note_count, struct buf *ret, struct err_info *reterr)
+{
+    return put_file(tensors, count, notes, note_count, &(struct sink){.buf = ret}, reterr);
 }
 
 enum err model_safetensors_write(const struct model_tensor_source *tensors, size_t count,
@@ -167,6 +232,6 @@ enum err model_safetensors_write(const struct model_tensor_source *tensors, size
 {
     struct model_folder_file file;
     enum err err = model_folder_create(&file, folder, name, reterr);
-    err = err ? err : put_file(tensors, count, &(struct sink){.file = &file}, reterr);
+    err = err ? err : put_file(tensors, count, NULL, 0, &(struct sink){.file = &file}, reterr);
     return model_folder_end(&file, err, reterr);
 }

@@ -228,31 +228,52 @@ enum err model_tokenizer_json(struct span bytes, struct model_tokenizer **ret,
     return err;
 }
 
+enum err model_tokenizer_options_json(struct span bytes, struct model_tokenizer_options *ret,
+                                      struct err_info *reterr)
+{
+    json_error_t why;
+    struct model_tokenizer_options read = MODEL_TOKENIZER_UNCASED;
+    json_t *root = json_loadb((const char *)bytes.ptr, bytes.len, JSON_REJECT_DUPLICATES, &why);
+    if (!json_is_object(root)) {
+        proto_err_set(reterr, E_INVALID, "tokenizer_config.json:%d: %.100s", why.line,
+                      root ? "no object" : why.text);
+        json_decref(root);
+        return E_INVALID;
+    }
+    enum err err = json_flag(root, "do_lower_case", true, &read.lower_case, reterr);
+    err =
+        err ? err : json_flag(root, "strip_accents", read.lower_case, &read.strip_accents, reterr);
+    err = err ? err : json_flag(root, "tokenize_chinese_chars", true, &read.chinese, reterr);
+    json_decref(root);
+    if (!err) {
+        *ret = read;
+    }
+    return err;
+}
+
 static enum err folder_options(const char *folder, struct model_tokenizer_options *ret,
                                struct err_info *reterr)
 {
     struct buf buf = {.max = CONFIG_BYTES_MAX};
     struct err_info missing = {0};
-    json_error_t why;
     *ret = MODEL_TOKENIZER_UNCASED;
     enum err err = model_folder_read(folder, "tokenizer_config.json", &buf, &missing);
     if (err) {
-        buf_fini(&buf);
-        return err == E_NOT_FOUND ? E_OK : proto_err_set(reterr, err, "%s", missing.text);
-    }
-    json_t *root = json_loadb((const char *)buf.ptr, buf.len, JSON_REJECT_DUPLICATES, &why);
-    if (!json_is_object(root)) {
-        err = proto_err_set(reterr, E_INVALID, "tokenizer_config.json:%d: %.100s", why.line,
-                            root ? "" : why.text);
+        err = err == E_NOT_FOUND ? E_OK : proto_err_set(reterr, err, "%s", missing.text);
     } else {
-        err = json_flag(root, "do_lower_case", true, &ret->lower_case, reterr);
-        err = err ? err
-                  : json_flag(root, "strip_accents", ret->lower_case, &ret->strip_accents, reterr);
-        err = err ? err : json_flag(root, "tokenize_chinese_chars", true, &ret->chinese, reterr);
+        err = model_tokenizer_options_json(buf_span(&buf), ret, reterr);
     }
-    json_decref(root);
     buf_fini(&buf);
     return err;
+}
+
+/* Byte-level BPE keeps its merges in a file of their own. */
+static bool has_merges(const char *folder)
+{
+    struct buf buf = {.max = 1};
+    enum err err = model_folder_read(folder, "merges.txt", &buf, NULL);
+    buf_fini(&buf);
+    return err != E_NOT_FOUND;
 }
 
 enum err model_tokenizer_open(const char *folder, struct model_tokenizer **ret,
@@ -266,6 +287,13 @@ enum err model_tokenizer_open(const char *folder, struct model_tokenizer **ret,
         err = err ? err : model_tokenizer_vocabulary(buf_span(&buf), &options, ret, reterr);
     } else if (err == E_NOT_FOUND) {
         err = model_folder_read(folder, "tokenizer.json", &buf, reterr);
+        if (err == E_NOT_FOUND && has_merges(folder)) {
+            err =
+                proto_err_set(reterr, E_UNSUPPORTED,
+                              "%.300s: its tokenizer is byte-level BPE (merges.txt); this version "
+                              "reads WordPiece only",
+                              folder);
+        }
         err = err ? err : model_tokenizer_json(buf_span(&buf), ret, reterr);
     }
     buf_fini(&buf);

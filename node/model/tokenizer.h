@@ -49,8 +49,12 @@ MUST_CHECK enum err model_tokenizer_vocabulary(struct span bytes,
                                                struct err_info *reterr);
 MUST_CHECK enum err model_tokenizer_json(struct span bytes, struct model_tokenizer **ret,
                                          struct err_info *reterr);
+/* Options from the bytes of tokenizer_config.json. On failure RET is unchanged. Errors: E_INVALID. */
+MUST_CHECK enum err model_tokenizer_options_json(struct span bytes,
+                                                 struct model_tokenizer_options *ret,
+                                                 struct err_info *reterr);
 /* From a folder: vocab.txt with the options of tokenizer_config.json when there is one (else uncased); without vocab.txt
- * tokenizer.json. Errors: those above, E_NOT_FOUND, E_IO. */
+ * tokenizer.json. Errors: those above, E_NOT_FOUND, E_IO; E_UNSUPPORTED a folder with byte-level BPE. */
 MUST_CHECK enum err model_tokenizer_open(const char *folder, struct model_tokenizer **ret,
                                          struct err_info *reterr);
 void model_tokenizer_close(struct model_tokenizer *tokenizer);

@@ -87,3 +87,8 @@ check_PROGRAMS += %D%/test_price
 TESTS += %D%/test_price
 %C%_test_price_SOURCES = %D%/test_price.c
 %C%_test_price_LDADD = node/query/libquery.a $(PROTO_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_tuner
+TESTS += %D%/test_tuner
+%C%_test_tuner_SOURCES = %D%/test_tuner.c tests/lib/seed.h tests/lib/vectors.h
+%C%_test_tuner_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm

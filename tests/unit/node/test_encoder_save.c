@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "node/model/encoder_config.h"
 #include "node/model/encoder_save.h"
 #include "node/model/folder.h"
 #include "node/model/safetensors_write.h"
@@ -222,7 +223,7 @@ static void other_shapes_do_not_fit(void **state)
     struct model_safetensors *file = NULL;
     struct buf bytes = {.max = 1 << 20};
     struct err_info info = {0};
-    assert_int_equal(model_adapter_encode(a, &bytes, NULL), E_OK);
+    assert_int_equal(model_adapter_encode(a, NULL, 0, &bytes, NULL), E_OK);
     assert_int_equal(model_safetensors_bytes(buf_span(&bytes), &file, NULL), E_OK);
     shape.rank = 3;
     assert_int_equal(model_encoder_new(&shape, 1, &b, NULL), E_OK);
@@ -315,7 +316,7 @@ static void peft_keys(void **state)
                         ".*\\.layer\\.[0-9]+\\.(?:attention.self.query|output.dense)");
     json_decref(root);
     e->shape.targets = MODEL_TARGETS_QV;
-    assert_int_equal(model_adapter_encode(e, &bytes, NULL), E_OK);
+    assert_int_equal(model_adapter_encode(e, NULL, 0, &bytes, NULL), E_OK);
     assert_int_equal(model_safetensors_bytes(buf_span(&bytes), &file, NULL), E_OK);
     assert_int_equal(model_safetensors_count(file), 2 + 2 * 2 * 2);
     const struct model_tensor_entry *a = model_safetensors_find(
@@ -335,7 +336,7 @@ static void full_models_have_no_adapter(void **state)
     (void)state;
     struct model_encoder *e = open_small(MODEL_TRAIN_FULL, 0, MODEL_TASK_TOKENS, 7);
     struct buf bytes = {.max = 1 << 20};
-    assert_int_equal(model_adapter_encode(e, &bytes, NULL), E_USAGE);
+    assert_int_equal(model_adapter_encode(e, NULL, 0, &bytes, NULL), E_USAGE);
     assert_int_equal(model_adapter_config(&e->shape, "small", &bytes, NULL), E_USAGE);
     buf_fini(&bytes);
     model_encoder_close(e);
