@@ -135,6 +135,50 @@ double proto_privacy_order(double epsilon, double delta)
     return nano == 0 ? 0 : 1 + zcdp_order_excess((double)nano / 1e9, epsilon, ORDER_MIN - 1);
 }
 
+/* --- budgets and prices ------------------------------------------------------------------------- */
+
+#define E18_IN_E12 1000000u
+
+/* The most nano-rho whose a rho at ORDER is (epsilon, delta): epsilon >= a rho + ln(1-1/a) - ln(delta a)/(a-1). */
+static uint64_t cap_at_order(double epsilon, double delta, double order)
+{
+    if (!epsilon_valid(epsilon) || !delta_valid(delta) || !(order >= ORDER_MIN) ||
+        !(order <= PROTO_PRIVACY_ORDER_MAX)) {
+        return 0;
+    }
+    double rdp = epsilon - log1p(-1 / order) + log(delta * order) / (order - 1);
+    rdp -= 4 * SLACK_CONVERSION * fmax(1, fabs(epsilon) + fabs(rdp));
+    return rdp > 0 ? (uint64_t)floor(rdp / order * 1e9 * (1 - 1e-15)) : 0;
+}
+
+struct proto_privacy_budget proto_privacy_budget(double epsilon, uint64_t delta_e12,
+                                                 bool thresholds, double order)
+{
+    uint64_t delta0_e12 = thresholds ? delta_e12 / PROTO_PRIVACY_DELTA0_PART : 0;
+    double conversion = (double)(delta_e12 - delta0_e12) / 1e12;
+    struct proto_privacy_budget budget = {.delta0_e18 = delta0_e12 * E18_IN_E12,
+                                          .order = proto_privacy_order(epsilon, conversion)};
+    if (order <= 0 || (budget.order <= order && budget.order >= order)) {
+        budget.cap_nano = proto_privacy_rho_floor_nano(epsilon, conversion);
+    } else {
+        budget.cap_nano = cap_at_order(epsilon, conversion, order);
+        budget.order = order;
+    }
+    return budget;
+}
+
+struct proto_privacy_price proto_privacy_price(double epsilon, uint64_t delta_e12, bool thresholds)
+{
+    const uint64_t questions = PROTO_PRIVACY_DELTA0_PART * PROTO_PRIVACY_DELTA0_QUESTIONS;
+    if (delta_e12 >= UINT64_C(1000000000000)) {
+        return (struct proto_privacy_price){UINT64_MAX, UINT64_MAX};
+    }
+    uint64_t delta_e18 = delta_e12 * E18_IN_E12;
+    uint64_t delta0_e18 = thresholds ? delta_e18 / questions : 0;
+    return (struct proto_privacy_price){
+        proto_privacy_rho_ceil_nano(epsilon, (double)(delta_e18 - delta0_e18) / 1e18), delta0_e18};
+}
+
 /* --- Renyi divergence of the subsampled Gaussian ----------------------------------------------- */
 
 /* A sum of positive terms given by their logarithms, without overflow. */

@@ -17,6 +17,7 @@
  *     subsampled Gaussian         Mironov, Talwar, Zhang 2019 (arXiv 1908.10530)
  *     analytic Gaussian           Balle, Wang 2018 (arXiv 1805.06530), Thm. 8
  *     filter at a fixed order     Feldman, Zrnic 2021 (arXiv 2008.11193)
+ *     filter of approximate zCDP  Whitehouse, Ramdas, Rogers, Wu 2023 (arXiv 2203.05481)
  * Tested against tests/vectors/privacy 01, 01b, 01c, 02, 02b, 02c, 10, 11 and 15.
  *
  * Threads: all functions are free of state.
@@ -51,6 +52,34 @@ uint64_t proto_privacy_rho_ceil_nano(double epsilon, double delta);
 /* The order a* at which a budget of proto_privacy_rho_floor_nano(epsilon, delta) attains (epsilon,
  * delta): whatever has R(a*) <= a* rho is (epsilon, delta)-DP. 0 when the budget is empty. */
 double proto_privacy_order(double epsilon, double delta);
+
+/* --- budgets and prices -------------------------------------------------------------------------
+ * A release with thresholds for keys that are not public is rho-zCDP but for a probability of delta0 (approximate zCDP, Bun
+ * and Steinke 2016, section 8). The sums of rho and of delta0 are bounded apart: rho and the delta that is left of a budget's
+ * after its delta0 give epsilon, and both deltas add up. */
+
+/* One part in so many of a budget's delta is for thresholds, where a dataset has private keys. */
+#define PROTO_PRIVACY_DELTA0_PART 10
+/* A question with thresholds takes one part in so many of that. Thresholds grow only with sqrt(ln(1/delta0)). */
+#define PROTO_PRIVACY_DELTA0_QUESTIONS 1000
+
+struct proto_privacy_budget {
+    uint64_t cap_nano;
+    uint64_t delta0_e18; /* units of 1e-18 */
+    double order;        /* a* */
+};
+/* (EPSILON, DELTA_E12 units of 1e-12) as caps. THRESHOLDS: the dataset has private keys, so delta is split. ORDER: 0, or the
+ * order that the budget has kept since training was charged to it: the cap is then the most that R(ORDER) <= ORDER cap
+ * allows, and as good as at the best order when they are close. cap 0: such a budget holds nothing. */
+struct proto_privacy_budget proto_privacy_budget(double epsilon, uint64_t delta_e12,
+                                                 bool thresholds, double order);
+
+struct proto_privacy_price {
+    uint64_t nano;
+    uint64_t delta0_e18;
+};
+/* What one question of (EPSILON, DELTA_E12) costs; with THRESHOLDS the two deltas add up to its delta. */
+struct proto_privacy_price proto_privacy_price(double epsilon, uint64_t delta_e12, bool thresholds);
 
 /* --- DP-SGD ----------------------------------------------------------------------------------- */
 

@@ -104,6 +104,52 @@ static void order_attains_its_budget(void **state)
     }
 }
 
+/* delta is split once: what thresholds do not take converts rho, and both together are the budget's delta. */
+static void delta_is_split_once(void **state)
+{
+    (void)state;
+    struct proto_privacy_budget whole = proto_privacy_budget(8, 1000000, false, 0);
+    struct proto_privacy_budget split = proto_privacy_budget(8, 1000000, true, 0);
+    assert_int_equal(whole.cap_nano, proto_privacy_rho_floor_nano(8, 1e-6));
+    assert_int_equal(whole.delta0_e18, 0);
+    assert_int_equal(split.cap_nano, proto_privacy_rho_floor_nano(8, 0.9e-6));
+    assert_int_equal(split.delta0_e18, UINT64_C(100000000000));
+    assert_true(split.cap_nano < whole.cap_nano);
+    assert_true(proto_privacy_epsilon((double)split.cap_nano / 1e9, 0.9e-6) <= 8 * (1 + 1e-12));
+    /* A thousand questions with thresholds of the same delta, and not one more. */
+    struct proto_privacy_price price = proto_privacy_price(0.1, 1000000, true);
+    assert_int_equal(split.delta0_e18 / price.delta0_e18, PROTO_PRIVACY_DELTA0_QUESTIONS);
+    assert_true(price.nano <= proto_privacy_price(0.1, 1000000, false).nano);
+    assert_true(proto_privacy_epsilon((double)price.nano / 1e9,
+                                      (1e12 - (double)price.delta0_e18) / 1e18) >= 0.1);
+    assert_int_equal(proto_privacy_price(0.1, 0, true).nano, UINT64_MAX);
+    assert_int_equal(proto_privacy_price(NAN, 1000000, true).nano, UINT64_MAX);
+}
+
+/* A budget that keeps its order while epsilon changes holds no more than that epsilon allows at that order. */
+static void kept_order_keeps_its_promise(void **state)
+{
+    (void)state;
+    double order = proto_privacy_order(8, 1e-6);
+    static const double epsilons[] = {0.5, 3, 7.9, 8.1, 12, 50};
+    for (size_t i = 0; i < sizeof epsilons / sizeof *epsilons; i++) {
+        double epsilon = epsilons[i];
+        struct proto_privacy_budget kept = proto_privacy_budget(epsilon, 1000000, false, order);
+        uint64_t best = proto_privacy_rho_floor_nano(epsilon, 1e-6);
+        assert_true(kept.order <= order && kept.order >= order);
+        assert_true(kept.cap_nano <= best);
+        if (epsilon > 7 && epsilon < 9) {
+            assert_true((double)kept.cap_nano >= 0.9999 * (double)best);
+        }
+        double rho = (double)kept.cap_nano / 1e9;
+        assert_true(kept.cap_nano == 0 ||
+                    proto_privacy_rdp_epsilon(order * rho, order, 1e-6) <= epsilon);
+    }
+    /* So little that the order alone would exceed it. */
+    assert_int_equal(proto_privacy_budget(0.5, 1000000, false, order).cap_nano, 0);
+    assert_int_equal(proto_privacy_budget(8, 1000000, false, INFINITY).cap_nano, 0);
+}
+
 static void subsampled_gaussian_matches(void **state)
 {
     (void)state;
@@ -242,11 +288,18 @@ static void normal_quantile_inverts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(analytic_gaussian_matches),  cmocka_unit_test(zcdp_matches),
-        cmocka_unit_test(order_attains_its_budget),   cmocka_unit_test(subsampled_gaussian_matches),
-        cmocka_unit_test(sgd_epsilon_matches),        cmocka_unit_test(sgd_calibration_matches),
-        cmocka_unit_test(extra_releases_are_counted), cmocka_unit_test(steps_fit_a_budget),
-        cmocka_unit_test(nonsense_buys_nothing),      cmocka_unit_test(normal_quantile_inverts),
+        cmocka_unit_test(analytic_gaussian_matches),
+        cmocka_unit_test(zcdp_matches),
+        cmocka_unit_test(order_attains_its_budget),
+        cmocka_unit_test(subsampled_gaussian_matches),
+        cmocka_unit_test(sgd_epsilon_matches),
+        cmocka_unit_test(sgd_calibration_matches),
+        cmocka_unit_test(extra_releases_are_counted),
+        cmocka_unit_test(steps_fit_a_budget),
+        cmocka_unit_test(delta_is_split_once),
+        cmocka_unit_test(kept_order_keeps_its_promise),
+        cmocka_unit_test(nonsense_buys_nothing),
+        cmocka_unit_test(normal_quantile_inverts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
