@@ -348,6 +348,28 @@ static enum err check_licence(struct proto_manifest *manifest, struct err_info *
     return err;
 }
 
+/* "default" is the name that people give to the domain without a name. */
+static enum err check_budget(struct proto_manifest_budget *budget, struct err_info *reterr)
+{
+    if (strcmp(budget->domain, PROTO_DOMAIN_DEFAULT) == 0) {
+        budget->domain[0] = '\0';
+    }
+    if (budget->domain[0] && !proto_dataset_name_valid(span_str(budget->domain))) {
+        return proto_err_set(reterr, E_INVALID,
+                             "budget.domain: must match [a-z0-9][a-z0-9._-]{0,63}");
+    }
+    if ((budget->window_ms > 0) != (budget->epsilon_per_window != 0)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "budget.window: a window and its epsilon_per_window need each other");
+    }
+    if (budget->window_ms > 0 &&
+        !(budget->epsilon_per_window >= 1e-6 && budget->epsilon_per_window <= PROTO_EPSILON_MAX)) {
+        return proto_err_set(reterr, E_INVALID, "budget.epsilon_per_window: must be 1e-6 to %g",
+                             PROTO_EPSILON_MAX);
+    }
+    return E_OK;
+}
+
 enum err proto_manifest_check(struct proto_manifest *manifest, struct err_info *reterr)
 {
     if (!proto_dataset_name_valid(span_str(manifest->dataset))) {
@@ -368,7 +390,8 @@ enum err proto_manifest_check(struct proto_manifest *manifest, struct err_info *
     if (manifest->exclude && !manifest->schema.unit[0]) {
         return proto_err_set(reterr, E_INVALID, "exclude: needs unit:, as it names units");
     }
-    enum err err = proto_schema_check(&manifest->schema, reterr);
+    enum err err = check_budget(&manifest->budget, reterr);
+    err = err ? err : proto_schema_check(&manifest->schema, reterr);
     if (!err) {
         err = check_columns(&manifest->schema, reterr);
     }

@@ -18,6 +18,7 @@
 #define PROTO_EPSILON_MAX       1e6
 #define PROTO_DELTA_MIN         1e-12 /* the unit in which records store it */
 #define PROTO_DELTA_MAX         0.1
+#define PROTO_DOMAIN_DEFAULT    "default"
 
 enum proto_when {
     PROTO_WHEN_USE,
@@ -85,6 +86,13 @@ struct proto_manifest_licence {
     size_t grant_count;
 };
 
+/* How this node's ledger keeps the dataset; other nodes are not told. */
+struct proto_manifest_budget {
+    char domain[65];           /* of privacy units; "": the node's default one */
+    uint64_t window_ms;        /* 0: none */
+    double epsilon_per_window; /* what a window may take of epsilon_total */
+};
+
 struct proto_manifest {
     char dataset[65];
     char version[33];
@@ -96,6 +104,7 @@ struct proto_manifest {
     struct proto_schema schema; /* declared */
     bool has_licence;
     struct proto_manifest_licence licence;
+    struct proto_manifest_budget budget;
     struct arena arena;
 };
 

@@ -1,5 +1,6 @@
 noinst_LIBRARIES += %D%/libstore.a
 %C%_libstore_a_SOURCES = \
+	%D%/answer.c %D%/answer.h \
 	%D%/approval.c %D%/approval.h \
 	%D%/audit.c %D%/audit.h %D%/audit_chain.h \
 	%D%/audit_verify.c \
@@ -10,7 +11,12 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/file.c %D%/file.h \
 	%D%/job.c %D%/job.h \
 	%D%/ledger.c %D%/ledger.h \
+	%D%/ledger_account.c \
+	%D%/ledger_book.c %D%/ledger_book.h \
+	%D%/ledger_check.c \
+	%D%/ledger_lost.c %D%/ledger_lost.h \
 	%D%/ledger_row.c %D%/ledger_row.h \
+	%D%/ledger_train.c \
 	%D%/records.c %D%/records.h \
 	%D%/store.c %D%/store.h \
 	%D%/table.c %D%/table.h \

@@ -1,8 +1,10 @@
-/* The privacy ledger: what has been spent of each budget, in whole nano-rho. It admits or refuses charges, keeps the
- * answers for replay, and knows no mechanism: costs are computed before (proto/privacy) and passed in.
+/* The privacy ledger: what has been spent of each budget, in whole nano-rho and whole units of 1e-18 delta. It admits or
+ * refuses charges, keeps the answers for replay, and knows no mechanism: costs are computed before (proto/privacy) and
+ * passed in.
  *
  *     // at import and when a budget changes
- *     store_ledger_account(store, "flchain", cap_nano, delta_e12, order, now, &info);
+ *     struct store_budget budget = {.cap_nano = cap, .delta_e12 = 1000000, .order = order};
+ *     store_ledger_account(store, "flchain", &budget, now, &info);
  *     // durable: from here on it is spent, whatever happens
  *     err = store_ledger_reserve(store, &charge, &after, &info);
  *     ... compute and add noise ...
@@ -13,10 +15,17 @@
  * and when it ends gets back the steps that were never started (store_ledger_finish). Nothing is ever given back for a
  * query.
  *
- * Scopes: the domain (all datasets of the node: they share one space of patients) and the dataset are always charged
- * and capped; institution, person and project within a dataset are always counted and capped when the charge says so.
- * Spent amounts are keyed by dataset name and survive removal, a new import and another licence. The domain's cap is
- * the largest cap of any of its datasets.
+ * Scopes: a domain is a set of datasets that may hold the same people; unless a dataset names one it is in the node's
+ * default domain, "". Domain and dataset are always charged and capped; project, institution and person within a dataset
+ * are always counted, and capped when the charge says so. Spent amounts are keyed by domain and dataset name and survive
+ * removal, a new import and another licence. A dataset cannot change its domain once anything was charged to it, since
+ * the people of the new one would have been asked for nothing. The budget of a domain is declared (store_ledger_domain);
+ * until then its cap is the largest of its datasets' caps, and its delta that one's plus the most that thresholds may take
+ * of any of them.
+ *
+ * Two sums are kept and each must stay within its cap: rho, and delta0 of releases that hold only but for a probability of
+ * delta0 (thresholds of private keys). A window, where a dataset has one, also limits the rho of each span of window_s
+ * seconds from the epoch on; it divides the cap and never widens it.
  *
  * A charge for training is the Renyi cost at one fixed order; so the order of an account cannot change once training
  * was charged to it: keep account.order and compute the new cap at that order. When the dataset's order is not the
@@ -25,7 +34,7 @@
  * Every change is one transaction with one audit entry and a newly signed head that covers all rows of the ledger.
  * Arithmetic: unsigned, bounded by STORE_NANO_MAX, checked; compared as integers.
  * Threads: any. Source of the rules: Whitehouse et al. 2023 (approximate zCDP filter), Feldman and Zrnic 2021 (RDP
- * filter). */
+ * filter): both hold when each charge is chosen with the answers to those before it. */
 #ifndef CONCORDAT_STORE_LEDGER_H
 #define CONCORDAT_STORE_LEDGER_H
 
@@ -33,24 +42,65 @@
 
 #define STORE_NANO_MAX   ((uint64_t)INT64_MAX)
 #define STORE_NAME_MAX   128 /* bytes of a person, project, institution or node name */
+#define STORE_DOMAIN_MAX 64
 #define STORE_ANSWER_MAX ((size_t)16 << 20)
 
+/* In the order in which they are asked: the first that does not cover a charge is the one that is told. */
+enum store_scope {
+    STORE_SCOPE_DOMAIN,
+    STORE_SCOPE_DATASET,
+    STORE_SCOPE_INSTITUTION,
+    STORE_SCOPE_PERSON,
+    STORE_SCOPE_PROJECT,
+    STORE_SCOPE_COUNT
+};
+
+/* What an account may spend. All of it is public. */
+struct store_budget {
+    const char *domain; /* of a dataset; NULL: the default one */
+    uint64_t cap_nano;
+    uint64_t delta_e12;   /* units of 1e-12, in all */
+    uint64_t delta0_e18;  /* of it, units of 1e-18: what thresholds of private keys may take */
+    double order;         /* a* */
+    uint64_t window_s;    /* of a dataset; 0: none */
+    uint64_t window_nano; /* what one window may take */
+};
+
 struct store_account {
-    char dataset[65]; /* "" is the domain */
+    char dataset[65]; /* "" is a domain */
+    char domain[STORE_DOMAIN_MAX + 1];
     uint64_t cap_nano;
     uint64_t spent_nano; /* reserved included */
     uint64_t left_nano;  /* what a charge may still take: the least remainder of dataset and domain;
                             after a reserve also of  that charge's institution, person and project */
     uint64_t train_nano; /* of spent_nano: training */
     uint64_t delta_e12;  /* units of 1e-12 */
-    double order;        /* a* */
+    uint64_t delta0_e18; /* of it: for thresholds */
+    uint64_t delta0_spent_e18;
+    double order;  /* a* */
+    bool declared; /* a domain's budget was set; it does not follow its datasets */
+    uint64_t window_s;
+    uint64_t window_nano;
+    uint64_t window_number; /* time / window_s of the last charge */
+    uint64_t window_spent_nano;
 };
 
-/* 0: no cap. They divide one dataset's cap and never widen it. */
+/* The delta at which the rho of this account becomes epsilon: what thresholds do not take. Units of 1e-12. */
+uint64_t store_account_conversion_e12(const struct store_account *account);
+/* What this window may still take at NOW; STORE_NANO_MAX without a window. ret_opens: when the next one begins. */
+uint64_t store_account_window_left(const struct store_account *account, int64_t now,
+                                   int64_t *ret_opens);
+
+/* The part of a dataset's budget that somebody may take. It divides the dataset's cap and never widens it. */
+struct store_cap {
+    bool capped; /* false: only counted */
+    uint64_t nano;
+    uint64_t delta0_e18;
+};
 struct store_caps {
-    uint64_t institution_nano;
-    uint64_t person_nano;
-    uint64_t project_nano;
+    struct store_cap institution;
+    struct store_cap person;
+    struct store_cap project;
 };
 
 enum store_charge_kind {
@@ -66,6 +116,7 @@ struct store_charge {
     uint64_t nano;        /* at least 1; of one step */
     uint64_t nano_domain; /* the same at the domain's order; 0: as nano */
     uint64_t steps;       /* 1 for a query */
+    uint64_t delta0_e18;  /* in all: 0 but for releases with thresholds */
     struct store_caps caps;
     int64_t now;
     struct span audit_body; /* JSON text; sealed */
@@ -85,21 +136,31 @@ struct store_ledger_row {
     const char *dataset, *person, *project, *institution, *node;
     enum store_charge_kind kind;
     enum store_charge_state state;
-    uint64_t nano;  /* charged in all */
+    const char *domain;
+    uint64_t nano; /* charged in all */
+    uint64_t delta0_e18;
     uint64_t steps; /* reserved */
     uint64_t started;
 };
 
-/* Opens the account of a dataset or changes its cap: raised, only the difference is new; lowered,
- * what is spent stays spent. A call that changes nothing writes nothing. Errors: E_INVALID the
- * order differs and training was charged (see above), or a value is out of bounds; E_IO,
- * E_DISK_FULL. */
+/* Opens the account of a dataset or changes its budget: raised, only the difference is new; lowered, what is spent stays
+ * spent. A call that changes nothing writes nothing.
+ * Errors: E_INVALID the order differs and training was charged (see above), or a value is out of bounds; E_EXISTS another
+ * domain, though something was charged; E_IO, E_DISK_FULL. */
 MUST_CHECK enum err store_ledger_account(struct store *store, const char *dataset,
-                                         uint64_t cap_nano, uint64_t delta_e12, double order,
-                                         int64_t now, struct err_info *reterr);
-/* DATASET NULL: the domain. Errors: E_NOT_FOUND. */
+                                         const struct store_budget *budget, int64_t now,
+                                         struct err_info *reterr);
+/* Declares the budget of the domain NAME ("": the default one), or with BUDGET NULL lets it follow its datasets again.
+ * Errors: as above; E_NOT_FOUND it is to follow, but there is no such domain. */
+MUST_CHECK enum err store_ledger_domain(struct store *store, const char *name,
+                                        const struct store_budget *budget, int64_t now,
+                                        struct err_info *reterr);
+/* Errors: E_NOT_FOUND. */
 MUST_CHECK enum err store_ledger_get(struct store *store, const char *dataset,
                                      struct store_account *ret, struct err_info *reterr);
+/* NAME "": the default domain. Errors: E_NOT_FOUND. */
+MUST_CHECK enum err store_ledger_domain_get(struct store *store, const char *name,
+                                            struct store_account *ret, struct err_info *reterr);
 /* Durable on return. ret_after (may be NULL): the dataset's account after it.
  * Errors, after which nothing has changed: E_BUDGET_EXHAUSTED some cap does not cover it (the text
  * names which); E_EXISTS the id was reserved before; E_NOT_FOUND no account; E_INVALID a zero, an
@@ -147,6 +208,7 @@ MUST_CHECK enum err store_ledger_charge(struct store *store, const uint8_t id[16
 typedef enum err store_ledger_fn(void *user, const struct store_ledger_row *row);
 MUST_CHECK enum err store_ledger_each(struct store *store, int64_t since, store_ledger_fn *each,
                                       void *user, struct err_info *reterr);
+/* Datasets, and domains with an empty dataset. */
 typedef enum err store_ledger_account_fn(void *user, const struct store_account *account);
 MUST_CHECK enum err store_ledger_accounts(struct store *store, store_ledger_account_fn *each,
                                           void *user, struct err_info *reterr);

@@ -1,23 +1,31 @@
-/* How rows of the ledger are written, and where answers are kept. Nothing above store/ includes this. */
+/* How rows of the ledger are written. Nothing above store/ includes this. */
 #ifndef CONCORDAT_STORE_LEDGER_ROW_H
 #define CONCORDAT_STORE_LEDGER_ROW_H
 
 #include "proto/codec.h"
+#include "store/ledger.h"
 #include "store/table.h"
 
 #define STORE_LEDGER_ROW_MAX 4096
 
 struct store_ledger_account {
-    uint64_t scope;
+    uint64_t scope; /* enum store_scope */
     struct span dataset;
-    struct span name;
-    uint64_t cap; /* domain and dataset; other scopes are capped by each charge */
+    struct span name; /* of the domain, institution, person or project */
+    uint64_t cap;     /* domain and dataset; other scopes are capped by each charge */
     uint64_t spent;
     uint64_t train;
     uint64_t delta_e12;
     double order;
+    struct span domain; /* of a dataset: the name of its domain */
+    bool declared;      /* of a domain: its budget was set, it does not follow its datasets */
+    uint64_t delta0;    /* domain and dataset: what thresholds may take of delta, units of 1e-18 */
+    uint64_t delta0_spent;
+    uint64_t window_s; /* of a dataset; 0: no window */
+    uint64_t window_cap;
+    uint64_t window_number; /* which window window_spent belongs to: time / window_s */
+    uint64_t window_spent;
 };
-extern const struct proto_message store_ledger_account_message;
 
 struct store_ledger_charge {
     struct span id;
@@ -29,28 +37,22 @@ struct store_ledger_charge {
     uint64_t nano_domain;
     uint64_t steps;
     uint64_t started;
+    struct span domain; /* the one that was charged */
+    uint64_t delta0;    /* in all, units of 1e-18 */
 };
+
+/* Writing; reading also takes the rows of format 1, which had neither domains, windows nor delta0. */
+extern const struct proto_message store_ledger_account_message;
 extern const struct proto_message store_ledger_charge_message;
 
-/* Decoding errors come back as E_CORRUPT, naming TABLE. */
-MUST_CHECK enum err store_ledger_row_decode(const struct proto_message *message, struct span plain,
-                                            struct arena *arena, void *ret, enum store_table table,
+/* Decodes the plain bytes of a row of TABLE (ACCOUNTS or CHARGES); spans in RET point into PLAIN.
+ * Errors: E_CORRUPT, naming TABLE; E_NO_MEMORY. */
+MUST_CHECK enum err store_ledger_row_decode(enum store_table table, struct span plain,
+                                            struct arena *arena, void *ret,
                                             struct err_info *reterr);
-/* Opens and decodes a stored value of TABLE (ACCOUNTS or CHARGES); spans in RET live in ARENA. */
+/* Opens and decodes a stored value; spans in RET live in ARENA. */
 MUST_CHECK enum err store_ledger_row_open(const struct store *store, enum store_table table,
                                           struct span key, struct span value, struct arena *arena,
                                           void *ret, struct err_info *reterr);
-
-/* Keeps ANSWER under REPLAY_KEY, sealed under the dataset's key.
- * Errors: E_EXISTS a readable one is there; E_NOT_FOUND the dataset's key is gone. */
-MUST_CHECK enum err store_answer_put(struct store *store, MDB_txn *txn,
-                                     const uint8_t replay_key[32], struct span dataset,
-                                     const uint8_t charge_id[16], struct span answer,
-                                     struct err_info *reterr);
-
-/* Within a writer's transaction: every stored answer of DATASET under the key FROM stands under TO. */
-MUST_CHECK enum err store_answer_rekey(struct store *store, MDB_txn *txn, const char *dataset,
-                                       const struct crypto_key *from, const struct crypto_key *to,
-                                       struct err_info *reterr);
 
 #endif

@@ -5,7 +5,7 @@
 #include "store/catalogue.h"
 #include "store/claim.h"
 #include "store/deidentify.h"
-#include "store/ledger_row.h"
+#include "store/answer.h"
 #include "store/partition_file.h"
 
 #include <errno.h>

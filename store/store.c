@@ -12,8 +12,10 @@
 #include "store/rotate.h"
 #include "store/table.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define NODE_KEY "node"
 
@@ -57,8 +59,15 @@ static enum err refuse_lost(struct crypto_keyring *keyring, const char *path,
     return E_OK;
 }
 
-static enum err check_home(const char *home, bool *ret_fresh, struct crypto_keyring *keyring,
-                           struct err_info *reterr)
+static enum err write_format(const char *path, struct err_info *reterr)
+{
+    char text[16];
+    int n = snprintf(text, sizeof text, "%d\n", STORE_FORMAT);
+    return store_file_write(path, span_of(text, (size_t)n), reterr);
+}
+
+static enum err check_home(const char *home, bool *ret_fresh, unsigned long *ret_format,
+                           struct crypto_keyring *keyring, struct err_info *reterr)
 {
     char *format = store_file_path(home, "format", NULL);
     char *mdb = store_file_path(home, "node.mdb", NULL);
@@ -86,12 +95,36 @@ static enum err check_home(const char *home, bool *ret_fresh, struct crypto_keyr
         }
     }
     if (!err && number == 0) {
-        char text[16];
-        int n = snprintf(text, sizeof text, "%d\n", STORE_FORMAT);
-        err = store_file_write(format, span_of(text, (size_t)n), reterr);
+        number = STORE_FORMAT;
+        err = write_format(format, reterr);
     }
+    *ret_format = number;
     proto_free(format);
     proto_free(mdb);
+    return err;
+}
+
+/* An older home becomes one of this format: its node.mdb is copied first, and rows are written anew as they change. From here
+ * on the older program refuses it. */
+static enum err upgrade(const struct store *store, unsigned long format, struct err_info *reterr)
+{
+    char name[32];
+    snprintf(name, sizeof name, "node.mdb.format%lu", format);
+    char *number = store_file_path(store->home, "format", NULL);
+    char *copy = store_file_path(store->home, name, NULL);
+    enum err err =
+        number && copy ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "a newer format of the home");
+    int fd = err ? -1 : open(copy, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (!err &&
+        (fd < 0 || mdb_env_copyfd2(store_env_mdb(store->env), fd, MDB_CP_COMPACT) || fsync(fd))) {
+        err = proto_err_set(reterr, E_IO, "%s cannot be written, so the home stays as it is", copy);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    err = err ? err : write_format(number, reterr);
+    proto_free(number);
+    proto_free(copy);
     return err;
 }
 
@@ -241,7 +274,8 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     memcpy(store.node_id, node_id, 16);
     bool fresh = false;
     char *path = NULL;
-    enum err err = check_home(home, &fresh, keyring, reterr);
+    unsigned long format = STORE_FORMAT;
+    enum err err = check_home(home, &fresh, &format, keyring, reterr);
     if (!err) {
         err = open_keys(&store, fresh, reterr);
     }
@@ -260,6 +294,7 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     err = err ? err : check_keyring(&store, reterr);
     err = err ? err : store_audit_check_chain(&store, reterr);
     err = err ? err : store_ledger_check(&store, reterr);
+    err = !err && format < STORE_FORMAT ? upgrade(&store, format, reterr) : err;
     err = err ? err : store_import_recover(&store, reterr);
     err = err ? err : store_rotate_recover(&store, reterr);
     proto_free(path);

@@ -23,7 +23,7 @@
 #include "proto/err.h"
 #include "proto/span.h"
 
-#define STORE_FORMAT 1  /* the number in HOME/format */
+#define STORE_FORMAT 2 /* the number in HOME/format; 2: domains, windows and delta0 in the ledger */
 #ifndef STORE_MAP_BYTES /* smaller where a tool, such as valgrind, cannot map so much */
 #define STORE_MAP_BYTES ((size_t)64 << 30) /* sparse: room to grow, not disk used */
 #endif

@@ -332,6 +332,17 @@ struct manifest_file {
     size_t column_count;
 };
 
+static const struct config_row budget_rows[] = {
+    {.name = "domain", .type = CONFIG_CHARS, .offset = TOP(budget.domain), .max = 65},
+    {.name = "window",
+     .type = CONFIG_DURATION,
+     .offset = TOP(budget.window_ms),
+     .min = 60e3,
+     .max = 3660 * 86400e3},
+    {.name = "epsilon_per_window", .type = CONFIG_NUMBER, .offset = TOP(budget.epsilon_per_window)},
+    CONFIG_ROWS_END,
+};
+
 static const struct config_row manifest_rows[] = {
     {.name = "dataset", .type = CONFIG_CHARS, .required = true, .offset = TOP(dataset), .max = 65},
     {.name = "version", .type = CONFIG_CHARS, .required = true, .offset = TOP(version), .max = 33},
@@ -360,6 +371,7 @@ static const struct config_row manifest_rows[] = {
      .present = TOP(has_licence),
      .offset = TOP(licence),
      .rows = licence_rows},
+    {.name = "budget", .type = CONFIG_MAP, .rows = budget_rows},
     CONFIG_ROWS_END,
 };
 

@@ -11,9 +11,11 @@
 #include "node/config/bind.h"
 #include "node/config/yaml.h"
 #include "proto/body.h"
+#include "proto/manifest.h"
 
-#define NODE(m)   offsetof(struct config_node, m)
-#define PERSON(m) offsetof(struct config_person, m)
+#define NODE(m)      offsetof(struct config_node, m)
+#define PERSON(m)    offsetof(struct config_person, m)
+#define DOMAIN_AT(m) offsetof(struct config_domain, m)
 
 static const char *const org_types[] = {"nonprofit", "forprofit", "government", NULL};
 static const char *const role_names[] = {"operator", "coordinator", "analyst", "auditor", NULL};
@@ -37,6 +39,35 @@ static const struct config_row person_rows[] = {
      .required = true,
      .offset = PERSON(roles),
      .names = role_names},
+    CONFIG_ROWS_END,
+};
+
+static const struct config_row domain_rows[] = {
+    {.name = "name",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = DOMAIN_AT(name),
+     .min = 1,
+     .max = 64},
+    {.name = "epsilon_total",
+     .type = CONFIG_NUMBER,
+     .required = true,
+     .offset = DOMAIN_AT(epsilon_total)},
+    {.name = "delta", .type = CONFIG_NUMBER, .required = true, .offset = DOMAIN_AT(delta)},
+    CONFIG_ROWS_END,
+};
+
+static const struct config_row budget_rows[] = {
+    {.name = "institution_share", .type = CONFIG_NUMBER, .offset = NODE(shares.institution)},
+    {.name = "person_share", .type = CONFIG_NUMBER, .offset = NODE(shares.person)},
+    {.name = "project_share", .type = CONFIG_NUMBER, .offset = NODE(shares.project)},
+    {.name = "domains",
+     .type = CONFIG_LIST,
+     .offset = NODE(domains),
+     .count_offset = NODE(domain_count),
+     .max = CONFIG_NODE_DOMAINS_MAX,
+     .rows = domain_rows,
+     .element_size = sizeof(struct config_domain)},
     CONFIG_ROWS_END,
 };
 
@@ -119,6 +150,7 @@ static const struct config_row node_rows[] = {
      .max = CONFIG_NODE_PEOPLE_MAX,
      .rows = person_rows,
      .element_size = sizeof(struct config_person)},
+    {.name = "budget", .type = CONFIG_MAP, .rows = budget_rows},
     {.name = "release_tick_ms",
      .type = CONFIG_U64,
      .offset = NODE(release_tick_ms),
@@ -135,6 +167,7 @@ void config_node_defaults(struct config_node *node)
 {
     *node = (struct config_node){
         .unlock = "keyfile:keyfile",
+        .shares = {.institution = 0.5, .person = 1, .project = 1},
         .release_tick_ms = 100,
         .log_level = CONFIG_LOG_INFO,
         .limits = {.query_timeout_ms = 30000, .requests_per_second = 50},
@@ -249,6 +282,41 @@ static enum err check_addresses(const struct config_node *node, struct err_info 
     return E_OK;
 }
 
+static bool share_valid(double share)
+{
+    return share > 0 && share <= 1;
+}
+
+static enum err check_budget(const struct config_node *node, struct err_info *reterr)
+{
+    if (!share_valid(node->shares.institution) || !share_valid(node->shares.person) ||
+        !share_valid(node->shares.project)) {
+        return proto_err_set(reterr, E_INVALID, "budget: a share is above 0 and at most 1");
+    }
+    for (size_t i = 0; i < node->domain_count; i++) {
+        const struct config_domain *domain = &node->domains[i];
+        if (!proto_dataset_name_valid(span_str(domain->name))) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "budget.domains[%zu].name: must match [a-z0-9][a-z0-9._-]{0,63}",
+                                 i);
+        }
+        if (!(domain->epsilon_total >= 1e-6 && domain->epsilon_total <= PROTO_EPSILON_MAX) ||
+            !(domain->delta >= PROTO_DELTA_MIN && domain->delta <= PROTO_DELTA_MAX)) {
+            return proto_err_set(
+                reterr, E_INVALID,
+                "budget.domains[%zu]: epsilon_total is 1e-6 to %g and delta %g to %g", i,
+                PROTO_EPSILON_MAX, PROTO_DELTA_MIN, PROTO_DELTA_MAX);
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(node->domains[j].name, domain->name) == 0) {
+                return proto_err_set(reterr, E_INVALID,
+                                     "budget.domains[%zu]: %s stands there twice", i, domain->name);
+            }
+        }
+    }
+    return E_OK;
+}
+
 static bool unlock_valid(const char *unlock)
 {
     for (const char *c = unlock; *c; c++) {
@@ -294,6 +362,7 @@ enum err config_node_check(const struct config_node *node, struct err_info *rete
                              CONFIG_NODE_NOTIFY_MAX - 1);
     }
     enum err err = check_addresses(node, reterr);
+    err = err ? err : check_budget(node, reterr);
     return err ? err : check_people(node, reterr);
 }
 
@@ -356,6 +425,24 @@ static enum err put_person(struct buf *to, const struct config_person *person)
     return err ? err : buf_put(to, span_str("]}\n"));
 }
 
+static enum err put_budget(struct buf *to, const struct config_node *node)
+{
+    enum err err = buf_printf(
+        to, "budget:\n  institution_share: %.9g\n  person_share: %.9g\n  project_share: %.9g\n",
+        node->shares.institution, node->shares.person, node->shares.project);
+    if (!err && node->domain_count) {
+        err = buf_put(to, span_str("  domains:\n"));
+    }
+    for (size_t i = 0; i < node->domain_count && !err; i++) {
+        const struct config_domain *domain = &node->domains[i];
+        err = put_text(to, "    - {name: ", domain->name);
+        err = err ? err
+                  : buf_printf(to, ", epsilon_total: %.17g, delta: %.17g}\n", domain->epsilon_total,
+                               domain->delta);
+    }
+    return err;
+}
+
 static enum err put_limits(struct buf *to, const struct config_limits *limits)
 {
     return buf_printf(to, "limits:\n  query_timeout_ms: %llu\n  requests_per_second: %llu\n",
@@ -402,6 +489,7 @@ enum err config_node_format(const struct config_node *node, struct buf *ret)
     for (size_t i = 0; i < node->person_count && !err; i++) {
         err = put_person(ret, &node->people[i]);
     }
+    err = err ? err : put_budget(ret, node);
     err = err ? err
               : buf_printf(ret, "release_tick_ms: %llu\nlog_level: %s\n",
                            (unsigned long long)node->release_tick_ms, level_names[node->log_level]);

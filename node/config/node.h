@@ -14,6 +14,12 @@
  *     people:
  *       - {user: root, id: operator, roles: [operator, analyst]}
  *       - {uid: 1000, id: ada, roles: [analyst]}
+ *     budget:
+ *       institution_share: 0.5          # of each dataset's budget; these are the defaults
+ *       person_share: 1
+ *       project_share: 1
+ *       domains:                        # absent: a domain has the largest budget of its datasets
+ *         - {name: default, epsilon_total: 10, delta: 1e-6}
  *     release_tick_ms: 100
  *     log_level: info
  *     limits: {query_timeout_ms: 30000, requests_per_second: 50}
@@ -28,9 +34,10 @@
 #include "proto/alloc.h"
 #include "proto/err.h"
 
-#define CONFIG_NODE_SEEDS_MAX  64
-#define CONFIG_NODE_PEOPLE_MAX 256
-#define CONFIG_NODE_NOTIFY_MAX 16
+#define CONFIG_NODE_SEEDS_MAX   64
+#define CONFIG_NODE_PEOPLE_MAX  256
+#define CONFIG_NODE_NOTIFY_MAX  16
+#define CONFIG_NODE_DOMAINS_MAX 64
 
 enum config_role {
     CONFIG_ROLE_OPERATOR = 1 << 0,
@@ -57,6 +64,20 @@ struct config_person {
 struct config_seeds {
     const char **items;
     size_t count;
+};
+
+/* budget: how much of a dataset's budget one of them may take, 0 to 1. */
+struct config_shares {
+    double institution;
+    double person;
+    double project;
+};
+
+/* A domain of privacy units: datasets that may hold the same people share its budget. */
+struct config_domain {
+    const char *name; /* "default": of all datasets whose manifest names no other */
+    double epsilon_total;
+    double delta;
 };
 
 struct config_limits {
@@ -91,6 +112,9 @@ struct config_node {
     struct config_seeds seeds;
     struct config_person *people;
     size_t person_count;
+    struct config_shares shares;
+    struct config_domain *domains;
+    size_t domain_count;
     uint64_t release_tick_ms; /* times of answers are rounded up to it */
     enum config_log_level log_level;
     struct config_limits limits;

@@ -12,6 +12,7 @@
 #include "store/records.h"
 #include "store/rotate.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -133,29 +134,52 @@ static void show_progress(void *user, uint64_t done, uint64_t total, uint64_t ro
     control_progress(user, text, done, total);
 }
 
-/* The account that questions about the dataset are charged to; the order stays once training was charged. */
+static bool has_private_keys(const struct proto_schema *schema)
+{
+    for (size_t i = 0; i < schema->count; i++) {
+        if (schema->columns[i].values_private) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The account that questions about the dataset are charged to. Once training was charged, or delta was split for thresholds,
+ * its order and its split stay; a new epsilon_total is then what they allow. */
 static enum err open_account(struct import *import, const struct proto_licence *licence,
                              struct err_info *reterr)
 {
     uint64_t epsilon_u;
     uint64_t delta_e12;
     struct store *store = &import->call->node->store;
+    const struct proto_manifest *manifest = &import->manifest;
     if (!proto_policy_budget(licence, &epsilon_u, &delta_e12)) {
         return E_OK;
     }
-    double epsilon = (double)epsilon_u / 1e6;
-    double delta = (double)delta_e12 / 1e12;
-    struct store_account account;
-    enum err err = store_ledger_get(store, import->manifest.dataset, &account, NULL);
-    double order = proto_privacy_order(epsilon, delta);
-    uint64_t cap = proto_privacy_rho_floor_nano(epsilon, delta);
-    if (err == E_OK && account.train_nano > 0 && account.order != order) {
-        return proto_err_set(
-            reterr, E_UNSUPPORTED,
-            "training was charged to this dataset's budget: epsilon_total and delta cannot change");
+    struct store_account now = {0};
+    enum err err = store_ledger_get(store, manifest->dataset, &now, NULL);
+    if (err && err != E_NOT_FOUND) {
+        return err;
     }
-    return store_ledger_account(store, import->manifest.dataset, cap, delta_e12, order, query_now(),
-                                reterr);
+    double epsilon = (double)epsilon_u / 1e6;
+    double order = now.train_nano > 0 ? now.order : 0;
+    bool thresholds = has_private_keys(&import->published) || now.delta0_spent_e18 > 0;
+    struct proto_privacy_budget caps = proto_privacy_budget(epsilon, delta_e12, thresholds, order);
+    struct store_budget budget = {.domain = manifest->budget.domain,
+                                  .cap_nano = caps.cap_nano,
+                                  .delta_e12 = delta_e12,
+                                  .delta0_e18 = caps.delta0_e18,
+                                  .order = caps.order,
+                                  .window_s = manifest->budget.window_ms / 1000};
+    if (budget.window_s) {
+        double window = fmin(manifest->budget.epsilon_per_window, epsilon);
+        budget.window_nano = proto_privacy_budget(window, delta_e12, thresholds, 0).cap_nano;
+    }
+    err = store_ledger_account(store, manifest->dataset, &budget, query_now(), reterr);
+    return err == E_EXISTS ? proto_err_set(reterr, E_UNSUPPORTED,
+                                           "the dataset was charged in another domain of privacy "
+                                           "units: budget.domain cannot change")
+                           : err;
 }
 
 static enum err publish_dataset(struct import *import, struct err_info *reterr)

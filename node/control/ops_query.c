@@ -482,7 +482,7 @@ static enum err add_account(void *user, const struct store_account *account)
     }
     double delta = (double)account->delta_e12 / 1e12;
     double total = finite_epsilon(account->cap_nano, delta);
-    uint64_t cost = query_price_nano(0.5, delta);
+    uint64_t cost = query_price(500000, account->delta_e12, account->delta0_e18 > 0).nano;
     uint64_t left =
         account->cap_nano > account->spent_nano ? account->cap_nano - account->spent_nano : 0;
     json_t *view = control_account_view(accounts->call->node->config.node, account->dataset,

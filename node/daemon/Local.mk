@@ -1,5 +1,6 @@
 sbin_PROGRAMS += concordatd
 concordatd_SOURCES = \
+	%D%/budgets.c \
 	%D%/confirm.c \
 	%D%/log.c %D%/log.h \
 	%D%/main.c \

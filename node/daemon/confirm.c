@@ -193,7 +193,13 @@ enum err daemon_confirm(struct node *node, struct err_info *reterr)
         if (node->restored && confirmed && known > 0) {
             end_restore(node); /* whoever can know holds nothing newer */
         }
-        node->ready = node->ready || (!node->restored && (first || confirmed));
+        bool serves = !node->restored && (first || confirmed);
+        if (serves && !node->ready && daemon_budgets(node, reterr)) {
+            daemon_log(DAEMON_ERROR, "budget", "%s: this node does not serve until node.yaml fits",
+                       reterr ? reterr->text : "the budgets");
+            serves = false;
+        }
+        node->ready = node->ready || serves;
     }
     for (size_t i = 0; round && round->calls && i < round->count; i++) {
         buf_fini(&round->calls[i].reply);

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -133,6 +134,10 @@ static void adopt(struct node *node)
     snprintf(query->name, sizeof query->name, "%s", node->config.node);
     query->commercial_known = node->config.has_commercial;
     query->commercial = node->config.commercial;
+    query->shares =
+        (struct query_shares){(uint64_t)llround(node->config.shares.institution * QUERY_SHARE_ALL),
+                              (uint64_t)llround(node->config.shares.person * QUERY_SHARE_ALL),
+                              (uint64_t)llround(node->config.shares.project * QUERY_SHARE_ALL)};
     query->release_tick_ms = node->config.release_tick_ms;
     query->timeout_ms = node->config.limits.query_timeout_ms;
     query->approval_pending_s = (int64_t)(node->config.approvals.pending_ms / 1000);
@@ -435,7 +440,7 @@ enum err daemon_reload(struct node *node, struct err_info *reterr)
     pthread_mutex_unlock(&node->config_lock);
     adopt(node);
     config_node_fini(&old);
-    return E_OK;
+    return node->ready ? daemon_budgets(node, reterr) : E_OK;
 }
 
 void daemon_close(struct node *node)

@@ -10,8 +10,11 @@
 MUST_CHECK enum err daemon_open(struct node *node, struct err_info *reterr);
 /* Links, gossip, services: node->peer is started afterwards and the handlers are set. */
 MUST_CHECK enum err daemon_connect(struct node *node, struct err_info *reterr);
-/* Reads node.yaml again and takes over what may change while running: people, log level, release tick, time-outs. */
+/* Reads node.yaml again and takes over what may change while running: people, budgets, log level, release tick, time-outs. */
 MUST_CHECK enum err daemon_reload(struct node *node, struct err_info *reterr);
+/* What node.yaml says of domains of privacy units into the ledger; only once our state is known to be the newest, since it
+ * writes. Errors: E_INVALID training was charged to a domain at another order; E_IO, E_DISK_FULL. */
+MUST_CHECK enum err daemon_budgets(struct node *node, struct err_info *reterr);
 /* Keys, store, identities; after the peer has ended. */
 void daemon_close(struct node *node);
 

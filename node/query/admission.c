@@ -134,13 +134,26 @@ enum err query_admission_clauses(const struct query_admission *admission, struct
     return E_OK;
 }
 
+static struct store_cap share_of(const struct store_account *account, uint64_t share_u)
+{
+    typedef unsigned __int128 wide;
+    return (struct store_cap){
+        .capped = share_u < QUERY_SHARE_ALL,
+        .nano = (uint64_t)((wide)account->cap_nano * share_u / QUERY_SHARE_ALL),
+        .delta0_e18 = (uint64_t)((wide)account->delta0_e18 * share_u / QUERY_SHARE_ALL),
+    };
+}
+
 struct store_caps query_admission_caps(struct query_context *context,
                                        const struct store_account *account)
 {
     struct peer_member none;
     size_t room = peer_members(context->peer, &none, 0) + 1; /* for one that joins meanwhile */
     struct peer_member *members = proto_alloc(room, sizeof *members);
-    struct store_caps caps = {.institution_nano = account->cap_nano / 2};
+    const struct query_shares *shares = &context->shares;
+    struct store_caps caps = {.institution = share_of(account, shares->institution_u),
+                              .person = share_of(account, shares->person_u),
+                              .project = share_of(account, shares->project_u)};
     size_t count = members ? peer_members(context->peer, members, room) : 0;
     count = count < room ? count : room;
     bool alone = count > 0;
@@ -148,7 +161,7 @@ struct store_caps query_admission_caps(struct query_context *context,
         alone = strcmp(members[i].org, members[0].org) == 0;
     }
     if (alone) {
-        caps.institution_nano = 0;
+        caps.institution.capped = false;
     }
     proto_free(members);
     return caps;

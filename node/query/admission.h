@@ -45,7 +45,7 @@ struct proto_party query_party(const struct peer_member *member);
 /* The decision's clauses as peers and people read them. Errors: E_NO_MEMORY. */
 MUST_CHECK enum err query_admission_clauses(const struct query_admission *admission,
                                             struct arena *arena, struct proto_list *ret);
-/* The caps below the dataset's: no institution more than half, unless the federation has only one. */
+/* The caps below the dataset's, by the node's shares. In a federation of one institution it has no cap. */
 struct store_caps query_admission_caps(struct query_context *context,
                                        const struct store_account *account);
 void query_admission_fini(struct query_admission *admission);

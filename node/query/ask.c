@@ -118,9 +118,11 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     }
     choose_price(asking);
     if (!err) {
-        uint64_t nano = query_price_nano(result->epsilon, result->delta);
+        struct proto_privacy_price price =
+            query_price((uint64_t)llround(result->epsilon * 1e6),
+                        (uint64_t)llround(result->delta * 1e12), result->layout.thresholds);
         result->planned =
-            privacy_mechanism_plan(nano, result->schema.max_rows_per_unit,
+            privacy_mechanism_plan(price.nano, result->schema.max_rows_per_unit,
                                    result->layout.coordinates, result->layout.count, NULL) == E_OK;
         err = crypto_random(result->id, sizeof result->id);
     }

@@ -11,6 +11,14 @@
 
 #include <stdatomic.h>
 
+/* How much of a dataset's budget one of them may take, in millionths; all of it: no cap. */
+struct query_shares {
+    uint64_t institution_u;
+    uint64_t person_u;
+    uint64_t project_u;
+};
+#define QUERY_SHARE_ALL 1000000u
+
 struct query_context {
     struct store *store;
     struct peer *peer;
@@ -23,6 +31,7 @@ struct query_context {
         *ontology; /* of diseases; NULL: none. Constant while the node runs */
     bool commercial_known;
     bool commercial;
+    struct query_shares shares;
     uint64_t release_tick_ms;
     uint64_t timeout_ms;
     int64_t approval_pending_s; /* how long a held request waits for a person at most */

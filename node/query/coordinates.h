@@ -42,7 +42,8 @@ struct query_layout {
     struct query_term parts[QUERY_COORDINATES_MAX];
     struct privacy_coordinate coordinates[QUERY_COORDINATES_MAX];
     size_t count;
-    size_t rows_part;                          /* index that COUNT(*) reads */
+    bool thresholds;  /* cells of private keys are kept by a threshold: delta0 */
+    size_t rows_part; /* index that COUNT(*) reads */
     size_t values_part[PROTO_QUERY_ITEMS_MAX]; /* by select item; SIZE_MAX when it has none */
     size_t sum_part[PROTO_QUERY_ITEMS_MAX];
     size_t square_part[PROTO_QUERY_ITEMS_MAX];

@@ -1,18 +1,18 @@
 #include "config.h"
 #include "node/query/price.h"
 
-#include "proto/privacy.h"
-
 #include <pthread.h>
-#include <stdbool.h>
 #include <string.h>
 
 #define PLACES 64
 
-/* Entries of a function of two doubles, or of a number that a double's bits stand for. */
+/* Entries of a function of two numbers. */
 struct place {
     uint64_t key[2];
-    uint64_t bits; /* of the result */
+    union {
+        struct proto_privacy_price price;
+        double epsilon;
+    } value;
     bool known;
 };
 
@@ -20,58 +20,51 @@ static struct place prices[PLACES];
 static struct place epsilons[PLACES];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static uint64_t bits_of(double number)
+static struct place *place_of(struct place *places, const struct place *wanted)
 {
-    uint64_t bits;
-    memcpy(&bits, &number, sizeof bits);
-    return bits;
-}
-
-static struct place *place_of(struct place *places, const uint64_t key[2])
-{
-    uint64_t mixed =
-        (key[0] ^ key[1] * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xd6e8feb86659fd93);
+    uint64_t mixed = (wanted->key[0] ^ wanted->key[1] * UINT64_C(0x9e3779b97f4a7c15)) *
+                     UINT64_C(0xd6e8feb86659fd93);
     return &places[(mixed ^ mixed >> 32) % PLACES];
 }
 
-static bool recall(struct place *places, const uint64_t key[2], uint64_t *ret)
+/* Fills in the value of WANTED when it is known. */
+static bool recall(struct place *places, struct place *wanted)
 {
-    const struct place *place = place_of(places, key);
+    const struct place *place = place_of(places, wanted);
     pthread_mutex_lock(&lock);
-    bool found = place->known && place->key[0] == key[0] && place->key[1] == key[1];
-    *ret = found ? place->bits : 0;
+    bool found = place->known && place->key[0] == wanted->key[0] && place->key[1] == wanted->key[1];
+    if (found) {
+        *wanted = *place;
+    }
     pthread_mutex_unlock(&lock);
     return found;
 }
 
-static void keep(struct place *places, const uint64_t key[2], uint64_t bits)
+static void keep(struct place *places, struct place *found)
 {
+    found->known = true;
     pthread_mutex_lock(&lock);
-    *place_of(places, key) = (struct place){{key[0], key[1]}, bits, true};
+    *place_of(places, found) = *found;
     pthread_mutex_unlock(&lock);
 }
 
-uint64_t query_price_nano(double epsilon, double delta)
+struct proto_privacy_price query_price(uint64_t epsilon_u, uint64_t delta_e12, bool thresholds)
 {
-    const uint64_t key[2] = {bits_of(epsilon), bits_of(delta)};
-    uint64_t nano;
-    if (!recall(prices, key, &nano)) {
-        nano = proto_privacy_rho_ceil_nano(epsilon, delta);
-        keep(prices, key, nano);
+    struct place wanted = {.key = {epsilon_u, delta_e12 << 1 | thresholds}};
+    if (!recall(prices, &wanted)) {
+        wanted.value.price = proto_privacy_price((double)epsilon_u / 1e6, delta_e12, thresholds);
+        keep(prices, &wanted);
     }
-    return nano;
+    return wanted.value.price;
 }
 
 double query_price_epsilon(uint64_t nano, double delta)
 {
-    const uint64_t key[2] = {nano, bits_of(delta)};
-    uint64_t bits;
-    double epsilon;
-    if (recall(epsilons, key, &bits)) {
-        memcpy(&epsilon, &bits, sizeof epsilon);
-        return epsilon;
+    struct place wanted = {.key = {nano, 0}};
+    memcpy(&wanted.key[1], &delta, sizeof delta);
+    if (!recall(epsilons, &wanted)) {
+        wanted.value.epsilon = proto_privacy_epsilon((double)nano / 1e9, delta);
+        keep(epsilons, &wanted);
     }
-    epsilon = proto_privacy_epsilon((double)nano / 1e9, delta);
-    keep(epsilons, key, bits_of(epsilon));
-    return epsilon;
+    return wanted.value.epsilon;
 }

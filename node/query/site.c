@@ -33,6 +33,7 @@ struct job {
     char dataset[65];
     uint8_t replay_key[32];
     struct store_account account;
+    struct proto_privacy_price price;
     struct query_answer answer;
     char detail[512];
     enum proto_reason reason;
@@ -349,7 +350,7 @@ static void fill_budget(struct job *job)
     const struct proto_licence *licence = &job->admission.licence;
     job->answer.cap_nano = job->account.cap_nano;
     job->answer.spent_nano = job->account.spent_nano;
-    job->answer.account_delta_e12 = job->account.delta_e12;
+    job->answer.account_delta_e12 = store_account_conversion_e12(&job->account);
     if (job->admission.has_licence) {
         uint64_t delta;
         (void)proto_policy_budget(licence, &job->answer.epsilon_total_u, &delta);
@@ -371,8 +372,9 @@ static struct store_charge charge_of(struct job *job)
         .institution = job->requester.org,
         .node = job->requester.name,
         .kind = STORE_CHARGE_QUERY,
-        .nano = job->answer.cost_nano,
+        .nano = job->price.nano,
         .steps = 1,
+        .delta0_e18 = job->price.delta0_e18,
         .caps = query_admission_caps(job->context, &job->account),
         .now = query_now(),
     };
@@ -573,8 +575,9 @@ static enum err price(struct job *job, struct err_info *reterr)
         return err;
     }
     fill_budget(job);
-    job->answer.cost_nano = query_price_nano((double)job->request.epsilon_u / 1e6,
-                                             (double)job->request.delta_e12 / 1e12);
+    job->price =
+        query_price(job->request.epsilon_u, job->request.delta_e12, job->layout.thresholds);
+    job->answer.cost_nano = job->price.nano;
     err = privacy_mechanism_plan(job->answer.cost_nano, job->admission.schema.max_rows_per_unit,
                                  job->layout.coordinates, job->layout.count, reterr);
     if (err == E_LIMIT) {

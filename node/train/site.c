@@ -324,7 +324,7 @@ static enum err price(struct work *work, struct err_info *reterr)
     struct store_account domain;
     enum err err = store_ledger_get(work->context->store, work->dataset, &work->account, reterr);
     if (!err) {
-        err = store_ledger_get(work->context->store, NULL, &domain, reterr);
+        err = store_ledger_domain_get(work->context->store, work->account.domain, &domain, reterr);
     }
     if (err) {
         return err;
@@ -354,7 +354,7 @@ static void fill_budget(struct work *work)
 {
     work->admit.cap_nano = work->account.cap_nano;
     work->admit.spent_nano = work->account.spent_nano;
-    work->admit.account_delta_e12 = work->account.delta_e12;
+    work->admit.account_delta_e12 = store_account_conversion_e12(&work->account);
 }
 
 static struct store_charge charge_of(struct work *work, const char *kind, uint64_t nano,

@@ -176,7 +176,8 @@ static enum err run(struct act *act, int argc, char **argv)
     const char *what = argv[2];
     if (strcmp(what, "make") == 0) {
         enum err err = import_rows(act, 300);
-        err = err ? err : store_ledger_account(&act->store, "d", 1000000, 1000, 4.5, 6, &act->info);
+        struct store_budget budget = {.cap_nano = 1000000, .delta_e12 = 1000, .order = 4.5};
+        err = err ? err : store_ledger_account(&act->store, "d", &budget, 6, &act->info);
         return err ? err : charge(act);
     }
     if (strcmp(what, "import") == 0 && argc > 3) {

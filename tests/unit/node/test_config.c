@@ -264,6 +264,11 @@ static const struct {
     {GRANT("      min_cohort: 1\n"), E_INVALID, "m.yaml:11:19:", "must be 2 to"},
     {GRANT("      columns: [b]\n"), E_INVALID, "m.yaml:11:17:", "no column 'b'"},
     {GRANT("      modifiers: [{code: GRU}]\n"), E_INVALID, "m.yaml:11:", "no modifier"},
+    {COLS "budget: {window: 30d}\n", E_INVALID, "m.yaml:4:", "need each other"},
+    {COLS "budget: {window: 30d, epsilon_per_window: -1}\n", E_INVALID, "m.yaml:4:", "1e-6 to"},
+    {COLS "budget: {window: 5y, epsilon_per_window: 1}\n", E_INVALID,
+     "m.yaml:4:18:", "such as 500ms"},
+    {COLS "budget: {domain: Staff}\n", E_INVALID, "m.yaml:4:18:", "must match"},
     {GRANT("      disease: [MONDO:1]\n"), E_INVALID, "m.yaml:8:19:", "need each other"},
 };
 
@@ -285,6 +290,25 @@ static void test_malformed(void **state)
         }
     }
     assert_int_equal(wrong, 0);
+}
+
+/* How the ledger keeps a dataset stands in the manifest and is nobody else's business. */
+static void test_budget(void **state)
+{
+    (void)state;
+    struct proto_manifest manifest;
+    struct err_info info;
+    assert_int_equal(manifest_of(COLS
+                                 "budget: {domain: staff, window: 30d, epsilon_per_window: 2}\n",
+                                 &manifest, &info),
+                     E_OK);
+    assert_string_equal(manifest.budget.domain, "staff");
+    assert_int_equal(manifest.budget.window_ms, UINT64_C(30) * 86400 * 1000);
+    assert_true(manifest.budget.epsilon_per_window >= 2);
+    proto_manifest_fini(&manifest);
+    assert_int_equal(manifest_of(COLS "budget: {domain: default}\n", &manifest, &info), E_OK);
+    assert_string_equal(manifest.budget.domain, "");
+    proto_manifest_fini(&manifest);
 }
 
 #define JOB "job: j\ntask: tabular-classification\ndataset: d\nfeatures: [a, b]\ntarget: y\n"
@@ -359,6 +383,10 @@ static void test_node_round_trip(void **state)
     node.has_commercial = true;
     node.seeds = (struct config_seeds){seeds, 2};
     node.people = people;
+    struct config_domain domains[] = {{"default", 10, 1e-6}, {"staff", 0.3, 1e-9}};
+    node.shares.person = 0.1;
+    node.domains = domains;
+    node.domain_count = 2;
     node.person_count = 2;
     if (config_node_write(path, &node, &info) || config_yaml_node(path, &back, &info)) {
         fail_msg("%s", info.text);
@@ -371,6 +399,14 @@ static void test_node_round_trip(void **state)
     assert_string_equal(back.unlock, node.unlock);
     assert_int_equal(back.people[0].roles, people[0].roles);
     assert_int_equal(back.people[1].uid, 1000);
+    assert_true(back.shares.person <= 0.1 && back.shares.person >= 0.1);
+    assert_int_equal(back.domain_count, 2);
+    assert_true(back.domains[1].delta <= 1e-9 && back.domains[1].delta >= 1e-9);
+    domains[1].name = "default";
+    assert_int_equal(config_node_check(&node, &info), E_INVALID);
+    domains[1].name = "staff";
+    node.shares.project = 0;
+    assert_int_equal(config_node_check(&node, &info), E_INVALID);
     struct stat status;
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0600);
@@ -416,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_bodies),
         cmocka_unit_test(test_schema_hash),
         cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_budget),
         cmocka_unit_test(test_job),
         cmocka_unit_test(test_node_round_trip),
         cmocka_unit_test(test_url),

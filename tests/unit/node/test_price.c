@@ -17,29 +17,37 @@ static void prices_are_the_conversion(void **state)
     (void)state;
     for (int turn = 0; turn < 2; turn++) {
         for (int i = 1; i <= 150; i++) {
-            double epsilon = 0.01 * i;
-            double delta = i % 2 ? 1e-6 : 1e-9;
-            uint64_t expected = proto_privacy_rho_ceil_nano(epsilon, delta);
+            uint64_t epsilon_u = 10000 * (uint64_t)i;
+            uint64_t delta_e12 = i % 2 ? 1000000 : 1000;
+            double delta = (double)delta_e12 / 1e12;
+            uint64_t expected = proto_privacy_rho_ceil_nano((double)epsilon_u / 1e6, delta);
             double left = proto_privacy_epsilon((double)(i * 1000000) / 1e9, delta);
             for (int again = 0; again < 2; again++) {
-                assert_int_equal(query_price_nano(epsilon, delta), expected);
+                assert_int_equal(query_price(epsilon_u, delta_e12, false).nano, expected);
+                assert_int_equal(query_price(epsilon_u, delta_e12, true).delta0_e18,
+                                 delta_e12 * 100);
                 assert_true(query_price_epsilon((uint64_t)i * 1000000, delta) == left);
             }
         }
     }
     /* The same epsilon at another delta is another price. */
-    assert_true(query_price_nano(1, 1e-6) > query_price_nano(1, 1e-9));
+    assert_true(query_price(1000000, 1000000, false).nano > query_price(1000000, 1000, false).nano);
+    /* With thresholds a part of delta goes to them, so that rho is smaller, and the question's delta is the same. */
+    assert_true(query_price(1000000, 1000000, true).nano <
+                query_price(1000000, 1000000, false).nano);
+    assert_int_equal(query_price(1000000, 1000000, false).delta0_e18, 0);
     /* Nonsense stays unaffordable. */
-    assert_true(query_price_nano(-1, 1e-6) == UINT64_MAX);
-    assert_true(query_price_nano(1, 2) == UINT64_MAX);
+    assert_true(query_price(UINT64_MAX, 1000000, false).nano == UINT64_MAX);
+    assert_true(query_price(1000000, UINT64_C(2000000000000), false).nano == UINT64_MAX);
 }
 
 static void *ask_many(void *user)
 {
     size_t *wrong = user;
     for (int i = 0; i < 400; i++) {
-        double epsilon = 0.05 * (1 + i % 90);
-        *wrong += query_price_nano(epsilon, 1e-6) != proto_privacy_rho_ceil_nano(epsilon, 1e-6);
+        uint64_t epsilon_u = 50000 * (1 + (uint64_t)i % 90);
+        *wrong += query_price(epsilon_u, 1000000, false).nano !=
+                  proto_privacy_rho_ceil_nano((double)epsilon_u / 1e6, 1e-6);
     }
     return NULL;
 }

@@ -117,12 +117,18 @@ static inline void home_remove(struct home *home)
     nftw(home->dir, home_unlink, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+static inline enum err home_account(struct home *home, const char *name, uint64_t cap, double order)
+{
+    struct store_budget budget = {.cap_nano = cap, .delta_e12 = 1000000, .order = order};
+    return store_ledger_account(&home->store, name, &budget, NOW, NULL);
+}
+
 static inline void home_dataset(struct home *home, const char *name, uint64_t cap)
 {
     char dek[96];
     snprintf(dek, sizeof dek, "dataset/%s", name);
     assert_int_equal(crypto_keyring_add(home->keyring, dek, NULL), E_OK);
-    assert_int_equal(store_ledger_account(&home->store, name, cap, 1000000, 4.5, NOW, NULL), E_OK);
+    assert_int_equal(home_account(home, name, cap, 4.5), E_OK);
 }
 
 static inline struct store_charge home_charge(uint8_t id, const char *dataset, uint64_t nano)

@@ -1,6 +1,7 @@
 #include "config.h"
 #include "home.h"
 
+#include "store/ledger_row.h"
 #include "store/witness.h"
 
 #include <pthread.h>
@@ -26,7 +27,9 @@ static int teardown(void **state)
 static struct store_account account(const char *dataset)
 {
     struct store_account account;
-    assert_int_equal(store_ledger_get(&home.store, dataset, &account, NULL), E_OK);
+    assert_int_equal(dataset ? store_ledger_get(&home.store, dataset, &account, NULL)
+                             : store_ledger_domain_get(&home.store, "", &account, NULL),
+                     E_OK);
     return account;
 }
 
@@ -73,9 +76,9 @@ static void test_arithmetic(void **state)
     train.steps = UINT64_C(1) << 40;
     assert_int_equal(store_ledger_reserve(&home.store, &train, NULL, NULL), E_INVALID);
     /* Raising adds only the difference. */
-    assert_int_equal(store_ledger_account(&home.store, "d", 110, 1000000, 4.5, NOW, NULL), E_OK);
+    assert_int_equal(home_account(&home, "d", 110, 4.5), E_OK);
     assert_int_equal(account("d").left_nano, 10);
-    assert_int_equal(store_ledger_account(&home.store, "d", 50, 1000000, 4.5, NOW, NULL), E_OK);
+    assert_int_equal(home_account(&home, "d", 50, 4.5), E_OK);
     assert_int_equal(account("d").left_nano, 0);
     assert_int_equal(account("d").spent_nano, 100);
     reopen();
@@ -107,16 +110,16 @@ static void test_caps(void **state)
     home_dataset(&home, "d", 100);
     home_dataset(&home, "small", 10);
     struct store_charge charge = home_charge(1, "d", 50);
-    charge.caps.institution_nano = 50;
+    charge.caps.institution = (struct store_cap){true, 50, 0};
     assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_OK);
     charge.id[0] = 2;
     charge.nano = 1;
     assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_BUDGET_EXHAUSTED);
     charge.institution = "hospital-c";
-    charge.caps.person_nano = 50;
+    charge.caps.person = (struct store_cap){true, 50, 0};
     assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_BUDGET_EXHAUSTED);
     charge.person = "bob";
-    charge.caps.project_nano = 50;
+    charge.caps.project = (struct store_cap){true, 50, 0};
     assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_BUDGET_EXHAUSTED);
     charge.project = "lung";
     assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_OK);
@@ -210,9 +213,8 @@ static void test_training(void **state)
     assert_int_equal(reserve(2, "d", 5), E_OK);
     assert_int_equal(store_ledger_finish(&home.store, (uint8_t[16]){2}, BODY, NOW, NULL, NULL),
                      E_INVALID);
-    assert_int_equal(store_ledger_account(&home.store, "d", 2000, 1000000, 3.5, NOW, NULL),
-                     E_INVALID);
-    assert_int_equal(store_ledger_account(&home.store, "d", 2000, 1000000, 4.5, NOW, NULL), E_OK);
+    assert_int_equal(home_account(&home, "d", 2000, 3.5), E_INVALID);
+    assert_int_equal(home_account(&home, "d", 2000, 4.5), E_OK);
     reopen();
     assert_int_equal(store_ledger_each(&home.store, 0, count_states, states, NULL), E_OK);
     assert_int_equal(states[STORE_CHARGE_FINISHED], 1);
@@ -416,7 +418,7 @@ static void test_restored(void **state)
         assert_int_equal(account.spent_nano, 55);
         assert_int_equal(store_ledger_get(&home.store, "e", &account, &info), E_OK);
         assert_int_equal(account.spent_nano, 45);
-        assert_int_equal(store_ledger_get(&home.store, NULL, &account, &info), E_OK);
+        assert_int_equal(store_ledger_domain_get(&home.store, "", &account, &info), E_OK);
         assert_int_equal(account.spent_nano, 55);
         store_close(&home.store);
         home_try_open(&home, E_OK); /* chain and ledger add up */
@@ -424,7 +426,7 @@ static void test_restored(void **state)
     home_dataset(&home, "f", 1000);
     assert_int_equal(store_ledger_get(&home.store, "f", &account, &info), E_OK);
     assert_int_equal(account.spent_nano, 45);
-    assert_int_equal(store_ledger_get(&home.store, NULL, &account, &info), E_OK);
+    assert_int_equal(store_ledger_domain_get(&home.store, "", &account, &info), E_OK);
     assert_int_equal(account.spent_nano, 55);
     store_close(&home.store);
     home_try_open(&home, E_OK);
@@ -458,7 +460,7 @@ static void test_restored_empty(void **state)
     assert_int_equal(lost.nano, 30);
     home_dataset(&home, "d", 1000);
     home_dataset(&home, "e", 1000);
-    assert_int_equal(store_ledger_get(&home.store, NULL, &account, NULL), E_OK);
+    assert_int_equal(store_ledger_domain_get(&home.store, "", &account, NULL), E_OK);
     assert_int_equal(account.spent_nano, 30);
     assert_int_equal(store_ledger_get(&home.store, "e", &account, NULL), E_OK);
     assert_int_equal(account.spent_nano, 30);
@@ -472,18 +474,193 @@ static void test_format(void **state)
     char path[96];
     store_close(&home.store);
     snprintf(path, sizeof path, "%s/format", home.dir);
-    assert_int_equal(store_file_write(path, span_str("2\n"), NULL), E_OK);
+    assert_int_equal(store_file_write(path, span_str("3\n"), NULL), E_OK);
     home_try_open(&home, E_CORRUPT);
     assert_int_equal(store_file_write(path, span_str("one\n"), NULL), E_OK);
     home_try_open(&home, E_CORRUPT);
     assert_int_equal(unlink(path), 0);
     home_try_open(&home, E_CORRUPT);
-    assert_int_equal(store_file_write(path, span_str("1\n"), NULL), E_OK);
+    assert_int_equal(store_file_write(path, span_str("2\n"), NULL), E_OK);
     char stale[96];
     snprintf(stale, sizeof stale, "%s/partitions/ab.mdb.new", home.dir);
     assert_int_equal(store_file_write(stale, span_str("half"), NULL), E_OK);
     home_try_open(&home, E_OK);
     assert_false(store_file_exists(stale));
+    /* The one before is made into this one, after a copy. */
+    store_close(&home.store);
+    struct buf number = {.max = 16};
+    assert_int_equal(store_file_write(path, span_str("1\n"), NULL), E_OK);
+    home_try_open(&home, E_OK);
+    snprintf(stale, sizeof stale, "%s/node.mdb.format1", home.dir);
+    assert_true(store_file_exists(stale));
+    assert_int_equal(store_file_read(path, &number, NULL), E_OK);
+    assert_true(span_equal(buf_span(&number), span_str("2\n")));
+    buf_fini(&number);
+}
+
+/* A row as homes of format 1 hold it: the first eight fields of an account, which knew of one domain only. */
+static void test_older_rows(void **state)
+{
+    (void)state;
+    static const struct proto_field fields[] = {
+        PROTO_FIELD(struct store_ledger_account, scope, PROTO_U64, 0, 4),
+        PROTO_FIELD(struct store_ledger_account, dataset, PROTO_STR, 0, 64),
+        PROTO_FIELD(struct store_ledger_account, name, PROTO_STR, 0, 128),
+        PROTO_FIELD(struct store_ledger_account, cap, PROTO_U64, 0, INT64_MAX),
+        PROTO_FIELD(struct store_ledger_account, spent, PROTO_U64, 0, INT64_MAX),
+        PROTO_FIELD(struct store_ledger_account, train, PROTO_U64, 0, INT64_MAX),
+        PROTO_FIELD(struct store_ledger_account, delta_e12, PROTO_U64, 0, INT64_MAX),
+        PROTO_FIELD(struct store_ledger_account, order, PROTO_F64, 0, 0),
+    };
+    static const struct proto_message older =
+        PROTO_MESSAGE("account", struct store_ledger_account, fields);
+    const struct store_ledger_account account = {.scope = STORE_SCOPE_DATASET,
+                                                 .dataset = span_str("d"),
+                                                 .name = span_str(""),
+                                                 .cap = 100,
+                                                 .spent = 7,
+                                                 .delta_e12 = 1000,
+                                                 .order = 4.5};
+    struct store_ledger_account got;
+    struct arena arena = {0};
+    struct buf bytes = {.max = 256};
+    assert_int_equal(proto_codec_encode(&older, &account, &bytes, NULL), E_OK);
+    assert_int_equal(
+        store_ledger_row_decode(STORE_TABLE_ACCOUNTS, buf_span(&bytes), &arena, &got, NULL), E_OK);
+    assert_int_equal(got.cap, 100);
+    assert_int_equal(got.spent, 7);
+    assert_int_equal(got.domain.len, 0);
+    assert_int_equal(got.delta0 + got.delta0_spent + got.window_s, 0);
+    bytes.len--;
+    assert_int_equal(
+        store_ledger_row_decode(STORE_TABLE_ACCOUNTS, buf_span(&bytes), &arena, &got, NULL),
+        E_CORRUPT);
+    arena_fini(&arena);
+    buf_fini(&bytes);
+}
+
+static enum err set(const char *dataset, struct store_budget budget)
+{
+    budget.delta_e12 = budget.delta_e12 ? budget.delta_e12 : 1000000;
+    budget.order = budget.order > 0 ? budget.order : 4.5;
+    return store_ledger_account(&home.store, dataset, &budget, NOW, NULL);
+}
+
+static enum err reserve_delta0(uint8_t id, const char *dataset, uint64_t delta0)
+{
+    struct store_charge charge = home_charge(id, dataset, 1);
+    charge.delta0_e18 = delta0;
+    return store_ledger_reserve(&home.store, &charge, NULL, NULL);
+}
+
+/* Thresholds have a sum of their own, which is bounded apart from rho in every scope. */
+static void test_delta0(void **state)
+{
+    (void)state;
+    home_dataset(&home, "plain", 1000);
+    home_dataset(&home, "keys", 1000);
+    assert_int_equal(set("keys", (struct store_budget){.cap_nano = 1000, .delta0_e18 = 100}), E_OK);
+    assert_int_equal(reserve_delta0(1, "plain", 1), E_BUDGET_EXHAUSTED);
+    assert_int_equal(reserve_delta0(1, "keys", 60), E_OK);
+    assert_int_equal(reserve_delta0(2, "keys", 41), E_BUDGET_EXHAUSTED);
+    assert_int_equal(reserve_delta0(2, "keys", UINT64_MAX), E_INVALID);
+    assert_int_equal(account("keys").delta0_spent_e18, 60);
+    assert_int_equal(account("keys").spent_nano, 1);
+    assert_int_equal(account(NULL).delta0_spent_e18, 60);
+    struct store_charge charge = home_charge(3, "keys", 1);
+    charge.delta0_e18 = 30;
+    charge.caps.institution = (struct store_cap){true, 500, 80};
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_BUDGET_EXHAUSTED);
+    charge.delta0_e18 = 20;
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_OK);
+    /* What is left converts rho; a training has no thresholds. */
+    struct store_account keys = account("keys");
+    assert_int_equal(store_account_conversion_e12(&keys), 999999);
+    charge = home_charge(4, "keys", 1);
+    charge.kind = STORE_CHARGE_TRAIN;
+    charge.delta0_e18 = 1;
+    assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_INVALID);
+    reopen();
+    assert_int_equal(account("keys").delta0_spent_e18, 80);
+    assert_int_equal(reserve(5, "keys", 1), E_OK);
+}
+
+static struct store_account domain(const char *name)
+{
+    struct store_account account;
+    assert_int_equal(store_ledger_domain_get(&home.store, name, &account, NULL), E_OK);
+    return account;
+}
+
+/* A domain binds all its datasets and no other; declared, it binds more than any of them says. */
+static void test_domains(void **state)
+{
+    (void)state;
+    struct store_budget declared = {.cap_nano = 70, .delta_e12 = 2000000, .order = 4.5};
+    struct store_audit_head head;
+    home_dataset(&home, "d", 100);
+    home_dataset(&home, "staff", 100);
+    assert_int_equal(set("staff", (struct store_budget){.cap_nano = 100, .domain = "staff"}), E_OK);
+    assert_int_equal(reserve(1, "d", 60), E_OK);
+    assert_int_equal(reserve(2, "staff", 90), E_OK); /* other people */
+    assert_int_equal(domain("").spent_nano, 60);
+    assert_int_equal(domain("staff").spent_nano, 90);
+    assert_int_equal(store_audit_head(&home.store, &head), E_OK);
+    assert_int_equal(head.spent_nano, 150);
+    /* What was charged binds a dataset to its domain. */
+    assert_int_equal(set("staff", (struct store_budget){.cap_nano = 100}), E_EXISTS);
+    assert_int_equal(store_ledger_domain(&home.store, "", &declared, NOW, NULL), E_OK);
+    assert_true(domain("").declared);
+    assert_int_equal(reserve(3, "d", 11), E_BUDGET_EXHAUSTED);
+    assert_int_equal(set("d", (struct store_budget){.cap_nano = 1000}), E_OK);
+    assert_int_equal(account("d").left_nano, 10);
+    assert_int_equal(reserve(3, "d", 10), E_OK);
+    uint64_t seq = head_seq();
+    assert_int_equal(store_ledger_domain(&home.store, "", &declared, NOW, NULL), E_OK);
+    assert_int_equal(head_seq(), seq);
+    assert_int_equal(store_ledger_domain(&home.store, "none", NULL, NOW, NULL), E_NOT_FOUND);
+    assert_int_equal(store_ledger_domain(&home.store, "", NULL, NOW, NULL), E_OK);
+    assert_int_equal(domain("").cap_nano, 1000);
+    assert_int_equal(domain("").spent_nano, 70);
+    reopen();
+    assert_int_equal(domain("staff").spent_nano, 90);
+    assert_int_equal(reserve(4, "d", 930), E_OK);
+    assert_int_equal(reserve(5, "d", 1), E_BUDGET_EXHAUSTED);
+}
+
+static enum err reserve_at(uint8_t id, uint64_t nano, int64_t now, struct err_info *info)
+{
+    struct store_charge charge = home_charge(id, "d", nano);
+    charge.now = now;
+    return store_ledger_reserve(&home.store, &charge, NULL, info);
+}
+
+/* A window delays and never adds; a clock that is set back opens none. */
+static void test_windows(void **state)
+{
+    (void)state;
+    struct err_info info = {0};
+    int64_t day = 86400;
+    int64_t start = 20000 * day;
+    home_dataset(&home, "d", 100);
+    struct store_budget budget = {.cap_nano = 100, .window_s = (uint64_t)day, .window_nano = 40};
+    assert_int_equal(set("d", budget), E_OK);
+    assert_int_equal(reserve_at(1, 30, start + 5, &info), E_OK);
+    assert_int_equal(reserve_at(2, 11, start + day - 1, &info), E_BUDGET_EXHAUSTED);
+    assert_non_null(strstr(info.text, "opens at 2024-10-05T00:00:00Z"));
+    assert_int_equal(reserve_at(2, 41, start + day, &info), E_BUDGET_EXHAUSTED);
+    assert_int_equal(reserve_at(2, 40, start + day, &info), E_OK);
+    assert_int_equal(reserve_at(3, 1, start + 5, &info), E_BUDGET_EXHAUSTED);
+    assert_int_equal(reserve_at(3, 31, start + 9 * day, &info), E_BUDGET_EXHAUSTED);
+    assert_int_equal(reserve_at(3, 30, start + 9 * day, &info), E_OK);
+    assert_int_equal(reserve_at(4, 1, start + 99 * day, &info), E_BUDGET_EXHAUSTED);
+    assert_int_equal(account("d").spent_nano, 100);
+    reopen();
+    struct store_account now = account("d");
+    int64_t opens;
+    assert_int_equal(store_account_window_left(&now, start + 9 * day, &opens), 10);
+    assert_int_equal(opens, start + 10 * day);
+    assert_int_equal(store_account_window_left(&now, start + 10 * day, &opens), 40);
 }
 
 int main(void)
@@ -503,6 +680,10 @@ int main(void)
         T(test_restored),
         T(test_restored_empty),
         T(test_format),
+        T(test_older_rows),
+        T(test_delta0),
+        T(test_domains),
+        T(test_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

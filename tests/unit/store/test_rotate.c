@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "store/ledger.h"
-#include "store/ledger_row.h"
+#include "store/answer.h"
 #include "store/partition_file.h"
 #include "store/rotate.h"
 #include "tests/unit/store/dataset.h"
