@@ -170,7 +170,7 @@ void config_node_defaults(struct config_node *node)
         .shares = {.institution = 0.5, .person = 1, .project = 1},
         .release_tick_ms = 100,
         .log_level = CONFIG_LOG_INFO,
-        .limits = {.query_timeout_ms = 30000, .requests_per_second = 50},
+        .limits = {.query_timeout_ms = 30000, .requests_per_second = 400},
         .approvals = {.pending_ms = UINT64_C(7) * 86400000, .valid_ms = UINT64_C(30) * 86400000},
         .notify = {.timeout_ms = 10000}};
 }

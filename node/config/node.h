@@ -22,7 +22,7 @@
  *         - {name: default, epsilon_total: 10, delta: 1e-6}
  *     release_tick_ms: 100
  *     log_level: info
- *     limits: {query_timeout_ms: 30000, requests_per_second: 50}
+ *     limits: {query_timeout_ms: 30000, requests_per_second: 400}
  *     approvals: {pending: 7d, valid: 30d}       # how long a request waits for a person, how long a decision stands
  *     notify: {command: [/usr/local/bin/tell, --urgent], timeout: 10s}   # run with the event's name and id behind
  *
@@ -82,7 +82,7 @@ struct config_domain {
 
 struct config_limits {
     uint64_t query_timeout_ms;
-    uint64_t requests_per_second; /* of one peer; bursts of four times as many pass */
+    uint64_t requests_per_second; /* of one peer; bursts of twice as many pass */
 };
 
 struct config_approvals {

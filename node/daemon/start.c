@@ -9,6 +9,7 @@
 #include "node/daemon/log.h"
 #include "node/daemon/notify.h"
 #include "node/query/site.h"
+#include "node/query/witness.h"
 #include "crypto/certificate.h"
 #include "store/audit.h"
 #include "store/backup.h"
@@ -315,9 +316,9 @@ static enum err make_peer(struct node *node, struct buf *certificate, struct buf
         .federation = node->federation,
         .listen = node->config.listen,
         .charter_path = charter,
-        .limits = {.handler_threads = 8,
+        .limits = {.handler_threads = 16,
                    .rate_per_s = (uint32_t)node->config.limits.requests_per_second,
-                   .burst = (uint32_t)node->config.limits.requests_per_second * 4},
+                   .burst = (uint32_t)node->config.limits.requests_per_second * 2},
         .log = peer_event,
         .log_user = node,
     };
@@ -402,6 +403,7 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     query->notify = notify_person;
     query->user = node;
     err = daemon_notifier_new(node, &node->notifier);
+    err = err ? err : query_witnesses_new(query, &query->witnesses);
     err = err ? err : train_service_new(query, &node->train, reterr);
     if (err) {
         return err;
@@ -447,6 +449,7 @@ void daemon_close(struct node *node)
 {
     train_service_free(node->train);
     daemon_notifier_free(node->notifier);
+    query_witnesses_free(node->query.witnesses);
     privacy_pool_free(node->query.noise);
     store_close(&node->store);
     crypto_identity_free(node->root);

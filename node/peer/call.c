@@ -1,4 +1,4 @@
-/* peer_call_many: the blocking side of calls, for worker threads. */
+/* peer_call_each: the blocking side of calls, for worker threads. */
 #include "config.h"
 #include "node/peer/internal.h"
 
@@ -12,6 +12,7 @@ struct batch_call {
     struct call call;
     struct peer_call *told;
     struct batch *batch;
+    struct batch_call *next;
 };
 
 struct batch {
@@ -20,8 +21,9 @@ struct batch {
     struct peer *peer;
     struct batch_call *calls;
     size_t count;
-    size_t left;   /* under lock */
-    size_t events; /* posted and not run yet; under lock */
+    struct batch_call *ended; /* under lock: ended and not told yet, the newest first */
+    size_t left;              /* under lock */
+    size_t events;            /* posted and not run yet; under lock */
     pthread_mutex_t lock;
     pthread_cond_t wake;
 };
@@ -36,6 +38,8 @@ static void finish(struct call *call, enum err status, struct span reply)
         b->told->status = E_NO_MEMORY;
     }
     pthread_mutex_lock(&b->batch->lock);
+    b->next = b->batch->ended;
+    b->batch->ended = b;
     b->batch->left--;
     pthread_cond_signal(&b->batch->wake);
     pthread_mutex_unlock(&b->batch->lock);
@@ -107,13 +111,36 @@ static void post(struct batch *batch, struct peer_event *event)
     peer_post(batch->peer, event);
 }
 
+/* Lock held, but not while telling. true: something was told. */
+static bool tell_ended(struct batch *batch, void (*ended)(void *, size_t), void *user)
+{
+    struct batch_call *first = batch->ended;
+    batch->ended = NULL;
+    if (!first || !ended) {
+        return false;
+    }
+    pthread_mutex_unlock(&batch->lock);
+    for (struct batch_call *b = first; b; b = b->next) {
+        ended(user, (size_t)(b - batch->calls));
+    }
+    pthread_mutex_lock(&batch->lock);
+    return true;
+}
+
 /* Calls to ourselves are waited for beyond the deadline, since their handler still reads the caller's body. */
-static void batch_wait(struct batch *batch, bool (*cancelled)(void *), void *user)
+static void batch_wait(struct batch *batch, void (*ended)(void *, size_t),
+                       bool (*cancelled)(void *), void *user)
 {
     bool asked = false;
     pthread_mutex_lock(&batch->lock);
-    while (batch->left || batch->events) {
+    for (;;) {
         struct timespec until;
+        if (tell_ended(batch, ended, user)) {
+            continue;
+        }
+        if (!batch->left && !batch->events) {
+            break;
+        }
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += ASK_MS * 1000000L;
         if (until.tv_nsec >= 1000000000L) {
@@ -136,6 +163,13 @@ static void batch_wait(struct batch *batch, bool (*cancelled)(void *), void *use
 
 enum err peer_call_many(struct peer *peer, struct peer_call *calls, size_t count,
                         uint64_t deadline_ms, bool (*cancelled)(void *user), void *user)
+{
+    return peer_call_each(peer, calls, count, deadline_ms, NULL, cancelled, user);
+}
+
+enum err peer_call_each(struct peer *peer, struct peer_call *calls, size_t count,
+                        uint64_t deadline_ms, void (*ended)(void *user, size_t at),
+                        bool (*cancelled)(void *user), void *user)
 {
     if (count > PEER_CALLS_MAX) {
         return E_LIMIT;
@@ -173,7 +207,7 @@ enum err peer_call_many(struct peer *peer, struct peer_call *calls, size_t count
     }
     batch.start.run = batch_start;
     post(&batch, &batch.start);
-    batch_wait(&batch, cancelled, user);
+    batch_wait(&batch, ended, cancelled, user);
     pthread_cond_destroy(&batch.wake);
     pthread_mutex_destroy(&batch.lock);
     proto_free(batch.calls);

@@ -52,8 +52,7 @@ struct enrol_context {
     struct pool_job job;
     struct peer_enrol *enrol;
     struct sp_ctx *ctx;
-    nng_aio *aio;
-    bool sending;
+    nng_msg *msg; /* being answered */
 };
 
 struct peer_enrol {
@@ -403,11 +402,12 @@ static enum err serve(struct peer_enrol *e, struct span body, struct buf *out, c
     return err;
 }
 
+static void on_sent(void *user, int rv, nng_msg *msg);
+
 static void context_run(struct pool_job *job)
 {
     struct enrol_context *c = (struct enrol_context *)job;
-    nng_msg *msg = nng_aio_get_msg(c->aio);
-    struct span bytes = span_of(nng_msg_body(msg), nng_msg_len(msg));
+    struct span bytes = span_of(nng_msg_body(c->msg), nng_msg_len(c->msg));
     struct peer_frame_request frame;
     struct err_info info = {.text = ""};
     char name[33] = "enrolment"; /* of the listing, until a token says who it is */
@@ -418,62 +418,43 @@ static void context_run(struct pool_job *job)
         err = frame.type == PEER_MSG_ENROL ? serve(c->enrol, frame.body, &out, name, &info)
                                            : E_UNSUPPORTED;
     }
+    nng_msg_free(c->msg);
+    c->msg = NULL;
     struct peer_frame_reply reply = {.status = err};
-    struct span body = err ? span_str(info.text) : buf_span(&out);
-    size_t head_len = peer_frame_encode_reply(&reply, head);
-    nng_msg_clear(msg);
-    if (nng_msg_append(msg, head, head_len) ||
-        (body.len && nng_msg_append(msg, body.ptr, body.len))) {
-        nng_msg_clear(msg); /* out of memory: an empty answer is refused by the other side */
-    }
+    struct span parts[] = {span_of(head, peer_frame_encode_reply(&reply, head)),
+                           err ? span_str(info.text) : buf_span(&out)};
+    store_egress_count(c->enrol->peer->store, name, "enrol", parts[0].len + parts[1].len);
+    sp_ctx_reply(c->ctx, parts, 2, on_sent, c);
     buf_fini(&out);
-    store_egress_count(c->enrol->peer->store, name, "enrol", nng_msg_len(msg));
-    c->sending = true;
-    nng_aio_set_msg(c->aio, msg);
-    nng_aio_set_timeout(c->aio, 5000);
-    sp_ctx_send(c->ctx, c->aio);
 }
 
-/* The pool is put to only under the lock, so that peer_enrol_free() can end it: what comes later is dropped unanswered. */
-static void take_request(struct enrol_context *c)
+/* NNG's threads; from here the context belongs to the pool until it replies. The pool is put to only under the lock, so that
+ * peer_enrol_free() can end it: what comes later is dropped unanswered. */
+static void on_request(void *user, int rv, nng_msg *msg)
 {
+    struct enrol_context *c = user;
     struct peer_enrol *e = c->enrol;
-    nng_msg *dropped = NULL;
+    if (rv) {
+        return; /* the socket stops */
+    }
     pthread_mutex_lock(&e->lock);
-    if (e->closing) {
-        dropped = nng_aio_get_msg(c->aio);
-        nng_aio_set_msg(c->aio, NULL);
-    } else {
+    bool dropped = e->closing;
+    if (!dropped) {
+        c->msg = msg;
         c->job.run = context_run;
         pool_put(&e->pool, &c->job);
     }
     pthread_mutex_unlock(&e->lock);
     if (dropped) {
-        nng_msg_free(dropped);
+        nng_msg_free(msg);
     }
 }
 
-/* NNG's threads; after a request was received, the context belongs to the pool until it sends. */
-static void on_context(void *arg)
+static void on_sent(void *user, int rv, nng_msg *msg)
 {
-    struct enrol_context *c = arg;
-    int rv = nng_aio_result(c->aio);
-    if (!c->sending && rv == 0) {
-        take_request(c);
-        return;
-    }
-    if (c->sending && rv) {
-        nng_msg *unsent = nng_aio_get_msg(c->aio);
-        if (unsent) {
-            nng_msg_free(unsent);
-        }
-    }
-    nng_aio_set_msg(c->aio, NULL);
-    c->sending = false;
-    if (rv != NNG_ECLOSED && rv != NNG_ECANCELED) {
-        nng_aio_set_timeout(c->aio, NNG_DURATION_INFINITE);
-        sp_ctx_recv(c->ctx, c->aio);
-    }
+    struct enrol_context *c = user;
+    (void)rv, (void)msg;
+    sp_ctx_receive(c->ctx, on_request, c);
 }
 
 /* --- what the daemon calls ------------------------------------------------------------------------------------------------------------- */
@@ -537,10 +518,9 @@ static enum err sockets_open(struct peer_enrol *e)
     for (size_t i = 0; !err && i < CONTEXTS; i++) {
         struct enrol_context *c = &e->contexts[i];
         c->enrol = e;
-        if (sp_ctx_open(e->socket, &c->ctx) || nng_aio_alloc(&c->aio, on_context, c)) {
-            err = E_NO_MEMORY;
-        } else {
-            sp_ctx_recv(c->ctx, c->aio);
+        err = sp_ctx_open(e->socket, &c->ctx);
+        if (!err) {
+            sp_ctx_receive(c->ctx, on_request, c);
         }
     }
     return err;
@@ -608,17 +588,6 @@ void peer_enrol_free(struct peer_enrol *e)
     e->closing = true;
     pthread_mutex_unlock(&e->lock);
     pool_stop(&e->pool); /* answers what it has */
-    sp_stop(e->socket);
-    for (size_t i = 0; i < CONTEXTS; i++) {
-        if (e->contexts[i].aio) {
-            nng_aio_stop(e->contexts[i].aio);
-        }
-    }
-    for (size_t i = 0; i < CONTEXTS; i++) {
-        if (e->contexts[i].aio) {
-            nng_aio_free(e->contexts[i].aio);
-        }
-    }
     sp_close(e->socket);
     for (size_t i = 0; i < PEER_ENROL_PENDING; i++) {
         buf_fini(&e->invitations[i].certificate);

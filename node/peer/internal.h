@@ -2,7 +2,7 @@
  *
  * Threads and what belongs to them:
  *   loop       links, calls, requests, the gossip core: all state below unless it says otherwise
- *   NNG        callbacks of aio and sp_on_pipe: they only copy, put an event into the queue and wake the loop
+ *   NNG        callbacks of aio, sp_done and sp_on_pipe: they only copy, put an event into the queue and wake the loop
  *   handlers   run peer_handler functions          (pool `handlers`)
  *   records    checks signatures, writes records   (pool `records`, one thread, so that order is kept)
  *   dialers    block in sp_dial                    (pool `dialers`)
@@ -19,16 +19,17 @@
 #include "node/peer/sp.h"
 #include "proto/gossip.h"
 
-#define LINK_SLOTS      6    /* calls under way on one link; the other side allows 8 */
-#define LINK_QUEUE_MAX  2048 /* calls that wait for a slot or for the link */
-#define PIPES_MAX       4096
-#define PIPES_PER_NODE  6
-#define OUTBOX_MAX      ((size_t)2 << 20) /* gossip for one link; more is dropped and repaired later */
-#define GOSSIP_BODY_MAX ((size_t)512 << 10)
-#define DIAL_LIMIT_MS   10000
-#define HELLO_LIMIT_MS  5000
-#define HELLO_SIZE      (2 + 8 + 16 + 16 + 64)
-#define HELLO_DOMAIN    "concordat1-hello"
+#define LINK_SLOTS       32   /* calls under way on one link; the other side allows 40 */
+#define LINK_QUEUE_MAX   2048 /* calls that wait for a slot or for the link */
+#define POOL_THREADS_MAX 32
+#define PIPES_MAX        4096
+#define PIPES_PER_NODE   6
+#define OUTBOX_MAX       ((size_t)2 << 20) /* gossip for one link; more is dropped and repaired later */
+#define GOSSIP_BODY_MAX  ((size_t)512 << 10)
+#define DIAL_LIMIT_MS    10000
+#define HELLO_LIMIT_MS   5000
+#define HELLO_SIZE       (2 + 8 + 16 + 16 + 64)
+#define HELLO_DOMAIN     "concordat1-hello"
 
 /* Something for the loop to do. Embedded in larger structs; `run` may free it. */
 struct peer_event {
@@ -41,16 +42,19 @@ struct pool_job {
     void (*run)(struct pool_job *job);
 };
 
+/* Threads come as they are needed and stay: a thread that waits for a disk costs its stack. */
 struct pool {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct pool_job *head, **tail;
-    pthread_t threads[16];
-    size_t count;
+    size_t queued, idle;
+    pthread_t threads[POOL_THREADS_MAX];
+    size_t count, most;
     bool ready;
     bool stopping;
 };
-MUST_CHECK enum err pool_start(struct pool *pool, size_t threads);
+/* At least one thread is there when it returns; at most MOST will be. */
+MUST_CHECK enum err pool_start(struct pool *pool, size_t most);
 void pool_put(struct pool *pool, struct pool_job *job);
 /* Runs what is queued, then joins. */
 void pool_stop(struct pool *pool);
@@ -75,12 +79,12 @@ struct call {
 struct slot {
     struct peer_event event;
     struct link *link;
-    struct sp_ctx *ctx;
-    nng_aio *aio;
-    struct call *call; /* NULL while busy: its caller gave up */
-    bool made;
+    struct sp_ctx *ctx; /* NULL until it is needed */
+    struct call *call;  /* NULL while busy: its caller gave up */
     bool busy;
-    bool receiving;
+    uint64_t until_ms; /* the call's deadline */
+    int rv;            /* how the exchange ended, and what came */
+    nng_msg *msg;
 };
 
 /* The second version of a disputed key. The store keeps the first one that it saw lose; the set keeps the best loser. */
@@ -148,19 +152,20 @@ struct peer_request {
     struct peer_event event;
     struct pool_job job;
     struct peer *peer;
-    struct sp_ctx *ctx;
-    nng_aio *aio;
+    struct sp_ctx *ctx; /* NULL: a call to ourselves */
+    int rv;             /* how receiving or replying ended */
     nng_msg *msg;
-    bool replied; /* the aio is sending */
     bool counted;
     size_t link;
     uint8_t from[16];
     uint8_t exporter[32];
     struct peer_frame_request frame;
-    uint64_t deadline_at_ms; /* uv_hrtime based */
-    struct call *local;      /* a call to ourselves: no NNG */
-    enum err local_status;
-    struct buf local_reply;
+    uint64_t deadline_at_ms;         /* uv_hrtime based */
+    struct peer_request *next_later; /* in peer->later */
+    uint64_t reply_at_ms;
+    enum err status;  /* of a reply that waits for its time, or of a call to ourselves */
+    struct buf reply; /* the same */
+    struct call *local;
 };
 
 struct pipe_entry {
@@ -229,6 +234,7 @@ struct peer {
     struct handler table[PEER_MSG_COUNT];
     struct link *links[PEER_MEMBERS_MAX];
     size_t open_requests;
+    struct peer_request *later; /* replies that wait, the next one first */
 
     pthread_mutex_t pipes_lock;
     struct pipe_entry pipes[PIPES_MAX];
@@ -308,6 +314,10 @@ void server_stop(struct peer *peer);
 void server_free(struct peer *peer);
 MUST_CHECK enum err server_local(struct peer *peer, struct call *call);
 void server_dispatch(struct peer_request *request);
+/* Sends the replies whose time has come. */
+void server_tick(struct peer *peer, uint64_t now_ms, uint64_t *next_ms);
+/* They go without what they hold, since their time will not come. */
+void server_drop_later(struct peer *peer);
 
 /* gossip.c: loop */
 MUST_CHECK enum err gossip_open(struct peer *peer, struct err_info *reterr);

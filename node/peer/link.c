@@ -102,6 +102,7 @@ static void greet(struct link *link)
                                 .link = link,
                                 .finish = greeted,
                                 .user = link};
+    peer_tick_at(peer, link->hello.deadline_ms);
     slot_send(&link->slots[HELLO_SLOT], &link->hello);
 }
 
@@ -433,7 +434,7 @@ void link_call(struct link *link, struct call *call)
     }
 }
 
-/* The slot goes on until its aio ends, which the call's own deadline bounds; nobody waits for it any more. */
+/* The slot goes on until its exchange ends, which the call's own deadline bounds; nobody waits for it any more. */
 void link_give_up(struct call *call, enum err status)
 {
     if (call->done) {
@@ -475,40 +476,13 @@ static enum err status_of(int rv)
     }
 }
 
-static void slot_callback(void *arg)
+/* NNG's threads, or inside sp_ctx_request. */
+static void slot_done(void *user, int rv, nng_msg *msg)
 {
-    struct slot *slot = arg;
+    struct slot *slot = user;
+    slot->rv = rv;
+    slot->msg = msg;
     peer_post(slot->link->peer, &slot->event);
-}
-
-static bool slot_make(struct slot *slot)
-{
-    if (slot->aio) {
-        return true;
-    }
-    if (!slot->ctx && sp_ctx_open(slot->link->socket, &slot->ctx)) {
-        return false;
-    }
-    return !nng_aio_alloc(&slot->aio, slot_callback, slot);
-}
-
-static nng_msg *message_of(const struct call *call, uint64_t now_ms)
-{
-    nng_msg *msg = NULL;
-    uint8_t head[PEER_FRAME_REQUEST_HEAD];
-    uint64_t left = call->deadline_ms > now_ms ? call->deadline_ms - now_ms : 0;
-    struct peer_frame_request frame = {
-        .type = call->type, .deadline_ms = left > UINT32_MAX ? UINT32_MAX : (uint32_t)left};
-    size_t head_len = peer_frame_encode_request(&frame, head);
-    if (nng_msg_alloc(&msg, 0)) {
-        return NULL;
-    }
-    if (nng_msg_append(msg, head, head_len) ||
-        (call->body.len && nng_msg_append(msg, call->body.ptr, call->body.len))) {
-        nng_msg_free(msg);
-        return NULL;
-    }
-    return msg;
 }
 
 static void slot_send(struct slot *slot, struct call *call)
@@ -519,21 +493,23 @@ static void slot_send(struct slot *slot, struct call *call)
         call_done(call, E_TIMEOUT, SPAN_NONE);
         return;
     }
-    nng_msg *msg = slot_make(slot) ? message_of(call, now) : NULL;
-    if (!msg) {
+    if (!slot->ctx && sp_ctx_open(slot->link->socket, &slot->ctx)) {
         call_done(call, E_NO_MEMORY, SPAN_NONE);
         return;
     }
+    uint64_t left = call->deadline_ms - now;
+    struct peer_frame_request frame = {
+        .type = call->type, .deadline_ms = left > UINT32_MAX ? UINT32_MAX : (uint32_t)left};
+    uint8_t head[PEER_FRAME_REQUEST_HEAD];
+    struct span parts[] = {span_of(head, peer_frame_encode_request(&frame, head)), call->body};
     slot->call = call;
     slot->busy = true;
-    slot->receiving = false;
+    slot->until_ms = call->deadline_ms;
     call->slot = (int)(slot - slot->link->slots);
     peer_count(peer, &peer->counters.requests_out, 1);
-    peer_count(peer, &peer->counters.bytes_out, nng_msg_len(msg));
-    peer_egress(peer, slot->link->index, call->type, nng_msg_len(msg));
-    nng_aio_set_msg(slot->aio, msg);
-    nng_aio_set_timeout(slot->aio, (nng_duration)(call->deadline_ms - now));
-    sp_ctx_send(slot->ctx, slot->aio);
+    peer_count(peer, &peer->counters.bytes_out, parts[0].len + parts[1].len);
+    peer_egress(peer, slot->link->index, call->type, parts[0].len + parts[1].len);
+    sp_ctx_request(slot->ctx, parts, 2, slot_done, slot);
 }
 
 /* The other side's limits stood in the way and no handler has seen the call: it may go out again, a little later. */
@@ -573,12 +549,12 @@ static void slot_answered(struct slot *slot, nng_msg *msg)
     }
 }
 
-static void slot_failed(struct slot *slot, int rv)
+static void slot_failed(struct slot *slot)
 {
     struct call *call = slot->call;
     slot->call = NULL;
     if (call) {
-        call_done(call, status_of(rv), SPAN_NONE);
+        call_done(call, status_of(slot->rv), SPAN_NONE);
     }
 }
 
@@ -586,29 +562,14 @@ static void slot_run(struct peer *peer, struct peer_event *event)
 {
     struct slot *slot = (struct slot *)event;
     struct link *link = slot->link;
-    int rv = nng_aio_result(slot->aio);
-    if (!slot->receiving) {
-        nng_msg *unsent = rv ? nng_aio_get_msg(slot->aio) : NULL;
-        if (unsent) {
-            nng_aio_set_msg(slot->aio, NULL);
-            nng_msg_free(unsent);
-        }
-        if (!rv && !peer->stopping) {
-            uint64_t now = peer_now_ms();
-            uint64_t until = slot->call ? slot->call->deadline_ms : now + 1;
-            slot->receiving = true;
-            nng_aio_set_timeout(slot->aio, until > now ? (nng_duration)(until - now) : 1);
-            sp_ctx_recv(slot->ctx, slot->aio);
-            return;
-        }
-        slot_failed(slot, rv ? rv : NNG_ECANCELED);
-    } else if (rv) {
-        slot_failed(slot, rv);
-    } else {
-        nng_msg *msg = nng_aio_get_msg(slot->aio);
-        nng_aio_set_msg(slot->aio, NULL);
+    nng_msg *msg = slot->msg;
+    (void)peer;
+    slot->msg = NULL;
+    if (msg) {
         slot_answered(slot, msg);
         nng_msg_free(msg);
+    } else {
+        slot_failed(slot);
     }
     slot->busy = false;
     if (slot == &link->slots[HELLO_SLOT]) {
@@ -656,6 +617,23 @@ static void sweep_queue(struct link *link, uint64_t now_ms, uint64_t *next_ms)
     }
 }
 
+/* What was sent and not answered in time. */
+static void sweep_slots(struct link *link, uint64_t now_ms, uint64_t *next_ms)
+{
+    for (size_t i = 0; i <= LINK_SLOTS; i++) {
+        struct slot *slot = &link->slots[i];
+        if (!slot->busy || slot->until_ms == 0) {
+            continue;
+        }
+        if (slot->until_ms <= now_ms) {
+            slot->until_ms = 0;
+            sp_ctx_cancel(slot->ctx, NNG_ETIMEDOUT);
+        } else if (slot->until_ms < *next_ms) {
+            *next_ms = slot->until_ms;
+        }
+    }
+}
+
 void link_awake(struct link *link)
 {
     uint64_t soon = peer_now_ms() + 50;
@@ -691,6 +669,7 @@ void link_tick(struct peer *peer, uint64_t now_ms, uint64_t *next_ms)
             continue;
         }
         sweep_queue(link, now_ms, next_ms);
+        sweep_slots(link, now_ms, next_ms);
         link_redial(link, now_ms);
         if (link->retry_ms && link->state == LINK_DOWN && !link->revoked &&
             !link->dials[0].running && link->retry_ms < *next_ms) {
@@ -713,11 +692,6 @@ void link_stop(struct link *link)
         return;
     }
     sp_stop(link->socket);
-    for (size_t i = 0; i <= LINK_SLOTS; i++) {
-        if (link->slots[i].aio) {
-            nng_aio_stop(link->slots[i].aio);
-        }
-    }
     sp_wait(link->socket);
 }
 
@@ -727,13 +701,8 @@ void link_free(struct link *link)
         return;
     }
     for (size_t i = 0; i <= LINK_SLOTS; i++) {
-        struct slot *slot = &link->slots[i];
-        if (slot->aio) {
-            nng_msg *left = nng_aio_get_msg(slot->aio);
-            if (left && nng_aio_result(slot->aio) && !slot->receiving && slot->busy) {
-                nng_msg_free(left);
-            }
-            nng_aio_free(slot->aio);
+        if (link->slots[i].msg) {
+            nng_msg_free(link->slots[i].msg);
         }
     }
     sp_close(link->socket);

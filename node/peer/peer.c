@@ -148,6 +148,7 @@ static void on_tick(uv_timer_t *timer)
     struct peer *peer = timer->data;
     uint64_t now = peer_now_ms();
     uint64_t next = UINT64_MAX;
+    server_tick(peer, now, &next);
     if (peer->stopping) {
         if (!peer->torn_down && (peer->open_requests == 0 || now >= peer->stop_at_ms)) {
             stop_begin(peer);
@@ -196,10 +197,10 @@ static enum err charter_load(struct peer *peer, const char *path, struct err_inf
 
 static void limits_default(struct peer_limits *l)
 {
-    l->rate_per_s = l->rate_per_s ? l->rate_per_s : 50;
-    l->burst = l->burst ? l->burst : 200;
-    l->open_requests = l->open_requests ? l->open_requests : 8;
-    l->handler_threads = l->handler_threads ? l->handler_threads : 4;
+    l->rate_per_s = l->rate_per_s ? l->rate_per_s : 400;
+    l->burst = l->burst ? l->burst : 800;
+    l->open_requests = l->open_requests ? l->open_requests : 40;
+    l->handler_threads = l->handler_threads ? l->handler_threads : 16;
     l->redial_min_ms = l->redial_min_ms ? l->redial_min_ms : 500;
     l->redial_max_ms = l->redial_max_ms ? l->redial_max_ms : 60000;
 }
@@ -386,6 +387,7 @@ static void *stop_main(void *arg)
 static void stop_begin(struct peer *peer)
 {
     peer->torn_down = true;
+    server_drop_later(peer);
     for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
         if (peer->links[i]) {
             link_fail_calls(peer->links[i], E_CANCELLED);

@@ -32,7 +32,7 @@ struct peer;
 struct peer_request;
 
 #define PEER_MESSAGE_MAX ((size_t)1 << 20) /* body bytes of one request or reply */
-#define PEER_CONTEXTS    64 /* requests in the hands of this node at one time, all peers together */
+#define PEER_CONTEXTS    192 /* requests in the hands of this node at one time, all peers together */
 #define PEER_MEMBERS_MAX 1024
 #define PEER_CALLS_MAX   1024 /* of one peer_call_many */
 
@@ -61,10 +61,10 @@ enum peer_log {
 
 /* Zero means the default that stands behind each field. */
 struct peer_limits {
-    uint32_t rate_per_s;      /* requests per second and peer: 50 */
-    uint32_t burst;           /* 200 */
-    uint32_t open_requests;   /* of one peer, in our hands at one time: 8 */
-    uint32_t handler_threads; /* 4 */
+    uint32_t rate_per_s;      /* requests per second and peer: 400 */
+    uint32_t burst;           /* 800 */
+    uint32_t open_requests;   /* of one peer, in our hands at one time: 40 */
+    uint32_t handler_threads; /* at most: 16 */
     uint32_t redial_min_ms;   /* 500 */
     uint32_t redial_max_ms;   /* 60000 */
     uint32_t gossip_ping_ms;  /* 0: 5 s while records change, 10 s, then 30 s; else always this */
@@ -129,6 +129,8 @@ void peer_handle(struct peer *peer, uint32_t type, unsigned flags, peer_handler 
                  void *user);
 /* Consumes REQUEST; BODY is copied. A body above PEER_MESSAGE_MAX is sent as E_LIMIT without body. */
 void peer_reply(struct peer_request *request, enum err status, struct span body);
+/* The same, but it leaves at AT_MS of the monotonic clock, or at once when that has passed. No thread waits for it. */
+void peer_reply_at(struct peer_request *request, uint64_t at_ms, enum err status, struct span body);
 
 /* --- outgoing requests ------------------------------------------------------------------------------------------ */
 
@@ -149,6 +151,11 @@ struct peer_call {
  * Errors: E_LIMIT too many calls; E_NO_MEMORY; E_OK otherwise, also when calls failed. */
 MUST_CHECK enum err peer_call_many(struct peer *peer, struct peer_call *calls, size_t count,
                                    uint64_t deadline_ms, bool (*cancelled)(void *user), void *user);
+/* The same, and each call is told to ENDED, in the caller's thread, as soon as it has ended and while others still wait:
+ * what has to be done with an answer costs no time then. AT is its index in CALLS. */
+MUST_CHECK enum err peer_call_each(struct peer *peer, struct peer_call *calls, size_t count,
+                                   uint64_t deadline_ms, void (*ended)(void *user, size_t at),
+                                   bool (*cancelled)(void *user), void *user);
 
 /* --- members ---------------------------------------------------------------------------------------------------- */
 

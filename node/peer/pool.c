@@ -7,7 +7,9 @@ static void *pool_main(void *arg)
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         while (!pool->head && !pool->stopping) {
+            pool->idle++;
             pthread_cond_wait(&pool->wake, &pool->lock);
+            pool->idle--;
         }
         struct pool_job *job = pool->head;
         if (!job) {
@@ -17,6 +19,7 @@ static void *pool_main(void *arg)
         if (!pool->head) {
             pool->tail = &pool->head;
         }
+        pool->queued--;
         pthread_mutex_unlock(&pool->lock);
         job->run(job);
         pthread_mutex_lock(&pool->lock);
@@ -25,7 +28,16 @@ static void *pool_main(void *arg)
     return NULL;
 }
 
-enum err pool_start(struct pool *pool, size_t threads)
+/* Lock held. A pool that cannot have one more thread goes on with those that it has. */
+static void pool_grow(struct pool *pool)
+{
+    if (pool->count < pool->most && !pool->stopping &&
+        !pthread_create(&pool->threads[pool->count], NULL, pool_main, pool)) {
+        pool->count++;
+    }
+}
+
+enum err pool_start(struct pool *pool, size_t most)
 {
     if (pthread_mutex_init(&pool->lock, NULL)) {
         return E_NO_MEMORY;
@@ -36,14 +48,11 @@ enum err pool_start(struct pool *pool, size_t threads)
     }
     pool->tail = &pool->head;
     pool->ready = true;
-    size_t most = sizeof pool->threads / sizeof *pool->threads;
-    for (size_t i = 0; i < threads && i < most; i++) {
-        if (pthread_create(&pool->threads[i], NULL, pool_main, pool)) {
-            return E_NO_MEMORY;
-        }
-        pool->count++;
-    }
-    return E_OK;
+    pool->most = most < POOL_THREADS_MAX ? most : POOL_THREADS_MAX;
+    pthread_mutex_lock(&pool->lock);
+    pool_grow(pool);
+    pthread_mutex_unlock(&pool->lock);
+    return pool->count ? E_OK : E_NO_MEMORY;
 }
 
 void pool_put(struct pool *pool, struct pool_job *job)
@@ -52,6 +61,10 @@ void pool_put(struct pool *pool, struct pool_job *job)
     pthread_mutex_lock(&pool->lock);
     *pool->tail = job;
     pool->tail = &job->next;
+    pool->queued++;
+    if (pool->idle < pool->queued) {
+        pool_grow(pool);
+    }
     pthread_cond_signal(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
 }

@@ -60,9 +60,12 @@ static bool on_pipe(void *user, const struct sp_identity *who, enum sp_event eve
 
 /* --- requests ---------------------------------------------------------------------------------------------------- */
 
-static void request_callback(void *arg)
+/* NNG's threads, or inside the call that began it. */
+static void request_done(void *user, int rv, nng_msg *msg)
 {
-    struct peer_request *request = arg;
+    struct peer_request *request = user;
+    request->rv = rv;
+    request->msg = msg;
     peer_post(request->peer, &request->event);
 }
 
@@ -72,9 +75,8 @@ static void request_wait(struct peer_request *request)
         return;
     }
     request->event.run = request_received;
-    request->replied = request->counted = false;
-    request->msg = NULL;
-    sp_ctx_recv(request->ctx, request->aio);
+    request->counted = false;
+    sp_ctx_receive(request->ctx, request_done, request);
 }
 
 /* Not looked at by any handler: UNSEEN tells that it may be sent again. */
@@ -184,18 +186,12 @@ static void drop_message(struct peer_request *request)
 static void request_received(struct peer *peer, struct peer_event *event)
 {
     struct peer_request *request = (struct peer_request *)event;
-    int rv = nng_aio_result(request->aio);
-    if (rv) {
-        if (rv != NNG_ECLOSED && rv != NNG_ECANCELED) {
-            request_wait(request);
-        }
-        return;
+    if (request->rv) {
+        return; /* the socket stops */
     }
     struct pipe_entry pipe;
     request->link = PEER_MEMBERS_MAX; /* nobody yet */
     request->frame = (struct peer_frame_request){0};
-    request->msg = nng_aio_get_msg(request->aio);
-    nng_aio_set_msg(request->aio, NULL);
     struct span bytes = span_of(nng_msg_body(request->msg), nng_msg_len(request->msg));
     peer_count(peer, &peer->counters.requests_in, 1);
     peer_count(peer, &peer->counters.bytes_in, bytes.len);
@@ -220,13 +216,6 @@ static void request_received(struct peer *peer, struct peer_event *event)
 static void request_sent(struct peer *peer, struct peer_event *event)
 {
     struct peer_request *request = (struct peer_request *)event;
-    if (nng_aio_result(request->aio)) {
-        nng_msg *unsent = nng_aio_get_msg(request->aio);
-        if (unsent) {
-            nng_msg_free(unsent);
-        }
-        nng_aio_set_msg(request->aio, NULL);
-    }
     if (request->counted) {
         peer->links[request->link]->open_requests--;
         peer->open_requests--;
@@ -236,23 +225,6 @@ static void request_sent(struct peer *peer, struct peer_event *event)
 
 /* --- replies ------------------------------------------------------------------------------------------------------ */
 
-static nng_msg *reply_message(enum err status, unsigned flags, struct span body)
-{
-    uint8_t head[PEER_FRAME_REPLY_HEAD];
-    struct peer_frame_reply reply = {.status = status, .flags = flags};
-    size_t head_len = peer_frame_encode_reply(&reply, head);
-    nng_msg *msg = NULL;
-    if (nng_msg_alloc(&msg, 0)) {
-        return NULL;
-    }
-    if (nng_msg_append(msg, head, head_len) ||
-        (body.len && nng_msg_append(msg, body.ptr, body.len))) {
-        nng_msg_free(msg);
-        return NULL;
-    }
-    return msg;
-}
-
 static void local_replied(struct peer *peer, struct peer_event *event)
 {
     struct peer_request *request = (struct peer_request *)event;
@@ -260,10 +232,21 @@ static void local_replied(struct peer *peer, struct peer_event *event)
     peer->open_requests--;
     if (call && !call->done) {
         call->done = true;
-        call->finish(call, request->local_status, buf_span(&request->local_reply));
+        call->finish(call, request->status, buf_span(&request->reply));
     }
-    buf_fini(&request->local_reply);
+    buf_fini(&request->reply);
     proto_free(request);
+}
+
+/* Keeps BODY in the request. */
+static void keep_reply(struct peer_request *request, enum err status, struct span body)
+{
+    request->status = status;
+    request->reply.max = PEER_MESSAGE_MAX;
+    request->reply.len = 0;
+    if (buf_put(&request->reply, body)) {
+        request->status = E_NO_MEMORY;
+    }
 }
 
 static void reply_with(struct peer_request *request, enum err status, unsigned flags,
@@ -274,29 +257,24 @@ static void reply_with(struct peer_request *request, enum err status, unsigned f
         status = E_LIMIT;
         body = SPAN_NONE;
     }
-    if (!request->aio) {
-        request->local_status = status;
-        request->local_reply.max = PEER_MESSAGE_MAX;
-        if (buf_put(&request->local_reply, body)) {
-            request->local_status = E_NO_MEMORY;
-        }
+    if (!request->ctx) {
+        keep_reply(request, status, body);
         request->event.run = local_replied;
         peer_post(peer, &request->event);
         return;
     }
-    nng_msg *msg = reply_message(status, flags, body);
-    drop_message(request);
+    uint8_t head[PEER_FRAME_REPLY_HEAD];
+    struct peer_frame_reply reply = {.status = status, .flags = flags};
+    struct span parts[] = {span_of(head, peer_frame_encode_reply(&reply, head)), body};
+    nng_msg *answered = request->msg; /* BODY may point into it */
+    request->msg = NULL;
     request->event.run = request_sent;
-    request->replied = true;
-    if (!msg) {
-        peer_post(peer, &request->event); /* no memory: the caller's deadline tells it */
-        return;
+    peer_count(peer, &peer->counters.bytes_out, parts[0].len + parts[1].len);
+    peer_egress(peer, request->link, request->frame.type, parts[0].len + parts[1].len);
+    sp_ctx_reply(request->ctx, parts, 2, request_done, request); /* it may be another's from here */
+    if (answered) {
+        nng_msg_free(answered);
     }
-    peer_count(peer, &peer->counters.bytes_out, nng_msg_len(msg));
-    peer_egress(peer, request->link, request->frame.type, nng_msg_len(msg));
-    nng_aio_set_msg(request->aio, msg);
-    nng_aio_set_timeout(request->aio, 10000);
-    sp_ctx_send(request->ctx, request->aio);
 }
 
 static void refuse(struct peer_request *request, enum err status, unsigned flags)
@@ -307,6 +285,61 @@ static void refuse(struct peer_request *request, enum err status, unsigned flags
 void peer_reply(struct peer_request *request, enum err status, struct span body)
 {
     reply_with(request, status, 0, body);
+}
+
+/* --- replies that wait for their time: peer->later, on the loop, the next one first --------------------------------- */
+
+static void later_put(struct peer *peer, struct peer_event *event)
+{
+    struct peer_request *request = (struct peer_request *)event;
+    struct peer_request **at = &peer->later;
+    if (peer->torn_down) { /* nobody looks at the time any more */
+        reply_with(request, E_CANCELLED, 0, SPAN_NONE);
+        return;
+    }
+    while (*at && (*at)->reply_at_ms <= request->reply_at_ms) {
+        at = &(*at)->next_later;
+    }
+    request->next_later = *at;
+    *at = request;
+    peer_tick_at(peer, request->reply_at_ms);
+}
+
+void server_tick(struct peer *peer, uint64_t now_ms, uint64_t *next_ms)
+{
+    while (peer->later && peer->later->reply_at_ms <= now_ms) {
+        struct peer_request *request = peer->later;
+        peer->later = request->next_later;
+        struct buf reply = request->reply;
+        request->reply = (struct buf){0};
+        reply_with(request, request->status, 0, buf_span(&reply));
+        buf_fini(&reply);
+    }
+    if (peer->later && peer->later->reply_at_ms < *next_ms) {
+        *next_ms = peer->later->reply_at_ms;
+    }
+}
+
+void server_drop_later(struct peer *peer)
+{
+    while (peer->later) {
+        struct peer_request *request = peer->later;
+        peer->later = request->next_later;
+        reply_with(request, E_CANCELLED, 0, SPAN_NONE);
+    }
+}
+
+void peer_reply_at(struct peer_request *request, uint64_t at_ms, enum err status, struct span body)
+{
+    if (at_ms <= peer_now_ms()) {
+        peer_reply(request, status, body);
+        return;
+    }
+    keep_reply(request, body.len > PEER_MESSAGE_MAX ? E_LIMIT : status,
+               body.len > PEER_MESSAGE_MAX ? SPAN_NONE : body);
+    request->reply_at_ms = at_ms;
+    request->event.run = later_put;
+    peer_post(request->peer, &request->event);
 }
 
 const uint8_t *peer_request_from(const struct peer_request *request)
@@ -373,9 +406,6 @@ enum err server_start(struct peer *peer, struct err_info *reterr)
         struct peer_request *request = &peer->requests[i];
         request->peer = peer;
         err = sp_ctx_open(peer->rep, &request->ctx);
-        if (!err && nng_aio_alloc(&request->aio, request_callback, request)) {
-            err = E_NO_MEMORY;
-        }
     }
     if (err) {
         return proto_err_set(reterr, err, "no request contexts");
@@ -393,21 +423,14 @@ void server_stop(struct peer *peer)
         return;
     }
     sp_stop(peer->rep);
-    for (size_t i = 0; i < PEER_CONTEXTS; i++) {
-        if (peer->requests[i].aio) {
-            nng_aio_stop(peer->requests[i].aio);
-        }
-    }
     sp_wait(peer->rep);
 }
 
 void server_free(struct peer *peer)
 {
     for (size_t i = 0; i < PEER_CONTEXTS; i++) {
-        if (peer->requests[i].aio) {
-            nng_aio_free(peer->requests[i].aio);
-        }
         drop_message(&peer->requests[i]);
+        buf_fini(&peer->requests[i].reply);
     }
     sp_close(peer->rep);
 }

@@ -18,8 +18,7 @@ struct sp_ctx {
     struct sp_socket *socket;
     struct pipe *pipe; /* of the exchange, held */
     uint32_t request;
-    nng_aio *aio;   /* that waits for a message */
-    nng_msg *reply; /* came before anybody waited */
+    struct sp_waiter waiter; /* for a request or a reply */
     atomic_uint pipe_id;
 };
 
@@ -41,27 +40,32 @@ struct dialling {
 
 /* --- exchanges ------------------------------------------------------------------------------------------------------------ */
 
-static void finish_with(nng_aio *aio, nng_msg *msg)
+/* Socket's lock held: CTX is left as if nothing had been begun, and its waiter is the caller's to tell. */
+static struct sp_waiter take_waiter(struct sp_ctx *ctx)
 {
-    nng_aio_set_msg(aio, msg);
-    nng_aio_finish(aio, 0);
+    struct sp_waiter waiter = ctx->waiter;
+    ctx->waiter = (struct sp_waiter){0};
+    return waiter;
 }
 
-/* Socket's lock held: CTX takes the message of PIPE. */
-static void take_request(struct sp_ctx *ctx, struct pipe *pipe, nng_msg *msg)
+static void drop_pipe(struct sp_ctx *ctx)
 {
-    struct pipe *old = ctx->pipe;
+    if (ctx->pipe) {
+        sp_pipe_release(ctx->pipe);
+        ctx->pipe = NULL;
+    }
+}
+
+/* Socket's lock held: CTX takes the message of PIPE, which hand_over_request has looked at. */
+static struct sp_waiter take_request(struct sp_ctx *ctx, struct pipe *pipe, nng_msg *msg)
+{
+    drop_pipe(ctx);
     ctx->pipe = pipe;
     sp_pipe_hold(pipe);
-    (void)!peer_frame_sp_id(nng_msg_body(msg), &ctx->request); /* hand_over_request has looked */
+    (void)!peer_frame_sp_id(nng_msg_body(msg), &ctx->request);
     nng_msg_trim(msg, PEER_FRAME_SP_ID);
     atomic_store(&ctx->pipe_id, pipe->who.pipe);
-    if (old) {
-        sp_pipe_release(old);
-    }
-    nng_aio *aio = ctx->aio;
-    ctx->aio = NULL;
-    finish_with(aio, msg);
+    return take_waiter(ctx);
 }
 
 static struct sp_ctx *waiting_pop(struct sp_socket *socket)
@@ -76,38 +80,27 @@ static struct sp_ctx *waiting_pop(struct sp_socket *socket)
     return ctx;
 }
 
-static bool waiting_remove(struct sp_socket *socket, struct sp_ctx *ctx)
-{
-    for (struct sp_ctx **at = &socket->waiting; *at; at = &(*at)->next_waiting) {
-        if (*at == ctx) {
-            *at = ctx->next_waiting;
-            if (!*at) {
-                socket->waiting_tail = at;
-            }
-            return true;
-        }
-    }
-    return false;
-}
-
 static void hand_over_request(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
+    nng_msg *msg = pipe->msg;
+    struct sp_waiter waiter = {0};
     uint32_t id;
-    if (peer_frame_sp_id(nng_msg_body(pipe->msg), &id)) {
+    if (peer_frame_sp_id(nng_msg_body(msg), &id)) {
         sp_pipe_end(pipe, NNG_EPROTO);
         return;
     }
     pthread_mutex_lock(&socket->lock);
     struct sp_ctx *ctx = waiting_pop(socket);
     if (ctx) {
-        take_request(ctx, pipe, pipe->msg);
+        waiter = take_request(ctx, pipe, msg);
     } else {
         pipe->parked = true;
     }
     pthread_mutex_unlock(&socket->lock);
     if (ctx) {
         sp_pipe_handed(pipe);
+        sp_tell(waiter, 0, msg);
     }
 }
 
@@ -115,30 +108,21 @@ static void hand_over_reply(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
     nng_msg *msg = pipe->msg;
+    struct sp_waiter waiter = {0};
     uint32_t id;
     bool known = !peer_frame_sp_id(nng_msg_body(msg), &id);
     nng_msg_trim(msg, PEER_FRAME_SP_ID);
+    sp_pipe_handed(pipe);
     pthread_mutex_lock(&socket->lock);
-    for (struct sp_ctx *ctx = socket->contexts; ctx && msg && known; ctx = ctx->next) {
-        if (ctx->pipe != pipe || ctx->request != id || ctx->reply) {
-            continue;
+    for (struct sp_ctx *ctx = socket->contexts; ctx && known; ctx = ctx->next) {
+        if (ctx->pipe == pipe && ctx->request == id && ctx->waiter.done) {
+            waiter = take_waiter(ctx);
+            drop_pipe(ctx); /* our caller holds it too */
+            break;
         }
-        if (ctx->aio) {
-            ctx->pipe = NULL;
-            sp_pipe_release(pipe);
-            nng_aio *aio = ctx->aio;
-            ctx->aio = NULL;
-            finish_with(aio, msg);
-        } else {
-            ctx->reply = msg;
-        }
-        msg = NULL;
     }
     pthread_mutex_unlock(&socket->lock);
-    if (msg) {
-        nng_msg_free(msg); /* its caller gave up, or there never was one */
-    }
-    sp_pipe_handed(pipe);
+    sp_tell(waiter, 0, msg); /* nobody: its caller gave up, or there never was one */
 }
 
 void sp_hand_over(struct pipe *pipe)
@@ -150,22 +134,36 @@ void sp_hand_over(struct pipe *pipe)
     }
 }
 
+/* One that waits for a reply over PIPE, or for anything when PIPE is NULL. */
+static struct sp_waiter next_to_fail(struct sp_socket *socket, const struct pipe *pipe)
+{
+    struct sp_waiter waiter = {0};
+    pthread_mutex_lock(&socket->lock);
+    for (struct sp_ctx *ctx = socket->contexts; ctx && !waiter.done; ctx = ctx->next) {
+        if (ctx->waiter.done && (!pipe || ctx->pipe == pipe)) {
+            waiter = take_waiter(ctx);
+            drop_pipe(ctx);
+        }
+    }
+    if (!pipe) {
+        socket->waiting = NULL;
+        socket->waiting_tail = &socket->waiting;
+    }
+    pthread_mutex_unlock(&socket->lock);
+    return waiter;
+}
+
 void sp_fail_exchanges(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
     pthread_mutex_lock(&socket->lock);
     pipe->parked = false;
-    pipe->failed = true;
-    for (struct sp_ctx *ctx = socket->contexts; ctx; ctx = ctx->next) {
-        if (socket->kind == SP_REQ && ctx->pipe == pipe && ctx->aio) {
-            nng_aio *aio = ctx->aio;
-            ctx->aio = NULL;
-            ctx->pipe = NULL;
-            sp_pipe_release(pipe);
-            nng_aio_finish(aio, NNG_ECONNRESET);
+    pthread_mutex_unlock(&socket->lock);
+    if (socket->kind == SP_REQ) {
+        for (struct sp_waiter w; (w = next_to_fail(socket, pipe)).done;) {
+            sp_tell(w, NNG_ECONNRESET, NULL);
         }
     }
-    pthread_mutex_unlock(&socket->lock);
 }
 
 /* --- contexts ----------------------------------------------------------------------------------------------------------------- */
@@ -190,94 +188,40 @@ uint32_t sp_ctx_pipe(const struct sp_ctx *ctx)
     return atomic_load(&ctx->pipe_id);
 }
 
-/* NNG calls it when the aio's time is over or it was cancelled, with no lock held. */
-static void cancel_send(nng_aio *aio, void *arg, int rv)
+/* PARTS behind SP's length and number. NULL: no memory. */
+static struct outgoing *outgoing_make(uint32_t request, const struct span *parts, size_t count)
 {
-    struct pipe *pipe = arg;
-    bool found = false;
-    pthread_mutex_lock(&pipe->lock);
-    for (struct outgoing *item = pipe->queue; item && !found; item = item->next) {
-        if (item->aio == aio) {
-            item->aio =
-                NULL; /* the octets go on: the other side could not make sense of half a message */
-            found = true;
-        }
+    size_t len = PEER_FRAME_SP_ID;
+    for (size_t i = 0; i < count; i++) {
+        len += parts[i].len;
     }
-    pthread_mutex_unlock(&pipe->lock);
-    if (found) {
-        nng_aio_finish(aio, rv);
-    }
-}
-
-static void cancel_recv(nng_aio *aio, void *arg, int rv)
-{
-    struct sp_ctx *ctx = arg;
-    pthread_mutex_lock(&ctx->socket->lock);
-    bool found = ctx->aio == aio;
-    if (found) {
-        ctx->aio = NULL;
-        waiting_remove(ctx->socket, ctx);
-    }
-    pthread_mutex_unlock(&ctx->socket->lock);
-    if (found) {
-        nng_aio_finish(aio, rv);
-    }
-}
-
-/* PIPE is held by the caller. cancel_send finds nothing once the item has left the queue. */
-static void send_on(struct pipe *pipe, uint32_t request, nng_aio *aio)
-{
-    nng_msg *msg = nng_aio_get_msg(aio);
-    size_t len = nng_msg_len(msg);
-    struct outgoing *item =
-        proto_alloc(1, sizeof *item + PEER_FRAME_SP_HEAD + PEER_FRAME_SP_ID + len);
+    struct outgoing *item = proto_alloc(1, sizeof *item + PEER_FRAME_SP_HEAD + len);
     if (!item) {
-        nng_aio_finish(aio, NNG_ENOMEM);
-        return;
+        return NULL;
     }
-    item->len = PEER_FRAME_SP_HEAD + PEER_FRAME_SP_ID + len;
-    put_be64(item->bytes, PEER_FRAME_SP_ID + len);
+    put_be64(item->bytes, len);
     put_be32(item->bytes + PEER_FRAME_SP_HEAD, request);
-    memcpy(item->bytes + PEER_FRAME_SP_HEAD + PEER_FRAME_SP_ID, nng_msg_body(msg), len);
-    item->aio = aio;
+    item->len = PEER_FRAME_SP_HEAD + PEER_FRAME_SP_ID;
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].len) {
+            memcpy(item->bytes + item->len, parts[i].ptr, parts[i].len);
+        }
+        item->len += parts[i].len;
+    }
+    return item;
+}
+
+/* Takes ITEM. false: the pipe is closed, and nobody is told. The caller holds the pipe. */
+static bool send_on(struct pipe *pipe, struct outgoing *item)
+{
     pthread_mutex_lock(&pipe->lock);
     bool taken = !pipe->closed && sp_pipe_put(pipe, item);
-    if (taken) {
-        nng_aio_defer(aio, cancel_send, pipe);
-    }
     pthread_mutex_unlock(&pipe->lock);
     if (!taken) {
         proto_free(item);
-        nng_aio_finish(aio, NNG_ECONNRESET);
     }
     sp_pipe_run(pipe);
-}
-
-/* The pipe of the reply is gone: nobody waits for it. */
-static void drop_reply(nng_aio *aio)
-{
-    nng_msg_free(nng_aio_get_msg(aio));
-    nng_aio_set_msg(aio, NULL);
-    nng_aio_finish(aio, 0);
-}
-
-static void reply_send(struct sp_ctx *ctx, nng_aio *aio)
-{
-    struct sp_socket *socket = ctx->socket;
-    pthread_mutex_lock(&socket->lock);
-    struct pipe *pipe = ctx->pipe; /* our hold on it is the context's now */
-    ctx->pipe = NULL;
-    pthread_mutex_unlock(&socket->lock);
-    if (!pipe) {
-        nng_aio_finish(aio, NNG_ESTATE);
-        return;
-    }
-    if (sp_pipe_closed(pipe)) {
-        drop_reply(aio);
-    } else {
-        send_on(pipe, ctx->request, aio);
-    }
-    sp_pipe_release(pipe);
+    return taken;
 }
 
 /* Socket's lock held. The newest pipe that is open. */
@@ -294,45 +238,63 @@ static struct pipe *pipe_for_request(struct sp_socket *socket)
     return NULL;
 }
 
-static void request_send(struct sp_ctx *ctx, nng_aio *aio)
+/* A pipe that breaks from here on finds the waiter, since it is closed before its exchanges fail. */
+void sp_ctx_request(struct sp_ctx *ctx, const struct span *parts, size_t count, sp_done *done,
+                    void *user)
 {
     struct sp_socket *socket = ctx->socket;
     pthread_mutex_lock(&socket->lock);
-    struct pipe *old = ctx->pipe;
-    nng_msg *unread = ctx->reply;
     struct pipe *pipe = socket->stopping ? NULL : pipe_for_request(socket);
-    ctx->reply = NULL;
-    ctx->pipe = pipe;
+    uint32_t request = REQUEST_BIT | ++socket->request;
+    drop_pipe(ctx);
     if (pipe) {
         sp_pipe_hold(pipe); /* the context's */
         sp_pipe_hold(pipe); /* ours */
-        ctx->request = REQUEST_BIT | ++socket->request;
+        ctx->pipe = pipe;
+        ctx->request = request;
+        ctx->waiter = (struct sp_waiter){done, user};
     }
-    uint32_t request = ctx->request;
     pthread_mutex_unlock(&socket->lock);
-    if (old) {
-        sp_pipe_release(old);
-    }
-    if (unread) {
-        nng_msg_free(unread);
-    }
     if (!pipe) {
-        nng_aio_finish(aio, NNG_ECLOSED);
+        done(user, NNG_ECLOSED, NULL);
         return;
     }
-    send_on(pipe, request, aio);
+    struct outgoing *item = outgoing_make(request, parts, count);
+    if (item) {
+        (void)send_on(pipe, item);
+    } else {
+        sp_ctx_cancel(ctx, NNG_ENOMEM);
+    }
     sp_pipe_release(pipe);
 }
 
-void sp_ctx_send(struct sp_ctx *ctx, nng_aio *aio)
+void sp_ctx_cancel(struct sp_ctx *ctx, int rv)
 {
-    if (!nng_aio_begin(aio)) {
-        return;
+    pthread_mutex_lock(&ctx->socket->lock);
+    struct sp_waiter waiter = take_waiter(ctx);
+    drop_pipe(ctx);
+    pthread_mutex_unlock(&ctx->socket->lock);
+    sp_tell(waiter, rv, NULL);
+}
+
+void sp_ctx_reply(struct sp_ctx *ctx, const struct span *parts, size_t count, sp_done *done,
+                  void *user)
+{
+    pthread_mutex_lock(&ctx->socket->lock);
+    struct pipe *pipe = ctx->pipe; /* the context's hold on it is ours now */
+    ctx->pipe = NULL;
+    pthread_mutex_unlock(&ctx->socket->lock);
+    struct outgoing *item = pipe ? outgoing_make(ctx->request, parts, count) : NULL;
+    int rv = !pipe ? NNG_ESTATE : item ? 0 : NNG_ENOMEM;
+    if (item) {
+        item->waiter = (struct sp_waiter){done, user};
+        rv = send_on(pipe, item) ? 0 : NNG_ECONNRESET;
     }
-    if (ctx->socket->kind == SP_REP) {
-        reply_send(ctx, aio);
-    } else {
-        request_send(ctx, aio);
+    if (pipe) {
+        sp_pipe_release(pipe);
+    }
+    if (rv) {
+        done(user, rv, NULL);
     }
 }
 
@@ -349,18 +311,19 @@ static struct pipe *parked_take(struct sp_socket *socket)
     return NULL;
 }
 
-static void request_recv(struct sp_ctx *ctx, nng_aio *aio)
+void sp_ctx_receive(struct sp_ctx *ctx, sp_done *done, void *user)
 {
     struct sp_socket *socket = ctx->socket;
     struct pipe *parked = NULL;
+    nng_msg *msg = NULL;
     pthread_mutex_lock(&socket->lock);
     bool stopping = socket->stopping;
     if (!stopping) {
-        nng_aio_defer(aio, cancel_recv, ctx);
-        ctx->aio = aio;
+        ctx->waiter = (struct sp_waiter){done, user};
         parked = parked_take(socket);
         if (parked) {
-            take_request(ctx, parked, parked->msg);
+            msg = parked->msg;
+            (void)take_request(ctx, parked, msg);
         } else {
             ctx->next_waiting = NULL;
             *socket->waiting_tail = ctx;
@@ -369,52 +332,12 @@ static void request_recv(struct sp_ctx *ctx, nng_aio *aio)
     }
     pthread_mutex_unlock(&socket->lock);
     if (stopping) {
-        nng_aio_finish(aio, NNG_ECLOSED);
+        done(user, NNG_ECLOSED, NULL);
     } else if (parked) {
         sp_pipe_handed(parked);
+        done(user, 0, msg);
         sp_pipe_run(parked);
         sp_pipe_release(parked);
-    }
-}
-
-static void reply_recv(struct sp_ctx *ctx, nng_aio *aio)
-{
-    struct sp_socket *socket = ctx->socket;
-    pthread_mutex_lock(&socket->lock);
-    struct pipe *pipe = ctx->pipe;
-    nng_msg *reply = ctx->reply;
-    bool wait = pipe && !reply && !pipe->failed && !socket->stopping;
-    if (wait) {
-        nng_aio_defer(aio, cancel_recv, ctx);
-        ctx->aio = aio;
-    } else {
-        ctx->reply = NULL;
-        ctx->pipe = NULL;
-    }
-    bool stopping = socket->stopping;
-    pthread_mutex_unlock(&socket->lock);
-    if (wait) {
-        return;
-    }
-    if (pipe) {
-        sp_pipe_release(pipe);
-    }
-    if (reply) {
-        finish_with(aio, reply);
-    } else {
-        nng_aio_finish(aio, stopping ? NNG_ECLOSED : pipe ? NNG_ECONNRESET : NNG_ESTATE);
-    }
-}
-
-void sp_ctx_recv(struct sp_ctx *ctx, nng_aio *aio)
-{
-    if (!nng_aio_begin(aio)) {
-        return;
-    }
-    if (ctx->socket->kind == SP_REP) {
-        request_recv(ctx, aio);
-    } else {
-        reply_recv(ctx, aio);
     }
 }
 
@@ -665,16 +588,9 @@ void sp_stop(struct sp_socket *socket)
         sp_pipe_end(pipe, NNG_ECLOSED);
         sp_pipe_release(pipe);
     }
-    pthread_mutex_lock(&socket->lock);
-    for (struct sp_ctx *ctx = socket->contexts; ctx; ctx = ctx->next) {
-        if (ctx->aio) {
-            nng_aio *aio = ctx->aio;
-            ctx->aio = NULL;
-            waiting_remove(socket, ctx);
-            nng_aio_finish(aio, NNG_ECLOSED);
-        }
+    for (struct sp_waiter w; (w = next_to_fail(socket, NULL)).done;) {
+        sp_tell(w, NNG_ECLOSED, NULL);
     }
-    pthread_mutex_unlock(&socket->lock);
 }
 
 void sp_sweep(struct sp_socket *socket)
@@ -709,9 +625,6 @@ static void contexts_free(struct sp_socket *socket)
         socket->contexts = ctx->next;
         if (ctx->pipe) {
             sp_pipe_release(ctx->pipe);
-        }
-        if (ctx->reply) {
-            nng_msg_free(ctx->reply);
         }
         proto_free(ctx);
     }

@@ -5,14 +5,16 @@
  *
  *     sp_open(SP_REP, PEER_FRAME_MAX, on_pipe, user, &socket);
  *     sp_listen(socket, "tls+tcp://127.0.0.1:0", profile, NULL, &listener, &port);
- *     sp_ctx_open(socket, &ctx);  sp_ctx_recv(ctx, aio);  ... nng_aio_get_msg(aio) ...  sp_ctx_send(ctx, aio);
+ *     sp_ctx_open(socket, &ctx);  sp_ctx_receive(ctx, on_request, user);  ... sp_ctx_reply(ctx, parts, 2, on_sent, user);
  *     sp_dial(request_socket, url, profile, node_id_hex, 10000);          // blocks; a worker thread
- *     sp_stop(socket);  nng_aio_free(aio);  sp_close(socket);
+ *     sp_ctx_request(ctx, parts, 2, on_reply, user);
+ *     sp_stop(socket);  sp_close(socket);
  *
  * A connection is called a pipe. It is `asked` about when its handshake is done and may be refused then; `up` follows when
  * the other end has said that it is the counterpart, and `down` after it when nothing of the pipe runs any more.
  * Threads: every function may be called from any thread, except that sp_dial, sp_wait, sp_close and sp_sweep must not be
- * called from an NNG callback, and that nobody else may use the socket during sp_close. on_pipe runs on NNG's threads with no lock held. An aio ends on NNG's threads.
+ * called from a callback of this file or of NNG, and that nobody else may use the socket during sp_close. on_pipe and sp_done
+ * run on NNG's threads, or inside a call of this file, with no lock held; they must not block.
  * Limits: recv_max per message; SP_GREETING_MS for handshake and greeting together; SP_GREETING_MAX pipes in the handshake at
  * one time, of which the oldest gives way; 16 MiB that wait to be sent on one pipe. */
 #ifndef CONCORDAT_NODE_PEER_SP_H
@@ -21,6 +23,7 @@
 #include <nng/nng.h>
 
 #include "crypto/channel.h"
+#include "proto/span.h"
 
 #define SP_GREETING_MS  10000
 #define SP_GREETING_MAX 128
@@ -58,8 +61,7 @@ MUST_CHECK enum err sp_open(enum sp_kind kind, size_t recv_max, sp_on_pipe *on_p
 void sp_stop(struct sp_socket *socket);
 /* After sp_stop: waits until every pipe is down. Listeners are gone then. */
 void sp_wait(struct sp_socket *socket);
-/* sp_stop and sp_wait, then gives all memory back, contexts too. Each aio that was given to a context must have been freed
- * before, since NNG may still be calling for one whose time is over. NULL is allowed. */
+/* sp_stop and sp_wait, then gives all memory back, contexts too. NULL is allowed. */
 void sp_close(struct sp_socket *socket);
 /* Gives back the memory of pipes that are down. */
 void sp_sweep(struct sp_socket *socket);
@@ -81,13 +83,24 @@ MUST_CHECK int sp_dial(struct sp_socket *socket, const char *url,
 /* Closes one pipe of any socket; an unknown number is ignored. */
 void sp_pipe_close(uint32_t pipe);
 
-/* A context has one exchange at a time. It belongs to its socket. */
+/* How an operation of a context ended: RV is 0 or an NNG error number. MSG, if not NULL, is the callee's to free. Called once for
+ * each operation, perhaps before the function that began it returns. */
+typedef void sp_done(void *user, int rv, nng_msg *msg);
+
+/* A context has one operation at a time. It belongs to its socket. */
 MUST_CHECK enum err sp_ctx_open(struct sp_socket *socket, struct sp_ctx **ret);
-/* REP: the reply to the request received last, NNG_ESTATE without one; it is dropped when its pipe is gone. REQ: a request, over
- * the newest pipe; NNG_ECLOSED without one. The message is the aio's again when the result is not 0. */
-void sp_ctx_send(struct sp_ctx *ctx, nng_aio *aio);
-/* REP: the next request of any pipe. REQ: the reply; NNG_ECONNRESET when the pipe broke before. */
-void sp_ctx_recv(struct sp_ctx *ctx, nng_aio *aio);
+/* REQ: sends PARTS, which together are one message, over the newest pipe, and waits for the reply. They are copied.
+ * Ends with NNG_ECLOSED when there is no pipe or the socket stops, NNG_ECONNRESET when the pipe breaks before. */
+void sp_ctx_request(struct sp_ctx *ctx, const struct span *parts, size_t count, sp_done *done,
+                    void *user);
+/* REQ: ends the exchange under way with RV, if there is one; a reply that comes later is dropped. */
+void sp_ctx_cancel(struct sp_ctx *ctx, int rv);
+/* REP: waits for the next request of any pipe. NNG_ECLOSED when the socket stops. */
+void sp_ctx_receive(struct sp_ctx *ctx, sp_done *done, void *user);
+/* REP: replies to the request received last. Ends when the last octet has gone into the channel, or the pipe is gone;
+ * NNG_ESTATE without a request. PARTS are copied. */
+void sp_ctx_reply(struct sp_ctx *ctx, const struct span *parts, size_t count, sp_done *done,
+                  void *user);
 /* REP: the pipe of the request received last. */
 uint32_t sp_ctx_pipe(const struct sp_ctx *ctx);
 

@@ -21,9 +21,24 @@ enum stage {
     STAGE_OPEN,
 };
 
+/* Who is told how an operation ended; `done` NULL: nobody. Taken under a lock, told without one. */
+struct sp_waiter {
+    sp_done *done;
+    void *user;
+};
+
+static inline void sp_tell(struct sp_waiter waiter, int rv, nng_msg *msg)
+{
+    if (waiter.done) {
+        waiter.done(waiter.user, rv, msg);
+    } else if (msg) {
+        nng_msg_free(msg);
+    }
+}
+
 struct outgoing {
     struct outgoing *next;
-    nng_aio *aio; /* ends when the last octet went into the channel; NULL: nobody waits */
+    struct sp_waiter waiter; /* for the last octet */
     size_t len, at;
     uint8_t bytes[];
 };
@@ -36,7 +51,6 @@ struct pipe {
     atomic_uint refs; /* its socket's, each operation's, and those of whoever uses it just now */
     uint64_t since_ms;
     bool parked; /* under socket->lock: a message waits for a context */
-    bool failed; /* under socket->lock: its exchanges broke, and no new one may wait for it */
 
     pthread_mutex_t lock; /* of all below */
     pthread_cond_t changed;
@@ -56,7 +70,8 @@ struct pipe {
     uint8_t out[SP_OUT_SIZE];
     size_t out_at, out_len;
     struct outgoing *queue, **queue_tail;
-    size_t queued; /* octets in it */
+    size_t queued;         /* octets in it */
+    struct outgoing *sent; /* whole in the channel, and their waiters not told */
     uint8_t head[PEER_FRAME_SP_HEAD];
     size_t head_len;
     nng_msg *msg; /* being received */

@@ -150,12 +150,8 @@ static void send_some(struct pipe *pipe)
             if (!pipe->queue) {
                 pipe->queue_tail = &pipe->queue;
             }
-            if (first->aio) {
-                nng_msg_free(nng_aio_get_msg(first->aio));
-                nng_aio_set_msg(first->aio, NULL);
-                nng_aio_finish(first->aio, 0);
-            }
-            proto_free(first);
+            first->next = pipe->sent;
+            pipe->sent = first;
         }
     }
 }
@@ -328,23 +324,26 @@ void sp_pipe_handed(struct pipe *pipe)
     pthread_mutex_unlock(&pipe->lock);
 }
 
+static void tell_all(struct outgoing *item, int rv)
+{
+    while (item) {
+        struct outgoing *next = item->next;
+        sp_tell(item->waiter, rv, NULL);
+        proto_free(item);
+        item = next;
+    }
+}
+
 /* Nothing of the pipe runs and nothing more will be submitted. Once. */
 static void bury(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
     pthread_mutex_lock(&pipe->lock);
-    struct outgoing *left = pipe->queue; /* now cancel_send finds nothing any more */
+    struct outgoing *left = pipe->queue;
     pipe->queue = NULL;
     pipe->queue_tail = &pipe->queue;
     pthread_mutex_unlock(&pipe->lock);
-    while (left) {
-        struct outgoing *next = left->next;
-        if (left->aio) {
-            nng_aio_finish(left->aio, NNG_ECONNRESET);
-        }
-        proto_free(left);
-        left = next;
-    }
+    tell_all(left, NNG_ECONNRESET);
     pthread_mutex_lock(&registry_lock);
     for (struct pipe **at = &registry; *at; at = &(*at)->next_all) {
         if (*at == pipe) {
@@ -381,8 +380,10 @@ static void do_outside(struct pipe *pipe, enum todo todo)
     case TELL_UP:
         tell_up(pipe);
         break;
-    default:
+    case HAND_OVER:
         sp_hand_over(pipe);
+        break;
+    default:
         break;
     }
 }
@@ -390,9 +391,12 @@ static void do_outside(struct pipe *pipe, enum todo todo)
 void sp_pipe_run(struct pipe *pipe)
 {
     pthread_mutex_lock(&pipe->lock);
-    for (enum todo todo; (todo = pump(pipe)) != NOTHING;) {
+    for (enum todo todo = pump(pipe); todo != NOTHING || pipe->sent; todo = pump(pipe)) {
+        struct outgoing *sent = pipe->sent;
+        pipe->sent = NULL;
         pipe->outside++;
         pthread_mutex_unlock(&pipe->lock);
+        tell_all(sent, 0);
         do_outside(pipe, todo);
         pthread_mutex_lock(&pipe->lock);
         pipe->outside--;

@@ -10,4 +10,5 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/message.c %D%/message.h \
 	%D%/price.c %D%/price.h \
 	%D%/publishers.c \
-	%D%/site.c %D%/site.h
+	%D%/site.c %D%/site.h \
+	%D%/witness.c %D%/witness.h

@@ -4,9 +4,9 @@
 #include "crypto/random.h"
 #include "node/query/price.h"
 #include "node/query/site.h"
+#include "node/query/witness.h"
 #include "proto/sql.h"
 #include "store/egress.h"
-#include "store/witness.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,11 +17,12 @@ struct asking {
     struct query_result *result;
     struct query_publisher *publishers;
     size_t publisher_count;
-    size_t model; /* the publisher whose schema the query is typed by */
+    size_t model;       /* the publisher whose schema the query is typed by */
+    struct buf request; /* the same bytes for every site */
     struct peer_call *calls;
-    struct buf *requests;
     size_t *call_site; /* by call: index into result->site */
     size_t call_count;
+    struct query_answer *answers; /* by call */
 };
 
 enum err query_worst(enum err a, enum err b)
@@ -132,8 +133,8 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     return err ? err : (result->site && result->replies ? E_OK : E_NO_MEMORY);
 }
 
-static enum err encode_request(struct asking *asking, const struct query_publisher *to,
-                               struct buf *out, struct err_info *reterr)
+/* One signature for all: a site finds itself in the list, and what a member sends on for another one is refused by its link. */
+static enum err encode_request(struct asking *asking, struct err_info *reterr)
 {
     struct query_result *result = asking->result;
     const struct query_ask *ask = asking->ask;
@@ -148,9 +149,8 @@ static enum err encode_request(struct asking *asking, const struct query_publish
     struct query_request request = {
         .version = QUERY_VERSION,
         .query_id = span_of(result->id, 16),
-        .to = span_of(to->member.id, 16),
         .dataset = span_str(result->query.dataset),
-        .schema_hash = span_of(to->schema_hash, 32),
+        .schema_hash = span_of(asking->publishers[asking->model].schema_hash, 32),
         .sql = span_str(ask->sql),
         .epsilon_u = (uint64_t)llround(result->epsilon * 1e6),
         .delta_e12 = (uint64_t)llround(result->delta * 1e12),
@@ -160,9 +160,10 @@ static enum err encode_request(struct asking *asking, const struct query_publish
         .sites = {sites, asking->publisher_count},
         .time = query_now(),
     };
+    asking->request.max = PEER_MESSAGE_MAX;
     return query_message_seal(&query_request_message, &request, QUERY_REQUEST_DOMAIN,
-                              asking->context->identity, asking->context->federation_id, out,
-                              reterr);
+                              asking->context->identity, asking->context->federation_id,
+                              &asking->request, reterr);
 }
 
 static void name_site(struct query_site *site, const struct query_publisher *publisher)
@@ -185,7 +186,7 @@ static enum err make_calls(struct asking *asking, struct err_info *reterr)
 {
     struct query_result *result = asking->result;
     const uint8_t *wanted = asking->publishers[asking->model].schema_hash;
-    enum err err = E_OK;
+    enum err err = encode_request(asking, reterr);
     for (size_t i = 0; !err && i < asking->publisher_count; i++) {
         struct query_publisher *publisher = &asking->publishers[i];
         name_site(&result->site[i], publisher);
@@ -195,37 +196,18 @@ static enum err make_calls(struct asking *asking, struct err_info *reterr)
                         "others'");
             continue;
         }
-        struct buf *request = &asking->requests[asking->call_count];
-        request->max = PEER_MESSAGE_MAX;
-        err = encode_request(asking, publisher, request, reterr);
         struct peer_call *call = &asking->calls[asking->call_count];
         memcpy(call->to, publisher->member.id, 16);
         call->type = PEER_MSG_QUERY;
-        call->body = buf_span(request);
+        call->body = buf_span(&asking->request);
         asking->call_site[asking->call_count++] = i;
         if (memcmp(call->to, asking->context->node_id, 16) !=
             0) { /* what we ask ourselves does not leave */
             store_egress_count(asking->context->store, publisher->member.name, "query",
-                               request->len);
+                               asking->request.len);
         }
     }
     return err;
-}
-
-static void keep_witness(struct asking *asking, const struct peer_member *member, struct span head)
-{
-    struct store_audit_head decoded;
-    struct err_info info = {0};
-    if (memcmp(member->id, asking->context->node_id, 16) == 0 ||
-        store_audit_head_decode(head, &decoded)) {
-        return;
-    }
-    enum err err = store_witness_put(asking->context->store, &decoded, member->point, &info);
-    if (err && err != E_EXISTS) {
-        asking->context->log(asking->context->user,
-                             err == E_FORKED ? PEER_LOG_ALARM : PEER_LOG_WARN, "witness",
-                             info.text);
-    }
 }
 
 /* The shape that our own plan says it must have: a site cannot make us read past its bytes or change the noise. */
@@ -307,43 +289,50 @@ static void add_site(struct query_result *result, struct query_site *site,
     }
 }
 
-static enum err read_answers(struct asking *asking, double *sums, double *variances,
-                             size_t *contributors)
+/* Opens what came from one site: signature, question, shape. */
+static void read_answer(void *user, size_t at)
 {
+    struct asking *asking = user;
     struct query_result *result = asking->result;
+    struct peer_call *call = &asking->calls[at];
+    struct query_site *site = &result->site[asking->call_site[at]];
+    const struct peer_member *member = &asking->publishers[asking->call_site[at]].member;
+    struct query_answer *answer = &asking->answers[at];
+    struct err_info info = {0};
+    result->replies[asking->call_site[at]] = call->reply; /* the result's spans point into it */
+    site->elapsed_ms = call->elapsed_ms;
+    enum err err = call->status;
+    if (!err) {
+        err = query_message_open(&query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN,
+                                 member->point, asking->context->federation_id, &result->arena,
+                                 answer, &info);
+    }
+    if (!err && memcmp(answer->query_id.ptr, result->id, 16) != 0) {
+        /* A stored answer of the same question carries its first asking's id only inside the site's store. */
+        err = E_AUTH;
+    }
+    if (err) {
+        site->status = QUERY_SITE_UNREACHABLE;
+        site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
+        snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
+        snprintf(site->detail, sizeof site->detail, "%s",
+                 info.text[0] ? info.text : proto_err_text(err));
+        return;
+    }
+    query_witness_keep(asking->context, member, answer->head);
+    read_site(asking, site, answer);
+}
+
+/* In the order of the sites, so that the same answers give the same bits however they came in. */
+static void add_answers(struct asking *asking, double *sums, double *variances,
+                        size_t *contributors)
+{
     for (size_t i = 0; i < asking->call_count; i++) {
-        struct peer_call *call = &asking->calls[i];
-        struct query_site *site = &result->site[asking->call_site[i]];
-        const struct peer_member *member = &asking->publishers[asking->call_site[i]].member;
-        struct query_answer answer;
-        result->replies[asking->call_site[i]] = call->reply; /* the result's spans point into it */
-        site->elapsed_ms = call->elapsed_ms;
-        struct err_info info = {0};
-        enum err err = call->status;
-        if (!err) {
-            err = query_message_open(
-                &query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN, member->point,
-                asking->context->federation_id, &result->arena, &answer, &info);
-        }
-        if (!err && memcmp(answer.query_id.ptr, result->id, 16) != 0) {
-            /* A stored answer of the same question carries its first asking's id only inside the site's store. */
-            err = E_AUTH;
-        }
-        if (err) {
-            site->status = QUERY_SITE_UNREACHABLE;
-            site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
-            snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
-            snprintf(site->detail, sizeof site->detail, "%s",
-                     info.text[0] ? info.text : proto_err_text(err));
-            continue;
-        }
-        keep_witness(asking, member, answer.head);
-        read_site(asking, site, &answer);
+        struct query_site *site = &asking->result->site[asking->call_site[i]];
         if (site->status == QUERY_SITE_ANSWERED && !asking->ask->explain) {
-            add_site(result, site, &answer, sums, variances, contributors);
+            add_site(asking->result, site, &asking->answers[i], sums, variances, contributors);
         }
     }
-    return E_OK;
 }
 
 static void count_answers(struct query_result *result)
@@ -403,6 +392,12 @@ static enum err verdict(const struct asking *asking, struct err_info *reterr)
                          cause ? cause->reason : "UNREACHABLE");
 }
 
+static bool cancelled(void *user)
+{
+    const struct query_ask *ask = ((const struct asking *)user)->ask;
+    return ask->cancelled && ask->cancelled(ask->user);
+}
+
 static enum err run(struct asking *asking, struct err_info *reterr)
 {
     struct query_result *result = asking->result;
@@ -417,12 +412,10 @@ static enum err run(struct asking *asking, struct err_info *reterr)
     }
     uint64_t timeout =
         asking->ask->timeout_ms ? asking->ask->timeout_ms : asking->context->timeout_ms;
-    enum err err = peer_call_many(asking->context->peer, asking->calls, asking->call_count, timeout,
-                                  asking->ask->cancelled, asking->ask->user);
+    enum err err = peer_call_each(asking->context->peer, asking->calls, asking->call_count, timeout,
+                                  read_answer, cancelled, asking);
     if (!err) {
-        err = read_answers(asking, sums, variances, contributors);
-    }
-    if (!err) {
+        add_answers(asking, sums, variances, contributors);
         count_answers(result);
         estimate_cells(result, sums, variances, contributors);
         err = verdict(asking, reterr);
@@ -439,16 +432,14 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
         return err;
     }
     asking.calls = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.calls);
-    asking.requests = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.requests);
+    asking.answers = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.answers);
     asking.call_site = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.call_site);
-    err = asking.calls && asking.requests && asking.call_site ? make_calls(&asking, reterr)
-                                                              : E_NO_MEMORY;
+    err = asking.calls && asking.answers && asking.call_site ? make_calls(&asking, reterr)
+                                                             : E_NO_MEMORY;
     if (!err) {
         err = run(&asking, reterr);
     }
-    for (size_t i = 0; asking.requests && i < asking.publisher_count; i++) {
-        buf_fini(&asking.requests[i]);
-    }
+    buf_fini(&asking.request);
     return err;
 }
 

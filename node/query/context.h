@@ -19,11 +19,14 @@ struct query_shares {
 };
 #define QUERY_SHARE_ALL 1000000u
 
+struct query_witnesses;
+
 struct query_context {
     struct store *store;
     struct peer *peer;
     const struct crypto_identity *identity;
     struct privacy_pool *noise;
+    struct query_witnesses *witnesses;
     uint8_t node_id[16];
     uint8_t federation_id[16];
     char name[65];

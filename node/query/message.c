@@ -14,7 +14,6 @@ const struct proto_message query_node_ref_message =
 static const struct proto_field request_fields[] = {
     PROTO_FIELD(struct query_request, version, PROTO_U64, QUERY_VERSION, QUERY_VERSION),
     PROTO_FIELD(struct query_request, query_id, PROTO_BIN, 16, 16),
-    PROTO_FIELD(struct query_request, to, PROTO_BIN, 16, 16),
     PROTO_FIELD(struct query_request, dataset, PROTO_STR, 1, 64),
     PROTO_FIELD(struct query_request, schema_hash, PROTO_BIN, 32, 32),
     PROTO_FIELD(struct query_request, sql, PROTO_STR, 1, QUERY_SQL_MAX),

@@ -27,7 +27,6 @@ struct query_node_ref {
 struct query_request {
     uint64_t version;
     struct span query_id; /* 16 bytes, random */
-    struct span to;       /* 16 bytes: the site this copy is meant for */
     struct span dataset;
     struct span schema_hash; /* 32 bytes: what the asking node typed the query against */
     struct span sql;
@@ -36,7 +35,8 @@ struct query_request {
     bool secure;
     bool explain;
     struct proto_purpose purpose;
-    struct proto_list sites; /* struct query_node_ref: everybody who is asked */
+    struct proto_list
+        sites; /* struct query_node_ref: everybody who is asked, with these same bytes */
     int64_t time;
 };
 extern const struct proto_message query_request_message;

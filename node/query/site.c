@@ -57,13 +57,10 @@ int64_t query_now(void)
     return (int64_t)time(NULL);
 }
 
-void query_release_tick(uint64_t started_ms, uint64_t tick_ms)
+uint64_t query_release_at(uint64_t started_ms, uint64_t tick_ms)
 {
     uint64_t spent = query_now_ms() - started_ms;
-    uint64_t wait = tick_ms ? tick_ms - spent % tick_ms : 0;
-    struct timespec pause = {(time_t)(wait / 1000), (long)(wait % 1000) * 1000000};
-    while (nanosleep(&pause, &pause) != 0) {
-    }
+    return tick_ms ? started_ms + tick_ms * (spent / tick_ms + 1) : started_ms;
 }
 
 static enum err refuse(struct job *job, enum proto_reason reason, const char *detail)
@@ -74,7 +71,18 @@ static enum err refuse(struct job *job, enum proto_reason reason, const char *de
     return E_REFUSED;
 }
 
-/* Signature, addressee, clock: what makes bytes a request of this member to this node. */
+static bool asks_us(const struct job *job)
+{
+    const struct query_node_ref *sites = job->request.sites.items;
+    for (size_t i = 0; i < job->request.sites.count; i++) {
+        if (memcmp(sites[i].node.ptr, job->context->node_id, 16) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Signature, addressees, clock: what makes bytes a request of this member to this node. */
 static enum err authenticate(struct job *job, const struct peer_request *incoming,
                              struct err_info *reterr)
 {
@@ -87,8 +95,8 @@ static enum err authenticate(struct job *job, const struct peer_request *incomin
     if (err) {
         return err;
     }
-    if (memcmp(job->request.to.ptr, job->context->node_id, 16) != 0) {
-        return proto_err_set(reterr, E_AUTH, "the request is meant for another node");
+    if (!asks_us(job)) {
+        return proto_err_set(reterr, E_AUTH, "the request is meant for other nodes");
     }
     int64_t off = query_now() - job->request.time;
     if (off > CLOCK_TOLERANCE_S || off < -CLOCK_TOLERANCE_S) {
@@ -649,7 +657,8 @@ static enum err finish(struct job *job, enum err err, const struct err_info *inf
     return E_OK;
 }
 
-static void reply(struct job *job, struct peer_request *incoming, enum err err)
+/* What leaves is on record before it waits for its tick. */
+static void reply(struct job *job, struct peer_request *incoming, enum err err, uint64_t at_ms)
 {
     bool leaves = memcmp(job->requester.id, job->context->node_id, 16) != 0;
     if (!err && leaves && job->answer.status == QUERY_UNAVAILABLE) {
@@ -671,7 +680,7 @@ static void reply(struct job *job, struct peer_request *incoming, enum err err)
             err = E_BUSY;
         }
     }
-    peer_reply(incoming, err, err ? SPAN_NONE : buf_span(&job->answer_bytes));
+    peer_reply_at(incoming, at_ms, err, err ? SPAN_NONE : buf_span(&job->answer_bytes));
 }
 
 /* Public cost of a cell of the unpruned scan, generous on slow machines: decrypt, unpack, filter, bound, add. */
@@ -709,10 +718,8 @@ void query_site_handle(struct peer_request *request, void *user)
     bool ours = job->answer.query_id.len ==
                 16; /* authenticated: it gets a signed answer, also when that is no */
     err = ours ? finish(job, err, &info) : err;
-    if (ours && !job->request.explain) {
-        query_release_tick(started, release_time(job));
-    }
-    reply(job, request, ours ? err : (err ? err : E_INTERNAL));
+    reply(job, request, ours || err ? err : E_INTERNAL,
+          ours && !job->request.explain ? query_release_at(started, release_time(job)) : 0);
     buf_fini(&job->answer_bytes);
     buf_fini(&job->canonical);
     query_admission_fini(&job->admission);

@@ -15,7 +15,7 @@ void query_site_handle(struct peer_request *request, void *user);
 uint64_t query_now_ms(void);
 /* Unix seconds. */
 int64_t query_now(void);
-/* Sleeps until the first multiple of TICK_MS after STARTED_MS that is not over yet. */
-void query_release_tick(uint64_t started_ms, uint64_t tick_ms);
+/* When what is ready now may leave: the first whole number of ticks after STARTED_MS that is not over yet. */
+uint64_t query_release_at(uint64_t started_ms, uint64_t tick_ms);
 
 #endif

@@ -8,11 +8,11 @@
 #include "crypto/random.h"
 #include "node/query/ask.h"
 #include "node/query/site.h"
+#include "node/query/witness.h"
 #include "proto/duo.h"
 #include "proto/policy.h"
 #include "store/egress.h"
 #include "store/job.h"
-#include "store/witness.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -161,21 +161,6 @@ static void asked_init(struct asked *asked, struct train_service *service,
     asked->request.max = PEER_MESSAGE_MAX;
     asked->call.type = type;
     memcpy(asked->call.to, site->id, 16);
-}
-
-void train_keep_witness(struct query_context *context, const struct peer_member *member,
-                        struct span head)
-{
-    struct store_audit_head decoded;
-    struct err_info info = {0};
-    if (memcmp(member->id, context->node_id, 16) == 0 || store_audit_head_decode(head, &decoded)) {
-        return;
-    }
-    enum err err = store_witness_put(context->store, &decoded, member->point, &info);
-    if (err && err != E_EXISTS) {
-        context->log(context->user, err == E_FORKED ? PEER_LOG_ALARM : PEER_LOG_WARN, "witness",
-                     info.text);
-    }
 }
 
 /* --- the plan ---------------------------------------------------------------------------------------------------------- */
@@ -503,7 +488,7 @@ static void read_admit(struct train_service *service, struct train_job_state *st
         arena_fini(&arena);
         return;
     }
-    train_keep_witness(context, &member, admit.head);
+    query_witness_keep(context, &member, admit.head);
     char error[65];
     site->error =
         span_to_cstr(admit.error, error, sizeof error) ? proto_err_by_name(error) : E_REFUSED;
@@ -773,7 +758,7 @@ static enum err open_update(struct train_job *job, uint64_t number, const struct
         err = E_AUTH;
     }
     if (!err) {
-        train_keep_witness(context, &member, ret->head);
+        query_witness_keep(context, &member, ret->head);
     }
     return err;
 }

@@ -66,8 +66,6 @@ MUST_CHECK enum err train_coordinator_prepare(struct train_service *service,
 MUST_CHECK enum err train_coordinator_explain(struct train_service *service,
                                               struct train_job_state *state,
                                               struct err_info *reterr);
-void train_keep_witness(struct query_context *context, const struct peer_member *member,
-                        struct span head);
 
 /* --- model.c */
 MUST_CHECK enum err train_model_publish(struct train_service *service,

@@ -709,11 +709,16 @@ static void work_free(struct work *work)
     proto_free(work);
 }
 
-static void reply(struct work *work, enum err err)
+static void reply_at(struct work *work, uint64_t at_ms, enum err err)
 {
     struct peer_request *incoming = work->incoming;
-    peer_reply(incoming, err, err ? SPAN_NONE : buf_span(&work->bytes));
+    peer_reply_at(incoming, at_ms, err, err ? SPAN_NONE : buf_span(&work->bytes));
     work_free(work);
+}
+
+static void reply(struct work *work, enum err err)
+{
+    reply_at(work, 0, err);
 }
 
 static bool refusing(const struct query_context *context)
@@ -1210,14 +1215,13 @@ static void round_thread_body(struct work *work)
     }
     err = entered ? finish_round(work, err, &info) : err;
     train_tables_fini(&work->tables);
-    query_release_tick(work->started_ms, work->context->release_tick_ms);
     if (!err && memcmp(work->requester.id, work->context->node_id, 16) != 0) {
         char id[33];
         span_to_hex(work->job_id, id);
         err = store_egress_add(work->context->store, work->requester.name, "update", id,
                                work->bytes.len, query_now(), &info);
     }
-    reply(work, err);
+    reply_at(work, query_release_at(work->started_ms, work->context->release_tick_ms), err);
 }
 
 static void request_over(struct train_service *service)

@@ -22,12 +22,12 @@ TESTS += %D%/test_logistic
 
 check_PROGRAMS += %D%/test_peer
 TESTS += %D%/test_peer
-%C%_test_peer_SOURCES = %D%/test_peer.c
+%C%_test_peer_SOURCES = %D%/test_peer.c tests/lib/exchange.h
 %C%_test_peer_LDADD = node/peer/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 
 check_PROGRAMS += %D%/test_sp
 TESTS += %D%/test_sp
-%C%_test_sp_SOURCES = %D%/test_sp.c
+%C%_test_sp_SOURCES = %D%/test_sp.c tests/lib/exchange.h
 %C%_test_sp_LDADD = node/peer/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 
 check_PROGRAMS += %D%/test_cli_table

@@ -26,8 +26,10 @@
 #include "node/peer/internal.h"
 #include "node/peer/transfer.h"
 #include "store/records.h"
+#include "tests/lib/exchange.h"
 
-#define NODES 5
+#define NODES    5
+#define LATER_MS 200
 
 struct node {
     char home[64];
@@ -163,6 +165,13 @@ static void sleepy(struct peer_request *request, void *user)
     peer_reply(request, E_OK, SPAN_NONE);
 }
 
+/* Answers at once, for later. */
+static void patient(struct peer_request *request, void *user)
+{
+    (void)user;
+    peer_reply_at(request, peer_now_ms() + LATER_MS, E_OK, peer_request_body(request));
+}
+
 static void refusing(struct peer_request *request, void *user)
 {
     (void)user;
@@ -219,6 +228,7 @@ static void start_with(struct node *n, const char *listen, struct span certifica
     peer_handle(n->peer, PEER_MSG_TRAIN_PLAN, 0, sleepy, n);
     peer_handle(n->peer, PEER_MSG_TRAIN_STOP, PEER_ON_LOOP, refusing, n);
     peer_handle(n->peer, PEER_MSG_BLOB_GET, 0, on_blob, n);
+    peer_handle(n->peer, PEER_MSG_TRAIN_ROUND, 0, patient, n);
     peer_on_record(n->peer, on_record, n);
     enum err err = peer_start(n->peer, &info);
     if (err) {
@@ -471,6 +481,31 @@ static void test_parallel_and_deadline(void **state)
     assert_int_equal(call_one(&nodes[0], &nodes[1], PEER_MSG_QUERY, span_str("after"), 3000), E_OK);
 }
 
+/* No thread waits with an answer that has its time: more of them than threads and slots are under way at once. */
+static void test_replies_that_wait(void **state)
+{
+    (void)state;
+    static struct peer_call calls[90];
+    static char text[90];
+    for (int round = 0; round < 2; round++) { /* the second time to itself */
+        uint64_t began = peer_now_ms();
+        for (int i = 0; i < 90; i++) {
+            text[i] = (char)('!' + i);
+            calls[i] =
+                (struct peer_call){.type = PEER_MSG_TRAIN_ROUND, .body = span_of(&text[i], 1)};
+            memcpy(calls[i].to, nodes[1].id, 16);
+        }
+        call(&nodes[round], calls, 90, 10000);
+        for (int i = 0; i < 90; i++) {
+            assert_int_equal(calls[i].status, E_OK);
+            assert_true(span_equal(buf_span(&calls[i].reply), calls[i].body));
+            assert_true(calls[i].elapsed_ms >= LATER_MS);
+            buf_fini(&calls[i].reply);
+        }
+        assert_true(peer_now_ms() - began < 10 * LATER_MS);
+    }
+}
+
 static void test_big_messages(void **state)
 {
     (void)state;
@@ -652,23 +687,19 @@ static void refused_at_the_door(struct span certificate, struct span root_der,
 }
 
 /* One exchange of a raw client. The caller frees what came. */
-static int raw_call(struct sp_ctx *ctx, nng_aio *aio, nng_msg *request, nng_msg **ret)
+static int raw_call(struct sp_ctx *ctx, const struct span *parts, size_t count, nng_msg **ret)
 {
-    nng_aio_set_msg(aio, request);
-    nng_aio_set_timeout(aio, 2000);
-    sp_ctx_send(ctx, aio);
-    run_until(never, NULL, 200); /* our own loop answers */
-    nng_aio_wait(aio);
-    if (nng_aio_result(aio)) {
-        nng_msg_free(nng_aio_get_msg(aio));
-        nng_aio_set_msg(aio, NULL);
-        return nng_aio_result(aio);
+    struct exchange x;
+    exchange_init(&x);
+    sp_ctx_request(ctx, parts, count, exchange_done, &x);
+    for (int i = 0; i < 100; i++) {
+        int rv = exchange_wait(&x, 20, ret);
+        if (rv != NNG_EAGAIN) {
+            return rv;
+        }
+        run_until(never, NULL, 20); /* our own loop answers */
     }
-    sp_ctx_recv(ctx, aio);
-    nng_aio_wait(aio);
-    *ret = nng_aio_get_msg(aio);
-    nng_aio_set_msg(aio, NULL);
-    return nng_aio_result(aio);
+    return NNG_ETIMEDOUT;
 }
 
 /* A raw connection with a member's papers: without HELLO nothing is answered but the refusal, and a message over the
@@ -679,8 +710,8 @@ static void test_no_hello_and_oversize(void **state)
     struct crypto_channel_profile *profile = NULL;
     struct sp_socket *socket = NULL;
     struct sp_ctx *ctx = NULL;
-    nng_aio *aio = NULL;
-    nng_msg *msg = NULL, *answer = NULL;
+    static const uint8_t large[3 << 20];
+    nng_msg *answer = NULL;
     char url[64], hex[33];
     uint8_t head[PEER_FRAME_REQUEST_HEAD];
     struct peer_frame_reply reply;
@@ -693,19 +724,15 @@ static void test_no_hello_and_oversize(void **state)
     OK(sp_open(SP_REQ, PEER_FRAME_MAX, all_pipes, NULL, &socket));
     assert_int_equal(sp_dial(socket, url, profile, hex, 3000), 0);
     OK(sp_ctx_open(socket, &ctx));
-    assert_int_equal(nng_aio_alloc(&aio, NULL, NULL), 0);
-    size_t head_len = peer_frame_encode_request(&frame, head);
-    assert_int_equal(nng_msg_alloc(&msg, 0), 0);
-    assert_int_equal(nng_msg_append(msg, head, head_len), 0);
-    assert_int_equal(raw_call(ctx, aio, msg, &answer), 0);
+    struct span part = span_of(head, peer_frame_encode_request(&frame, head));
+    assert_int_equal(raw_call(ctx, &part, 1, &answer), 0);
     OK(peer_frame_decode_reply(span_of(nng_msg_body(answer), nng_msg_len(answer)), &reply));
     assert_int_equal(reply.status, E_AUTH);
     nng_msg_free(answer);
     /* too large */
-    assert_int_equal(nng_msg_alloc(&msg, (size_t)3 << 20), 0);
-    assert_int_equal(raw_call(ctx, aio, msg, &answer), NNG_ECONNRESET);
+    part = span_of(large, sizeof large);
+    assert_int_equal(raw_call(ctx, &part, 1, &answer), NNG_ECONNRESET);
     sp_close(socket);
-    nng_aio_free(aio);
     crypto_channel_profile_free(profile);
     assert_int_equal(call_one(&nodes[1], &nodes[0], PEER_MSG_QUERY, span_str("fine"), 3000), E_OK);
     assert_int_equal(call_one(&nodes[0], &nodes[1], PEER_MSG_QUERY, span_str("fine"), 3000), E_OK);
@@ -938,6 +965,13 @@ static void test_equivocation_is_known_everywhere(void **state)
     buf_fini(&second);
 }
 
+static bool expelled_at_the_third(void *user)
+{
+    struct peer_member member;
+    (void)user;
+    return peer_member_by_id(nodes[2].peer, nodes[1].id, &member) && member.state == PEER_REVOKED;
+}
+
 static void test_expelled_link_dies(void **state)
 {
     (void)state;
@@ -948,10 +982,7 @@ static void test_expelled_link_dies(void **state)
     assert_true(run_until(pair_down, &pair, 3000));
     assert_true(peer_now_ms() - began < 1000);
     assert_int_equal(call_one(&nodes[0], &nodes[1], PEER_MSG_QUERY, SPAN_NONE, 1000), E_REFUSED);
-    struct peer_member member;
-    run_until(never, NULL, 500);
-    assert_true(peer_member_by_id(nodes[2].peer, nodes[1].id, &member));
-    assert_int_equal(member.state, PEER_REVOKED);
+    assert_true(run_until(expelled_at_the_third, NULL, 5000)); /* by gossip */
     assert_int_equal(call_one(&nodes[1], &nodes[0], PEER_MSG_QUERY, SPAN_NONE, 1000),
                      E_UNREACHABLE);
 }
@@ -997,6 +1028,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mutual_identity),
         cmocka_unit_test(test_parallel_and_deadline),
+        cmocka_unit_test(test_replies_that_wait),
         cmocka_unit_test(test_big_messages),
         cmocka_unit_test(test_transfer),
         cmocka_unit_test(test_garbage_on_the_port),

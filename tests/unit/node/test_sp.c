@@ -19,6 +19,7 @@
 #include "node/peer/sp.h"
 #include "node/peer/tls_engine.h"
 #include "proto/alloc.h"
+#include "tests/lib/exchange.h"
 
 #define OK(call) assert_int_equal((call), E_OK)
 
@@ -90,8 +91,6 @@ static int free_all(void **state)
 
 struct echo {
     struct sp_ctx *ctx;
-    nng_aio *aio;
-    bool sending;
 };
 
 #define ECHOES 4
@@ -128,23 +127,30 @@ static bool client_pipe(void *user, const struct sp_identity *who, enum sp_event
     return true;
 }
 
-static void echo_step(void *arg)
+static void echo_sent(void *user, int rv, nng_msg *msg);
+
+static void echo_request(void *user, int rv, nng_msg *msg)
 {
-    struct echo *echo = arg;
-    int rv = nng_aio_result(echo->aio);
-    if (rv == 0 && !echo->sending) {
-        echo->sending = true;
-        sp_ctx_send(echo->ctx, echo->aio);
-        return;
+    struct echo *echo = user;
+    if (!rv) {
+        struct span part = span_of(nng_msg_body(msg), nng_msg_len(msg));
+        sp_ctx_reply(echo->ctx, &part, 1, echo_sent, echo);
+        nng_msg_free(msg);
     }
-    if (rv && echo->sending) {
-        nng_msg_free(nng_aio_get_msg(echo->aio));
-    }
-    nng_aio_set_msg(echo->aio, NULL);
-    echo->sending = false;
-    if (rv != NNG_ECLOSED && rv != NNG_ECANCELED) {
-        sp_ctx_recv(echo->ctx, echo->aio);
-    }
+}
+
+static void echo_sent(void *user, int rv, nng_msg *msg)
+{
+    struct echo *echo = user;
+    (void)rv, (void)msg;
+    sp_ctx_receive(echo->ctx, echo_request, echo);
+}
+
+static void echo_open(struct server *server, size_t i)
+{
+    struct echo *echo = &server->echoes[i];
+    OK(sp_ctx_open(server->socket, &echo->ctx));
+    sp_ctx_receive(echo->ctx, echo_request, echo);
 }
 
 static void server_open(struct server *server, size_t echoes)
@@ -157,49 +163,27 @@ static void server_open(struct server *server, size_t echoes)
                      0);
     snprintf(server->url, sizeof server->url, "tls+tcp://127.0.0.1:%u", (unsigned)port);
     for (size_t i = 0; i < echoes; i++) {
-        struct echo *echo = &server->echoes[i];
-        OK(sp_ctx_open(server->socket, &echo->ctx));
-        assert_int_equal(nng_aio_alloc(&echo->aio, echo_step, echo), 0);
-        sp_ctx_recv(echo->ctx, echo->aio);
+        echo_open(server, i);
     }
 }
 
 static void server_close(struct server *server)
 {
-    sp_stop(server->socket);
-    for (size_t i = 0; i < ECHOES; i++) {
-        if (server->echoes[i].aio) {
-            nng_aio_stop(server->echoes[i].aio);
-        }
-    }
     sp_close(server->socket);
-    for (size_t i = 0; i < ECHOES; i++) {
-        if (server->echoes[i].aio) {
-            nng_aio_free(server->echoes[i].aio);
-        }
-    }
+}
+
+static void begin(struct sp_ctx *ctx, struct exchange *x, const void *bytes, size_t len)
+{
+    struct span parts[] = {span_of(bytes, len / 3),
+                           span_of((const uint8_t *)bytes + len / 3, len - len / 3)};
+    sp_ctx_request(ctx, parts, 2, exchange_done, x);
 }
 
 /* 0 and *ret, or NNG's error. */
-static int ask(struct sp_ctx *ctx, nng_aio *aio, const void *bytes, size_t len, nng_msg **ret)
+static int ask(struct sp_ctx *ctx, struct exchange *x, const void *bytes, size_t len, nng_msg **ret)
 {
-    nng_msg *msg;
-    assert_int_equal(nng_msg_alloc(&msg, len), 0);
-    memcpy(nng_msg_body(msg), bytes, len);
-    nng_aio_set_msg(aio, msg);
-    sp_ctx_send(ctx, aio);
-    nng_aio_wait(aio);
-    if (nng_aio_result(aio)) {
-        nng_msg_free(nng_aio_get_msg(aio));
-        return nng_aio_result(aio);
-    }
-    sp_ctx_recv(ctx, aio);
-    nng_aio_wait(aio);
-    if (!nng_aio_result(aio)) {
-        *ret = nng_aio_get_msg(aio);
-    }
-    nng_aio_set_msg(aio, NULL);
-    return nng_aio_result(aio);
+    begin(ctx, x, bytes, len);
+    return exchange_wait(x, 10000, ret);
 }
 
 static void until(const atomic_int *what, int least)
@@ -219,7 +203,7 @@ static void exchanges(void **state)
     struct server server;
     struct sp_socket *socket = NULL;
     struct sp_ctx *ctx = NULL;
-    nng_aio *aio = NULL;
+    struct exchange x;
     uint8_t seen[16] = {0};
     (void)state;
     for (size_t i = 0; i < sizeof bytes; i++) {
@@ -230,16 +214,15 @@ static void exchanges(void **state)
     assert_int_equal(sp_dial(socket, server.url, beta.profile, alpha.hex, 5000), 0);
     assert_memory_equal(seen, alpha.id, 16);
     OK(sp_ctx_open(socket, &ctx));
-    assert_int_equal(nng_aio_alloc(&aio, NULL, NULL), 0);
+    exchange_init(&x);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         nng_msg *msg = NULL;
-        assert_int_equal(ask(ctx, aio, bytes, sizes[i], &msg), 0);
+        assert_int_equal(ask(ctx, &x, bytes, sizes[i], &msg), 0);
         assert_int_equal(nng_msg_len(msg), sizes[i]);
         assert_memory_equal(nng_msg_body(msg), bytes, sizes[i]);
         nng_msg_free(msg);
     }
     sp_close(socket);
-    nng_aio_free(aio);
     until(&server.down, 1);
     server_close(&server);
 }
@@ -250,42 +233,29 @@ static void requests_wait_for_a_context(void **state)
     struct server server;
     struct sp_socket *sockets[8];
     struct sp_ctx *ctx[8];
-    nng_aio *aio[8];
+    struct exchange x[8];
+    nng_msg *msg;
     (void)state;
     server_open(&server, 0);
     for (int i = 0; i < 8; i++) {
-        nng_msg *msg;
+        uint8_t number = (uint8_t)i;
         OK(sp_open(SP_REQ, 1 << 20, client_pipe, NULL, &sockets[i]));
         assert_int_equal(sp_dial(sockets[i], server.url, beta.profile, alpha.hex, 5000), 0);
         OK(sp_ctx_open(sockets[i], &ctx[i]));
-        assert_int_equal(nng_aio_alloc(&aio[i], NULL, NULL), 0);
-        assert_int_equal(nng_msg_alloc(&msg, 0), 0);
-        assert_int_equal(nng_msg_append_u32(msg, (uint32_t)i), 0);
-        nng_aio_set_msg(aio[i], msg);
-        sp_ctx_send(ctx[i], aio[i]);
-        nng_aio_wait(aio[i]);
-        assert_int_equal(nng_aio_result(aio[i]), 0);
-        sp_ctx_recv(ctx[i], aio[i]);
+        exchange_init(&x[i]);
+        begin(ctx[i], &x[i], &number, 1);
     }
     until(&server.up, 8);
+    assert_int_equal(exchange_wait(&x[0], 50, &msg), NNG_EAGAIN);
     sp_close(sockets[7]); /* its request waits, or never came: nobody is disturbed */
-    OK(sp_ctx_open(server.socket, &server.echoes[0].ctx));
-    assert_int_equal(nng_aio_alloc(&server.echoes[0].aio, echo_step, &server.echoes[0]), 0);
-    sp_ctx_recv(server.echoes[0].ctx, server.echoes[0].aio);
+    assert_int_not_equal(exchange_wait(&x[7], 0, &msg), 0);
+    echo_open(&server, 0);
     for (int i = 0; i < 7; i++) {
-        uint32_t number = 99;
-        nng_aio_wait(aio[i]);
-        assert_int_equal(nng_aio_result(aio[i]), 0);
-        nng_msg *msg = nng_aio_get_msg(aio[i]);
-        assert_int_equal(nng_msg_trim_u32(msg, &number), 0);
-        assert_int_equal(number, i);
+        assert_int_equal(exchange_wait(&x[i], 5000, &msg), 0);
+        assert_int_equal(nng_msg_len(msg), 1);
+        assert_int_equal(*(uint8_t *)nng_msg_body(msg), i);
         nng_msg_free(msg);
         sp_close(sockets[i]);
-    }
-    nng_aio_wait(aio[7]);
-    assert_int_not_equal(nng_aio_result(aio[7]), 0);
-    for (int i = 0; i < 8; i++) {
-        nng_aio_free(aio[i]);
     }
     server_close(&server);
 }
@@ -331,7 +301,7 @@ static void refusals(void **state)
     struct sp_socket *socket = NULL, *other = NULL;
     struct sp_listener *listener;
     struct sp_ctx *ctx = NULL;
-    nng_aio *aio = NULL;
+    struct exchange x;
     nng_msg *msg = NULL;
     char url[64];
     uint16_t port;
@@ -339,11 +309,10 @@ static void refusals(void **state)
     server_open(&server, 1);
     OK(sp_open(SP_REQ, 1 << 20, client_pipe, NULL, &socket));
     OK(sp_ctx_open(socket, &ctx));
-    assert_int_equal(nng_aio_alloc(&aio, NULL, NULL), 0);
-    assert_int_equal(ask(ctx, aio, "x", 1, &msg), NNG_ECLOSED); /* nobody there yet */
-    sp_ctx_recv(ctx, aio);
-    nng_aio_wait(aio);
-    assert_int_equal(nng_aio_result(aio), NNG_ESTATE);
+    exchange_init(&x);
+    assert_int_equal(ask(ctx, &x, "x", 1, &msg), NNG_ECLOSED);      /* nobody there yet */
+    sp_ctx_reply(server.echoes[0].ctx, NULL, 0, exchange_done, &x); /* to no request */
+    assert_int_equal(exchange_wait(&x, 1000, &msg), NNG_ESTATE);
     /* the wrong node, a refusal, the wrong kind, nobody, not an address */
     assert_int_equal(sp_dial(socket, server.url, beta.profile, beta.hex, 5000), NNG_EPEERAUTH);
     atomic_store(&server.refuses, true);
@@ -360,7 +329,6 @@ static void refusals(void **state)
                      NNG_EADDRINVAL);
     assert_int_equal(atomic_load(&server.up), 0);
     sp_close(socket);
-    nng_aio_free(aio);
     server_close(&server);
 }
 
@@ -370,30 +338,30 @@ static void deadline_and_break(void **state)
     struct server server;
     struct sp_socket *socket = NULL;
     struct sp_ctx *ctx = NULL;
-    nng_aio *aio = NULL;
+    struct exchange x;
     nng_msg *msg = NULL;
     (void)state;
     server_open(&server, 0);
     OK(sp_open(SP_REQ, 1 << 20, client_pipe, NULL, &socket));
     assert_int_equal(sp_dial(socket, server.url, beta.profile, alpha.hex, 5000), 0);
     OK(sp_ctx_open(socket, &ctx));
-    assert_int_equal(nng_aio_alloc(&aio, NULL, NULL), 0);
-    nng_aio_set_timeout(aio, 100);
-    assert_int_equal(ask(ctx, aio, "a", 1, &msg), NNG_ETIMEDOUT);
-    OK(sp_ctx_open(server.socket, &server.echoes[0].ctx));
-    assert_int_equal(nng_aio_alloc(&server.echoes[0].aio, echo_step, &server.echoes[0]), 0);
-    sp_ctx_recv(server.echoes[0].ctx, server.echoes[0].aio); /* answers the first one now */
-    nng_aio_set_timeout(aio, 5000);
-    assert_int_equal(ask(ctx, aio, "b", 1, &msg), 0);
+    exchange_init(&x);
+    begin(ctx, &x, "a", 1);
+    assert_int_equal(exchange_wait(&x, 100, &msg), NNG_EAGAIN);
+    sp_ctx_cancel(ctx, NNG_ETIMEDOUT);
+    assert_int_equal(exchange_wait(&x, 0, &msg), NNG_ETIMEDOUT);
+    sp_ctx_cancel(ctx, NNG_ETIMEDOUT); /* once more: nobody is told */
+    assert_int_equal(exchange_wait(&x, 0, &msg), NNG_EAGAIN);
+    echo_open(&server, 0); /* answers the first one now */
+    assert_int_equal(ask(ctx, &x, "b", 1, &msg), 0);
     assert_memory_equal(nng_msg_body(msg), "b", 1);
     nng_msg_free(msg);
     until(&server.up, 1);
     sp_pipe_close(atomic_load(&server.last));
     until(&server.down, 1);
-    int rv = ask(ctx, aio, "c", 1, &msg);
+    int rv = ask(ctx, &x, "c", 1, &msg);
     assert_true(rv == NNG_ECONNRESET || rv == NNG_ECLOSED);
     sp_close(socket);
-    nng_aio_free(aio);
     server_close(&server);
 }
 
@@ -411,21 +379,20 @@ static void *call_main(void *arg)
     while (!atomic_load(caller->enough)) {
         struct sp_socket *socket = NULL;
         struct sp_ctx *ctx = NULL;
-        nng_aio *aio = NULL;
+        struct exchange x;
         nng_msg *msg = NULL;
-        if (sp_open(SP_REQ, 1 << 20, client_pipe, NULL, &socket) ||
-            nng_aio_alloc(&aio, NULL, NULL)) {
+        exchange_init(&x);
+        if (sp_open(SP_REQ, 1 << 20, client_pipe, NULL, &socket)) {
             break;
         }
         if (!sp_dial(socket, caller->server->url, beta.profile, alpha.hex, 5000) &&
             !sp_ctx_open(socket, &ctx)) {
-            while (!atomic_load(caller->enough) && !ask(ctx, aio, bytes, sizeof bytes, &msg)) {
+            while (!atomic_load(caller->enough) && !ask(ctx, &x, bytes, sizeof bytes, &msg)) {
                 caller->answered++;
                 nng_msg_free(msg);
             }
         }
         sp_close(socket);
-        nng_aio_free(aio);
     }
     return NULL;
 }
