@@ -23,6 +23,7 @@ EXTRA_DIST += %D%/README.md
 %C%_libproto_a_SOURCES += \
 	%D%/job.c %D%/job.h \
 	%D%/manifest.c %D%/manifest.h \
+	%D%/mapping.c %D%/mapping.h \
 	%D%/query.c %D%/query.h \
 	%D%/schema.c %D%/schema.h \
 	%D%/sql.c %D%/sql.h

@@ -370,6 +370,25 @@ static enum err check_budget(struct proto_manifest_budget *budget, struct err_in
     return E_OK;
 }
 
+/* Which keys belong to which format; what the format is may be known from the mapping or the file only. */
+static enum err check_format(const struct proto_manifest *manifest, struct err_info *reterr)
+{
+    enum proto_format format = manifest->format;
+    bool mapped = format == PROTO_FORMAT_FHIR || format == PROTO_FORMAT_POSTGRES;
+    if (mapped && !manifest->mapping) {
+        return proto_err_set(reterr, E_INVALID,
+                             "format: fhir and postgres need mapping:, a file or the name of a "
+                             "ready one (`concordat dataset mapping` lists them)");
+    }
+    if (manifest->mapping && !mapped && format != PROTO_FORMAT_NONE) {
+        return proto_err_set(reterr, E_INVALID, "mapping: belongs to fhir and postgres");
+    }
+    bool database = format == PROTO_FORMAT_POSTGRES || format == PROTO_FORMAT_NONE;
+    return manifest->connection && !database
+               ? proto_err_set(reterr, E_INVALID, "database: belongs to format: postgres")
+               : E_OK;
+}
+
 enum err proto_manifest_check(struct proto_manifest *manifest, struct err_info *reterr)
 {
     if (!proto_dataset_name_valid(span_str(manifest->dataset))) {
@@ -391,6 +410,7 @@ enum err proto_manifest_check(struct proto_manifest *manifest, struct err_info *
         return proto_err_set(reterr, E_INVALID, "exclude: needs unit:, as it names units");
     }
     enum err err = check_budget(&manifest->budget, reterr);
+    err = err ? err : check_format(manifest, reterr);
     err = err ? err : proto_schema_check(&manifest->schema, reterr);
     if (!err) {
         err = check_columns(&manifest->schema, reterr);

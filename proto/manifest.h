@@ -32,7 +32,8 @@ enum proto_format {
     PROTO_FORMAT_CSV,
     PROTO_FORMAT_NDJSON,
     PROTO_FORMAT_CONLL,
-    PROTO_FORMAT_FHIR, /* NDJSON of resources, of which `resource:` are rows */
+    PROTO_FORMAT_FHIR,     /* resources, flattened by a mapping */
+    PROTO_FORMAT_POSTGRES, /* the rows of a database, by the query of a mapping */
 };
 
 struct proto_text_list {
@@ -99,9 +100,12 @@ struct proto_manifest {
     char title[257];
     uint64_t size; /* declared order of magnitude of the number of units */
     enum proto_format format;
-    const char *resource;       /* of FHIR data: the type whose resources are rows; NULL: none */
-    const char *exclude;        /* a file of units that have opted out, one a line; NULL: none */
-    struct proto_schema schema; /* declared */
+    const char
+        *mapping; /* of FHIR data and databases: a file, or the name of a ready one; NULL: none */
+    const char *connection;      /* of a database: libpq's, without a password; NULL: none */
+    const char *database_schema; /* where its tables stand; NULL: the search path of the role */
+    const char *exclude;         /* a file of units that have opted out, one a line; NULL: none */
+    struct proto_schema schema;  /* declared */
     bool has_licence;
     struct proto_manifest_licence licence;
     struct proto_manifest_budget budget;

@@ -113,16 +113,20 @@ static const struct proto_argument revoke_arguments[] = {
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
 static const struct proto_argument import_arguments[] = {
     POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the dataset's manifest, YAML"),
-    OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE",
-                    "the rows, plain or packed with gzip or zstd"),
+    OPTION_REPEATED("--data", PROTO_ARG_FILE_IN, "FILE",
+                    "the rows, plain or packed with gzip or zstd; several files of FHIR data,\n"
+                    "as one for each resource type; none when they come from a database"),
     OPTION("--format", PROTO_ARG_TEXT, "csv|ndjson|fhir|conll",
-           "their format (default: the manifest's, else by the name's end, else csv)"),
+           "their format (default: the manifest's or its mapping's, else by the name's end,\n"
+           "else csv)"),
     FLAG("--append", "add the rows to what is stored; without it they replace it"),
     OPTION("--key", PROTO_ARG_TEXT, "COLUMN",
            "with --append: a stored row gives way to a new one with the same value there"),
     FLAG("--dry-run", "check everything, keep nothing"),
     OPTION("--max-rejects", PROTO_ARG_NUMBER, "N", "rows that may be rejected (default 0)"),
     END};
+static const struct proto_argument mapping_arguments[] = {
+    POSITIONAL_OPTIONAL("NAME", PROTO_ARG_TEXT, "the mapping to print"), END};
 static const struct proto_argument dataset_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"), END};
 static const struct proto_argument dataset_risk_arguments[] = {
@@ -396,7 +400,13 @@ const struct proto_operation proto_operations[] = {
         " \"safe_harbor\":{\"column\":{\"operation\",\"safe_harbor\":\"yes|no|depends\",\"why\"}},"
         "\n"
         " \"clamped\":{\"column\":count},\"blanked\":{},\"redacted\":{},\"absent\":[\"column\"],\n"
-        " \"tables\":\"sha256\"}"),
+        " \"unjoined\",\"tables\":\"sha256\",\"mapping\":\"sha256\"}"),
+    ROW(DATASET_MAPPING, "dataset mapping", LOCAL, 0, false, mapping_arguments,
+        "list the ready mappings of FHIR and OMOP, or print one",
+        "A mapping says how resources or a database become rows (`mapping:` in the manifest).\n"
+        "Print one into a file of yours, edit it, and name the file there. A file NAME.yaml in\n"
+        "the folder mappings of the node's home is used for a bare NAME before a ready one.",
+        "[{\"mapping\",\"title\"}] or {\"mapping\",\"text\"}"),
     ROW(DATASET_LIST, "dataset list", DAEMON, 0, false, no_arguments,
         "list the datasets that this node holds", "Lists this node's own datasets.",
         "[{\"dataset\",\"version\",\"title\",\"columns\",\"bytes_stored\",\"imported\",\"licence\"}"

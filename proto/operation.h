@@ -41,6 +41,7 @@
     X(FEDERATION_COUNCIL, "federation council")                                                    \
     X(REVOKE, "revoke")                                                                            \
     X(DATASET_IMPORT, "dataset import")                                                            \
+    X(DATASET_MAPPING, "dataset mapping")                                                          \
     X(DATASET_LIST, "dataset list")                                                                \
     X(DATASET_SHOW, "dataset show")                                                                \
     X(DATASET_RISK, "dataset risk")                                                                \

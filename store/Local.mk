@@ -27,16 +27,21 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/claim.c %D%/claim.h \
 	%D%/column.c %D%/column.h \
 	%D%/deidentify.c %D%/deidentify.h \
+	%D%/fhir_path.c %D%/fhir_path.h \
 	%D%/import.c %D%/import.h %D%/import_internal.h \
 	%D%/import_cell.c %D%/import_chunk.c %D%/import_column.c \
 	%D%/import_earlier.c %D%/import_file.c %D%/import_remove.c \
 	%D%/import_source.c \
+	%D%/join.c %D%/join.h \
+	%D%/json_split.c %D%/json_split.h \
+	%D%/json_text.c %D%/json_text.h \
 	%D%/kernel.h \
 	%D%/keyset.c %D%/keyset.h \
 	%D%/parse.c %D%/parse.h \
 	%D%/partition.c %D%/partition.h \
 	%D%/partition_file.c %D%/partition_file.h \
 	%D%/reader_conll.c %D%/reader_conll.h \
+	%D%/reader_fhir.c %D%/reader_fhir.h \
 	%D%/reader_csv.c %D%/reader_csv.h \
 	%D%/reader_ndjson.c %D%/reader_ndjson.h \
 	%D%/redact.c %D%/redact.h \

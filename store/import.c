@@ -27,6 +27,7 @@ void import_reject(struct import *import, uint64_t line, const char *column, con
     if (report->reject_count < STORE_IMPORT_REJECTS) {
         size_t i = report->reject_count++;
         report->rejects[i].line = line;
+        report->rejects[i].file = import->file;
         snprintf(report->rejects[i].column, sizeof report->rejects[i].column, "%s", column);
         snprintf(report->rejects[i].reason, sizeof report->rejects[i].reason, "%s", reason);
     }
@@ -85,6 +86,7 @@ static enum err read_rows(struct import *import, struct err_info *reterr)
         if (err || row.end) {
             return err;
         }
+        import->file = row.file;
         bool take = take_row(import, &row) && !import_excluded(import);
         if (take && !import->stopped && import->key) {
             err = import_key_take(import, row.line, &take, reterr);
@@ -174,6 +176,7 @@ static enum err run(struct import *import, struct err_info *reterr)
     err = err ? err : read_rows(import, reterr);
     if (import->source) {
         import->report->bytes_raw = import->source->bytes_plain;
+        import->report->unjoined = import->source->unjoined;
         note_absent(import);
     }
     err = err ? err : judge_rejects(import, reterr);
@@ -191,6 +194,9 @@ enum err store_import_run(struct store *store, const struct proto_manifest *mani
     memset(ret, 0, sizeof *ret);
     struct store_claim self = {.store = store, .dataset = manifest->dataset};
     if (!store_claim_enter(&self)) {
+        if (options->take_source) {
+            options->take_source->free(options->take_source);
+        }
         return proto_err_set(reterr, E_BUSY, "dataset %s is being imported or given a new key",
                              manifest->dataset);
     }

@@ -27,16 +27,23 @@
 #define CONCORDAT_STORE_IMPORT_H
 
 #include "proto/manifest.h"
+#include "proto/mapping.h"
+#include "store/source.h"
 #include "store/store.h"
 
 #define STORE_IMPORT_REJECTS 100
 
 struct store_import_options {
     const char *data_path;
+    const char *const *more_paths; /* further files, of FHIR data */
+    size_t more_count;
+    struct store_source *
+        take_source; /* rows from elsewhere, in place of files; freed by the import, also when it fails */
+    const struct proto_mapping *mapping; /* of FHIR data; NULL: none */
     const char
         *data_name; /* what people call the file; its end may say its format. NULL: data_path */
     const char *
-        format; /* "csv" or "ndjson"; NULL: what the manifest says, else the name's end, else csv */
+        format; /* "csv", "ndjson", "conll" or "fhir"; NULL: what manifest or mapping says, else the name's end, else csv */
     bool dry_run; /* reads and checks everything, writes nothing */
     bool append;  /* to what is stored; else the data replaces it */
     const char *
@@ -73,8 +80,10 @@ struct store_import_report {
     uint64_t excluded; /* rows of the file or from before that belong to excluded units */
     uint64_t units;
     uint64_t rejected;
+    uint64_t unjoined; /* rows whose mapping joins them with a resource that is not there */
     struct {
         uint64_t line;
+        uint32_t file;   /* of several, from 0 */
         char column[64]; /* "": the row as a whole */
         char reason[96];
     } rejects[STORE_IMPORT_REJECTS]; /* the first ones */

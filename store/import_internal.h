@@ -68,6 +68,7 @@ struct import {
     const struct store_import_options *options;
     struct store_import_report *report;
     struct store_source *source;
+    uint32_t file; /* of several: that of the row at hand */
     struct arena arena;
     struct proto_schema published;
     struct buf body; /* the DATASET body */

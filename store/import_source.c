@@ -4,6 +4,7 @@
 
 #include "store/reader_conll.h"
 #include "store/reader_csv.h"
+#include "store/reader_fhir.h"
 #include "store/reader_ndjson.h"
 
 #include <stdio.h>
@@ -45,6 +46,7 @@ static enum err choose_format(const struct import *import, enum proto_format *re
     const struct store_import_options *options = import->options;
     *ret = import->manifest->format;
     static const char *const names[] = {"", "csv", "ndjson", "conll", "fhir"};
+    bool fhir = options->mapping && options->mapping->format == PROTO_MAPPING_FHIR;
     if (options->format) {
         unsigned format = PROTO_FORMAT_CSV;
         while (format <= PROTO_FORMAT_FHIR && strcmp(options->format, names[format]) != 0) {
@@ -55,6 +57,8 @@ static enum err choose_format(const struct import *import, enum proto_format *re
                                  "this version reads csv, ndjson, conll and fhir");
         }
         *ret = (enum proto_format)format;
+    } else if (*ret == PROTO_FORMAT_NONE && fhir) {
+        *ret = PROTO_FORMAT_FHIR;
     } else if (*ret == PROTO_FORMAT_NONE) {
         *ret = named_format(options->data_name ? options->data_name : options->data_path);
     }
@@ -91,19 +95,34 @@ static enum err open_ndjson(struct import *import, struct err_info *reterr)
                  : proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
 }
 
-/* The manifest is the mapping: `resource:` says which resources are rows, each column's `source:` where its value lies. */
 static enum err open_fhir(struct import *import, struct err_info *reterr)
 {
-    if (!import->manifest->resource) {
-        return proto_err_set(
-            reterr, E_INVALID,
-            "FHIR data needs resource: in the manifest, such as resource: Observation");
+    const struct store_import_options *options = import->options;
+    if (!options->mapping || options->mapping->format != PROTO_MAPPING_FHIR) {
+        return proto_err_set(reterr, E_INVALID,
+                             "FHIR data needs mapping: in the manifest, a file or the name of a "
+                             "ready one (`concordat dataset mapping` lists them)");
     }
-    enum err err = open_ndjson(import, reterr);
-    if (!err) {
-        store_reader_ndjson_fhir(import->source, import->manifest->resource);
+    size_t count = options->more_count + 1;
+    const char **paths = arena_alloc(&import->arena, count, sizeof *paths);
+    struct buf folder = {.max = PATH_MAX};
+    enum err err = paths ? buf_printf(&folder, "%s/partitions", import->store->home) : E_NO_MEMORY;
+    const char *kept = err ? NULL : arena_strdup(&import->arena, buf_span(&folder));
+    buf_fini(&folder);
+    if (!kept) {
+        return proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
     }
-    return err;
+    paths[0] = options->data_path;
+    for (size_t i = 1; i < count; i++) {
+        paths[i] = options->more_paths[i - 1];
+    }
+    struct store_reader_fhir_options fhir = {.paths = paths,
+                                             .count = count,
+                                             .folder = kept,
+                                             .cancelled = options->cancelled,
+                                             .user = options->user};
+    err = proto_mapping_fits(options->mapping, &import->manifest->schema, reterr);
+    return err ? err : store_reader_fhir_open(options->mapping, &fhir, &import->source, reterr);
 }
 
 /* Every column and no row. */
@@ -117,6 +136,10 @@ static enum err open_nothing(struct import *import, struct err_info *reterr)
 
 enum err import_source_open(struct import *import, struct err_info *reterr)
 {
+    if (import->options->take_source) {
+        import->source = import->options->take_source;
+        return E_OK;
+    }
     if (import->options->forget) {
         return open_nothing(import, reterr);
     }
@@ -125,8 +148,14 @@ enum err import_source_open(struct import *import, struct err_info *reterr)
     if (err) {
         return err;
     }
+    if (format == PROTO_FORMAT_POSTGRES) {
+        return proto_err_set(reterr, E_INVALID, "the rows of a database come without --data");
+    }
     if (format == PROTO_FORMAT_FHIR) {
         return open_fhir(import, reterr);
+    }
+    if (import->options->more_count) {
+        return proto_err_set(reterr, E_USAGE, "several files are read of FHIR data only");
     }
     if (format == PROTO_FORMAT_CONLL) {
         return store_reader_conll_open(import->options->data_path, &import->source, reterr);

@@ -3,15 +3,10 @@
 
 #include "crypto/memory.h"
 #include "proto/alloc.h"
-#include "proto/codec.h"
+#include "store/json_text.h"
 #include "store/stream.h"
 
-#include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#define BLOCK       ((size_t)256 << 10)
-#define NUMBER_SIZE 32 /* a long long, or a double of 17 digits */
+#define BLOCK ((size_t)256 << 10)
 
 struct reader {
     struct store_source base;
@@ -25,11 +20,9 @@ struct reader {
     const char *const *names;
     struct store_field *header;
     struct store_field *fields;
-    char (*numbers)[NUMBER_SIZE]; /* what fields of numbers point into */
+    char (*numbers)[STORE_JSON_NUMBER]; /* what fields of numbers point into */
     bool *absent;
-    json_t *row;          /* fields of text point into it */
-    const char *resource; /* the FHIR resource that is wanted; NULL: any object */
-    bool passed;          /* the line at hand holds another one */
+    json_t *row; /* fields of text point into it */
 };
 
 /* --- lines --------------------------------------------------------------------------------- */
@@ -75,7 +68,7 @@ static enum err next_line(struct reader *reader, struct span *ret, bool *ret_lon
         size_t taken = piece.len + (end != NULL);
         reader->at += taken;
         reader->left -= taken;
-        *ret_long = *ret_long || reader->text.len + piece.len > STORE_NDJSON_LINE_MAX;
+        *ret_long = *ret_long || reader->text.len + piece.len > STORE_JSON_TEXT_MAX;
         if (end && reader->text.len == 0) {
             *ret = piece;
             return E_OK;
@@ -99,29 +92,6 @@ static bool is_blank(struct span line)
         }
     }
     return true;
-}
-
-/* The parser recurses into what it reads, so the depth is looked at first. */
-static bool too_deep(struct span line)
-{
-    unsigned depth = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < line.len; i++) {
-        uint8_t c = line.ptr[i];
-        if (quoted) {
-            i += c == '\\';
-            quoted = c != '"';
-        } else if (c == '"') {
-            quoted = true;
-        } else if (c == '{' || c == '[') {
-            if (++depth > STORE_NDJSON_DEPTH_MAX) {
-                return true;
-            }
-        } else if (depth && (c == '}' || c == ']')) {
-            depth--;
-        }
-    }
-    return false;
 }
 
 /* --- objects ------------------------------------------------------------------------------- */
@@ -163,58 +133,12 @@ static const json_t *find(const json_t *row, const char *name)
     return value;
 }
 
-static void cut_reference(const char *name, struct store_field *field)
-{
-    size_t len = strlen(name);
-    const char *slash = strrchr(field->text, '/');
-    if (slash && len >= 9 && strcmp(name + len - 9, "reference") == 0) {
-        field->len -= (size_t)(slash + 1 - field->text);
-        field->text = slash + 1;
-    }
-}
-
 static const char *take_value(struct reader *reader, size_t i, const json_t *value)
 {
-    struct store_field *field = &reader->fields[i];
-    char *number = reader->numbers[i];
-    *field = (struct store_field){.text = ""};
     if (value) {
         reader->absent[i] = false;
     }
-    switch (value ? json_typeof(value) : JSON_NULL) {
-    case JSON_NULL:
-        field->null = true;
-        return NULL;
-    case JSON_STRING:
-        field->text = json_string_value(value);
-        field->len = json_string_length(value);
-        if (reader->resource) {
-            cut_reference(reader->names[i], field);
-        }
-        return field->len > STORE_NDJSON_FIELD_MAX ? "is too long" : NULL;
-    case JSON_INTEGER:
-        field->len =
-            (size_t)snprintf(number, NUMBER_SIZE, "%lld", (long long)json_integer_value(value));
-        break;
-    case JSON_REAL: {
-        /* The shortest of the two that reads back the same, so that 0.1 stays a short decimal. */
-        double real = json_real_value(value);
-        field->len = (size_t)snprintf(number, NUMBER_SIZE, "%.15g", real);
-        if (strtod(number, NULL) != real) {
-            field->len = (size_t)snprintf(number, NUMBER_SIZE, "%.17g", real);
-        }
-        break;
-    }
-    case JSON_TRUE:
-    case JSON_FALSE:
-        field->text = json_is_true(value) ? "true" : "false";
-        field->len = strlen(field->text);
-        return NULL;
-    default:
-        return "has a list or object where a value belongs";
-    }
-    field->text = number;
-    return NULL;
+    return store_json_scalar(value, reader->numbers[i], &reader->fields[i]);
 }
 
 static void drop_row(struct reader *reader)
@@ -225,34 +149,7 @@ static void drop_row(struct reader *reader)
 
 static const char *parse(struct reader *reader, struct span line, const char **ret_column)
 {
-    if (line.len && memchr(line.ptr, 0, line.len)) {
-        return "holds a zero byte";
-    }
-    if (!proto_utf8_valid(line)) {
-        return "is not valid UTF-8";
-    }
-    if (too_deep(line)) {
-        return "is nested too deeply";
-    }
-    json_error_t error;
-    reader->row = json_loadb((const char *)line.ptr, line.len, JSON_REJECT_DUPLICATES, &error);
-    if (!reader->row) {
-        return json_error_code(&error) == json_error_duplicate_key      ? "has a key twice"
-               : json_error_code(&error) == json_error_numeric_overflow ? "has a number too large"
-               : json_error_code(&error) == json_error_null_character   ? "holds a zero byte"
-                                                                        : "is not valid JSON";
-    }
-    if (!json_is_object(reader->row)) {
-        return "is not a JSON object";
-    }
-    if (reader->resource) {
-        const char *type = json_string_value(json_object_get(reader->row, "resourceType"));
-        reader->passed = type && strcmp(type, reader->resource) != 0;
-        if (!type || reader->passed) {
-            return type ? NULL : "is no FHIR resource";
-        }
-    }
-    const char *fault = NULL;
+    const char *fault = store_json_parse(line, &reader->row);
     for (size_t i = 0; i < reader->base.header_count && !fault; i++) {
         fault = take_value(reader, i, find(reader->row, reader->names[i]));
         *ret_column = fault ? reader->names[i] : NULL;
@@ -265,21 +162,17 @@ static enum err next_row(struct store_source *source, struct store_row *ret,
 {
     struct reader *reader = (struct reader *)source;
     memset(ret, 0, sizeof *ret);
+    struct span line;
+    bool too_long;
     do {
-        struct span line;
-        bool too_long;
         drop_row(reader);
         enum err err = next_line(reader, &line, &too_long, &ret->end, reterr);
         if (err || ret->end) {
             return err;
         }
         ret->line = reader->line++;
-        reader->passed = !too_long && is_blank(line);
-        if (!reader->passed) {
-            ret->fault =
-                too_long ? "is too long for one line" : parse(reader, line, &ret->fault_column);
-        }
-    } while (reader->passed);
+    } while (!too_long && is_blank(line));
+    ret->fault = too_long ? "is too long for one line" : parse(reader, line, &ret->fault_column);
     ret->fields = reader->fields;
     ret->count = reader->base.header_count;
     return E_OK;
@@ -336,7 +229,7 @@ static enum err start(struct reader *reader, const char *const *names, size_t co
     reader->base.next = next_row;
     reader->base.free = free_reader;
     reader->line = 1;
-    reader->text.max = STORE_NDJSON_LINE_MAX;
+    reader->text.max = STORE_JSON_TEXT_MAX;
     enum err err = take_names(reader, names, count);
     if (err) {
         (void)proto_err_set(reterr, err, "opening the data");
@@ -390,9 +283,4 @@ enum err store_reader_ndjson_open(const char *path, const char *const *names, si
     reader->base.bytes_total = store_stream_total(stream);
     reader->base.packed = store_stream_is_packed(stream);
     return start(reader, names, count, ret, reterr);
-}
-
-void store_reader_ndjson_fhir(struct store_source *source, const char *resource)
-{
-    ((struct reader *)source)->resource = resource;
 }

@@ -8,15 +8,11 @@
  * fields; null and an absent key are fields without a value, which is not the empty text; other keys are passed over.
  * A row is faulty, by its line, when it is no JSON object, has a key twice, is longer or deeper than the limits, holds a
  * zero byte or invalid UTF-8, or has a list or object where a value belongs. Blank lines are skipped.
- * Threads: one. Limits: STORE_NDJSON_*; a line that is too long is skipped in constant memory. */
+ * Threads: one. Limits: STORE_JSON_* (json_text.h); a line that is too long is skipped in constant memory. */
 #ifndef CONCORDAT_STORE_READER_NDJSON_H
 #define CONCORDAT_STORE_READER_NDJSON_H
 
 #include "store/source.h"
-
-#define STORE_NDJSON_LINE_MAX  ((size_t)4 << 20)
-#define STORE_NDJSON_FIELD_MAX 65536
-#define STORE_NDJSON_DEPTH_MAX 32
 
 /* NAMES are borrowed until the source is freed. Errors: E_NOT_FOUND; E_IO, E_NO_MEMORY; those of store_stream_open. */
 MUST_CHECK enum err store_reader_ndjson_open(const char *path, const char *const *names,
@@ -26,10 +22,5 @@ MUST_CHECK enum err store_reader_ndjson_open(const char *path, const char *const
 MUST_CHECK enum err store_reader_ndjson_bytes(struct span bytes, const char *const *names,
                                               size_t count, struct store_source **ret,
                                               struct err_info *reterr);
-
-/* Only objects whose resourceType is RESOURCE, which is borrowed, are rows from now on: a FHIR bulk export, or a file of
- * mixed resources. Others are passed over; what has no resourceType is faulty. Of a field whose name ends in "reference",
- * the id behind the last slash is kept, so that "Patient/7" and the patient's own "7" are one. */
-void store_reader_ndjson_fhir(struct store_source *source, const char *resource);
 
 #endif

@@ -26,6 +26,7 @@ struct store_field {
 struct store_row {
     bool end;                 /* no more rows; nothing else is set */
     uint64_t line;            /* in the file, from 1, where the row starts */
+    uint32_t file;            /* of several, from 0 */
     const char *fault;        /* NULL, or why this row cannot be used (never its contents) */
     const char *fault_column; /* NULL, or the header of the field that is at fault */
     const struct store_field *fields; /* in the order of the header; valid until the next call */
@@ -41,6 +42,7 @@ struct store_source {
     uint64_t bytes_done;
     uint64_t bytes_total; /* 0: not known */
     uint64_t bytes_plain; /* like bytes_done, but after unpacking */
+    uint64_t unjoined;    /* rows for which a join found nothing (reader_fhir.h) */
     bool packed;          /* gzip or zstd: bytes_total says little about the rows */
     const bool
         *absent; /* NULL, or for each header: no row so far had it (at the end of the data) */

@@ -64,6 +64,7 @@ typedef enum err cli_handler(struct cli_call *call, json_t **ret_json, int *ret_
     X(AUDIT_VERIFY, cli_audit_verify)                                                              \
     X(KEY_RECOVER, cli_key_recover)                                                                \
     X(RESTORE, cli_restore)                                                                        \
+    X(DATASET_MAPPING, cli_dataset_mapping)                                                        \
     X(TOOL_ACCOUNTANT, cli_tool_accountant)                                                        \
     X(TOOL_LICENCE_DECIDE, cli_tool_licence_decide)                                                \
     X(COMPLETION, cli_completion)                                                                  \

@@ -555,10 +555,79 @@ static void answer_doctor(const json_t *answer, FILE *to)
     }
 }
 
+/* "LABEL: age 3, weight 1"; nothing where no column has a count. */
+static void print_counts(const json_t *counts, const char *label, FILE *to)
+{
+    const char *key;
+    json_t *value;
+    const char *before = label;
+    json_object_foreach((json_t *)(uintptr_t)counts, key, value)
+    {
+        fprintf(to, "%s%s", before, before == label ? ": " : "");
+        put(to, key);
+        fprintf(to, " %.0f", json_number_value(value));
+        before = ", ";
+    }
+    if (before != label) {
+        fputc('\n', to);
+    }
+}
+
+/* Columns whose values may go beyond Safe Harbor, so that nobody has to ask for JSON to see it. */
+static void print_harbor(const json_t *columns, FILE *to)
+{
+    const char *key;
+    json_t *value;
+    bool any = false;
+    json_object_foreach((json_t *)(uintptr_t)columns, key, value)
+    {
+        if (strcmp(text_of(value, "safe_harbor"), "no") == 0) {
+            fputs(any ? ", " : "not Safe Harbor: ", to);
+            put(to, key);
+            any = true;
+        }
+    }
+    if (any) {
+        fputc('\n', to);
+    }
+}
+
+/* What happened to rows and values beyond being stored. */
+static void print_changes(const json_t *answer, FILE *to)
+{
+    static const struct {
+        const char *key;
+        const char *text;
+    } rows[] = {
+        {"replaced", "stored rows gave way to new ones of the same key"},
+        {"excluded", "rows of excluded people were left out"},
+        {"unjoined", "references led to no resource; what was to come from there is missing"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (number_of(answer, rows[i].key) > 0) {
+            fprintf(to, "%.0f %s\n", number_of(answer, rows[i].key), rows[i].text);
+        }
+    }
+    print_counts(json_object_get(answer, "clamped"), "moved into their bounds", to);
+    print_counts(json_object_get(answer, "blanked"), "dates made missing", to);
+    print_counts(json_object_get(answer, "redacted"), "replaced in free text", to);
+    const json_t *absent = json_object_get(answer, "absent");
+    for (size_t i = 0; i < json_array_size(absent); i++) {
+        fputs(i ? ", " : "in no row: ", to);
+        put(to, json_string_value(json_array_get(absent, i)));
+        fputs(i + 1 == json_array_size(absent) ? "\n" : "", to);
+    }
+    print_harbor(json_object_get(answer, "safe_harbor"), to);
+}
+
 static void answer_import(const json_t *answer, FILE *to)
 {
     static const struct column rejects[] = {
         {"LINE", "line"}, {"COLUMN", "column"}, {"REASON", "reason"}, {NULL, NULL}};
+    static const struct column rejects_of_files[] = {{"FILE", "file"},
+                                                     {"LINE", "line"},
+                                                     {"COLUMN", "column"},
+                                                     {"REASON", "reason"},
+                                                     {NULL, NULL}};
     put(to, text_of(answer, "dataset"));
     fprintf(to, ": %.0f rows, %.0f rejected; %.0f bytes read, %.0f stored\n",
             number_of(answer, "rows"), number_of(answer, "rejected"),
@@ -580,8 +649,22 @@ static void answer_import(const json_t *answer, FILE *to)
         }
         fputc('\n', to);
     }
-    if (json_array_size(json_object_get(answer, "rejects")) > 0) {
-        print_list(json_object_get(answer, "rejects"), rejects, "", to);
+    print_changes(answer, to);
+    const json_t *list = json_object_get(answer, "rejects");
+    if (json_array_size(list) > 0) {
+        bool files = json_object_get(json_array_get(list, 0), "file") != NULL;
+        print_list(list, files ? rejects_of_files : rejects, "", to);
+    }
+}
+
+static void answer_mapping(const json_t *answer, FILE *to)
+{
+    static const struct column columns[] = {
+        {"MAPPING", "mapping"}, {"GIVES", "title"}, {NULL, NULL}};
+    if (json_is_array(answer)) {
+        print_list(answer, columns, "no mappings", to);
+    } else {
+        fputs(text_of(answer, "text"), to); /* as it stands, to go into a file */
     }
 }
 
@@ -775,6 +858,9 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         break;
     case PROTO_OP_DATASET_IMPORT:
         answer_import(answer, to);
+        break;
+    case PROTO_OP_DATASET_MAPPING:
+        answer_mapping(answer, to);
         break;
     case PROTO_OP_DATASET_LIST:
         print_list(answer, dataset_columns, "no datasets here; `concordat dataset import` adds one",

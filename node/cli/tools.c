@@ -1,4 +1,4 @@
-/* audit verify, tool accountant, tool licence-decide: what needs neither daemon nor keys. */
+/* audit verify, dataset mapping, tool accountant, tool licence-decide: what needs neither daemon nor keys. */
 #include "config.h"
 #include "node/cli/cli.h"
 
@@ -56,6 +56,44 @@ enum err cli_audit_verify(struct cli_call *call, json_t **ret, int *ret_exit,
         }
     }
     proto_free(report);
+    return err;
+}
+
+/* --- dataset mapping ------------------------------------------------------------------------------ */
+
+static enum err mapping_view(const char *name, json_t **ret, struct err_info *reterr)
+{
+    struct proto_mapping mapping = {0};
+    enum err err = config_yaml_mapping_bytes(config_mapping_text(name), name, &mapping, reterr);
+    *ret =
+        err ? NULL
+            : json_pack("{s:s, s:s}", "mapping", name, "title", mapping.title ? mapping.title : "");
+    proto_mapping_fini(&mapping);
+    return err;
+}
+
+enum err cli_dataset_mapping(struct cli_call *call, json_t **ret, int *ret_exit,
+                             struct err_info *reterr)
+{
+    (void)ret_exit;
+    const char *name = cli_text(call, "NAME");
+    struct span text = name ? config_mapping_text(name) : SPAN_NONE;
+    if (name && !text.ptr) {
+        return proto_err_set(reterr, E_NOT_FOUND, "no ready mapping is called %.64s", name);
+    }
+    if (name) {
+        *ret = json_pack("{s:s, s:s#}", "mapping", name, "text", (const char *)text.ptr,
+                         (int)text.len);
+        return E_OK;
+    }
+    json_t *list = json_array();
+    enum err err = E_OK;
+    for (size_t i = 0; i < config_mapping_count() && !err; i++) {
+        json_t *one;
+        err = mapping_view(config_mapping_name(i), &one, reterr);
+        json_array_append_new(list, one);
+    }
+    *ret = list;
     return err;
 }
 

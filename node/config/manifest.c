@@ -18,7 +18,8 @@ static const char *const type_names[] = {"integer", "real",   "category", "boole
 static const char *const deidentify_names[] = {
     "none", "drop", "pseudonym", "age90",  "year",       "pseudonym-hmac", "dateshift",
     "zip3", "bin",  "top",       "bottom", "generalise", "redact",         NULL};
-static const char *const format_names[] = {"auto", "csv", "ndjson", "conll", "fhir", NULL};
+static const char *const format_names[] = {"auto", "csv",      "ndjson", "conll",
+                                           "fhir", "postgres", NULL};
 static const char *const mode_names[] = {"any", "secure", NULL};
 static const char *const mechanism_names[] = {"none", "gaussian", "laplace", NULL};
 static const char *const release_names[] = {"federation", "recipients", "public", NULL};
@@ -325,6 +326,17 @@ static const struct config_row licence_rows[] = {
     CONFIG_ROWS_END,
 };
 
+static const struct config_row database_rows[] = {
+    {.name = "connection",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = TOP(connection),
+     .min = 1,
+     .max = 1024},
+    {.name = "schema", .type = CONFIG_TEXT, .offset = TOP(database_schema), .min = 1, .max = 63},
+    CONFIG_ROWS_END,
+};
+
 /* The manifest, and its columns before their bounds are settled. */
 struct manifest_file {
     struct proto_manifest manifest;
@@ -355,7 +367,8 @@ static const struct config_row manifest_rows[] = {
      .max = PROTO_SCHEMA_ROWS_MAX},
     {.name = "size", .type = CONFIG_U64, .offset = TOP(size), .min = 1, .max = 1e9},
     {.name = "exclude", .type = CONFIG_TEXT, .offset = TOP(exclude), .min = 1, .max = 1024},
-    {.name = "resource", .type = CONFIG_TEXT, .offset = TOP(resource), .min = 1, .max = 64},
+    {.name = "mapping", .type = CONFIG_TEXT, .offset = TOP(mapping), .min = 1, .max = 1024},
+    {.name = "database", .type = CONFIG_MAP, .rows = database_rows},
     {.name = "format", .type = CONFIG_ENUM, .offset = TOP(format), .names = format_names},
     {.name = "columns",
      .type = CONFIG_LIST,

@@ -14,6 +14,7 @@
 
 #include "proto/job.h"
 #include "proto/manifest.h"
+#include "proto/mapping.h"
 #include "node/config/node.h"
 
 #define CONFIG_YAML_BYTES_MAX ((size_t)1 << 20)
@@ -35,7 +36,18 @@ MUST_CHECK enum err config_yaml_manifest_bytes(struct span bytes, const char *na
                                                struct proto_manifest *ret, struct err_info *reterr);
 MUST_CHECK enum err config_yaml_job_bytes(struct span bytes, const char *name,
                                           struct proto_job *ret, struct err_info *reterr);
+MUST_CHECK enum err config_yaml_mapping_bytes(struct span bytes, const char *name,
+                                              struct proto_mapping *ret, struct err_info *reterr);
 MUST_CHECK enum err config_yaml_node_bytes(struct span bytes, const char *name,
                                            struct config_node *ret, struct err_info *reterr);
+
+/* The ready mappings by name: how many, their names, and the YAML of one (SPAN_NONE: there is none of that name). */
+size_t config_mapping_count(void);
+const char *config_mapping_name(size_t i);
+struct span config_mapping_text(const char *name);
+/* The YAML of HOME/mappings/NAME.yaml, which an operator put there, else of the ready one of that name.
+ * Errors: E_NOT_FOUND neither; E_IO; E_LIMIT; E_NO_MEMORY. */
+MUST_CHECK enum err config_mapping_load(const char *home, const char *name, struct buf *ret,
+                                        struct err_info *reterr);
 
 #endif

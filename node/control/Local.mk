@@ -2,6 +2,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 %C%_libcontrol_a_SOURCES = \
 	%D%/call.c %D%/call.h \
 	%D%/dispatch.c %D%/dispatch.h \
+	%D%/import.c %D%/import.h \
 	%D%/node.h \
 	%D%/ops_approval.c \
 	%D%/ops_audit.c \

@@ -1,6 +1,7 @@
 /* dataset import, list, show, update, remove. */
 #include "config.h"
 #include "node/control/dispatch.h"
+#include "node/control/import.h"
 #include "node/control/views.h"
 
 #include "node/config/yaml.h"
@@ -15,117 +16,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <unistd.h>
-
-#define TABLE_BYTES_MAX ((size_t)16 << 20)
-
-static enum err read_file(struct control_call *call, const char *path, size_t max, struct buf *to,
-                          struct err_info *reterr)
-{
-    int fd = control_open(call, path, reterr);
-    if (fd < 0) {
-        return reterr->code;
-    }
-    to->max = max;
-    enum err err = E_OK;
-    for (;;) {
-        err = buf_reserve(to, 4096);
-        ssize_t got = err ? -1 : read(fd, to->ptr + to->len, to->cap - to->len);
-        if (got <= 0) {
-            err = err ? proto_err_set(reterr, err, "%s: too long", path)
-                      : (got < 0 ? proto_err_set(reterr, E_IO, "%s: cannot be read", path) : E_OK);
-            break;
-        }
-        to->len += (size_t)got;
-    }
-    close(fd);
-    return err;
-}
-
-struct import {
-    struct control_call *call;
-    struct buf yaml;
-    struct buf *tables;       /* by declared column: what its `table:` holds */
-    struct span *table_spans; /* the same, for the importer */
-    struct buf exclude;       /* the opt-out list */
-    char tables_hash[65];     /* of all tables; "": there is none */
-    struct proto_manifest manifest;
-    struct arena arena;
-    struct proto_schema published;
-    uint8_t schema_hash[32];
-    struct store_import_report *report;
-};
-
-static enum err load_manifest(struct import *import, const char *path, struct err_info *reterr)
-{
-    enum err err = read_file(import->call, path, CONFIG_YAML_BYTES_MAX, &import->yaml, reterr);
-    if (!err) {
-        err = config_yaml_manifest_bytes(buf_span(&import->yaml), path, &import->manifest, reterr);
-    }
-    if (!err) {
-        err = proto_schema_publish(&import->manifest.schema, &import->arena, &import->published);
-    }
-    if (!err) {
-        proto_schema_hash(&import->published, &crypto_proto_hash, import->schema_hash);
-    }
-    return err;
-}
-
-static void free_import(struct import *import)
-{
-    buf_fini(&import->exclude);
-    for (size_t i = 0; import->tables && i < import->manifest.schema.count; i++) {
-        buf_fini(&import->tables[i]);
-    }
-    proto_free(import->tables);
-    proto_free(import->table_spans);
-    buf_fini(&import->yaml);
-    proto_manifest_fini(&import->manifest);
-    arena_fini(&import->arena);
-}
-
-/* A file that the manifest names: its path counts from the manifest's folder, and the person must be able to read it. */
-static enum err load_beside(struct import *import, const char *table, struct buf *to,
-                            struct err_info *reterr)
-{
-    const char *manifest = control_text(import->call, "MANIFEST");
-    const char *slash = strrchr(manifest, '/');
-    struct buf path = {.max = 4096};
-    int folder = table[0] == '/' || !slash ? 0 : (int)(slash - manifest) + 1;
-    enum err err = buf_printf(&path, "%.*s%s", folder, manifest, table);
-    err = err ? err : buf_put(&path, span_of("", 1));
-    err = err ? proto_err_set(reterr, err, "the path of %.64s is too long", table)
-              : read_file(import->call, (const char *)path.ptr, TABLE_BYTES_MAX, to, reterr);
-    buf_fini(&path);
-    return err;
-}
-
-static enum err load_tables(struct import *import, struct err_info *reterr)
-{
-    size_t count = import->manifest.schema.count;
-    bool any = false;
-    import->tables = proto_alloc(count, sizeof *import->tables);
-    import->table_spans = proto_alloc(count, sizeof *import->table_spans);
-    enum err err = import->tables && import->table_spans
-                       ? E_OK
-                       : proto_err_set(reterr, E_NO_MEMORY, "reading tables");
-    for (size_t i = 0; i < count && !err; i++) {
-        if (import->manifest.schema.columns[i].by.table) {
-            err = load_beside(import, import->manifest.schema.columns[i].by.table,
-                              &import->tables[i], reterr);
-            import->table_spans[i] = buf_span(&import->tables[i]);
-            any = true;
-        }
-    }
-    if (!err && import->manifest.exclude) {
-        err = load_beside(import, import->manifest.exclude, &import->exclude, reterr);
-    }
-    if (!err && any) {
-        uint8_t hash[32];
-        crypto_sha256(import->table_spans, count, hash);
-        span_to_hex(span_of(hash, sizeof hash), import->tables_hash);
-    }
-    return err;
-}
 
 static void show_progress(void *user, uint64_t done, uint64_t total, uint64_t rows)
 {
@@ -254,10 +144,14 @@ static json_t *rejects_view(const struct import *import)
 {
     json_t *rejects = json_array();
     for (size_t i = 0; i < import->report->reject_count; i++) {
-        json_array_append_new(rejects, json_pack("{s:I, s:s, s:s}", "line",
-                                                 (json_int_t)import->report->rejects[i].line,
-                                                 "column", import->report->rejects[i].column,
-                                                 "reason", import->report->rejects[i].reason));
+        json_t *reject = json_pack(
+            "{s:I, s:s, s:s}", "line", (json_int_t)import->report->rejects[i].line, "column",
+            import->report->rejects[i].column, "reason", import->report->rejects[i].reason);
+        if (import->data_count > 1) {
+            const char *name = import->data[import->report->rejects[i].file].name;
+            json_object_set_new(reject, "file", json_string(name));
+        }
+        json_array_append_new(rejects, reject);
     }
     return rejects;
 }
@@ -332,7 +226,9 @@ static json_t *report_view(const struct import *import)
         }
     }
     return json_pack(
-        "{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:I}",
+        "{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:I, s:I, "
+        "s:I, "
+        "s:I}",
         "dataset", import->manifest.dataset, "version", import->manifest.version, "rows",
         (json_int_t)(import->report->rows - import->report->carried), "rejected",
         (json_int_t)import->report->rejected, "rejects", rejects, "bytes_raw",
@@ -340,25 +236,37 @@ static json_t *report_view(const struct import *import)
         (json_int_t)import->report->bytes_stored, "deidentified", operations, "safe_harbor",
         harbor_view(import), "clamped", counts_view(import, clamped_of), "blanked",
         counts_view(import, blanked_of), "redacted", counts_view(import, redacted_of), "absent",
-        absent_view(import), "tables", import->tables_hash, "total",
-        (json_int_t)import->report->rows, "replaced", (json_int_t)import->report->replaced,
-        "excluded", (json_int_t)import->report->excluded);
+        absent_view(import), "tables", import->tables_hash, "mapping", import->mapping_hash,
+        "unjoined", (json_int_t)import->report->unjoined, "total", (json_int_t)import->report->rows,
+        "replaced", (json_int_t)import->report->replaced, "excluded",
+        (json_int_t)import->report->excluded);
+}
+
+/* Everything of it is durable and told to the federation on return. */
+static enum err publish_import(struct import *import, struct err_info *reterr)
+{
+    uint8_t id[16];
+    enum err err =
+        control_audit(import->call, "dataset.import", reterr, "dataset", import->manifest.dataset,
+                      "version", import->manifest.version, "tables", import->tables_hash, "mapping",
+                      import->mapping_hash, (const char *)NULL);
+    err = err ? err : publish_dataset(import, reterr);
+    return err || !import->manifest.has_licence ? err : publish_licence(import, id, reterr);
 }
 
 static enum err import_run(struct import *import, json_t **ret, struct err_info *reterr)
 {
     struct control_call *call = import->call;
-    const char *data = control_text(call, "--data");
-    int fd = control_open(call, data, reterr); /* may this person read it? */
-    if (fd < 0) {
-        return reterr->code == E_IO ? E_INVALID : reterr->code;
+    const char *more[STORE_FHIR_FILES];
+    for (size_t i = 1; i < import->data_count; i++) {
+        more[i - 1] = import->data[i].path;
     }
-    /* The importer opens what was checked, not what stands under the name by then. */
-    char checked[32];
-    snprintf(checked, sizeof checked, "/proc/self/fd/%d", fd);
     struct store_import_options options = {
-        .data_path = checked,
-        .data_name = data,
+        .data_path = import->data_count ? import->data[0].path : NULL,
+        .data_name = import->data_count ? import->data[0].name : NULL,
+        .more_paths = more,
+        .more_count = import->data_count ? import->data_count - 1 : 0,
+        .mapping = import->has_mapping ? &import->mapping : NULL,
         .format = control_text(call, "--format"),
         .append = control_flag(call, "--append"),
         .key = control_text(call, "--key"),
@@ -374,23 +282,13 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
     };
     enum err err =
         store_import_run(&call->node->store, &import->manifest, &options, import->report, reterr);
-    close(fd);
     if (err) {
-        proto_err_frame(reterr, "importing %s", data);
+        const struct import_data *at = &import->data[import->report->rejects[0].file];
+        proto_err_frame(reterr, "importing %s",
+                        import->data_count ? at->name : import->manifest.mapping);
         call->error_rejects = rejects_view(import);
     }
-    uint8_t id[16];
-    if (!err && !options.dry_run) {
-        err = control_audit(call, "dataset.import", reterr, "dataset", import->manifest.dataset,
-                            "version", import->manifest.version, "tables", import->tables_hash,
-                            (const char *)NULL);
-    }
-    if (!err && !options.dry_run) {
-        err = publish_dataset(import, reterr);
-    }
-    if (!err && !options.dry_run && import->manifest.has_licence) {
-        err = publish_licence(import, id, reterr);
-    }
+    err = err || options.dry_run ? err : publish_import(import, reterr);
     if (!err) {
         *ret = report_view(import);
     }
@@ -401,18 +299,16 @@ enum err control_dataset_import(struct control_call *call, json_t **ret, struct 
 {
     struct import import = {.call = call};
     import.report = arena_alloc(&call->arena, 1, sizeof *import.report);
-    enum err err = import.report ? load_manifest(&import, control_text(call, "MANIFEST"), reterr)
-                                 : E_NO_MEMORY;
+    enum err err = import.report
+                       ? import_load_manifest(&import, control_text(call, "MANIFEST"), reterr)
+                       : E_NO_MEMORY;
     if (!err) {
         err = rehearse(&import, reterr);
     }
-    if (!err) {
-        err = load_tables(&import, reterr);
-    }
-    if (!err) {
-        err = import_run(&import, ret, reterr);
-    }
-    free_import(&import);
+    err = err ? err : import_load_beside(&import, reterr);
+    err = err ? err : import_open_data(&import, reterr);
+    err = err ? err : import_run(&import, ret, reterr);
+    import_free(&import);
     return err;
 }
 
@@ -453,7 +349,7 @@ enum err control_dataset_update(struct control_call *call, json_t **ret, struct 
     struct import import = {.call = call};
     struct store_dataset row;
     uint8_t id[16] = {0};
-    enum err err = load_manifest(&import, control_text(call, "MANIFEST"), reterr);
+    enum err err = import_load_manifest(&import, control_text(call, "MANIFEST"), reterr);
     if (!err) {
         err = store_catalogue_get(&call->node->store, import.manifest.dataset, &import.arena, &row,
                                   reterr);
@@ -485,7 +381,7 @@ enum err control_dataset_update(struct control_call *call, json_t **ret, struct 
         *ret = json_pack("{s:s, s:s, s:o}", "dataset", import.manifest.dataset, "version",
                          import.manifest.version, "licence", control_json_hex(id, 16));
     }
-    free_import(&import);
+    import_free(&import);
     return err;
 }
 
@@ -710,15 +606,15 @@ enum err control_dataset_forget(struct control_call *call, json_t **ret, struct 
     err = err ? err
               : config_yaml_manifest_bytes(buf_span(&import.yaml), name, &import.manifest, reterr);
     err = err ? err
-              : read_file(call, control_text(call, "--units"), TABLE_BYTES_MAX, &import.exclude,
-                          reterr);
+              : import_read_file(call, control_text(call, "--units"), IMPORT_TABLE_BYTES_MAX,
+                                 &import.exclude, reterr);
     err = err ? err : forget(&import, reterr);
     if (!err) {
         *ret = json_pack("{s:s, s:I, s:I}", "dataset", name, "rows",
                          (json_int_t)import.report->excluded, "total",
                          (json_int_t)import.report->rows);
     }
-    free_import(&import);
+    import_free(&import);
     return err;
 }
 

@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = audit_export certificate chunk codec column conll control csv frame gossip keyring licence manifest model_config ndjson notes ontology record round safetensors share sql token tokenizer train
+FUZZ_TARGETS = audit_export certificate chunk codec column conll control csv fhir frame gossip keyring licence manifest mapping model_config ndjson notes ontology record round safetensors share sql token tokenizer train
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -128,7 +128,25 @@ TESTS += %D%/replay_ontology
 %C%_replay_ontology_SOURCES = %D%/fuzz_ontology.c %D%/replay.c tests/lib/fake_hash.h
 %C%_replay_ontology_LDADD = $(PROTO_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_fhir
+TESTS += %D%/replay_fhir
+%C%_replay_fhir_SOURCES = %D%/fuzz_fhir.c %D%/replay.c
+%C%_replay_fhir_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_mapping
+TESTS += %D%/replay_mapping
+%C%_replay_mapping_SOURCES = %D%/fuzz_mapping.c %D%/replay.c
+%C%_replay_mapping_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_mapping
+%C%_fuzz_mapping_SOURCES = %D%/fuzz_mapping.c
+%C%_fuzz_mapping_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm
+%C%_fuzz_mapping_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_fhir
+%C%_fuzz_fhir_SOURCES = %D%/fuzz_fhir.c
+%C%_fuzz_fhir_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm
+%C%_fuzz_fhir_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_ontology
 %C%_fuzz_ontology_SOURCES = %D%/fuzz_ontology.c tests/lib/fake_hash.h
 %C%_fuzz_ontology_LDADD = $(PROTO_LIBS) -lm

@@ -92,3 +92,7 @@ check_PROGRAMS += %D%/test_tuner
 TESTS += %D%/test_tuner
 %C%_test_tuner_SOURCES = %D%/test_tuner.c tests/lib/seed.h tests/lib/vectors.h
 %C%_test_tuner_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+check_PROGRAMS += %D%/test_fhir
+TESTS += %D%/test_fhir
+%C%_test_fhir_SOURCES = %D%/test_fhir.c
+%C%_test_fhir_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) $(CMOCKA_LIBS) -lm

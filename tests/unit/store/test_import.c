@@ -631,57 +631,15 @@ static void annotated_notes(void **state)
     home_remove(&job.home);
 }
 
-/* Observations out of a mixed export; the patient by reference. The same people as a CSV of the same gives. */
-static void fhir_resources(void **state)
+/* What FHIR data become by a mapping is tested in tests/unit/node/test_fhir.c; without one there are no rows. */
+static void fhir_needs_a_mapping(void **state)
 {
     (void)state;
     struct job job;
     job_open(&job);
-    static struct proto_column observation[] = {
-        {.name = "patient",
-         .type = PROTO_COLUMN_TEXT,
-         .source = "subject.reference",
-         .deidentify = PROTO_DEID_PSEUDONYM},
-        {.name = "code",
-         .type = PROTO_COLUMN_CATEGORY,
-         .values_private = true,
-         .source = "code.coding.0.code"},
-        {.name = "value", .type = PROTO_COLUMN_REAL, .source = "valueQuantity.value"},
-        {.name = "seen",
-         .type = PROTO_COLUMN_DATE,
-         .source = "effectiveDateTime",
-         .deidentify = PROTO_DEID_YEAR},
-    };
-    static const char text[] =
-        "{\"resourceType\":\"Patient\",\"id\":\"7\",\"code\":[]}\n"
-        "{\"resourceType\":\"Observation\",\"subject\":{\"reference\":\"Patient/"
-        "7\"},\"code\":{\"coding\":[{\"code\":\"2160-0\"}]},"
-        "\"valueQuantity\":{\"value\":1.2},\"effectiveDateTime\":\"2024-03-01T10:00:00+01:00\"}\n"
-        "{\"resourceType\":\"Observation\",\"subject\":{\"reference\":\"http://x/fhir/Patient/"
-        "8\"},\"effectiveDateTime\":\"2023\"}\n"
-        "{\"resourceType\":\"Observation\",\"subject\":{\"reference\":\"Patient/"
-        "7\"},\"code\":{\"coding\":[{\"code\":\"2160-0\"}]}}\n"
-        "{\"id\":\"x\"}\n";
-    struct proto_manifest manifest;
-    manifest_init(&manifest, "d", observation, 4, "patient");
-    manifest.format = PROTO_FORMAT_FHIR;
-    job_name(&job, "o.ndjson");
-    write_file(job.path, text, strlen(text));
-    assert_int_equal(
-        store_import_run(&job.home.store, &manifest, &job.options, &job.report, &job.info),
-        E_INVALID);
-    assert_non_null(strstr(job.info.text, "resource:"));
-    manifest.resource = "Observation";
-    assert_int_equal(
-        store_import_run(&job.home.store, &manifest, &job.options, &job.report, &job.info),
-        E_INVALID);
-    assert_non_null(strstr(job.info.text, "line 5: is no FHIR resource"));
-    job.options.max_rejects = 1;
-    assert_int_equal(
-        store_import_run(&job.home.store, &manifest, &job.options, &job.report, &job.info), E_OK);
-    assert_string_equal(stored(&job), "0 2160-0 1.2 2024\n1 - - 2023\n0 2160-0 - -\n");
-    assert_int_equal(job.report.rows, 3);
-    assert_int_equal(job.report.rejected, 1);
+    job.options.format = "fhir";
+    assert_int_equal(job_text(&job, "o.ndjson", "{\"resourceType\":\"Patient\"}\n"), E_INVALID);
+    assert_non_null(strstr(job.info.text, "mapping:"));
     home_remove(&job.home);
 }
 
@@ -798,7 +756,7 @@ int main(void)
         cmocka_unit_test(many_appends_lose_nothing),
         cmocka_unit_test(long_texts_can_be_rehearsed),
         cmocka_unit_test(annotated_notes),
-        cmocka_unit_test(fhir_resources),
+        cmocka_unit_test(fhir_needs_a_mapping),
         cmocka_unit_test(units_are_excluded_and_forgotten),
         cmocka_unit_test(risk_is_counted_by_people),
     };

@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "store/json_text.h"
 #include "store/reader_ndjson.h"
 
 static const char *const names[] = {"a", "b.c", "x.y", "list.1"};
@@ -117,7 +118,7 @@ static void unusable_lines_are_named(void **state)
 static void depth_and_length_have_limits(void **state)
 {
     (void)state;
-    size_t len = STORE_NDJSON_LINE_MAX + 1000;
+    size_t len = STORE_JSON_TEXT_MAX + 1000;
     char *text = malloc(len + 20);
     assert_non_null(text);
     memset(text, '[', len);
@@ -134,10 +135,10 @@ static void depth_and_length_have_limits(void **state)
     row = next(source);
     expect(&row, 0, "1");
     source->free(source);
-    memset(text, 'y', STORE_NDJSON_FIELD_MAX + 100);
+    memset(text, 'y', STORE_JSON_FIELD_MAX + 100);
     memcpy(text, "{\"a\":\"", 6);
-    memcpy(text + STORE_NDJSON_FIELD_MAX + 50, "\"}\n", 3);
-    source = open_bytes(text, STORE_NDJSON_FIELD_MAX + 53);
+    memcpy(text + STORE_JSON_FIELD_MAX + 50, "\"}\n", 3);
+    source = open_bytes(text, STORE_JSON_FIELD_MAX + 53);
     row = next(source);
     assert_non_null(strstr(row.fault, "too long"));
     assert_string_equal(row.fault_column, "a");

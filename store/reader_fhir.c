@@ -1,0 +1,719 @@
+#include "config.h"
+#include "store/reader_fhir.h"
+
+#include "crypto/memory.h"
+#include "store/fhir_path.h"
+#include "store/join.h"
+#include "store/json_split.h"
+#include "store/json_text.h"
+#include "store/transform.h"
+
+#include <stdio.h>
+
+#define JOINED_MAX   1024 /* bytes of a joined value */
+#define NULL_VALUE   UINT16_MAX
+#define CANCEL_EVERY 4096 /* objects */
+
+/* A value that a join keeps: what path PATH of field FIELD leads to. */
+struct slot {
+    size_t field; /* of the mapping; BIRTH: the date of birth that ages need */
+    size_t path;
+};
+#define BIRTH SIZE_MAX
+
+struct join {
+    const struct proto_mapping_join *declared;
+    struct store_join *table;
+    struct slot *slots;
+    size_t slot_count;
+    /* Of the row at hand: the joined resource's record. */
+    bool found;
+    struct span record;
+};
+
+struct reader {
+    struct store_source base;
+    const struct proto_mapping *mapping;
+    struct store_reader_fhir_options options;
+    struct span bytes; /* in place of files */
+    struct store_json_split *split;
+    uint32_t file; /* the one that split reads */
+    uint64_t plain_before;
+    uint64_t done_before;
+    struct join joins[PROTO_MAPPING_JOINS_MAX];
+    struct store_field *header;
+    struct store_field *fields;
+    char (*numbers)[STORE_JSON_NUMBER];
+    char (*names)[STORE_FHIR_NAME]; /* of references */
+    json_t *object;                 /* what fields of text point into */
+    const json_t *row;              /* the resource in it */
+    char row_id[STORE_FHIR_NAME];   /* of a resource that has none but a fullUrl */
+};
+
+/* --- objects --------------------------------------------------------------------------------- */
+
+static void drop_row(struct reader *reader)
+{
+    json_decref(reader->object);
+    reader->object = NULL;
+    reader->row = NULL;
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+static enum err check_bundle(const char *type, uint64_t line, struct err_info *reterr)
+{
+    static const char *const read[] = {"transaction", "batch",    "collection",
+                                       "searchset",   "document", NULL};
+    for (size_t i = 0; type && read[i]; i++) {
+        if (strcmp(type, read[i]) == 0) {
+            return E_OK;
+        }
+    }
+    return proto_err_set(reterr, E_UNSUPPORTED,
+                         "line %llu: a Bundle whose type is none of transaction, batch, "
+                         "collection, searchset, document",
+                         (unsigned long long)line);
+}
+
+/* The resource of PIECE, or NULL where it is none: an entry without one, or the rest of a Bundle. *RET_FAULT: it cannot be
+ * used. */
+static enum err open_piece(struct reader *reader, const struct store_json_piece *piece,
+                           const char **ret_fault, struct err_info *reterr)
+{
+    *ret_fault = store_json_parse(piece->text, &reader->object);
+    if (*ret_fault) {
+        return E_OK;
+    }
+    const json_t *resource =
+        piece->entry ? json_object_get(reader->object, "resource") : reader->object;
+    const char *type = text_of(resource, "resourceType");
+    if (!resource) {
+        return E_OK;
+    }
+    if (!type) {
+        *ret_fault = "is no FHIR resource";
+        return E_OK;
+    }
+    if (strcmp(type, "Bundle") == 0) {
+        *ret_fault = piece->entry ? "is a Bundle in a Bundle" : NULL;
+        return piece->entry ? E_OK : check_bundle(text_of(resource, "type"), piece->line, reterr);
+    }
+    reader->row = resource;
+    return E_OK;
+}
+
+/* Whether the beginning of an object that is too long says that its type is one that is not wanted. */
+static bool is_other(const struct reader *reader, struct span text)
+{
+    static const char key[] = "\"resourceType\"";
+    const uint8_t *at = memmem(text.ptr, text.len, key, sizeof key - 1);
+    if (!at) {
+        return false;
+    }
+    struct span rest = span_of(at, text.len - (size_t)(at - text.ptr));
+    const uint8_t *open = rest.len > sizeof key
+                              ? memchr(rest.ptr + sizeof key - 1, '"', rest.len - sizeof key)
+                              : NULL;
+    size_t len = strlen(reader->mapping->rows);
+    size_t left = open ? rest.len - (size_t)(open + 1 - rest.ptr) : 0;
+    return left > len &&
+           (memcmp(open + 1, reader->mapping->rows, len) != 0 || open[1 + len] != '"');
+}
+
+/* --- files ----------------------------------------------------------------------------------- */
+
+static enum err open_file(struct reader *reader, uint32_t file, struct err_info *reterr)
+{
+    enum err err = reader->options.count == 0
+                       ? store_json_split_bytes(reader->bytes, &reader->split, reterr)
+                       : store_json_split_open(reader->options.paths[file], &reader->split, reterr);
+    reader->file = file;
+    if (!err) {
+        reader->base.packed = reader->base.packed || store_json_split_is_packed(reader->split);
+    }
+    return err;
+}
+
+static void close_file(struct reader *reader)
+{
+    reader->plain_before += reader->split ? store_json_split_unpacked(reader->split) : 0;
+    reader->done_before += reader->split ? store_json_split_done(reader->split) : 0;
+    store_json_split_close(reader->split);
+    reader->split = NULL;
+}
+
+/* The next object of all files. */
+static enum err next_piece(struct reader *reader, struct store_json_piece *ret,
+                           struct err_info *reterr)
+{
+    for (;;) {
+        enum err err = reader->split ? E_OK : open_file(reader, reader->file, reterr);
+        err = err ? err : store_json_split_next(reader->split, ret, reterr);
+        if (err || !ret->end || reader->file + 1 >= reader->options.count) {
+            reader->base.bytes_done =
+                reader->done_before + (reader->split ? store_json_split_done(reader->split) : 0);
+            reader->base.bytes_plain =
+                reader->plain_before +
+                (reader->split ? store_json_split_unpacked(reader->split) : 0);
+            return err;
+        }
+        close_file(reader);
+        reader->file++;
+    }
+}
+
+static void rewind_files(struct reader *reader)
+{
+    close_file(reader);
+    reader->file = 0;
+    reader->plain_before = reader->done_before = 0;
+}
+
+/* --- joins: what rows refer to ----------------------------------------------------------------- */
+
+static const struct proto_mapping_path *path_of_slot(const struct proto_mapping *mapping,
+                                                     const struct slot *slot)
+{
+    static struct proto_mapping_step birth_step = {.key = "birthDate"};
+    static const struct proto_mapping_path birth = {.join = -1, .steps = &birth_step, .count = 1};
+    return slot->field == BIRTH ? &birth : &mapping->fields[slot->field].paths[slot->path];
+}
+
+static enum err put_value(struct buf *record, const struct store_field *value)
+{
+    uint8_t len[2];
+    put_be16(len, value->null ? NULL_VALUE : (uint16_t)value->len);
+    enum err err = buf_put(record, span_of(len, 2));
+    /* With its zero, so that fields can point into the record. */
+    return err || value->null ? err : buf_put(record, span_of(value->text, value->len + 1));
+}
+
+/* The value at PLACE of a record: 0 is the id, then the slots. */
+static struct store_field value_at(struct span record, size_t place)
+{
+    const uint8_t *at = record.ptr;
+    for (;; place--) {
+        uint16_t len = get_be16(at);
+        bool null = len == NULL_VALUE;
+        if (place == 0) {
+            return null ? (struct store_field){.text = "", .null = true}
+                        : (struct store_field){.text = (const char *)at + 2, .len = len};
+        }
+        at += 2 + (null ? 0 : (size_t)len + 1);
+    }
+}
+
+/* The record of the resource at hand: its id and the values that fields ask for. */
+static enum err make_record(struct reader *reader, const struct join *join, const char *id,
+                            struct buf *record, const char **ret_fault)
+{
+    struct store_field value = {.text = id, .len = strlen(id)};
+    enum err err = put_value(record, &value);
+    for (size_t i = 0; i < join->slot_count && !err && !*ret_fault; i++) {
+        const struct slot *slot = &join->slots[i];
+        const struct proto_mapping_path *path = path_of_slot(reader->mapping, slot);
+        char number[STORE_JSON_NUMBER];
+        *ret_fault = slot->field == BIRTH
+                         ? store_fhir_text(reader->row, path, number, &value)
+                         : store_fhir_value(reader->row, &reader->mapping->fields[slot->field],
+                                            path, number, &value);
+        if (!*ret_fault && value.len > JOINED_MAX) {
+            *ret_fault = "has too long a value to join";
+        }
+        err = *ret_fault ? E_OK : put_value(record, &value);
+    }
+    return err;
+}
+
+static enum err keep_resource(struct reader *reader, struct join *join, uint64_t line,
+                              struct err_info *reterr)
+{
+    struct buf record = {.max = STORE_JOIN_RECORD_MAX};
+    char name[STORE_FHIR_NAME], url[STORE_FHIR_NAME];
+    const char *id = text_of(reader->row, "id");
+    const char *full_url = text_of(reader->object, "fullUrl");
+    const char *fault = NULL;
+    bool named = id && store_fhir_reference(id, join->declared->resource, name);
+    bool has_url = full_url && store_fhir_reference(full_url, join->declared->resource, url);
+    if (!named && !has_url) {
+        return E_OK; /* nothing can refer to it */
+    }
+    enum err err = make_record(reader, join, named ? store_fhir_id(name) : store_fhir_id(url),
+                               &record, &fault);
+    if (err || fault) {
+        err = proto_err_set(reterr, err && err != E_LIMIT ? err : E_INVALID, "line %llu: %s %s",
+                            (unsigned long long)line, join->declared->resource,
+                            fault ? fault : "has too much to join");
+    }
+    if (!err && named) {
+        err = store_join_add(join->table, span_str(name), buf_span(&record), reterr);
+    }
+    if (!err && has_url && !(named && strcmp(name, url) == 0)) {
+        err = store_join_add(join->table, span_str(url), buf_span(&record), reterr);
+    }
+    crypto_buf_fini(&record);
+    return err;
+}
+
+/* Parsing costs most, so an object whose bytes do not even name a joined type is passed over. (\u may spell anything.) */
+static bool may_be_joined(const struct reader *reader, struct span text)
+{
+    bool may = memmem(text.ptr, text.len, "\\u", 2) != NULL;
+    for (size_t i = 0; i < reader->mapping->join_count && !may; i++) {
+        char quoted[80];
+        int len = snprintf(quoted, sizeof quoted, "\"%s\"", reader->mapping->joins[i].resource);
+        may = memmem(text.ptr, text.len, quoted, (size_t)len) != NULL;
+    }
+    return may;
+}
+
+static enum err collect_piece(struct reader *reader, const struct store_json_piece *piece,
+                              struct err_info *reterr)
+{
+    const char *fault = piece->fault; /* reported when the rows are read */
+    if (fault || !may_be_joined(reader, piece->text)) {
+        return E_OK;
+    }
+    enum err err = open_piece(reader, piece, &fault, reterr);
+    const char *type = fault || err || !reader->row ? NULL : text_of(reader->row, "resourceType");
+    for (size_t i = 0; i < reader->mapping->join_count && type && !err; i++) {
+        if (strcmp(type, reader->joins[i].declared->resource) == 0) {
+            err = keep_resource(reader, &reader->joins[i], piece->line, reterr);
+        }
+    }
+    drop_row(reader);
+    return err;
+}
+
+/* The first reading. */
+static enum err collect(struct reader *reader, struct err_info *reterr)
+{
+    struct store_json_piece piece = {0};
+    enum err err = E_OK;
+    for (uint64_t seen = 1; !err && !piece.end; seen++) {
+        err = next_piece(reader, &piece, reterr);
+        err = err || piece.end ? err : collect_piece(reader, &piece, reterr);
+        if (!err && seen % CANCEL_EVERY == 0 && reader->options.cancelled &&
+            reader->options.cancelled(reader->options.user)) {
+            err = proto_err_set(reterr, E_CANCELLED, "the import was cancelled");
+        }
+    }
+    for (size_t i = 0; i < reader->mapping->join_count && !err; i++) {
+        err = store_join_finish(reader->joins[i].table, reterr);
+    }
+    rewind_files(reader);
+    return err;
+}
+
+/* What the row at hand refers to. */
+static enum err look_up(struct reader *reader, struct err_info *reterr)
+{
+    for (size_t i = 0; i < reader->mapping->join_count; i++) {
+        struct join *join = &reader->joins[i];
+        char number[STORE_JSON_NUMBER], name[STORE_FHIR_NAME];
+        struct store_field text;
+        join->found = false;
+        if (store_fhir_text(reader->row, &join->declared->path, number, &text) || text.null ||
+            !store_fhir_reference(text.text, join->declared->resource, name)) {
+            reader->base.unjoined++;
+            continue;
+        }
+        enum err err = store_join_find(join->table, span_str(name), &join->record, reterr);
+        if (err && err != E_NOT_FOUND) {
+            return err;
+        }
+        join->found = !err;
+        reader->base.unjoined += err != E_OK;
+    }
+    return E_OK;
+}
+
+static struct store_field joined_value(const struct join *join, size_t field, size_t path)
+{
+    for (size_t i = 0; i < join->slot_count && join->found; i++) {
+        if (join->slots[i].field == field && join->slots[i].path == path) {
+            return value_at(join->record, i + 1);
+        }
+    }
+    return (struct store_field){.text = "", .null = true};
+}
+
+/* --- fields ---------------------------------------------------------------------------------- */
+
+/* The first value at PATHS of field I, in the row or in what it refers to. */
+static const char *first_value(struct reader *reader, size_t i, struct store_field *ret)
+{
+    const struct proto_mapping_field *field = &reader->mapping->fields[i];
+    const char *fault = NULL;
+    *ret = (struct store_field){.text = "", .null = true};
+    for (size_t j = 0; j < field->path_count && ret->null && !fault; j++) {
+        const struct proto_mapping_path *path = &field->paths[j];
+        if (path->join < 0) {
+            fault = store_fhir_value(reader->row, field, path, reader->numbers[i], ret);
+        } else {
+            *ret = joined_value(&reader->joins[path->join], i, j);
+        }
+    }
+    return fault;
+}
+
+/* The id of what a Reference names: that of the resource itself where it was joined. */
+static void refer(struct reader *reader, size_t i, struct store_field *field)
+{
+    const struct proto_mapping_field *mapped = &reader->mapping->fields[i];
+    char *name = reader->names[i];
+    if (!store_fhir_reference(field->text, "", name)) {
+        *field = (struct store_field){.text = "", .null = true};
+        return;
+    }
+    for (size_t j = 0; j < reader->mapping->join_count; j++) {
+        const struct join *join = &reader->joins[j];
+        if (join->found && strcmp(join->declared->by, mapped->path_texts[0]) == 0) {
+            *field = value_at(join->record, 0);
+            return;
+        }
+    }
+    field->text = store_fhir_id(name);
+    field->len = strlen(field->text);
+}
+
+static bool read_day(const struct store_field *field, double *ret)
+{
+    bool partial;
+    return !field->null &&
+           !store_parse_record_date(span_of(field->text, field->len), ret, &partial);
+}
+
+static void put_number(struct reader *reader, size_t i, long number, struct store_field *ret)
+{
+    int len = snprintf(reader->numbers[i], STORE_JSON_NUMBER, "%ld", number);
+    *ret = (struct store_field){.text = reader->numbers[i], .len = (size_t)len};
+}
+
+/* Years from the birth, whose day may be missing: then the first one is taken. */
+static const char *age(struct reader *reader, size_t i, struct store_field *field)
+{
+    struct store_field born = {.text = "", .null = true};
+    char number[STORE_JSON_NUMBER];
+    const struct slot slot = {.field = BIRTH};
+    if (strcmp(reader->mapping->rows, "Patient") == 0) {
+        const char *fault =
+            store_fhir_text(reader->row, path_of_slot(reader->mapping, &slot), number, &born);
+        if (fault) {
+            return fault;
+        }
+    }
+    for (size_t j = 0; j < reader->mapping->join_count && born.null; j++) {
+        if (strcmp(reader->joins[j].declared->resource, "Patient") == 0) {
+            born = joined_value(&reader->joins[j], BIRTH, 0);
+        }
+    }
+    double from, to;
+    if (field->null || born.null) {
+        *field = (struct store_field){.text = "", .null = true};
+        return NULL;
+    }
+    if (!read_day(field, &to)) {
+        return "is not a date";
+    }
+    if (!read_day(&born, &from)) {
+        return "needs a date of birth, which is none";
+    }
+    put_number(reader, i, store_years_between(from, to), field);
+    return NULL;
+}
+
+static const char *days(struct reader *reader, size_t i, struct store_field *field)
+{
+    const struct proto_mapping_field *mapped = &reader->mapping->fields[i];
+    struct store_field until = {.text = "", .null = true};
+    char number[STORE_JSON_NUMBER];
+    const char *fault = NULL;
+    for (size_t j = 0; j < mapped->until_count && until.null && !fault; j++) {
+        fault = store_fhir_text(reader->row, &mapped->until[j], number, &until);
+    }
+    if (fault) {
+        return fault;
+    }
+    double from, to;
+    if (field->null || until.null) {
+        *field = (struct store_field){.text = "", .null = true};
+        return NULL;
+    }
+    if (!read_day(field, &from) || !read_day(&until, &to)) {
+        return "is not a date";
+    }
+    put_number(reader, i, (long)(to - from), field);
+    return NULL;
+}
+
+/* Whether what the paths lead from is there: nothing is said of a patient who was not found. */
+static bool is_known(const struct reader *reader, const struct proto_mapping_field *mapped)
+{
+    bool known = false;
+    for (size_t i = 0; i < mapped->path_count; i++) {
+        int join = mapped->paths[i].join;
+        known = known || join < 0 || reader->joins[join].found;
+    }
+    return known;
+}
+
+static void map_value(const struct proto_mapping_field *mapped, struct store_field *field)
+{
+    for (size_t i = 0; i < mapped->map_count && !field->null; i++) {
+        if (strcmp(mapped->map[i].from, field->text) == 0) {
+            field->text = mapped->map[i].to;
+            field->len = strlen(field->text);
+            return;
+        }
+    }
+}
+
+static const char *take_field(struct reader *reader, size_t i)
+{
+    const struct proto_mapping_field *mapped = &reader->mapping->fields[i];
+    struct store_field *field = &reader->fields[i];
+    const char *fault = first_value(reader, i, field);
+    if (fault) {
+        return fault;
+    }
+    switch (mapped->as) {
+    case PROTO_MAPPING_REFERENCE:
+        if (!field->null) {
+            refer(reader, i, field);
+        }
+        break;
+    case PROTO_MAPPING_AGE:
+        fault = age(reader, i, field);
+        break;
+    case PROTO_MAPPING_DAYS:
+        fault = days(reader, i, field);
+        break;
+    case PROTO_MAPPING_FLAG:
+        if (field->null && is_known(reader, mapped)) {
+            *field = (struct store_field){.text = "false", .len = strlen("false")};
+        }
+        break;
+    default:
+        break;
+    }
+    map_value(mapped, field);
+    return fault;
+}
+
+/* --- rows ------------------------------------------------------------------------------------ */
+
+/* A resource in a Bundle that is to be made somewhere has no id yet; what refers to it does so by its fullUrl. */
+static void name_row(struct reader *reader)
+{
+    const char *full_url = text_of(reader->object, "fullUrl");
+    json_t *resource = json_object_get(reader->object, "resource");
+    if (resource && resource == reader->row && full_url && !json_object_get(resource, "id") &&
+        store_fhir_reference(full_url, reader->mapping->rows, reader->row_id)) {
+        /* Out of memory, the row has no id, and is refused for it. */
+        (void)json_object_set_new(resource, "id", json_string(store_fhir_id(reader->row_id)));
+    }
+}
+
+/* *RET_PASSED: the piece is no row. */
+static enum err take_piece(struct reader *reader, const struct store_json_piece *piece,
+                           struct store_row *row, bool *ret_passed, struct err_info *reterr)
+{
+    *ret_passed = piece->too_long && is_other(reader, piece->text);
+    row->fault = piece->fault;
+    if (*ret_passed || piece->fault) {
+        return E_OK;
+    }
+    enum err err = open_piece(reader, piece, &row->fault, reterr);
+    if (err || row->fault) {
+        return err;
+    }
+    *ret_passed = !reader->row ||
+                  strcmp(text_of(reader->row, "resourceType"), reader->mapping->rows) != 0 ||
+                  !store_fhir_wanted(reader->row, reader->mapping);
+    if (*ret_passed) {
+        return E_OK;
+    }
+    name_row(reader);
+    err = look_up(reader, reterr);
+    for (size_t i = 0; i < reader->mapping->field_count && !err && !row->fault; i++) {
+        row->fault = take_field(reader, i);
+        row->fault_column = row->fault ? reader->mapping->fields[i].name : NULL;
+    }
+    return err;
+}
+
+static enum err next_row(struct store_source *source, struct store_row *ret,
+                         struct err_info *reterr)
+{
+    struct reader *reader = (struct reader *)source;
+    bool passed;
+    do {
+        struct store_json_piece piece;
+        memset(ret, 0, sizeof *ret);
+        drop_row(reader);
+        enum err err = next_piece(reader, &piece, reterr);
+        ret->end = piece.end;
+        if (err || piece.end) {
+            return err;
+        }
+        ret->line = piece.line;
+        ret->file = reader->file;
+        err = take_piece(reader, &piece, ret, &passed, reterr);
+        if (err) {
+            return err;
+        }
+    } while (passed);
+    ret->fields = reader->fields;
+    ret->count = reader->base.header_count;
+    return E_OK;
+}
+
+/* --- opening --------------------------------------------------------------------------------- */
+
+static void free_reader(struct store_source *source)
+{
+    struct reader *reader = (struct reader *)source;
+    if (!reader) {
+        return;
+    }
+    drop_row(reader);
+    store_json_split_close(reader->split);
+    for (size_t i = 0; i < PROTO_MAPPING_JOINS_MAX; i++) {
+        store_join_close(reader->joins[i].table);
+        proto_free(reader->joins[i].slots);
+    }
+    crypto_wipe(reader->numbers, reader->base.header_count * sizeof *reader->numbers);
+    crypto_wipe(reader->names, reader->base.header_count * sizeof *reader->names);
+    proto_free(reader->header);
+    proto_free(reader->fields);
+    proto_free(reader->numbers);
+    proto_free(reader->names);
+    proto_free(reader);
+}
+
+static enum err take_fields(struct reader *reader)
+{
+    const struct proto_mapping *mapping = reader->mapping;
+    size_t count = mapping->field_count;
+    reader->header = proto_alloc(count, sizeof *reader->header);
+    reader->fields = proto_alloc(count, sizeof *reader->fields);
+    reader->numbers = proto_alloc(count, sizeof *reader->numbers);
+    reader->names = proto_alloc(count, sizeof *reader->names);
+    if (!reader->header || !reader->fields || !reader->numbers || !reader->names) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *name = mapping->fields[i].name;
+        reader->header[i] = (struct store_field){.text = name, .len = strlen(name)};
+    }
+    reader->base.header = reader->header;
+    reader->base.header_count = count;
+    return E_OK;
+}
+
+/* Which values of the joined resource the fields ask for. */
+static enum err take_slots(struct reader *reader, size_t number)
+{
+    const struct proto_mapping *mapping = reader->mapping;
+    struct join *join = &reader->joins[number];
+    join->declared = &mapping->joins[number];
+    join->slots =
+        proto_alloc(mapping->field_count * PROTO_MAPPING_PATHS_MAX + 1, sizeof *join->slots);
+    if (!join->slots) {
+        return E_NO_MEMORY;
+    }
+    bool ages = false;
+    for (size_t i = 0; i < mapping->field_count; i++) {
+        const struct proto_mapping_field *field = &mapping->fields[i];
+        for (size_t j = 0; j < field->path_count; j++) {
+            if (field->paths[j].join == (int)number) {
+                join->slots[join->slot_count++] = (struct slot){i, j};
+            }
+        }
+        ages = ages || field->as == PROTO_MAPPING_AGE;
+    }
+    if (ages && strcmp(join->declared->resource, "Patient") == 0) {
+        join->slots[join->slot_count++] = (struct slot){.field = BIRTH};
+    }
+    return E_OK;
+}
+
+static enum err open_joins(struct reader *reader, struct err_info *reterr)
+{
+    size_t count = reader->mapping->join_count;
+    size_t memory = reader->options.memory_bytes ? reader->options.memory_bytes : STORE_FHIR_MEMORY;
+    enum err err = E_OK;
+    for (size_t i = 0; i < count && !err; i++) {
+        err = take_slots(reader, i);
+        err = err ? proto_err_set(reterr, err, "opening the data")
+                  : store_join_open(reader->options.folder, memory / count, &reader->joins[i].table,
+                                    reterr);
+    }
+    return err || count == 0 ? err : collect(reader, reterr);
+}
+
+/* All files are opened once, so that one that is missing is found before any is read. */
+static enum err measure_files(struct reader *reader, struct err_info *reterr)
+{
+    enum err err = E_OK;
+    bool known = true;
+    for (uint32_t i = 0; i < reader->options.count && !err; i++) {
+        err = open_file(reader, i, reterr);
+        uint64_t total = err ? 0 : store_json_split_total(reader->split);
+        reader->base.bytes_total += total;
+        known = known && total;
+        store_json_split_close(reader->split);
+        reader->split = NULL;
+    }
+    reader->base.bytes_total = known ? reader->base.bytes_total : 0;
+    reader->file = 0;
+    return err;
+}
+
+static enum err open_reader(const struct proto_mapping *mapping,
+                            const struct store_reader_fhir_options *options, struct span bytes,
+                            struct store_source **ret, struct err_info *reterr)
+{
+    struct reader *reader = proto_alloc(1, sizeof *reader);
+    if (!reader) {
+        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
+    }
+    reader->base.next = next_row;
+    reader->base.free = free_reader;
+    reader->mapping = mapping;
+    reader->options = *options;
+    reader->bytes = bytes;
+    enum err err = take_fields(reader);
+    err = err ? proto_err_set(reterr, err, "opening the data") : measure_files(reader, reterr);
+    err = err ? err : open_joins(reader, reterr);
+    if (err) {
+        free_reader(&reader->base);
+        return err;
+    }
+    *ret = &reader->base;
+    return E_OK;
+}
+
+enum err store_reader_fhir_open(const struct proto_mapping *mapping,
+                                const struct store_reader_fhir_options *options,
+                                struct store_source **ret, struct err_info *reterr)
+{
+    if (options->count == 0 || options->count > STORE_FHIR_FILES) {
+        return proto_err_set(reterr, E_LIMIT, "1 to %d files are read at a time", STORE_FHIR_FILES);
+    }
+    return open_reader(mapping, options, SPAN_NONE, ret, reterr);
+}
+
+enum err store_reader_fhir_bytes(const struct proto_mapping *mapping,
+                                 const struct store_reader_fhir_options *options, struct span bytes,
+                                 struct store_source **ret, struct err_info *reterr)
+{
+    struct store_reader_fhir_options own = *options;
+    own.count = 0;
+    return open_reader(mapping, &own, bytes, ret, reterr);
+}
