@@ -59,3 +59,7 @@ TESTS += %D%/test_join %D%/test_json_split
 %C%_test_join_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)
 %C%_test_json_split_SOURCES = %D%/test_json_split.c
 %C%_test_json_split_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += %D%/test_ledger_model
+TESTS += %D%/test_ledger_model
+%C%_test_ledger_model_SOURCES = %D%/test_ledger_model.c
+%C%_test_ledger_model_LDADD = $(STORE_LIBS) $(CMOCKA_LIBS)

@@ -55,11 +55,12 @@ static inline void home_try_open(struct home *home, enum err expected)
     assert_int_equal(err, expected);
 }
 
-static inline void home_make(struct home *home)
+/* FOLDER: where it is to be; the process may be killed there, so a file system in memory is as good as a disk. */
+static inline void home_make_in(struct home *home, const char *folder)
 {
     char path[128];
     memset(home, 0, sizeof *home);
-    strcpy(home->dir, "/tmp/concordat-store-XXXXXX");
+    snprintf(home->dir, sizeof home->dir, "%s/concordat-store-XXXXXX", folder);
     assert_non_null(mkdtemp(home->dir));
     snprintf(home->mdb, sizeof home->mdb, "%s/node.mdb", home->dir);
     snprintf(path, sizeof path, "%s/unlock.key", home->dir);
@@ -78,6 +79,11 @@ static inline void home_make(struct home *home)
     assert_int_equal(crypto_keyring_get(home->keyring, "identity", &dek), E_OK);
     assert_int_equal(crypto_identity_save(home->identity, path, dek, NULL), E_OK);
     home_try_open(home, E_OK);
+}
+
+static inline void home_make(struct home *home)
+{
+    home_make_in(home, "/tmp");
 }
 
 /* Opens HOME, which the parent has closed, in a child after fork: keys do not cross a fork, so they are read again. */
