@@ -193,7 +193,8 @@ static const struct proto_argument queries_arguments[] = {
 static const struct proto_argument queries_show_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the question's id"), END};
 static const struct proto_argument budget_arguments[] = {
-    POSITIONAL_OPTIONAL("DATASET", PROTO_ARG_TEXT, "only of this dataset"), END};
+    POSITIONAL_OPTIONAL("DATASET", PROTO_ARG_TEXT, "only of this dataset"),
+    OPTION("--since", PROTO_ARG_TIME, "TIME", "history only from then on"), END};
 static const struct proto_argument train_start_arguments[] = {
     POSITIONAL("JOB", PROTO_ARG_FILE_IN, "the job, YAML"),
     OPTION_REPEATED("--set", PROTO_ARG_TEXT, "KEY=VALUE", "change a key of the job: rounds=3"),
@@ -488,8 +489,12 @@ const struct proto_operation proto_operations[] = {
         "[{\"query_id\",\"time\",\"person\",\"project\",\"dataset\",\"sql\",\"state\",\"epsilon\"}"
         "]"),
     ROW(QUERIES_SHOW, "queries show", DAEMON, 0, false, queries_show_arguments,
-        "show a question's answer again", "Shows the stored answer; nothing is asked or spent.",
-        "the answer of `query`"),
+        "show a question's answer again",
+        "Shows the question and the stored answer, or why each site refused; nothing is asked or\n"
+        "spent.",
+        "the answer of `query`, and "
+        "{\"question\":{\"sql\",\"person\",\"project\",\"state\",\"time\","
+        "\"epsilon\"}}"),
     ROW(QUERIES_COLLECT, "queries collect", DAEMON, ANALYST, true, queries_show_arguments,
         "ask again what waited for a person's approval",
         "Asks the same question with the same options. Sites whose people have approved it answer\n"
@@ -497,10 +502,19 @@ const struct proto_operation proto_operations[] = {
         "the answer of `query`"),
     ROW(BUDGET, "budget", DAEMON, 0, false, budget_arguments,
         "show how much privacy budget is left",
-        "Shows this node's accounts, and what the others said last.",
+        "Shows this node's accounts and domains, and what the others said with their last\n"
+        "answers. With a dataset of this node also who spent what (operators and auditors see\n"
+        "everybody, others themselves), and about how many more questions like the last one\n"
+        "are left.",
         "{\"budget\":[{\"node\",\"dataset\",\"epsilon_total\",\"epsilon_left\",\"delta\","
         "\"rho_total\",\"rho_left\",\n"
-        " \"questions_left\":{\"epsilon\",\"count\"}}]}"),
+        " \"domain\",\"epsilon_spent\",\"epsilon_spent_tight\",\"thresholds\",\"window\",\"as_of\","
+        "\n"
+        " \"questions_left\":{\"epsilon\",\"count\",\"like\",\"margin95\",\"relative\"}}],\n"
+        " \"domains\":[{\"domain\",\"declared\",\"epsilon_total\",\"epsilon_left\",...}],\n"
+        " \"history\":[{\"time\",\"kind\",\"state\",\"institution\",\"person\",\"rho\",\"id\",...}]"
+        ",\n"
+        " \"forecast\":{\"rho\",\"questions\"}}"),
     ROW(TRAIN_START, "train start", DAEMON, COORDINATOR, false, train_start_arguments,
         "start a training job, print its id",
         "This node coordinates; every site decides for itself, and charges all planned steps to\n"

@@ -258,6 +258,8 @@ static void print_budgets(const json_t *budgets, bool datasets, FILE *to)
                                          {"OF", "rho_total"},
                                          {"QUESTIONS LEFT", "questions_left.count"},
                                          {"AT EPSILON", "questions_left.epsilon"},
+                                         {"COUNT +-", "questions_left.margin95"},
+                                         {"AS OF", "as_of"},
                                          {NULL, NULL}};
     if (datasets) {
         print_list(budgets, with, "no budgets yet: no dataset with a licence is here", to);
@@ -372,6 +374,10 @@ static void answer_query(const json_t *answer, FILE *to)
     }
     print_cost(answer, to);
     print_budgets(json_object_get(answer, "budget"), false, to);
+    const json_t *forecast = json_object_get(answer, "forecast");
+    if (json_is_object(forecast)) {
+        fprintf(to, "about %.0f more questions like this\n", number_of(forecast, "questions"));
+    }
 }
 
 /* --- training and models ---------------------------------------------------------------------------- */
@@ -839,6 +845,34 @@ static void answer_dataset(const json_t *answer, FILE *to)
     json_decref(licence);
 }
 
+static void answer_budget(const json_t *answer, FILE *to)
+{
+    static const struct column domains[] = {
+        {"DOMAIN", "domain"}, {"EPSILON LEFT", "epsilon_left"}, {"OF", "epsilon_total"},
+        {"DELTA", "delta"},   {"SPENT", "epsilon_spent"},       {"RHO LEFT", "rho_left"},
+        {"OF", "rho_total"},  {"DECLARED", "declared"},         {NULL, NULL}};
+    static const struct column history[] = {{"TIME", "time"},     {"KIND", "kind"},
+                                            {"STATE", "state"},   {"INSTITUTION", "institution"},
+                                            {"PERSON", "person"}, {"PROJECT", "project"},
+                                            {"RHO", "rho"},       {"ID", "id"},
+                                            {NULL, NULL}};
+    const json_t *charges = json_object_get(answer, "history");
+    const json_t *forecast = json_object_get(answer, "forecast");
+    print_budgets(json_object_get(answer, "budget"), true, to);
+    if (json_array_size(json_object_get(answer, "domains")) > 0) {
+        fputc('\n', to);
+        print_list(json_object_get(answer, "domains"), domains, "", to);
+    }
+    if (json_is_array(charges)) {
+        fputc('\n', to);
+        print_list(charges, history, "nothing was charged to it", to);
+    }
+    if (json_is_object(forecast)) {
+        fprintf(to, "about %.0f more questions like the last one\n",
+                number_of(forecast, "questions"));
+    }
+}
+
 void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
 {
     switch (id) {
@@ -885,7 +919,7 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         print_list(answer, query_columns, "no questions were asked here", to);
         break;
     case PROTO_OP_BUDGET:
-        print_budgets(json_object_get(answer, "budget"), true, to);
+        answer_budget(answer, to);
         break;
     case PROTO_OP_TRAIN_START:
         answer_train_start(answer, to);

@@ -7,6 +7,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_approval.c \
 	%D%/ops_audit.c \
 	%D%/ops_backup.c \
+	%D%/ops_budget.c \
 	%D%/ops_catalog.c \
 	%D%/ops_dataset.c \
 	%D%/ops_federation.c \

@@ -1,4 +1,4 @@
-/* query, queries, queries show, budget. */
+/* query, queries, queries show, queries collect. */
 #include "config.h"
 #include "node/control/dispatch.h"
 #include "node/control/views.h"
@@ -65,23 +65,6 @@ static json_t *sites_view(const struct query_result *result, bool explain)
         json_array_append_new(array, view);
     }
     return array;
-}
-
-/* The conversion ends at the greatest epsilon that a manifest may name. */
-static double finite_epsilon(uint64_t nano, double delta)
-{
-    return fmin(query_price_epsilon(nano, delta), PROTO_EPSILON_MAX);
-}
-
-json_t *control_account_view(const char *node, const char *dataset, double epsilon_total,
-                             double delta, uint64_t cap_nano, uint64_t spent_nano)
-{
-    uint64_t left = cap_nano > spent_nano ? cap_nano - spent_nano : 0;
-    double epsilon_left = left ? finite_epsilon(left, delta) : 0;
-    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:o, s:o}", "node", node, "dataset", dataset,
-                     "epsilon_total", epsilon_total, "epsilon_left",
-                     round(epsilon_left * 1e6) / 1e6, "delta", delta, "rho_total",
-                     control_json_nano(cap_nano), "rho_left", control_json_nano(left));
 }
 
 static json_t *budgets_view(const struct query_result *result)
@@ -171,6 +154,22 @@ static json_t *expected_view(const struct query_result *result)
     return array;
 }
 
+/* How many more questions at this price every site that answered would take; UINT64_MAX when none did. */
+static uint64_t questions_more(const struct query_result *result)
+{
+    uint64_t price = query_price((uint64_t)llround(result->epsilon * 1e6),
+                                 (uint64_t)llround(result->delta * 1e12), result->layout.thresholds)
+                         .nano;
+    uint64_t more = UINT64_MAX;
+    for (size_t i = 0; i < result->site_count; i++) {
+        const struct query_site *site = &result->site[i];
+        if (site->status == QUERY_SITE_ANSWERED && site->left_nano / price < more) {
+            more = site->left_nano / price;
+        }
+    }
+    return more;
+}
+
 static json_t *result_view(const struct query_result *result, const struct query_ask *ask)
 {
     uint64_t nano = 0;
@@ -196,6 +195,10 @@ static json_t *result_view(const struct query_result *result, const struct query
                                   result->schema.unit[0] ? result->schema.unit : "row", "relation",
                                   "add-remove-one", "scope", "per node", "mechanism",
                                   "discrete-gaussian"));
+    uint64_t more = questions_more(result);
+    if (more != UINT64_MAX) {
+        json_object_set_new(view, "forecast", json_pack("{s:I}", "questions", (json_int_t)more));
+    }
     if (ask->explain) {
         json_object_set_new(view, "explain", json_true());
         json_object_set_new(view, "expected", expected_view(result));
@@ -399,22 +402,41 @@ static enum err load_question(struct control_call *call, json_t **ret, struct er
     return err;
 }
 
+/* The answer as it was shown, or what the sites said instead, and the question that it belongs to. */
+static json_t *question_view(const json_t *kept)
+{
+    static const char *const facts[] = {"sql", "person", "project", "state", "epsilon"};
+    json_t *answer = json_object_get(kept, "answer");
+    json_t *view = json_is_object(answer) ? json_copy(answer) : json_pack("{s:[]}", "rows");
+    json_t *question = json_object();
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
+        json_object_set(question, facts[i], json_object_get(kept, facts[i]));
+    }
+    json_object_set_new(question, "time",
+                        control_json_time(json_integer_value(json_object_get(kept, "time"))));
+    json_object_set_new(view, "question", question);
+    if (!json_is_object(answer)) {
+        json_object_set(view, "query_id", json_object_get(kept, "query_id"));
+        json_object_set(view, "dataset", json_object_get(kept, "dataset"));
+        json_object_set(view, "sites", json_object_get(kept, "sites"));
+    }
+    return view;
+}
+
 enum err control_queries_show(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     json_t *kept = NULL;
     enum err err = load_question(call, &kept, reterr);
-    json_t *answer = json_object_get(kept, "answer");
     const char *state = json_string_value(json_object_get(kept, "state"));
     bool waits = state && (strcmp(state, "waiting") == 0 || strcmp(state, "decided") == 0);
-    if (!err && json_is_object(answer)) {
-        *ret = json_incref(answer);
-    } else if (!err) {
+    if (!err && waits && !json_is_object(json_object_get(kept, "answer"))) {
         call->error_sites = json_incref(json_object_get(kept, "sites"));
-        err = waits ? proto_err_set(reterr, E_APPROVAL,
-                                    "this question waits for a person, or a person has decided; "
-                                    "`concordat queries collect %s` asks again",
-                                    control_text(call, "ID"))
-                    : proto_err_set(reterr, E_NOT_FOUND, "this question was not answered");
+        err = proto_err_set(reterr, E_APPROVAL,
+                            "this question waits for a person, or a person has decided; "
+                            "`concordat queries collect %s` asks again",
+                            control_text(call, "ID"));
+    } else if (!err) {
+        *ret = question_view(kept);
     }
     json_decref(kept);
     return err;
@@ -463,61 +485,5 @@ enum err control_queries_collect(struct control_call *call, json_t **ret, struct
         err = ask.sql && ask.sites ? run_ask(call, &ask, ret, reterr) : E_NO_MEMORY;
     }
     json_decref(kept);
-    return err;
-}
-
-struct accounts {
-    struct control_call *call;
-    const char *dataset;
-    json_t *array;
-    bool found;
-};
-
-static enum err add_account(void *user, const struct store_account *account)
-{
-    struct accounts *accounts = user;
-    if (account->dataset[0] == '\0' ||
-        (accounts->dataset && strcmp(accounts->dataset, account->dataset) != 0)) {
-        return E_OK;
-    }
-    double delta = (double)account->delta_e12 / 1e12;
-    double total = finite_epsilon(account->cap_nano, delta);
-    uint64_t cost = query_price(500000, account->delta_e12, account->delta0_e18 > 0).nano;
-    uint64_t left =
-        account->cap_nano > account->spent_nano ? account->cap_nano - account->spent_nano : 0;
-    json_t *view = control_account_view(accounts->call->node->config.node, account->dataset,
-                                        round(total * 1e6) / 1e6, delta, account->cap_nano,
-                                        account->spent_nano);
-    json_object_set_new(
-        view, "questions_left",
-        json_pack("{s:f, s:I}", "epsilon", 0.5, "count", (json_int_t)(left / cost)));
-    accounts->found = true;
-    return json_array_append_new(accounts->array, view) ? E_NO_MEMORY : E_OK;
-}
-
-enum err control_budget_view(struct control_call *call, const char *dataset, json_t **ret,
-                             struct err_info *reterr)
-{
-    struct accounts accounts = {call, dataset, json_array(), false};
-    enum err err = store_ledger_accounts(&call->node->store, add_account, &accounts, reterr);
-    if (!err && dataset && !accounts.found) {
-        err = proto_err_set(reterr, E_NOT_FOUND, "this node keeps no budget for a dataset %s",
-                            dataset);
-    }
-    if (err) {
-        json_decref(accounts.array);
-        return err;
-    }
-    *ret = accounts.array;
-    return E_OK;
-}
-
-enum err control_budget(struct control_call *call, json_t **ret, struct err_info *reterr)
-{
-    json_t *array = NULL;
-    enum err err = control_budget_view(call, control_text(call, "DATASET"), &array, reterr);
-    if (!err) {
-        *ret = json_pack("{s:o}", "budget", array);
-    }
     return err;
 }

@@ -240,6 +240,7 @@ static void read_site(struct asking *asking, struct query_site *site,
     site->cost_nano = answer->cost_nano;
     site->cap_nano = answer->cap_nano;
     site->spent_nano = answer->spent_nano;
+    site->left_nano = answer->left_nano;
     site->budget_delta = (double)answer->account_delta_e12 / 1e12;
     site->epsilon_total = (double)answer->epsilon_total_u / 1e6;
     site->clauses = answer->clauses.items;

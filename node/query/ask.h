@@ -53,6 +53,7 @@ struct query_site {
     uint64_t cost_nano;
     uint64_t cap_nano;
     uint64_t spent_nano;
+    uint64_t left_nano; /* for us, of all scopes the least */
     double budget_delta;
     double epsilon_total;
     size_t withheld;

@@ -65,6 +65,7 @@ static const struct proto_field answer_fields[] = {
     PROTO_FIELD(struct query_answer, cost_nano, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct query_answer, cap_nano, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct query_answer, spent_nano, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct query_answer, left_nano, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct query_answer, account_delta_e12, PROTO_U64, 0, 999999999999),
     PROTO_FIELD(struct query_answer, epsilon_total_u, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct query_answer, epsilon_per_query_u, PROTO_U64, 0, INT64_MAX),

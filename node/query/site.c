@@ -306,7 +306,7 @@ static void hash_request(struct job *job, uint8_t ret[32])
 /* The same canonical question on the same version at the same price has the same answer, bit for bit. */
 static void replay_key(struct job *job)
 {
-    uint8_t numbers[25];
+    uint8_t numbers[26];
     uint8_t uuid[16];
     uint8_t root[32];
     memcpy(uuid, job->admission.row.partition_uuid, sizeof uuid);
@@ -317,6 +317,7 @@ static void replay_key(struct job *job)
     put_be64(numbers + 8, job->request.delta_e12);
     put_be64(numbers + 16, job->admission.schema.max_rows_per_unit);
     numbers[24] = job->request.secure;
+    numbers[25] = QUERY_VERSION; /* an answer that an older version stored cannot be read */
     const struct span parts[] = {
         span_of("concordat1-replay", 18), span_of(uuid, sizeof uuid),
         span_of(root, sizeof root),       span_of(job->admission.schema_hash, 32),
@@ -358,6 +359,7 @@ static void fill_budget(struct job *job)
     const struct proto_licence *licence = &job->admission.licence;
     job->answer.cap_nano = job->account.cap_nano;
     job->answer.spent_nano = job->account.spent_nano;
+    job->answer.left_nano = job->account.left_nano;
     job->answer.account_delta_e12 = store_account_conversion_e12(&job->account);
     if (job->admission.has_licence) {
         uint64_t delta;
@@ -435,7 +437,10 @@ static enum err replay(struct job *job, struct err_info *reterr)
     }
     struct store_charge charge = charge_of(job);
     err = store_ledger_replayed(job->context->store, &charge, reterr);
+    struct store_account after;
     if (!err) {
+        enum err left = store_ledger_probe(job->context->store, &charge, &after, NULL);
+        job->account.left_nano = left ? 0 : after.left_nano + charge.nano;
         job->answer.cells = old.cells;
         job->answer.coordinates = old.coordinates;
         job->answer.values = old.values;
@@ -569,9 +574,13 @@ static enum err charge_and_compute(struct job *job, struct err_info *reterr)
 static enum err explain(struct job *job, struct err_info *reterr)
 {
     struct store_charge charge = charge_of(job);
-    enum err err = store_ledger_probe(job->context->store, &charge, NULL, reterr);
+    struct store_account after;
+    enum err err = store_ledger_probe(job->context->store, &charge, &after, reterr);
     if (err == E_BUDGET_EXHAUSTED) {
         return refuse(job, PROTO_REASON_BUDGET, reterr ? reterr->text : NULL);
+    }
+    if (!err) {
+        job->answer.left_nano = after.left_nano + charge.nano;
     }
     return err ? err : coordinates_out(job);
 }
