@@ -6,6 +6,8 @@ noinst_LIBRARIES += %D%/libproto.a
 	%D%/diseases.c \
 	%D%/duo.c %D%/duo.h \
 	%D%/err.c %D%/err.h \
+	%D%/countries.h \
+	%D%/geography.c %D%/geography.h \
 	%D%/gossip.c %D%/gossip.h \
 	%D%/hash.h \
 	%D%/licence.c %D%/licence.h \

@@ -315,20 +315,20 @@ static enum err version_known(uint64_t v, const char *what, struct err_info *ret
 }
 
 /* A version with other fields fails on their count before its number is seen; the number is looked at first, so that
- * a newer body is E_UNSUPPORTED (kept and relayed) rather than E_INVALID. */
-static bool is_newer(struct span bytes)
+ * another version's body is E_UNSUPPORTED (kept and relayed) rather than E_INVALID. */
+static bool is_other(struct span bytes, uint64_t version)
 {
     size_t at = bytes.len && (bytes.ptr[0] & 0xF0) == 0x90 ? 1
                 : bytes.len > 3 && bytes.ptr[0] == 0xDC    ? 3
                                                            : SIZE_MAX;
-    return at < bytes.len && bytes.ptr[at] > PROTO_BODY_VERSION && bytes.ptr[at] <= 0x7F;
+    return at < bytes.len && bytes.ptr[at] != version && bytes.ptr[at] <= 0x7F;
 }
 
-enum err proto_body_decode(const struct proto_message *message, struct span bytes,
+enum err proto_body_decode(const struct proto_message *message, uint64_t version, struct span bytes,
                            struct arena *arena, void *ret, struct err_info *reterr)
 {
-    if (is_newer(bytes)) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "%s: a newer version than is known here",
+    if (is_other(bytes, version)) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "%s: another version than is known here",
                              message->name);
     }
     return proto_codec_decode(message, bytes, arena, ret, reterr);
@@ -371,7 +371,8 @@ static enum err fits(struct buf *out, size_t start, const char *what, struct err
     enum err proto_##name##_decode(struct span bytes, struct arena *arena,                         \
                                    struct proto_##name *ret, struct err_info *reterr)              \
     {                                                                                              \
-        enum err err = proto_body_decode(&name##_message, bytes, arena, ret, reterr);              \
+        enum err err =                                                                             \
+            proto_body_decode(&name##_message, PROTO_BODY_VERSION, bytes, arena, ret, reterr);     \
         if (!err) {                                                                                \
             err = version_known(ret->v, #name, reterr);                                            \
         }                                                                                          \

@@ -183,10 +183,11 @@ MUST_CHECK enum err proto_charter_signed(const struct proto_charter *body, struc
 MUST_CHECK enum err proto_revoke_signed(const struct proto_revoke *body, struct buf *out,
                                         struct err_info *reterr);
 
-/* What every body's reader begins with: proto_codec_decode, but E_UNSUPPORTED for a body whose first field, v, says that
- * it is newer; such a record is kept and relayed, and nothing is decided by it. */
-MUST_CHECK enum err proto_body_decode(const struct proto_message *message, struct span bytes,
-                                      struct arena *arena, void *ret, struct err_info *reterr);
+/* What every body's reader begins with: proto_codec_decode, but E_UNSUPPORTED for a body whose first field, v, is not
+ * VERSION; such a record is kept and relayed, and nothing is decided by it. */
+MUST_CHECK enum err proto_body_decode(const struct proto_message *message, uint64_t version,
+                                      struct span bytes, struct arena *arena, void *ret,
+                                      struct err_info *reterr);
 
 /* Threshold k for a council of n: 1, 2, 2, then floor(2n/3) + 1. */
 uint64_t proto_charter_threshold(size_t council);

@@ -70,6 +70,9 @@ struct proto_message {
     size_t size; /* of the C struct */
 };
 
+/* 0 stands for "no such member", so the bool may not come first in its structure: that does not compile. */
+#define PROTO_PRESENT_AT(type_, has_) (offsetof(type_, has_) / (size_t)(offsetof(type_, has_) != 0))
+
 #define PROTO_FIELD(type_, member, kind, min_, max_)                                               \
     {                                                                                              \
         .name = #member, .type = kind, .offset = offsetof(type_, member), .min = min_, .max = max_ \
@@ -82,7 +85,7 @@ struct proto_message {
 #define PROTO_FIELD_PRESENT(type_, member, has_, kind, min_, max_)                                 \
     {                                                                                              \
         .name = #member, .type = kind, .optional = true, .offset = offsetof(type_, member),        \
-        .present = offsetof(type_, has_), .min = min_, .max = max_                                 \
+        .present = PROTO_PRESENT_AT(type_, has_), .min = min_, .max = max_                         \
     }
 #define PROTO_FIELD_NESTED(type_, member, message_)                                                \
     {                                                                                              \
@@ -92,13 +95,14 @@ struct proto_message {
 #define PROTO_FIELD_NESTED_PRESENT(type_, member, has_, message_)                                  \
     {                                                                                              \
         .name = #member, .type = PROTO_NESTED, .optional = true,                                   \
-        .offset = offsetof(type_, member), .present = offsetof(type_, has_), .nested = message_    \
+        .offset = offsetof(type_, member), .present = PROTO_PRESENT_AT(type_, has_),               \
+        .nested = message_                                                                         \
     }
 /* nil and the empty list differ. */
 #define PROTO_FIELD_LIST_PRESENT(type_, member, has_, message_, min_, max_)                        \
     {                                                                                              \
         .name = #member, .type = PROTO_LIST, .optional = true, .offset = offsetof(type_, member),  \
-        .present = offsetof(type_, has_), .min = min_, .max = max_, .nested = message_             \
+        .present = PROTO_PRESENT_AT(type_, has_), .min = min_, .max = max_, .nested = message_     \
     }
 #define PROTO_FIELD_LIST(type_, member, message_, min_, max_)                                      \
     {                                                                                              \

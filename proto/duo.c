@@ -1,15 +1,15 @@
 #include "config.h"
 #include "proto/duo.h"
+#include "proto/nearest.h"
 
 #include <stdio.h>
 
 static const struct {
     uint64_t code;
     const char *name;
-    char kind;
     const char *label;
 } codes[] = {
-#define X(number, name, kind, label) {number, #name, #kind[0], label},
+#define X(number, name, kind, label) {number, #name, label},
     PROTO_DUO_CODES(X)
 #undef X
 };
@@ -25,6 +25,17 @@ static const struct {
     {5, "GRU-CC", "use DUO:0000042 (GRU) with the modifier DUO:0000043 (CC)"},
     {14, "RU", "use DUO:0000042 (GRU) with the modifier DUO:0000046 (NCU)"},
 };
+
+/* The sort of each number, at hand for decisions: 0 where there is no such code. */
+static char kind_of(uint64_t code)
+{
+    static const char kinds[64] = {
+#define X(number, name, kind, label) [number] = #kind[0],
+        PROTO_DUO_CODES(X)
+#undef X
+    };
+    return code < sizeof kinds ? kinds[code] : 0;
+}
 
 static size_t find(uint64_t code)
 {
@@ -53,6 +64,29 @@ static bool parse_number(const char *text, uint64_t *ret)
     return len == 11 || text[4] == '0';
 }
 
+static enum err no_such_code(const char *text, struct err_info *reterr)
+{
+    struct proto_nearest nearest = proto_nearest_to(span_str(text));
+    char formatted[CODE_COUNT][PROTO_DUO_SIZE];
+    for (size_t i = 0; i < CODE_COUNT; i++) {
+        proto_nearest_try(&nearest, span_str(codes[i].name));
+        proto_nearest_try(&nearest, span_str(proto_duo_format(codes[i].code, formatted[i])));
+    }
+    uint64_t code = 0;
+    for (size_t i = 0; i < CODE_COUNT && nearest.best.ptr; i++) {
+        if (span_is(nearest.best, codes[i].name) || span_is(nearest.best, formatted[i])) {
+            code = codes[i].code;
+        }
+    }
+    if (!code) {
+        return proto_err_set(reterr, E_INVALID, "not a DUO code: write \"DUO:0000042\" or \"GRU\"");
+    }
+    char number[PROTO_DUO_SIZE];
+    return proto_err_set(reterr, E_INVALID, "not a DUO code; the nearest is %s (%s, %s)",
+                         proto_duo_format(code, number), proto_duo_name(code),
+                         proto_duo_label(code));
+}
+
 enum err proto_duo_parse(const char *text, uint64_t *ret_code, struct err_info *reterr)
 {
     uint64_t number = 0;
@@ -69,7 +103,7 @@ enum err proto_duo_parse(const char *text, uint64_t *ret_code, struct err_info *
             return E_OK;
         }
     }
-    return proto_err_set(reterr, E_INVALID, "not a DUO code: write \"DUO:0000042\" or \"GRU\"");
+    return no_such_code(text, reterr);
 }
 
 const char *proto_duo_name(uint64_t code)
@@ -92,14 +126,12 @@ const char *proto_duo_format(uint64_t code, char text[PROTO_DUO_SIZE])
 
 bool proto_duo_is_permission(uint64_t code)
 {
-    size_t i = find(code);
-    return i < CODE_COUNT && codes[i].kind == 'P';
+    return kind_of(code) == 'P';
 }
 
 bool proto_duo_is_modifier(uint64_t code)
 {
-    size_t i = find(code);
-    return i < CODE_COUNT && codes[i].kind == 'M';
+    return kind_of(code) == 'M';
 }
 
 bool proto_duo_is_purpose(uint64_t code)

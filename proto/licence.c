@@ -2,6 +2,7 @@
 #include "proto/duo.h"
 #include "proto/licence.h"
 #include "proto/nearest.h"
+#include "proto/time.h"
 
 #define SAFE (INT64_C(1) << 53)
 
@@ -14,10 +15,14 @@ static const struct proto_message modifier_message =
 
 static const struct proto_field privacy_fields[] = {
     PROTO_FIELD(struct proto_licence_privacy, mechanism, PROTO_U64, 0, PROTO_MECHANISM_LAPLACE),
+    PROTO_FIELD(struct proto_licence_privacy, unit, PROTO_U64, 0, PROTO_UNIT_ROW),
     PROTO_FIELD(struct proto_licence_privacy, epsilon_total_u, PROTO_U64, 0, SAFE),
     PROTO_FIELD(struct proto_licence_privacy, epsilon_per_query_u, PROTO_U64, 0, SAFE),
     PROTO_FIELD(struct proto_licence_privacy, epsilon_per_job_u, PROTO_U64, 0, SAFE),
     PROTO_FIELD(struct proto_licence_privacy, delta_e12, PROTO_U64, 0, INT64_C(1000000000000)),
+    PROTO_FIELD(struct proto_licence_privacy, min_noise_u, PROTO_U64, 0, SAFE),
+    PROTO_FIELD(struct proto_licence_privacy, window_s, PROTO_U64, 0, SAFE),
+    PROTO_FIELD(struct proto_licence_privacy, scope, PROTO_U64, 0, PROTO_SCOPE_REQUESTER),
 };
 static const struct proto_message privacy_message =
     PROTO_MESSAGE("privacy", struct proto_licence_privacy, privacy_fields);
@@ -25,6 +30,8 @@ static const struct proto_message privacy_message =
 static const struct proto_field finetune_fields[] = {
     PROTO_FIELD(struct proto_licence_finetune, max_rounds, PROTO_U64, 1, 1000000),
     PROTO_FIELD(struct proto_licence_finetune, release, PROTO_U64, 0, PROTO_RELEASE_PUBLIC),
+    PROTO_FIELD(struct proto_licence_finetune, clip_u, PROTO_U64, 0, SAFE),
+    PROTO_FIELD(struct proto_licence_finetune, noise_mult_u, PROTO_U64, 0, SAFE),
 };
 static const struct proto_message finetune_message =
     PROTO_MESSAGE("finetune", struct proto_licence_finetune, finetune_fields);
@@ -54,21 +61,41 @@ static const struct proto_field obligation_fields[] = {
 static const struct proto_message obligation_message =
     PROTO_MESSAGE("obligation", struct proto_obligation, obligation_fields);
 
+static const struct proto_field recipients_fields[] = {
+    PROTO_FIELD_LIST_PRESENT(struct proto_recipients, institutions, has_institutions,
+                             &proto_text_message, 0, 64),
+    PROTO_FIELD_LIST_PRESENT(struct proto_recipients, users, has_users, &proto_text_message, 0, 64),
+    PROTO_FIELD_LIST_PRESENT(struct proto_recipients, projects, has_projects, &proto_text_message,
+                             0, 64),
+};
+static const struct proto_message recipients_message =
+    PROTO_MESSAGE("recipients", struct proto_recipients, recipients_fields);
+
+static const struct proto_field parent_fields[] = {
+    PROTO_FIELD(struct proto_parent, record_id, PROTO_BIN, 16, 16),
+};
+static const struct proto_message parent_message =
+    PROTO_MESSAGE("derived_from", struct proto_parent, parent_fields);
+
 static const struct proto_field licence_fields[] = {
     PROTO_FIELD(struct proto_licence, v, PROTO_U64, 1, SAFE),
     PROTO_FIELD(struct proto_licence, dataset, PROTO_STR, 1, 64),
     PROTO_FIELD(struct proto_licence, version, PROTO_STR, 1, 32),
+    PROTO_FIELD_OPTIONAL(struct proto_licence, content_digest, PROTO_BIN, 32, 32),
     PROTO_FIELD(struct proto_licence, schema_hash, PROTO_BIN, 32, 32),
     PROTO_FIELD(struct proto_licence, not_before, PROTO_U64, 0, SAFE),
     PROTO_FIELD(struct proto_licence, expires, PROTO_U64, 1, SAFE),
     PROTO_FIELD(struct proto_licence, spdx, PROTO_STR, 1, 256),
-    PROTO_FIELD_LIST_PRESENT(struct proto_licence, recipients, has_recipients, &proto_text_message,
-                             0, 64),
+    PROTO_FIELD_NESTED(struct proto_licence, recipients, &recipients_message),
     PROTO_FIELD_LIST_PRESENT(struct proto_licence, geography, has_geography, &proto_text_message, 0,
                              64),
     PROTO_FIELD_LIST(struct proto_licence, obligations, &obligation_message, 0,
                      PROTO_LICENCE_OBLIGATIONS_MAX),
     PROTO_FIELD(struct proto_licence, hold, PROTO_BOOL, 0, 0),
+    PROTO_FIELD_OPTIONAL(struct proto_licence, contact, PROTO_STR, 1, 256),
+    PROTO_FIELD(struct proto_licence, survives_revocation, PROTO_BOOL, 0, 0),
+    PROTO_FIELD_LIST(struct proto_licence, derived_from, &parent_message, 0,
+                     PROTO_LICENCE_PARENTS_MAX),
     PROTO_FIELD_LIST(struct proto_licence, grants, &grant_message, 1, PROTO_LICENCE_GRANTS_MAX),
     PROTO_FIELD_LIST_PRESENT(struct proto_licence, deidentified, has_deidentified,
                              &proto_text_message, 0, 16),
@@ -98,6 +125,11 @@ bool proto_action_by_name(const char *name, enum proto_action *ret)
         }
     }
     return false;
+}
+
+const char *proto_action_nearest(const char *name)
+{
+    return proto_suggest(action_names, PROTO_ACTION_TOTAL, name);
 }
 
 const char *proto_release_name(uint64_t release)
@@ -137,44 +169,6 @@ struct span proto_obligation_nearest(struct span id)
     return nearest.best;
 }
 
-/* --- Geography ---------------------------------------------------------------------------------------- */
-
-/* The 27 member states; the EEA adds the last three. */
-static const char *const eea[] = {"AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI",
-                                  "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU", "LV", "MT",
-                                  "NL", "PL", "PT", "RO", "SE", "SI", "SK", "IS", "LI", "NO"};
-#define EU_COUNT  27
-#define EEA_COUNT 30
-_Static_assert(sizeof eea / sizeof *eea == EEA_COUNT, "27 member states and three");
-
-bool proto_geography_valid(struct span code)
-{
-    if (code.len < 2 || code.len > 6 || code.len == 3 || (code.len > 3 && code.ptr[2] != '-')) {
-        return false;
-    }
-    for (size_t i = 0; i < code.len; i++) {
-        char c = (char)code.ptr[i];
-        bool letter = c >= 'A' && c <= 'Z';
-        bool digit = c >= '0' && c <= '9';
-        if (i != 2 && !letter && !(i > 2 && digit)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool proto_geography_expand(const char *code, const char *const **ret_codes, size_t *ret_count)
-{
-    *ret_codes = eea;
-    *ret_count = 0;
-    if (strcmp(code, "EU") == 0) {
-        *ret_count = EU_COUNT;
-    } else if (strcmp(code, "EEA") == 0) {
-        *ret_count = EEA_COUNT;
-    }
-    return *ret_count > 0 || proto_geography_valid(span_str(code));
-}
-
 /* --- Validity ----------------------------------------------------------------------------------------- */
 
 static enum err invalid(struct err_info *reterr, size_t grant, const char *why)
@@ -182,11 +176,15 @@ static enum err invalid(struct err_info *reterr, size_t grant, const char *why)
     return proto_err_set(reterr, E_INVALID, "grants[%zu]: %s", grant, why);
 }
 
-static const char *privacy_fault(const struct proto_grant *grant)
+/* Of a model the privacy was spent when it was trained; of data, no noise is for unrestricted data only. */
+static const char *privacy_fault(const struct proto_grant *grant, bool model)
 {
     const struct proto_licence_privacy *p = &grant->privacy;
+    if (model && p->mechanism != PROTO_MECHANISM_NONE) {
+        return "privacy: a model's licence asks for none";
+    }
     if (p->mechanism == PROTO_MECHANISM_NONE) {
-        if (grant->permission != PROTO_DUO_NRES || !grant->visible_site) {
+        if (!model && (grant->permission != PROTO_DUO_NRES || !grant->visible_site)) {
             return "privacy: mechanism none needs DUO:0000004 and visible: site";
         }
         bool zero = !p->epsilon_total_u && !p->epsilon_per_query_u && !p->epsilon_per_job_u &&
@@ -202,7 +200,7 @@ static const char *privacy_fault(const struct proto_grant *grant)
     return NULL;
 }
 
-static const char *grant_fault(const struct proto_grant *grant)
+static const char *grant_fault(const struct proto_grant *grant, bool model)
 {
     const struct proto_modifier *modifiers = grant->modifiers.items;
     if (!proto_duo_is_permission(grant->permission)) {
@@ -220,7 +218,7 @@ static const char *grant_fault(const struct proto_grant *grant)
     if (finetune && !grant->has_finetune) {
         return "finetune: the action finetune needs its block";
     }
-    return privacy_fault(grant);
+    return privacy_fault(grant, model);
 }
 
 /* Several grants draw on the dataset's one budget, whose order is fixed when it is created; so all must agree on it. */
@@ -236,6 +234,13 @@ static const char *budget_fault(const struct proto_grant *grants, size_t i)
     return NULL;
 }
 
+static bool is_date(struct span text)
+{
+    char copy[32];
+    int64_t time;
+    return text.len && span_to_cstr(text, copy, sizeof copy) && proto_time_parse(copy, &time);
+}
+
 static enum err obligations_valid(const struct proto_licence *licence, struct err_info *reterr)
 {
     const struct proto_obligation *items = licence->obligations.items;
@@ -243,6 +248,10 @@ static enum err obligations_valid(const struct proto_licence *licence, struct er
         bool commitment;
         if (!proto_obligation_known(items[i].id, &commitment)) {
             return proto_err_set(reterr, E_INVALID, "obligations[%zu].id: not known", i);
+        }
+        bool dated = span_is(items[i].id, "embargo-until") || span_is(items[i].id, "delete-by");
+        if (dated && !is_date(items[i].text)) {
+            return proto_err_set(reterr, E_INVALID, "obligations[%zu].text: must be a date", i);
         }
         if (!span_is(items[i].when, "use") && !span_is(items[i].when, "publish") &&
             !span_is(items[i].when, "release-model")) {
@@ -267,7 +276,7 @@ static enum err geography_valid(const struct proto_licence *licence, struct err_
 enum err proto_licence_valid(const struct proto_licence *licence, struct err_info *reterr)
 {
     const struct proto_grant *grants = licence->grants.items;
-    if (licence->v != PROTO_BODY_VERSION) {
+    if (licence->v != PROTO_LICENCE_VERSION) {
         return proto_err_set(reterr, E_UNSUPPORTED, "licence: a version that is not known here");
     }
     if (!proto_dataset_name_valid(licence->dataset)) {
@@ -281,7 +290,7 @@ enum err proto_licence_valid(const struct proto_licence *licence, struct err_inf
                              PROTO_LICENCE_GRANTS_MAX);
     }
     for (size_t i = 0; i < licence->grants.count; i++) {
-        const char *fault = grant_fault(&grants[i]);
+        const char *fault = grant_fault(&grants[i], licence->derived_from.count > 0);
         fault = fault ? fault : budget_fault(grants, i);
         if (fault) {
             return invalid(reterr, i, fault);
@@ -312,6 +321,7 @@ enum err proto_licence_encode(const struct proto_licence *licence, struct buf *o
 enum err proto_licence_decode(struct span bytes, struct arena *arena, struct proto_licence *ret,
                               struct err_info *reterr)
 {
-    enum err err = proto_body_decode(&licence_message, bytes, arena, ret, reterr);
+    enum err err =
+        proto_body_decode(&licence_message, PROTO_LICENCE_VERSION, bytes, arena, ret, reterr);
     return err ? err : proto_licence_valid(ret, reterr);
 }

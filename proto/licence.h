@@ -10,15 +10,19 @@
  *
  * Units: epsilon in millionths, delta in 1e-12, times in unix seconds. The dataset is the bare name; its node is the
  * envelope's issuer.
- * Threads: pure. Limits: PROTO_LICENCE_*. Format: reference agreements, section 1.2. */
+ * Threads: pure. Limits: PROTO_LICENCE_*. Format: reference agreements, section 1.2; a new field is a new
+ * PROTO_LICENCE_VERSION. */
 #ifndef CONCORDAT_PROTO_LICENCE_H
 #define CONCORDAT_PROTO_LICENCE_H
 
 #include "proto/body.h"
+#include "proto/geography.h"
 
+#define PROTO_LICENCE_VERSION         2
 #define PROTO_LICENCE_GRANTS_MAX      8
-#define PROTO_LICENCE_MODIFIERS_MAX   8
-#define PROTO_LICENCE_OBLIGATIONS_MAX 16
+#define PROTO_LICENCE_MODIFIERS_MAX   18 /* each of DUO's once */
+#define PROTO_LICENCE_OBLIGATIONS_MAX 24
+#define PROTO_LICENCE_PARENTS_MAX     64
 
 /* X(NAME, text) in bit order */
 #define PROTO_ACTIONS(X)                                                                           \
@@ -44,6 +48,7 @@ enum proto_action {
 
 const char *proto_action_name(enum proto_action action);
 bool proto_action_by_name(const char *name, enum proto_action *ret);
+const char *proto_action_nearest(const char *name); /* NULL: none is close */
 
 enum proto_mechanism {
     PROTO_MECHANISM_NONE, /* legal only under NRES with visible: site */
@@ -66,17 +71,35 @@ struct proto_modifier {
     struct proto_list params; /* struct proto_text */
 };
 
+enum proto_unit {
+    PROTO_UNIT_PATIENT,
+    PROTO_UNIT_ROW,
+};
+/* What epsilon_total bounds: all uses of the dataset, or (not in this version) each purpose's or each requester's. */
+enum proto_scope {
+    PROTO_SCOPE_DATASET,
+    PROTO_SCOPE_PURPOSE,
+    PROTO_SCOPE_REQUESTER,
+};
+
 struct proto_licence_privacy {
     uint64_t mechanism; /* enum proto_mechanism */
+    uint64_t unit;      /* enum proto_unit: whom one unit of epsilon protects */
     uint64_t epsilon_total_u;
     uint64_t epsilon_per_query_u;
     uint64_t epsilon_per_job_u; /* 0: no fine-tuning budget */
     uint64_t delta_e12;
+    uint64_t
+        min_noise_u; /* least noise of an answer, as a multiple of its sensitivity; 0: none stated */
+    uint64_t window_s; /* after which the budget is whole again; 0: never */
+    uint64_t scope;    /* enum proto_scope */
 };
 
 struct proto_licence_finetune {
     uint64_t max_rounds;
-    uint64_t release; /* enum proto_release */
+    uint64_t release;      /* enum proto_release */
+    uint64_t clip_u;       /* largest clip norm; 0: none stated */
+    uint64_t noise_mult_u; /* least noise multiplier; 0: none stated */
 };
 
 struct proto_grant {
@@ -98,24 +121,45 @@ struct proto_grant {
 struct proto_obligation {
     struct span id;
     struct span when; /* "use", "publish" or "release-model" */
-    struct span text; /* none when absent */
+    struct span text; /* none when absent; of embargo-until and delete-by a date */
+};
+
+/* Who may receive results. A list that is not there restricts nothing, an empty one permits nobody, and all lists that
+ * are there must hold. */
+struct proto_recipients {
+    struct proto_list institutions; /* struct proto_text */
+    struct proto_list users;
+    struct proto_list projects;
+    bool
+        has_institutions; /* not the first member: offset 0 would read as "no such member" in the codec's table */
+    bool has_users;
+    bool has_projects;
+};
+
+/* A licence record that another one comes from. */
+struct proto_parent {
+    struct span record_id; /* 16 */
 };
 
 struct proto_licence {
     uint64_t v;
-    struct span dataset;
+    struct span dataset; /* or a model's name: a model has a licence of its own */
     struct span version;
-    struct span schema_hash; /* 32 */
+    struct span content_digest; /* 32: SHA-256 of schema and sealed partition; none when absent */
+    struct span schema_hash;    /* 32 */
     uint64_t not_before;
     uint64_t expires; /* equal to the envelope's */
     struct span spdx;
-    bool has_recipients; /* false: whoever satisfies the rest; true with an empty list: nobody */
-    struct proto_list recipients; /* struct proto_text: institutions */
+    struct proto_recipients recipients;
     bool has_geography;
     struct proto_list geography;   /* struct proto_text: ISO 3166, macros already expanded */
     struct proto_list obligations; /* struct proto_obligation */
     bool hold;                     /* a person approves each request */
-    struct proto_list grants;      /* struct proto_grant: alternatives, any one suffices */
+    struct span contact;           /* shown when a request is denied; none when absent */
+    bool survives_revocation; /* a model made of it stays usable when this licence is withdrawn */
+    struct proto_list
+        derived_from;         /* struct proto_parent: of a model, its training sets' records */
+    struct proto_list grants; /* struct proto_grant: alternatives, any one suffices */
     bool has_deidentified;
     struct proto_list
         deidentified; /* struct proto_text, by operation: "age90: yes" is Safe Harbor */
@@ -136,9 +180,5 @@ MUST_CHECK enum err proto_licence_valid(const struct proto_licence *licence,
 bool proto_obligation_known(struct span id, bool *ret_commitment);
 /* The known id that is spelled most alike, none when none is close. */
 struct span proto_obligation_nearest(struct span id);
-/* "EU" and "EEA" become their members (alpha-2); a plain code becomes itself. false: not a code. */
-bool proto_geography_expand(const char *code, const char *const **ret_codes, size_t *ret_count);
-/* ISO 3166-1 alpha-2 or -2 in form. */
-bool proto_geography_valid(struct span code);
 
 #endif

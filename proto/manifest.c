@@ -5,6 +5,8 @@
 
 #include "proto/codec.h"
 #include "proto/duo.h"
+#include "proto/ontology.h"
+#include "proto/request.h"
 #include "proto/spdx.h"
 #include "proto/time.h"
 
@@ -218,6 +220,44 @@ static enum err check_privacy(struct proto_manifest_grant *grant, uint64_t permi
     return E_OK;
 }
 
+/* What only some grants state. */
+static enum err check_terms(const struct proto_schema *schema, struct proto_manifest_grant *grant,
+                            size_t i, struct err_info *reterr)
+{
+    enum proto_unit unit = schema->unit[0] ? PROTO_UNIT_PATIENT : PROTO_UNIT_ROW;
+    if (grant->has_unit && grant->unit != unit) {
+        return proto_err_set(reterr, E_INVALID, "licence.grants[%zu].privacy.unit: the manifest %s",
+                             i,
+                             schema->unit[0] ? "names a unit column, so it is patient"
+                                             : "names no `unit:` column, so it is row");
+    }
+    grant->unit = unit;
+    if (grant->window_ms != 0) {
+        return proto_err_set(
+            reterr, E_UNSUPPORTED,
+            "licence.grants[%zu].privacy.window: this version keeps one budget for "
+            "the dataset's life",
+            i);
+    }
+    if (grant->scope != PROTO_SCOPE_DATASET) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "licence.grants[%zu].privacy.scope: this version keeps one budget for "
+                             "the whole dataset",
+                             i);
+    }
+    if (!(grant->min_noise >= 0 && grant->min_noise <= 1e6)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "licence.grants[%zu].privacy.min_noise: must be 0 to 1000000", i);
+    }
+    if (!(grant->clip >= 0 && grant->clip <= 1e6) ||
+        !(grant->noise_multiplier >= 0 && grant->noise_multiplier <= 1e6)) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "licence.grants[%zu].finetune: clip and noise_multiplier must be 0 to 1000000", i);
+    }
+    return E_OK;
+}
+
 static enum err check_actions(const struct proto_manifest_grant *grant, size_t i,
                               struct err_info *reterr)
 {
@@ -225,9 +265,11 @@ static enum err check_actions(const struct proto_manifest_grant *grant, size_t i
     for (size_t j = 0; j < grant->actions.count; j++) {
         enum proto_action action;
         if (!proto_action_by_name(grant->actions.items[j], &action)) {
+            const char *near = proto_action_nearest(grant->actions.items[j]);
             return proto_err_set(reterr, E_INVALID,
-                                 "licence.grants[%zu].actions[%zu]: no action is named '%s'", i, j,
-                                 grant->actions.items[j]);
+                                 "licence.grants[%zu].actions[%zu]: no action is named '%.32s'%s%s",
+                                 i, j, grant->actions.items[j], near ? "; the nearest is " : "",
+                                 near ? near : "");
         }
         finetune |= action == PROTO_ACTION_FINETUNE;
     }
@@ -238,6 +280,101 @@ static enum err check_actions(const struct proto_manifest_grant *grant, size_t i
         return proto_err_set(
             reterr, E_INVALID,
             "licence.grants[%zu].actions: finetune and the block `finetune:` need each other", i);
+    }
+    return E_OK;
+}
+
+static bool is_date(const char *text)
+{
+    int64_t time;
+    return proto_time_parse(text, &time);
+}
+
+/* How many parameters a modifier takes, and of which sort. */
+enum param_kind {
+    PARAM_NONE,
+    PARAM_NAME,
+    PARAM_PLACE,
+    PARAM_RESEARCH,
+    PARAM_DATE,
+    PARAM_LIMIT, /* months or a date */
+};
+static const struct {
+    uint64_t code;
+    enum param_kind kind;
+    size_t least;
+    size_t most;
+} params[] = {
+    {PROTO_DUO_RS, PARAM_RESEARCH, 1, PROTO_MANIFEST_LIST_MAX},
+    {PROTO_DUO_GS, PARAM_PLACE, 1, PROTO_MANIFEST_LIST_MAX},
+    {PROTO_DUO_MOR, PARAM_DATE, 1, 1},
+    {PROTO_DUO_TS, PARAM_LIMIT, 1, 1},
+    {PROTO_DUO_US, PARAM_NAME, 1, PROTO_MANIFEST_LIST_MAX},
+    {PROTO_DUO_PS, PARAM_NAME, 1, PROTO_MANIFEST_LIST_MAX},
+    {PROTO_DUO_IS, PARAM_NAME, 1, PROTO_MANIFEST_LIST_MAX},
+    {PROTO_DUO_COL, PARAM_NAME, 0, PROTO_MANIFEST_LIST_MAX},
+    {PROTO_DUO_RTN, PARAM_NAME, 0, PROTO_MANIFEST_LIST_MAX},
+};
+
+static bool is_months(const char *text)
+{
+    size_t len = strlen(text);
+    return len >= 1 && len <= 3 && strspn(text, "0123456789") == len && strspn(text, "0") != len;
+}
+
+static enum err check_param(enum param_kind kind, const char *text, struct err_info *reterr)
+{
+    struct proto_text one = {span_str(text)};
+    struct proto_list list = {&one, 1};
+    uint64_t research;
+    switch (kind) {
+    case PARAM_PLACE:
+        return proto_geography_check(one.text, reterr);
+    case PARAM_RESEARCH:
+        return proto_research_parse(&list, &research, reterr);
+    case PARAM_DATE:
+    case PARAM_LIMIT:
+        return is_date(text) || (kind == PARAM_LIMIT && is_months(text))
+                   ? E_OK
+                   : proto_err_set(reterr, E_INVALID, "not a date%s; write YYYY-MM-DD%s",
+                                   kind == PARAM_LIMIT ? " or a number of months" : "",
+                                   kind == PARAM_LIMIT ? " or 1 to 999" : "");
+    case PARAM_NAME:
+        return E_OK;
+    case PARAM_NONE:
+        break;
+    }
+    return proto_err_set(reterr, E_INVALID, "it takes no parameters");
+}
+
+static enum err check_params(const struct proto_manifest_modifier *modifier, uint64_t code,
+                             size_t i, size_t j, struct err_info *reterr)
+{
+    enum param_kind kind = PARAM_NONE;
+    size_t least = 0, most = 0;
+    struct err_info why = {0};
+    for (size_t k = 0; k < sizeof params / sizeof *params; k++) {
+        if (params[k].code == code) {
+            kind = params[k].kind;
+            least = params[k].least;
+            most = params[k].most;
+        }
+    }
+    if (modifier->params.count < least || modifier->params.count > most) {
+        return proto_err_set(reterr, E_INVALID,
+                             "licence.grants[%zu].modifiers[%zu].params: %s (%s) takes %s", i, j,
+                             proto_duo_name(code), proto_duo_label(code),
+                             most == 0    ? "none"
+                             : most == 1  ? "exactly one"
+                             : least == 0 ? "at most 64"
+                                          : "at least one");
+    }
+    for (size_t k = 0; k < modifier->params.count; k++) {
+        if (check_param(kind, modifier->params.items[k], &why)) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "licence.grants[%zu].modifiers[%zu].params[%zu]: '%.32s': %.300s",
+                                 i, j, k, modifier->params.items[k], why.text);
+        }
     }
     return E_OK;
 }
@@ -257,6 +394,10 @@ static enum err check_modifiers(const struct proto_manifest_grant *grant, size_t
             return proto_err_set(reterr, E_INVALID,
                                  "licence.grants[%zu].modifiers[%zu].code: %s is no modifier", i, j,
                                  proto_duo_name(code));
+        }
+        err = check_params(&grant->modifiers[j], code, i, j, reterr);
+        if (err) {
+            return err;
         }
     }
     return E_OK;
@@ -281,19 +422,30 @@ static enum err check_grant(const struct proto_schema *schema, struct proto_mani
             reterr, E_INVALID,
             "licence.grants[%zu].permission: DUO:0000007 and `disease:` need each other", i);
     }
+    for (size_t j = 0; j < grant->diseases.count; j++) {
+        if (proto_curie_check(span_str(grant->diseases.items[j]), &why)) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "licence.grants[%zu].disease[%zu]: '%.64s': %.200s", i, j,
+                                 grant->diseases.items[j], why.text);
+        }
+    }
     for (size_t j = 0; j < grant->columns.count; j++) {
         int at = proto_schema_find(schema, grant->columns.items[j]);
         if (at < 0 || schema->columns[at].deidentify == PROTO_DEID_DROP) {
+            const char *near =
+                at < 0 ? proto_schema_suggest(schema, grant->columns.items[j]) : NULL;
             return proto_err_set(reterr, E_INVALID,
-                                 "licence.grants[%zu].columns[%zu]: there is no column '%.63s'", i,
-                                 j, grant->columns.items[j]);
+                                 "licence.grants[%zu].columns[%zu]: there is no column '%.63s'%s%s",
+                                 i, j, grant->columns.items[j], near ? "; the nearest is " : "",
+                                 near ? near : "");
         }
     }
     enum err err = check_modifiers(grant, i, reterr);
     if (!err) {
         err = check_actions(grant, i, reterr);
     }
-    return err ? err : check_privacy(grant, permission, i, reterr);
+    err = err ? err : check_privacy(grant, permission, i, reterr);
+    return err ? err : check_terms(schema, grant, i, reterr);
 }
 
 static enum err check_obligations(const struct proto_manifest_licence *licence,
@@ -303,9 +455,19 @@ static enum err check_obligations(const struct proto_manifest_licence *licence,
         const struct proto_manifest_obligation *obligation = &licence->obligations[i];
         bool commitment;
         if (!proto_obligation_known(span_str(obligation->id), &commitment)) {
+            struct span near = proto_obligation_nearest(span_str(obligation->id));
             return proto_err_set(reterr, E_INVALID,
-                                 "licence.obligations[%zu].id: unknown obligation '%.64s'", i,
-                                 obligation->id);
+                                 "licence.obligations[%zu].id: unknown obligation '%.64s'%s%.*s", i,
+                                 obligation->id, near.len ? "; the nearest is " : "", (int)near.len,
+                                 near.len ? (const char *)near.ptr : "");
+        }
+        bool dated = strcmp(obligation->id, "embargo-until") == 0 ||
+                     strcmp(obligation->id, "delete-by") == 0;
+        if (dated && !is_date(obligation->text)) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "licence.obligations[%zu].text: '%.32s' is not a date; write "
+                                 "YYYY-MM-DD, such as 2030-12-31",
+                                 i, obligation->text);
         }
         for (size_t j = 0; j < i; j++) {
             if (strcmp(licence->obligations[j].id, obligation->id) == 0) {
@@ -329,13 +491,9 @@ static enum err check_licence(struct proto_manifest *manifest, struct err_info *
         return proto_err_set(reterr, E_INVALID, "licence.expires: must be after not_before");
     }
     for (size_t i = 0; i < licence->geography.count; i++) {
-        const char *const *codes;
-        size_t count;
-        if (!proto_geography_expand(licence->geography.items[i], &codes, &count)) {
-            return proto_err_set(
-                reterr, E_INVALID,
-                "licence.geography[%zu]: '%.16s' is neither an ISO 3166 code nor EU or EEA", i,
-                licence->geography.items[i]);
+        if (proto_geography_check(span_str(licence->geography.items[i]), &why)) {
+            return proto_err_set(reterr, E_INVALID, "licence.geography[%zu]: '%.16s' is %.300s", i,
+                                 licence->geography.items[i], why.text);
         }
     }
     if (licence->grant_count < 1) {
@@ -553,6 +711,12 @@ static enum err put_grant(const struct proto_manifest_grant *from, struct arena 
     ret->has_finetune = from->has_finetune;
     ret->finetune.max_rounds = from->max_rounds;
     ret->finetune.release = from->release;
+    ret->finetune.clip_u = in_units(from->clip, 1e6);
+    ret->finetune.noise_mult_u = in_units(from->noise_multiplier, 1e6);
+    ret->privacy.min_noise_u = in_units(from->min_noise, 1e6);
+    ret->privacy.unit = from->unit;
+    ret->privacy.window_s = from->window_ms / 1000;
+    ret->privacy.scope = from->scope;
     return err;
 }
 
@@ -604,14 +768,18 @@ enum err proto_manifest_licence_body(const struct proto_manifest *manifest,
     if (from->expires <= now) {
         return proto_err_set(reterr, E_INVALID, "licence.expires: this time has passed");
     }
-    struct proto_licence to = {.v = 1,
+    struct proto_licence to = {.v = PROTO_LICENCE_VERSION,
                                .dataset = span_str(manifest->dataset),
                                .version = span_str(manifest->version),
                                .not_before =
                                    (uint64_t)(from->not_before > 0 ? from->not_before : now),
                                .expires = (uint64_t)from->expires,
                                .spdx = span_str(from->spdx),
-                               .has_recipients = from->has_recipients,
+                               .recipients = {.has_institutions = from->has_institutions,
+                                              .has_users = from->has_users,
+                                              .has_projects = from->has_projects},
+                               .contact = none_if_empty(from->contact),
+                               .survives_revocation = from->survives_revocation,
                                .has_geography = from->geography.count > 0,
                                .hold = from->hold};
     uint8_t *hash = arena_alloc(arena, PROTO_HASH_SIZE, 1);
@@ -621,7 +789,9 @@ enum err proto_manifest_licence_body(const struct proto_manifest *manifest,
     }
     memcpy(hash, schema_hash, PROTO_HASH_SIZE);
     to.schema_hash = span_of(hash, PROTO_HASH_SIZE);
-    enum err err = put_list(&from->institutions, arena, &to.recipients);
+    enum err err = put_list(&from->institutions, arena, &to.recipients.institutions);
+    err = err ? err : put_list(&from->users, arena, &to.recipients.users);
+    err = err ? err : put_list(&from->projects, arena, &to.recipients.projects);
     err = err ? err : put_geography(&from->geography, arena, &to.geography);
     err = err ? err : put_obligations(from, arena, &to.obligations);
     for (size_t i = 0; !err && i < from->grant_count; i++) {

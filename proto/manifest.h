@@ -68,21 +68,34 @@ struct proto_manifest_grant {
     double epsilon_per_query;
     double epsilon_per_job;
     double delta;
+    double min_noise; /* multiples of the sensitivity; 0: none stated */
+    bool has_unit;
+    enum proto_unit unit; /* absent: patient where the schema names a unit column, else row */
+    uint64_t window_ms;
+    enum proto_scope scope;
     bool has_finetune;
     uint64_t max_rounds;
     enum proto_release release;
+    double clip;             /* 0: none stated */
+    double noise_multiplier; /* 0: none stated */
 };
 
 struct proto_manifest_licence {
     const char *spdx;
     int64_t not_before; /* 0: from the moment of issue */
     int64_t expires;    /* unix seconds */
-    bool has_recipients;
+    bool has_institutions;
+    bool has_users;
+    bool has_projects;
     struct proto_text_list institutions;
+    struct proto_text_list users;
+    struct proto_text_list projects;
     struct proto_text_list geography; /* ISO 3166-1 codes, EU, EEA as written */
     struct proto_manifest_obligation *obligations;
     size_t obligation_count;
-    bool hold; /* approval: manual */
+    bool hold;           /* approval: manual */
+    const char *contact; /* NULL: none */
+    bool survives_revocation;
     struct proto_manifest_grant *grants;
     size_t grant_count;
 };

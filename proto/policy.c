@@ -98,7 +98,12 @@ static bool in_list(const struct proto_list *list, struct span text)
 /* A country covers its subdivisions ("DE" holds "DE-BY"), not the reverse. */
 static bool place_in(const struct proto_list *list, struct span code)
 {
-    return in_list(list, code) || (code.len > 2 && in_list(list, span_of(code.ptr, 2)));
+    const struct proto_text *items = list->items;
+    bool inside = false;
+    for (size_t i = 0; i < list->count && !inside; i++) {
+        inside = proto_geography_within(code, items[i].text);
+    }
+    return inside;
 }
 
 #define JOB_ACTIONS                                                                                \
@@ -442,12 +447,12 @@ static enum proto_reason mode_fault(const struct proto_grant *grant)
 
 /* Only noise may be seen by others, unless the site agreed to show its own update and the data are unrestricted. */
 static enum proto_reason visibility_fault(const struct proto_request *r,
-                                          const struct proto_grant *grant)
+                                          const struct proto_grant *grant, bool model)
 {
     if (grant->privacy.mechanism == PROTO_MECHANISM_LAPLACE) {
         return PROTO_REASON_UNSUPPORTED;
     }
-    if (!r->nonprivate) {
+    if (!r->nonprivate || model) {
         return PROTO_REASON_NONE;
     }
     if (!grant->visible_site) {
@@ -464,8 +469,37 @@ static enum proto_reason finetune_fault(const struct proto_request *r,
     if (!(r->actions & PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE))) {
         return PROTO_REASON_NONE;
     }
-    return when(grant->has_finetune && r->rounds >= 1 && r->rounds <= grant->finetune.max_rounds,
-                PROTO_REASON_FINETUNE);
+    const struct proto_licence_finetune *terms = &grant->finetune;
+    if (!grant->has_finetune || r->rounds < 1 || r->rounds > terms->max_rounds) {
+        return PROTO_REASON_FINETUNE;
+    }
+    if (terms->clip_u && r->clip_u == 0) {
+        return PROTO_REASON_MISSING_CLIP;
+    }
+    return when(!terms->clip_u || r->clip_u <= terms->clip_u, PROTO_REASON_FINETUNE);
+}
+
+/* The least noise that the grant states: of an answer in multiples of its sensitivity, of training as multiplier. */
+static enum proto_reason noise_fault(const struct proto_request *r, const struct proto_grant *grant)
+{
+    uint64_t least = grant->privacy.min_noise_u;
+    if ((r->actions & JOB_ACTIONS) && grant->has_finetune && grant->finetune.noise_mult_u > least) {
+        least = grant->finetune.noise_mult_u;
+    }
+    if (least == 0) {
+        return PROTO_REASON_NONE;
+    }
+    return r->noise_multiplier_u == 0 && !r->nonprivate
+               ? PROTO_REASON_MISSING_NOISE
+               : when(r->noise_multiplier_u >= least, PROTO_REASON_NOISE);
+}
+
+/* A budget that becomes whole again, or one for each requester, would weaken the dataset's one budget; this version's
+ * ledger has neither, so a grant that states them is refused, not read as something else. */
+static enum proto_reason budget_terms_fault(const struct proto_licence_privacy *privacy)
+{
+    return when(privacy->window_s == 0 && privacy->scope == PROTO_SCOPE_DATASET,
+                PROTO_REASON_UNSUPPORTED);
 }
 
 static uint64_t cap_of(const struct proto_request *r, const struct proto_licence_privacy *privacy)
@@ -499,13 +533,14 @@ static void judge_privacy(struct policy *p, const struct proto_grant *grant)
     }
     p->epsilon_u = r->nonprivate ? 0 : asked;
     p->delta_e12 = r->delta_e12 ? r->delta_e12 : privacy->delta_e12;
+    judge(p, PROTO_CLAUSE_ID_BUDGET_TERMS, budget_terms_fault(privacy));
     judge(p, PROTO_CLAUSE_ID_BUDGET,
           when(!noisy || asked <= privacy->epsilon_total_u, PROTO_REASON_BUDGET));
     if (fault == PROTO_REASON_NONE && noisy &&
         (asked > cap || cap == 0 || p->delta_e12 > privacy->delta_e12)) {
         fault = PROTO_REASON_NOISE;
     }
-    judge(p, PROTO_CLAUSE_ID_NOISE, fault);
+    judge(p, PROTO_CLAUSE_ID_NOISE, fault ? fault : noise_fault(r, grant));
 }
 
 static void judge_grant(struct policy *p, const struct proto_grant *grant)
@@ -519,7 +554,8 @@ static void judge_grant(struct policy *p, const struct proto_grant *grant)
     judge(p, PROTO_CLAUSE_ID_COLUMNS, columns_fault(r, grant));
     judge(p, PROTO_CLAUSE_ID_SITES, when(r->institutions >= grant->min_sites, PROTO_REASON_SITES));
     judge(p, PROTO_CLAUSE_ID_MODE, mode_fault(grant));
-    judge(p, PROTO_CLAUSE_ID_VISIBILITY, visibility_fault(r, grant));
+    judge(p, PROTO_CLAUSE_ID_VISIBILITY,
+          visibility_fault(r, grant, p->licence->derived_from.count > 0));
     judge(p, PROTO_CLAUSE_ID_FINETUNE, finetune_fault(r, grant));
     judge_privacy(p, grant);
 }
@@ -561,16 +597,33 @@ static enum proto_reason obligation_fault(const struct policy *p)
     return PROTO_REASON_NONE;
 }
 
+static enum proto_reason named_fault(bool stated, const struct proto_list *list, struct span name,
+                                     enum proto_reason missing)
+{
+    return !stated         ? PROTO_REASON_NONE
+           : name.len == 0 ? missing
+                           : when(in_list(list, name), PROTO_REASON_RECIPIENT);
+}
+
+static enum proto_reason recipient_fault(const struct policy *p)
+{
+    const struct proto_request *r = p->request;
+    const struct proto_recipients *to = &p->licence->recipients;
+    enum proto_reason fault = named_fault(to->has_institutions, &to->institutions, r->requester.org,
+                                          PROTO_REASON_MISSING_INSTITUTION);
+    fault = fault ? fault
+                  : named_fault(to->has_users, &to->users, r->purpose.person,
+                                PROTO_REASON_MISSING_PERSON);
+    return fault ? fault
+                 : named_fault(to->has_projects, &to->projects, r->purpose.project,
+                               PROTO_REASON_MISSING_PROJECT);
+}
+
 static void judge_terms(struct policy *p)
 {
     const struct proto_request *r = p->request;
     const struct proto_licence *l = p->licence;
-    enum proto_reason recipient = PROTO_REASON_NONE, geography = PROTO_REASON_NONE;
-    if (l->has_recipients) {
-        recipient = r->requester.org.len
-                        ? when(in_list(&l->recipients, r->requester.org), PROTO_REASON_RECIPIENT)
-                        : PROTO_REASON_MISSING_INSTITUTION;
-    }
+    enum proto_reason geography = PROTO_REASON_NONE;
     if (l->has_geography) {
         /* An answer goes to the requester alone; a model's weights go to every site. */
         geography = places_fault(r, &l->geography, p->job, PROTO_REASON_GEOGRAPHY);
@@ -578,7 +631,7 @@ static void judge_terms(struct policy *p)
     judge(p, PROTO_CLAUSE_ID_VALIDITY, window_fault(p));
     judge(p, PROTO_CLAUSE_ID_CONSISTENCY,
           when(!proto_licence_valid(l, NULL), PROTO_REASON_LICENSE_INVALID));
-    judge(p, PROTO_CLAUSE_ID_RECIPIENTS, recipient);
+    judge(p, PROTO_CLAUSE_ID_RECIPIENTS, recipient_fault(p));
     judge(p, PROTO_CLAUSE_ID_GEOGRAPHY, geography);
     judge(p, PROTO_CLAUSE_ID_SECURE, when(!r->secure, PROTO_REASON_UNSUPPORTED));
     judge(p, PROTO_CLAUSE_ID_OBLIGATIONS, obligation_fault(p));
@@ -694,7 +747,8 @@ static void grant_terms(struct policy *p, const struct choice *choice,
     proto_policy_budget(p->licence, &d->epsilon_total_u, &d->budget_delta_e12);
     d->release = PROTO_RELEASE_FEDERATION;
     /* A model trained without a guarantee stays with its participants. */
-    if (grant->has_finetune && !p->request->nonprivate) {
+    bool model = p->licence->derived_from.count > 0;
+    if (grant->has_finetune && (!p->request->nonprivate || model)) {
         d->release = grant->finetune.release < spdx->release
                          ? (enum proto_release)grant->finetune.release
                          : spdx->release;
@@ -773,5 +827,5 @@ bool proto_policy_budget(const struct proto_licence *licence, uint64_t *ret_epsi
 
 _Static_assert(PROTO_POLICY_CLAUSES >=
                    PROTO_CLAUSE_ID_TOTAL +
-                       PROTO_LICENCE_GRANTS_MAX * (9 + PROTO_LICENCE_MODIFIERS_MAX),
+                       PROTO_LICENCE_GRANTS_MAX * (10 + PROTO_LICENCE_MODIFIERS_MAX),
                "every clause of the largest licence finds room");

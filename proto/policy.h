@@ -61,6 +61,8 @@
     X(MISSING_DISEASE, E_REFUSED, "the request names no disease")                                  \
     X(MISSING_RESEARCH, E_REFUSED, "the request does not say which kind of research it is")        \
     X(MISSING_ETHICS, E_REFUSED, "the request names no valid ethics approval")                     \
+    X(MISSING_CLIP, E_REFUSED, "the request states no clip norm")                                  \
+    X(MISSING_NOISE, E_REFUSED, "the request states no noise multiplier")                          \
     X(MISSING_EPSILON, E_REFUSED, "the request states no epsilon")                                 \
     X(MODIFIER_UNKNOWN, E_REFUSED, "a modifier of the licence cannot be evaluated")                \
     X(MODIFIER_RS, E_REFUSED, "this kind of research is not permitted")                            \
@@ -139,6 +141,7 @@ enum proto_clause_result {
     X(MODE, "mode")                                                                                \
     X(VISIBILITY, "visibility")                                                                    \
     X(FINETUNE, "finetune")                                                                        \
+    X(BUDGET_TERMS, "budget terms")                                                                \
     X(BUDGET, "budget")                                                                            \
     X(NOISE, "noise")
 
@@ -205,6 +208,14 @@ const char *proto_clause_expected(const struct proto_licence *licence,
                                   const struct proto_clause *clause,
                                   char ret[PROTO_CLAUSE_EXPECTED_SIZE]);
 const char *proto_clause_result_name(uint64_t result); /* "pass", "fail" or "needed" */
+
+/* The decision as bytes that are the same on every node and in every version that judges alike: names in place of
+ * numbers, nothing of memory. What the audit chain hashes, so that somebody else can repeat it.
+ * Errors: E_LIMIT, E_NO_MEMORY. */
+#define PROTO_DECISION_BYTES_MAX 65536
+MUST_CHECK enum err proto_decision_encode(const struct proto_licence *licence,
+                                          const struct proto_decision *decision, struct buf *out,
+                                          struct err_info *reterr);
 
 /* The terms that every question under a licence shares: the dataset's budget. false: no grant asks
  * for noise. */

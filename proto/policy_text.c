@@ -83,6 +83,7 @@ static const char *const fixed_texts[PROTO_CLAUSE_ID_TOTAL] = {
     [PROTO_CLAUSE_ID_ACTION] = "an action that the grant names",
     [PROTO_CLAUSE_ID_COLUMNS] = "columns that the grant names",
     [PROTO_CLAUSE_ID_MODE] = "mode any and min_sites 1 in this version",
+    [PROTO_CLAUSE_ID_BUDGET_TERMS] = "one budget for the dataset's life, in this version",
     [PROTO_CLAUSE_ID_VISIBILITY] = "noise, or visible: site on unrestricted data",
 };
 
@@ -128,14 +129,36 @@ static void list_after(char *ret, size_t size, const char *label, const struct p
     }
 }
 
-static void noise_text(char *ret, size_t size, const struct proto_licence_privacy *privacy,
-                       bool job)
+static void noise_text(char *ret, size_t size, const struct proto_grant *grant, bool job)
 {
+    const struct proto_licence_privacy *privacy = &grant->privacy;
     bool noisy = privacy->mechanism != PROTO_MECHANISM_NONE;
     uint64_t cap = job ? privacy->epsilon_per_job_u : privacy->epsilon_per_query_u;
-    snprintf(ret, size, "epsilon at most %.6g and delta at most %.3g a %s",
-             (double)(noisy ? cap : 0) / 1e6, (double)privacy->delta_e12 / 1e12,
-             job ? "job" : "question");
+    uint64_t least = privacy->min_noise_u;
+    if (job && grant->has_finetune && grant->finetune.noise_mult_u > least) {
+        least = grant->finetune.noise_mult_u;
+    }
+    int n = snprintf(ret, size, "epsilon at most %.6g and delta at most %.3g a %s",
+                     (double)(noisy ? cap : 0) / 1e6, (double)privacy->delta_e12 / 1e12,
+                     job ? "job" : "question");
+    if (least && n > 0 && (size_t)n < size) {
+        snprintf(ret + n, size - (size_t)n, ", noise of at least %.6g times the sensitivity",
+                 (double)least / 1e6);
+    }
+}
+
+static void finetune_text(char *ret, size_t size, const struct proto_grant *grant)
+{
+    if (!grant->has_finetune) {
+        snprintf(ret, size, "a grant with fine-tuning");
+        return;
+    }
+    int n = snprintf(ret, size, "between 1 and %llu rounds",
+                     (unsigned long long)grant->finetune.max_rounds);
+    if (grant->finetune.clip_u && n > 0 && (size_t)n < size) {
+        snprintf(ret + n, size - (size_t)n, ", a clip norm of at most %.6g",
+                 (double)grant->finetune.clip_u / 1e6);
+    }
 }
 
 static void grant_text(char *ret, size_t size, const struct proto_grant *grant,
@@ -154,15 +177,14 @@ static void grant_text(char *ret, size_t size, const struct proto_grant *grant,
         snprintf(ret, size, "at least %llu institutions", (unsigned long long)grant->min_sites);
         break;
     case PROTO_CLAUSE_ID_FINETUNE:
-        snprintf(ret, size, "between 1 and %llu rounds",
-                 (unsigned long long)(grant->has_finetune ? grant->finetune.max_rounds : 0));
+        finetune_text(ret, size, grant);
         break;
     case PROTO_CLAUSE_ID_BUDGET:
         snprintf(ret, size, "at most the dataset's whole epsilon, %.6g",
                  (double)grant->privacy.epsilon_total_u / 1e6);
         break;
     case PROTO_CLAUSE_ID_NOISE:
-        noise_text(ret, size, &grant->privacy, clause->job);
+        noise_text(ret, size, grant, clause->job);
         break;
     default:
         break;
@@ -182,4 +204,91 @@ const char *proto_clause_expected(const struct proto_licence *licence,
         grant_text(ret, PROTO_CLAUSE_EXPECTED_SIZE, grant, modifier_of(licence, clause), clause);
     }
     return ret;
+}
+
+/* --- Decisions as bytes ----------------------------------------------------------------------------------- */
+
+struct clause_out {
+    struct span clause;
+    struct span result;
+    struct span reason;
+    int64_t grant;
+};
+static const struct proto_field clause_fields[] = {
+    PROTO_FIELD(struct clause_out, clause, PROTO_STR, 1, PROTO_CLAUSE_NAME_SIZE),
+    PROTO_FIELD(struct clause_out, result, PROTO_STR, 1, 8),
+    PROTO_FIELD(struct clause_out, reason, PROTO_STR, 1, 64),
+    PROTO_FIELD(struct clause_out, grant, PROTO_I64, -1, PROTO_LICENCE_GRANTS_MAX),
+};
+static const struct proto_message clause_message =
+    PROTO_MESSAGE("clause", struct clause_out, clause_fields);
+
+static const struct proto_field duty_fields[] = {
+    PROTO_FIELD(struct proto_duty, id, PROTO_STR, 1, 64),
+    PROTO_FIELD(struct proto_duty, when, PROTO_STR, 1, 16),
+    PROTO_FIELD_OPTIONAL(struct proto_duty, text, PROTO_STR, 1, 512),
+};
+static const struct proto_message duty_message =
+    PROTO_MESSAGE("duty", struct proto_duty, duty_fields);
+
+struct decision_out {
+    struct span verdict;
+    struct span reason;
+    int64_t grant;
+    struct proto_list clauses;
+    struct proto_list duties;
+    bool charged;
+    uint64_t epsilon_u;
+    uint64_t delta_e12;
+    uint64_t min_cohort;
+    struct span release;
+};
+static const struct proto_field decision_fields[] = {
+    PROTO_FIELD(struct decision_out, verdict, PROTO_STR, 1, 8),
+    PROTO_FIELD(struct decision_out, reason, PROTO_STR, 1, 64),
+    PROTO_FIELD(struct decision_out, grant, PROTO_I64, -1, PROTO_LICENCE_GRANTS_MAX),
+    PROTO_FIELD_LIST(struct decision_out, clauses, &clause_message, 0, PROTO_POLICY_CLAUSES),
+    PROTO_FIELD_LIST(struct decision_out, duties, &duty_message, 0, PROTO_POLICY_DUTIES),
+    PROTO_FIELD(struct decision_out, charged, PROTO_BOOL, 0, 0),
+    PROTO_FIELD(struct decision_out, epsilon_u, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct decision_out, delta_e12, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct decision_out, min_cohort, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct decision_out, release, PROTO_STR, 1, 16),
+};
+static const struct proto_message decision_message =
+    PROTO_MESSAGE("decision", struct decision_out, decision_fields);
+
+enum err proto_decision_encode(const struct proto_licence *licence,
+                               const struct proto_decision *decision, struct buf *out,
+                               struct err_info *reterr)
+{
+    struct arena arena = {0};
+    struct clause_out *clauses = arena_alloc(&arena, decision->clause_count + 1, sizeof *clauses);
+    char(*names)[PROTO_CLAUSE_NAME_SIZE] =
+        arena_alloc(&arena, decision->clause_count + 1, sizeof *names);
+    enum err err = clauses && names ? E_OK : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < decision->clause_count; i++) {
+        const struct proto_clause *clause = &decision->clauses[i];
+        clauses[i] = (struct clause_out){
+            .clause = span_str(proto_clause_name(licence, clause, names[i])),
+            .result = span_str(proto_clause_result_name(clause->result)),
+            .reason = span_str(proto_reason_name((enum proto_reason)clause->reason)),
+            .grant = clause->grant,
+        };
+    }
+    struct decision_out body = {
+        .verdict = span_str(proto_verdict_name(decision->verdict)),
+        .reason = span_str(proto_reason_name(decision->reason)),
+        .grant = decision->grant,
+        .clauses = {clauses, decision->clause_count},
+        .duties = {(void *)(uintptr_t)decision->duties, decision->duty_count},
+        .charged = decision->charged,
+        .epsilon_u = decision->epsilon_u,
+        .delta_e12 = decision->delta_e12,
+        .min_cohort = decision->min_cohort,
+        .release = span_str(proto_release_name(decision->release)),
+    };
+    err = err ? err : proto_codec_encode(&decision_message, &body, out, reterr);
+    arena_fini(&arena);
+    return err;
 }

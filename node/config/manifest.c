@@ -156,6 +156,9 @@ static const struct config_row column_rows[] = {
     CONFIG_ROWS_END,
 };
 
+static const char *const unit_names[] = {"patient", "row", NULL};
+static const char *const scope_names[] = {"dataset", "purpose", "requester", NULL};
+
 static const struct config_row modifier_rows[] = {
     {.name = "code",
      .type = CONFIG_TEXT,
@@ -198,6 +201,14 @@ static const struct config_row privacy_rows[] = {
      .offset = GRANT(delta),
      .min = PROTO_DELTA_MIN,
      .max = PROTO_DELTA_MAX},
+    {.name = "min_noise", .type = CONFIG_NUMBER, .offset = GRANT(min_noise)},
+    {.name = "unit",
+     .type = CONFIG_ENUM,
+     .offset = GRANT(unit),
+     .present = GRANT(has_unit),
+     .names = unit_names},
+    {.name = "window", .type = CONFIG_DURATION, .offset = GRANT(window_ms)},
+    {.name = "scope", .type = CONFIG_ENUM, .offset = GRANT(scope), .names = scope_names},
     CONFIG_ROWS_END,
 };
 
@@ -209,6 +220,8 @@ static const struct config_row finetune_rows[] = {
      .min = 1,
      .max = 10000},
     {.name = "release", .type = CONFIG_ENUM, .offset = GRANT(release), .names = release_names},
+    {.name = "clip", .type = CONFIG_NUMBER, .offset = GRANT(clip)},
+    {.name = "noise_multiplier", .type = CONFIG_NUMBER, .offset = GRANT(noise_multiplier)},
     CONFIG_ROWS_END,
 };
 
@@ -255,14 +268,17 @@ static void grant_defaults(void *element)
     grant->delta = 1e-6;
 }
 
+#define RECIPIENTS(name_, most)                                                                    \
+    {                                                                                              \
+        .name = #name_, .type = CONFIG_TEXTS, .offset = LICENCE(name_.items),                      \
+        .count_offset = LICENCE(name_.count), .present = LICENCE(has_##name_), .min = 1,           \
+        .max = most                                                                                \
+    }
+
 static const struct config_row recipient_rows[] = {
-    {.name = "institutions",
-     .type = CONFIG_TEXTS,
-     .required = true,
-     .offset = LICENCE(institutions.items),
-     .count_offset = LICENCE(institutions.count),
-     .min = 1,
-     .max = 64},
+    RECIPIENTS(institutions, 64),
+    RECIPIENTS(users, 128),
+    RECIPIENTS(projects, 128),
     CONFIG_ROWS_END,
 };
 
@@ -300,10 +316,7 @@ static const struct config_row licence_rows[] = {
      .count_offset = LICENCE(geography.count),
      .min = 2,
      .max = 8},
-    {.name = "recipients",
-     .type = CONFIG_MAP,
-     .present = LICENCE(has_recipients),
-     .rows = recipient_rows},
+    {.name = "recipients", .type = CONFIG_MAP, .rows = recipient_rows},
     {.name = "obligations",
      .type = CONFIG_LIST,
      .offset = LICENCE(obligations),
@@ -313,6 +326,8 @@ static const struct config_row licence_rows[] = {
      .element_size = sizeof(struct proto_manifest_obligation),
      .defaults = obligation_defaults},
     {.name = "approval", .type = CONFIG_CUSTOM, .custom = read_approval},
+    {.name = "contact", .type = CONFIG_TEXT, .offset = LICENCE(contact), .min = 1, .max = 256},
+    {.name = "survives_revocation", .type = CONFIG_BOOL, .offset = LICENCE(survives_revocation)},
     {.name = "grants",
      .type = CONFIG_LIST,
      .required = true,

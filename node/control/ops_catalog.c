@@ -4,6 +4,7 @@
 #include "node/control/views.h"
 
 #include "node/query/admission.h"
+#include "node/query/price.h"
 #include "node/query/site.h"
 #include "proto/policy.h"
 #include "proto/privacy.h"
@@ -92,6 +93,19 @@ static json_t *grant_view(const struct proto_grant *grant)
     return view;
 }
 
+/* null where a list restricts nothing; [] permits nobody. */
+static json_t *recipients_view(const struct proto_recipients *to)
+{
+    if (!to->has_institutions && !to->has_users && !to->has_projects) {
+        return json_null();
+    }
+    return json_pack("{s:o, s:o, s:o}", "institutions",
+                     to->has_institutions ? control_json_texts(&to->institutions) : json_null(),
+                     "users", to->has_users ? control_json_texts(&to->users) : json_null(),
+                     "projects",
+                     to->has_projects ? control_json_texts(&to->projects) : json_null());
+}
+
 json_t *control_licence_view(const struct proto_licence *licence)
 {
     json_t *grants = json_array();
@@ -113,9 +127,8 @@ json_t *control_licence_view(const struct proto_licence *licence)
         "not_before", control_json_time((int64_t)licence->not_before), "expires",
         control_json_time((int64_t)licence->expires), "geography",
         licence->has_geography ? control_json_texts(&licence->geography) : json_null(),
-        "recipients",
-        licence->has_recipients ? control_json_texts(&licence->recipients) : json_null(),
-        "obligations", obligations, "hold", licence->hold, "grants", grants, "deidentified",
+        "recipients", recipients_view(&licence->recipients), "obligations", obligations, "hold",
+        licence->hold, "grants", grants, "deidentified",
         licence->has_deidentified ? control_json_texts(&licence->deidentified) : json_null());
 }
 
@@ -385,6 +398,9 @@ static enum err check_use(struct control_call *call, struct proto_use *ret, stru
         .rounds = (uint64_t)control_number(call, "--rounds", 0),
         .nonprivate = control_flag(call, "--without-privacy"),
     };
+    /* Of a question, as a site computes it; of training each site calibrates its own. */
+    ret->noise_multiplier =
+        ret->rounds ? 0 : query_price_noise(ret->epsilon, ret->delta > 0 ? ret->delta : 1e-6);
     return parse_actions(call, &ret->actions, reterr);
 }
 

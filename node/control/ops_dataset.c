@@ -93,12 +93,32 @@ static enum err publish_dataset(struct import *import, struct err_info *reterr)
     return err;
 }
 
+/* Names the contents that the licence was given for, without a row in clear: schema and sealed partition. Data under a
+ * new key are the same data. */
+static enum err digest_contents(struct import *import, uint8_t ret[32], struct err_info *reterr)
+{
+    struct store_dataset row;
+    struct store *store = &import->call->node->store;
+    enum err err =
+        store_catalogue_get(store, import->manifest.dataset, &import->arena, &row, reterr);
+    err = err ? err : store_rotate_origin(store, row.partition_uuid, row.root, reterr);
+    if (!err) {
+        const struct span parts[] = {span_of("concordat1-content", 19),
+                                     span_of(import->schema_hash, 32), span_of(row.root, 32)};
+        crypto_sha256(parts, 3, ret);
+    }
+    return err;
+}
+
 static enum err publish_licence(struct import *import, uint8_t ret_id[16], struct err_info *reterr)
 {
     struct proto_licence licence;
+    uint8_t digest[32];
     struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
     enum err err = proto_manifest_licence_body(&import->manifest, import->schema_hash, query_now(),
                                                &import->arena, &licence, reterr);
+    err = err ? err : digest_contents(import, digest, reterr);
+    licence.content_digest = span_of(digest, sizeof digest);
     if (!err) {
         err = open_account(import, &licence, reterr);
     }
@@ -130,6 +150,7 @@ static enum err rehearse(struct import *import, struct err_info *reterr)
         err = proto_manifest_licence_body(&import->manifest, import->schema_hash, query_now(),
                                           &import->arena, &licence, reterr);
         if (!err) {
+            licence.content_digest = span_of(import->schema_hash, 32); /* of the same length */
             err = proto_licence_valid(&licence, reterr);
         }
         if (!err) {

@@ -1,6 +1,8 @@
 #include "config.h"
 #include "node/query/admission.h"
 
+#include "crypto/provider.h"
+
 #include "proto/manifest.h"
 #include "store/records.h"
 
@@ -165,6 +167,25 @@ struct store_caps query_admission_caps(struct query_context *context,
     }
     proto_free(members);
     return caps;
+}
+
+void query_admission_digest(const struct query_context *context,
+                            const struct query_admission *admission, char ret[65])
+{
+    static const uint8_t none[PROTO_HASH_SIZE];
+    uint8_t digest[32];
+    struct buf bytes = {.max = PROTO_DECISION_BYTES_MAX};
+    ret[0] = 0;
+    if (!proto_decision_encode(admission->has_licence ? &admission->licence : NULL,
+                               &admission->decision, &bytes, NULL)) {
+        const struct span parts[] = {
+            span_of("concordat1-decision", 20),
+            span_of(context->ontology ? context->ontology->digest : none, PROTO_HASH_SIZE),
+            span_of(admission->has_record ? admission->record.id : none, 16), buf_span(&bytes)};
+        crypto_sha256(parts, 4, digest);
+        span_to_hex(span_of(digest, sizeof digest), ret);
+    }
+    buf_fini(&bytes);
 }
 
 void query_admission_fini(struct query_admission *admission)

@@ -48,6 +48,10 @@ MUST_CHECK enum err query_admission_clauses(const struct query_admission *admiss
 /* The caps below the dataset's, by the node's shares. In a federation of one institution it has no cap. */
 struct store_caps query_admission_caps(struct query_context *context,
                                        const struct store_account *account);
+/* What the audit chain keeps of the decision, as hexadecimal: SHA-256 over the hierarchy's digest, the licence record's
+ * id and the decision's bytes. Who has record, request and hierarchy can make it again. "" when there is no memory. */
+void query_admission_digest(const struct query_context *context,
+                            const struct query_admission *admission, char ret[65]);
 void query_admission_fini(struct query_admission *admission);
 
 /* JSON text for the audit chain: a flat object of strings, escaped. Pairs of (key, value) end with NULL. */

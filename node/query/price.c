@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <math.h>
 
 #define PLACES 64
 
@@ -67,4 +68,10 @@ double query_price_epsilon(uint64_t nano, double delta)
         keep(epsilons, &wanted);
     }
     return wanted.value.epsilon;
+}
+
+double query_price_noise(double epsilon, double delta)
+{
+    uint64_t nano = epsilon > 0 && delta > 0 ? query_price_nano(epsilon, delta) : 0;
+    return nano ? sqrt(1e9 / (2 * (double)nano)) : 0;
 }

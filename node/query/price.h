@@ -12,4 +12,7 @@ struct proto_privacy_price query_price(uint64_t epsilon_u, uint64_t delta_e12, b
 /* proto_privacy_epsilon(nano / 1e9, delta), always: what NANO of a budget are worth. */
 double query_price_epsilon(uint64_t nano, double delta);
 
+/* The noise of such an answer as a multiple of its sensitivity: rho = 1 / (2 m^2). 0 when it would cost nothing. */
+double query_price_noise(double epsilon, double delta);
+
 #endif

@@ -159,11 +159,14 @@ static enum err decide_with(struct job *job, struct query_admission *admission)
     for (size_t i = 0; i < column_count; i++) {
         columns[i].text = span_str(job->admission.schema.columns[read[i]].name);
     }
+    double epsilon = (double)job->request.epsilon_u / 1e6;
+    double delta = (double)job->request.delta_e12 / 1e12;
     struct proto_use use = {
         .actions = job->query.actions,
         .columns = {columns, column_count},
-        .epsilon = (double)job->request.epsilon_u / 1e6,
-        .delta = (double)job->request.delta_e12 / 1e12,
+        .epsilon = epsilon,
+        .delta = delta,
+        .noise_multiplier = query_price_noise(epsilon, delta),
         .secure = job->request.secure,
     };
     query_admission_decide(job->context, admission, &job->requester, &job->request.purpose, &use,
@@ -336,10 +339,12 @@ static enum err audit(struct job *job, const char *verdict, struct buf *out)
     if (job->admission.has_record) {
         span_to_hex(span_of(job->admission.record.id, 16), record);
     }
+    char decision[65];
+    query_admission_digest(job->context, &job->admission, decision);
     return query_audit_text(out, "query", id, "dataset", job->dataset, "node", job->requester.name,
                             "institution", job->requester.org, "person", job->person, "project",
                             job->project, "epsilon", epsilon, "licence", record, "verdict", verdict,
-                            (const char *)NULL);
+                            "decision", decision, (const char *)NULL);
 }
 
 static enum err audit_append(struct job *job, const char *kind, const char *verdict,

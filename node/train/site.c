@@ -175,6 +175,24 @@ static enum err name_plan(struct work *work, struct err_info *reterr)
     return E_OK;
 }
 
+/* The noise multiplier that this site would add, where a grant states a least one; 0 elsewhere, where nobody asks. */
+static double stated_noise(struct work *work, const struct query_admission *admission)
+{
+    const struct proto_grant *grants = admission->licence.grants.items;
+    struct store_account account;
+    struct train_cost cost;
+    bool wanted = false;
+    for (size_t i = 0; admission->has_licence && i < admission->licence.grants.count; i++) {
+        wanted = wanted || grants[i].privacy.min_noise_u || grants[i].finetune.noise_mult_u;
+    }
+    if (!wanted || store_ledger_get(work->context->store, work->dataset, &account, NULL)) {
+        return 0;
+    }
+    struct train_terms terms =
+        train_plan_terms(&work->plan, admission->row.size ? admission->row.size : 1);
+    return train_cost_plan(&terms, account.order, &cost, NULL) ? 0 : cost.sigma;
+}
+
 /* The licence's verdict on this plan now. ADMISSION is loaded. */
 static enum err decide(struct work *work, struct query_admission *admission)
 {
@@ -194,6 +212,7 @@ static enum err decide(struct work *work, struct query_admission *admission)
         .delta = (double)work->plan.delta_e12 / 1e12,
         .rounds = work->plan.rounds,
         .clip = work->plan.clip,
+        .noise_multiplier = stated_noise(work, admission),
     };
     query_admission_decide(work->context, admission, &work->requester, &work->plan.purpose, &use,
                            work->plan.sites.items, work->plan.sites.count, query_now());
@@ -389,10 +408,12 @@ static enum err audit_body(struct work *work, const char *verdict, struct buf *o
     if (work->admission.has_record) {
         span_to_hex(span_of(work->admission.record.id, 16), record);
     }
+    char decision[65];
+    query_admission_digest(work->context, &work->admission, decision);
     return query_audit_text(out, "job", id, "plan", hash, "dataset", work->dataset, "node",
                             work->requester.name, "institution", work->requester.org, "person",
                             work->person, "project", work->project, "epsilon", epsilon, "licence",
-                            record, "verdict", verdict, (const char *)NULL);
+                            record, "verdict", verdict, "decision", decision, (const char *)NULL);
 }
 
 static enum err audit_append(struct work *work, const char *kind, const char *verdict,

@@ -1,5 +1,5 @@
-# Benchmarks: `make bench [BENCH=scan|query|idle|accountant] [ROWS=n]`. Nothing here is built or run by `make check`.
-BENCH_TOOLS = %D%/bench_encoder %D%/bench_ner %D%/bench_accountant %D%/scan_bench %D%/encounters_csv %D%/nng_fanout
+# Benchmarks: `make bench [BENCH=scan|query|idle|accountant|decision] [ROWS=n]`. Nothing here is built or run by `make check`.
+BENCH_TOOLS = %D%/bench_encoder %D%/bench_ner %D%/bench_accountant %D%/bench_decision %D%/scan_bench %D%/encounters_csv %D%/nng_fanout
 EXTRA_PROGRAMS = $(BENCH_TOOLS)
 %C%_scan_bench_SOURCES = %D%/scan_bench.c tests/lib/encounters.c tests/lib/encounters.h tests/unit/store/dataset.h
 %C%_scan_bench_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) -lm -lpthread
@@ -13,6 +13,8 @@ EXTRA_PROGRAMS = $(BENCH_TOOLS)
 %C%_bench_ner_LDADD = $(MODEL_LIBS) -lm
 %C%_bench_accountant_SOURCES = %D%/bench_accountant.c
 %C%_bench_accountant_LDADD = $(PROTO_LIBS) -lm
+%C%_bench_decision_SOURCES = %D%/bench_decision.c tests/lib/terms.c tests/lib/terms.h
+%C%_bench_decision_LDADD = $(PROTO_LIBS) -lm
 EXTRA_DIST += %D%/bench.py %D%/duckdb_bench.mjs
 CLEANFILES += $(BENCH_TOOLS)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""make bench [BENCH=scan|query|idle|accountant]: ratios against rivals on this machine, one line a result:
+"""make bench [BENCH=scan|query|idle|accountant|decision]: ratios against rivals on this machine, one line a result:
 
     bench NAME ours=... rival=... ratio=... unit=... rival_name=...
 
@@ -375,7 +375,18 @@ def bench_accountant():
     return True
 
 
-BENCHES = {"scan": bench_scan, "query": bench_query, "idle": bench_idle, "accountant": bench_accountant}
+# --- decisions -----------------------------------------------------------------------------------------
+
+def bench_decision():
+    """The rival is the aim of the specification, a million a second: no other platform evaluates purpose, terms and budget in one function."""
+    text = subprocess.run([os.path.join(TOP, "tests/bench/bench_decision")], capture_output=True, text=True, timeout=300, check=True).stdout
+    _, rate, nanoseconds, clauses, permitted = text.split()
+    say(f"decision: {nanoseconds} ns of one core each, {clauses} clauses on average, {float(permitted) * 100:.0f} % permitted (best of 7 runs of 204,800 random pairs)")
+    print(f"bench decision ours={rate} rival=1000000 ratio={float(rate) / 1e6:.2f} unit=decisions/s rival_name=aim", flush=True)
+    return float(rate) >= 1e6
+
+
+BENCHES = {"scan": bench_scan, "query": bench_query, "idle": bench_idle, "accountant": bench_accountant, "decision": bench_decision}
 
 if __name__ == "__main__":
     wanted = sys.argv[1:] or list(BENCHES)

@@ -7,7 +7,9 @@
  *
  * Checked: each core is valid after each of its steps (every 64th, being slow); nothing enters a set that was not signed;
  * a final version is never undone; a crash forgets nothing that was stored; every honest record is everywhere at the end;
- * honest nodes that heard both halves of an equivocation hold both; without evil members there is silence but for pings. */
+ * honest nodes that heard both halves of an equivocation hold both; without evil members there is silence but for pings.
+ * Two versions of the licence's codec live in one federation: odd nodes read bodies with one more field. Whatever a node
+ * cannot read it keeps and relays like the rest, and every decision on it denies. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@
 #include <string.h>
 
 #include "proto/gossip.h"
+#include "proto/policy.h"
 #include "tests/lib/fake_hash.h"
 #include "tests/lib/seed.h"
 
@@ -232,6 +235,103 @@ static int content_add(struct sim *s, struct span record, int issuer)
     return s->content_count++;
 }
 
+/* --- licences of two versions ------------------------------------------------------------------------------------------- */
+
+#define NEXT_VERSION (PROTO_LICENCE_VERSION + 1)
+
+/* A body of this version; NEWER: of the next one, which has a field more, as an old codec would find it. */
+static size_t licence_body(bool newer, uint8_t *to, size_t room)
+{
+    static const uint8_t hash[32] = {1};
+    struct proto_grant grant = {.permission = PROTO_DUO_GRU,
+                                .actions = PROTO_ACTION_ALL,
+                                .min_cohort = 11,
+                                .min_sites = 1,
+                                .privacy = {.mechanism = PROTO_MECHANISM_GAUSSIAN,
+                                            .epsilon_total_u = 8000000,
+                                            .epsilon_per_query_u = 1000000,
+                                            .epsilon_per_job_u = 1000000,
+                                            .delta_e12 = 1000000},
+                                .has_finetune = true,
+                                .finetune = {.max_rounds = 10}};
+    struct proto_licence licence = {.v = PROTO_LICENCE_VERSION,
+                                    .dataset = span_str("data"),
+                                    .version = span_str("1"),
+                                    .schema_hash = span_of(hash, 32),
+                                    .expires = 2000000000,
+                                    .spdx = span_str("CC-BY-4.0"),
+                                    .grants = {&grant, 1}};
+    struct buf bytes = {.max = room};
+    enum err err = proto_licence_encode(&licence, &bytes, NULL);
+    assert(!err && bytes.ptr[0] == 0xDC && bytes.len + 1 <= room);
+    size_t len = bytes.len;
+    memcpy(to, bytes.ptr, len);
+    buf_fini(&bytes);
+    if (newer) {
+        to[2]++;              /* one field more, */
+        to[3] = NEXT_VERSION; /* so the next version, */
+        to[len++] = 0xC3;     /* and it says true */
+    }
+    return len;
+}
+
+/* What a node of either codec decides on a request that the licence permits as far as the old fields go. */
+static enum proto_reason decide(bool new_codec, const struct proto_record *record)
+{
+    static struct proto_decision decision;
+    struct proto_party party = {span_str("n"), span_str("org"), span_str("nonprofit"),
+                                span_str("DE")};
+    struct proto_purpose purpose = {.permission = PROTO_DUO_GRU};
+    struct proto_use use = {.actions = PROTO_ACTION_BIT(PROTO_ACTION_COUNT), .epsilon = 0.5};
+    struct proto_request request;
+    struct proto_licence licence;
+    struct arena arena = {0};
+    uint8_t body[MAX_BYTES];
+    size_t len = record->envelope.body.len;
+    assert(len <= sizeof body);
+    memcpy(body, record->envelope.body.ptr, len);
+    if (new_codec && len > 4 && body[0] == 0xDC && body[3] == NEXT_VERSION) {
+        body[2]--; /* the new codec knows the field that came last */
+        body[3] = PROTO_LICENCE_VERSION;
+        len--;
+    }
+    bool readable = proto_licence_decode(span_of(body, len), &arena, &licence, NULL) == E_OK;
+    struct proto_record seen = *record;
+    seen.envelope.expires = 2000000000;
+    proto_request_build(&party, &purpose, &use, &party, 1, 1000, &request);
+    proto_policy_decide(&request, &seen, readable ? &licence : NULL, false, NULL, &decision);
+    arena_fini(&arena);
+    return decision.reason;
+}
+
+/* Nodes of both codecs hold the same set (audit saw to that), and only those that can read a record act on it. */
+static void two_codecs(struct sim *s)
+{
+    for (int c = 0; c < s->content_count; c++) {
+        struct proto_record record;
+        enum err err = proto_record_decode(span_of(s->contents[c].bytes, s->contents[c].len),
+                                           &fake_hash, &record, NULL);
+        assert(!err);
+        struct span body = record.envelope.body;
+        bool ours = body.len > 4 && body.ptr[0] == 0xDC && body.ptr[1] == 0;
+        bool newer = ours && body.ptr[3] == NEXT_VERSION;
+        bool older = ours && body.ptr[3] == PROTO_LICENCE_VERSION;
+        for (int i = 0; i < s->count; i++) {
+            if (!proto_gossip_has(s->nodes[i].core, s->contents[c].rid)) {
+                continue;
+            }
+            bool new_codec = i % 2 != 0;
+            enum proto_reason wanted = s->contents[c].final ? PROTO_REASON_REVOKED
+                                       : older || (newer && new_codec)
+                                           ? PROTO_REASON_NONE
+                                           : PROTO_REASON_UNSUPPORTED_VERSION;
+            if (decide(new_codec, &record) != wanted) {
+                fail(s, "decides otherwise on a licence of another version", i);
+            }
+        }
+    }
+}
+
 static int record_make(struct sim *s, int issuer, uint64_t key, uint64_t seq, bool final,
                        bool genuine)
 {
@@ -240,6 +340,10 @@ static int record_make(struct sim *s, int issuer, uint64_t key, uint64_t seq, bo
     size_t len = 20 + seed_below(&s->seed, sizeof body - 20);
     for (size_t i = 0; i < len; i++) {
         body[i] = (uint8_t)seed_next(&s->seed);
+    }
+    uint64_t sort = seed_below(&s->seed, 3); /* bytes that nobody reads, or a licence */
+    if (sort) {
+        len = licence_body(sort == 2, body, sizeof body);
     }
     node_id(issuer, id);
     put_be64(key_bytes, key);
@@ -836,6 +940,7 @@ static struct result simulate(uint64_t number, int count, unsigned loss)
     }
     audit(&s);
     forks_seen(&s);
+    two_codecs(&s);
     uint64_t talk = s.talk;
     run_to(&s, s.now + 12000);
     if (!evil && s.talk != talk) {

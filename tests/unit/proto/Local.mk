@@ -19,8 +19,10 @@ TESTS += %D%/test_operation %D%/test_control
 %C%_test_control_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
 
 # Codec, records, licences and the decision.
-check_PROGRAMS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy
-TESTS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy
+check_PROGRAMS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy %D%/test_terms
+TESTS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy %D%/test_terms
+%C%_test_terms_SOURCES = %D%/test_terms.c tests/lib/terms.c tests/lib/terms.h tests/lib/fake_hash.h tests/lib/seed.h
+%C%_test_terms_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
 %C%_test_codec_SOURCES = %D%/test_codec.c
 %C%_test_codec_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS)
 %C%_test_record_SOURCES = %D%/test_record.c tests/lib/fake_hash.h tests/lib/seed.h

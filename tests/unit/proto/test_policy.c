@@ -45,11 +45,15 @@ static void setup(struct fixture *f)
         .actions = PROTO_ACTION_ALL,
         .min_cohort = 11,
         .min_sites = 1,
-        .privacy = {PROTO_MECHANISM_GAUSSIAN, 8000000, 2000000, 4000000, 1000000},
+        .privacy = {.mechanism = PROTO_MECHANISM_GAUSSIAN,
+                    .epsilon_total_u = 8000000,
+                    .epsilon_per_query_u = 2000000,
+                    .epsilon_per_job_u = 4000000,
+                    .delta_e12 = 1000000},
         .has_finetune = true,
-        .finetune = {50, PROTO_RELEASE_RECIPIENTS},
+        .finetune = {.max_rounds = 50, .release = PROTO_RELEASE_RECIPIENTS},
     };
-    f->licence = (struct proto_licence){.v = 1,
+    f->licence = (struct proto_licence){.v = PROTO_LICENCE_VERSION,
                                         .dataset = span_str("chain-study"),
                                         .version = span_str("1"),
                                         .schema_hash = span_of(hash32, 32),
@@ -374,10 +378,10 @@ static void test_recipients_and_places(void **state)
     (void)state;
     struct fixture f;
     setup(&f);
-    f.licence.has_recipients = true; /* nobody */
+    f.licence.recipients.has_institutions = true; /* nobody */
     expect(&f, PROTO_REASON_RECIPIENT);
     f.texts[7].text = span_str("org-a");
-    f.licence.recipients = (struct proto_list){&f.texts[7], 1};
+    f.licence.recipients.institutions = (struct proto_list){&f.texts[7], 1};
     expect(&f, PROTO_REASON_NONE);
     f.request.requester.org = span_str("org-ab");
     expect(&f, PROTO_REASON_RECIPIENT);
@@ -501,6 +505,58 @@ static void test_privacy_clauses(void **state)
     assert_int_equal(f.decision.release, PROTO_RELEASE_FEDERATION);
 }
 
+static void test_recipients_of_people(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    f.licence.recipients.has_users = true;
+    expect(&f, PROTO_REASON_RECIPIENT);
+    f.texts[7].text = span_str("ann");
+    f.licence.recipients.users = (struct proto_list){&f.texts[7], 1};
+    expect(&f, PROTO_REASON_NONE);
+    f.licence.recipients.has_projects = true; /* all lists that are there must hold */
+    expect(&f, PROTO_REASON_RECIPIENT);
+    f.texts[6].text = span_str("p1");
+    f.licence.recipients.projects = (struct proto_list){&f.texts[6], 1};
+    expect(&f, PROTO_REASON_NONE);
+    f.request.purpose.project = SPAN_NONE;
+    expect(&f, PROTO_REASON_MISSING_PROJECT);
+    f.request.purpose.person = SPAN_NONE;
+    expect(&f, PROTO_REASON_MISSING_PERSON);
+}
+
+static void test_noise_clauses(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    f.grants[0].privacy.min_noise_u = 2000000;
+    expect(&f, PROTO_REASON_MISSING_NOISE);
+    f.request.noise_multiplier_u = 1999999;
+    expect(&f, PROTO_REASON_NOISE);
+    f.request.noise_multiplier_u = 2000000;
+    expect(&f, PROTO_REASON_NONE);
+    f.grants[0].finetune.noise_mult_u = 3000000; /* of training only */
+    expect(&f, PROTO_REASON_NONE);
+    f.request.actions = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE);
+    f.request.rounds = 1;
+    expect(&f, PROTO_REASON_NOISE);
+    f.request.noise_multiplier_u = 3000000;
+    expect(&f, PROTO_REASON_NONE);
+    f.grants[0].finetune.clip_u = 1000000;
+    expect(&f, PROTO_REASON_MISSING_CLIP);
+    f.request.clip_u = 1000001;
+    expect(&f, PROTO_REASON_FINETUNE);
+    f.request.clip_u = 1000000;
+    expect(&f, PROTO_REASON_NONE);
+    f.grants[0].privacy.window_s = 86400; /* a budget that comes back: not in this version's ledger */
+    expect(&f, PROTO_REASON_UNSUPPORTED);
+    f.grants[0].privacy.window_s = 0;
+    f.grants[0].privacy.scope = PROTO_SCOPE_REQUESTER;
+    expect(&f, PROTO_REASON_UNSUPPORTED);
+}
+
 static void test_data_licence(void **state)
 {
     (void)state;
@@ -605,7 +661,7 @@ static void restrict_it(struct fixture *f, struct seed *s)
         grant->privacy.epsilon_per_job_u /= 4;
         break;
     case 4:
-        f->licence.has_recipients = true;
+        f->licence.recipients.has_institutions = true;
         break;
     case 5:
         f->licence.not_before = seed_below(s, 2000000);
@@ -753,7 +809,7 @@ static enum err pass(struct fixture *f)
         assert_int_equal(proto_licence_decode(buf_span(&first), &arena, &back, NULL), E_OK);
         assert_int_equal(proto_licence_encode(&back, &second, NULL), E_OK);
         assert_true(span_equal(buf_span(&first), buf_span(&second)));
-        first.ptr[1] = 2;
+        first.ptr[3] = PROTO_LICENCE_VERSION + 1;
         assert_int_equal(proto_licence_decode(buf_span(&first), &arena, &back, NULL),
                          E_UNSUPPORTED);
     }
@@ -770,7 +826,7 @@ static void test_licence_body(void **state)
     setup(&f);
     modifier(&f, PROTO_DUO_NPUNCU, NULL);
     assert_int_equal(pass(&f), E_OK);
-    f.licence.has_recipients = true; /* the empty list is not the absent one */
+    f.licence.recipients.has_institutions = true; /* the empty list is not the absent one */
     assert_int_equal(pass(&f), E_OK);
 #define BAD(...)                                                                                   \
     do {                                                                                           \
@@ -791,6 +847,9 @@ static void test_licence_body(void **state)
     BAD(f.licence.dataset = span_str("Chain"));
     BAD(f.texts[7].text = span_str("EU"); f.licence.geography = (struct proto_list){&f.texts[7], 1};
         f.licence.has_geography = true);
+    BAD(f.obligations[0].id = span_str("embargo-until"); f.obligations[0].when = span_str("use");
+        f.obligations[0].text = span_str("soon");
+        f.licence.obligations = (struct proto_list){f.obligations, 1});
     BAD(f.obligations[0].id = span_str("dance"); f.obligations[0].when = span_str("use");
         f.licence.obligations = (struct proto_list){f.obligations, 1});
     setup(&f);
@@ -832,6 +891,8 @@ int main(void)
         cmocka_unit_test(test_recipients_and_places),
         cmocka_unit_test(test_grant_clauses),
         cmocka_unit_test(test_privacy_clauses),
+        cmocka_unit_test(test_recipients_of_people),
+        cmocka_unit_test(test_noise_clauses),
         cmocka_unit_test(test_data_licence),
         cmocka_unit_test(test_alternatives),
         cmocka_unit_test(test_restrictions_never_permit),
