@@ -12,6 +12,7 @@
 #include "store/blob.h"
 #include "store/records.h"
 
+#include <math.h>
 #include <strings.h>
 
 const char *control_licence_state(struct control_call *call, const uint8_t issuer[16],
@@ -400,7 +401,10 @@ static enum err check_use(struct control_call *call, struct proto_use *ret, stru
     };
     /* Of a question, as a site computes it; of training each site calibrates its own. */
     ret->noise_multiplier =
-        ret->rounds ? 0 : query_price_noise(ret->epsilon, ret->delta > 0 ? ret->delta : 1e-6);
+        ret->rounds
+            ? 0
+            : query_price_noise((uint64_t)fmin(ceil(ret->epsilon * 1e6), 1e15),
+                                ret->delta > 0 ? (uint64_t)(fmin(ret->delta, 1) * 1e12) : 1000000);
     return parse_actions(call, &ret->actions, reterr);
 }
 

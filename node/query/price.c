@@ -70,8 +70,8 @@ double query_price_epsilon(uint64_t nano, double delta)
     return wanted.value.epsilon;
 }
 
-double query_price_noise(double epsilon, double delta)
+double query_price_noise(uint64_t epsilon_u, uint64_t delta_e12)
 {
-    uint64_t nano = epsilon > 0 && delta > 0 ? query_price_nano(epsilon, delta) : 0;
+    uint64_t nano = epsilon_u && delta_e12 ? query_price(epsilon_u, delta_e12, false).nano : 0;
     return nano ? sqrt(1e9 / (2 * (double)nano)) : 0;
 }

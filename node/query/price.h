@@ -13,6 +13,6 @@ struct proto_privacy_price query_price(uint64_t epsilon_u, uint64_t delta_e12, b
 double query_price_epsilon(uint64_t nano, double delta);
 
 /* The noise of such an answer as a multiple of its sensitivity: rho = 1 / (2 m^2). 0 when it would cost nothing. */
-double query_price_noise(double epsilon, double delta);
+double query_price_noise(uint64_t epsilon_u, uint64_t delta_e12);
 
 #endif

@@ -166,7 +166,7 @@ static enum err decide_with(struct job *job, struct query_admission *admission)
         .columns = {columns, column_count},
         .epsilon = epsilon,
         .delta = delta,
-        .noise_multiplier = query_price_noise(epsilon, delta),
+        .noise_multiplier = query_price_noise(job->request.epsilon_u, job->request.delta_e12),
         .secure = job->request.secure,
     };
     query_admission_decide(job->context, admission, &job->requester, &job->request.purpose, &use,
