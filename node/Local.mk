@@ -1,5 +1,6 @@
 # In the order of the inner direction: a folder may include only what stands above it here.
 include node/config/Local.mk
+include node/source/Local.mk
 include node/privacy/Local.mk
 include node/model/Local.mk
 include node/peer/Local.mk

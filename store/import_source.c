@@ -65,7 +65,7 @@ static enum err choose_format(const struct import *import, enum proto_format *re
     return E_OK;
 }
 
-/* A JSON object has no header line: what the manifest asks for is its header. */
+/* JSON objects and notes have no header line: what the manifest asks for is their header. */
 static const char **ask_names(struct import *import, size_t *ret_count)
 {
     const struct proto_schema *declared = &import->manifest->schema;
@@ -86,13 +86,17 @@ static const char **ask_names(struct import *import, size_t *ret_count)
     return names;
 }
 
-static enum err open_ndjson(struct import *import, struct err_info *reterr)
+static enum err open_asked(struct import *import, enum proto_format format, struct err_info *reterr)
 {
     size_t count;
     const char **names = ask_names(import, &count);
-    return names ? store_reader_ndjson_open(import->options->data_path, names, count,
-                                            &import->source, reterr)
-                 : proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
+    const char *path = import->options->data_path;
+    if (!names) {
+        return proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
+    }
+    return format == PROTO_FORMAT_CONLL
+               ? store_reader_conll_open(path, names, count, &import->source, reterr)
+               : store_reader_ndjson_open(path, names, count, &import->source, reterr);
 }
 
 static enum err open_fhir(struct import *import, struct err_info *reterr)
@@ -157,10 +161,8 @@ enum err import_source_open(struct import *import, struct err_info *reterr)
     if (import->options->more_count) {
         return proto_err_set(reterr, E_USAGE, "several files are read of FHIR data only");
     }
-    if (format == PROTO_FORMAT_CONLL) {
-        return store_reader_conll_open(import->options->data_path, &import->source, reterr);
+    if (format == PROTO_FORMAT_CONLL || format == PROTO_FORMAT_NDJSON) {
+        return open_asked(import, format, reterr);
     }
-    return format == PROTO_FORMAT_NDJSON
-               ? open_ndjson(import, reterr)
-               : store_reader_csv_open(import->options->data_path, &import->source, reterr);
+    return store_reader_csv_open(import->options->data_path, &import->source, reterr);
 }

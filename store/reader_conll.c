@@ -18,6 +18,12 @@ enum {
     FIELDS
 };
 
+struct value {
+    const char *name;
+    bool set;
+    char text[STORE_CONLL_VALUE_MAX + 1];
+};
+
 struct reader {
     struct store_source base;
     struct store_stream *stream;
@@ -34,8 +40,12 @@ struct reader {
     size_t text_len;
     char joined[DOCUMENT][STORE_CONLL_SENTENCE_MAX + 1];
     size_t joined_len[DOCUMENT];
-    struct store_field header[FIELDS];
-    struct store_field fields[FIELDS];
+    struct value *values; /* what lines say of their document */
+    size_t value_count;
+    const char *value_fault; /* NULL, or why one of them cannot be used */
+    struct store_field *header;
+    struct store_field *fields;
+    bool *absent;
 };
 
 /* --- lines --------------------------------------------------------------------------------- */
@@ -103,6 +113,37 @@ static bool after(struct span line, const char *prefix, struct span *ret)
     return true;
 }
 
+static void forget_values(struct reader *reader)
+{
+    for (size_t i = 0; i < reader->value_count; i++) {
+        reader->values[i].set = false;
+    }
+    reader->value_fault = NULL;
+}
+
+/* A line "# NAME = VALUE", where it was asked for. */
+static void take_value(struct reader *reader, struct span line)
+{
+    const uint8_t *equals = memchr(line.ptr, '=', line.len);
+    if (!equals) {
+        return;
+    }
+    struct span name = store_parse_trim(span_of(line.ptr + 2, (size_t)(equals - line.ptr) - 2));
+    struct span text =
+        store_parse_trim(span_of(equals + 1, line.len - (size_t)(equals + 1 - line.ptr)));
+    for (size_t i = 0; i < reader->value_count; i++) {
+        struct value *value = &reader->values[i];
+        if (!span_is(name, value->name)) {
+            continue;
+        }
+        value->set = proto_utf8_valid(text) && span_to_cstr(text, value->text, sizeof value->text);
+        reader->absent[FIELDS + i] = false;
+        if (!value->set) {
+            reader->value_fault = "is in a document of which a line says too much, or no text";
+        }
+    }
+}
+
 /* Whether the line begins a document. Columns behind -DOCSTART- that say nothing ("-X- -X- O") are no ID. */
 static bool take_mark(struct reader *reader, struct span line)
 {
@@ -113,6 +154,7 @@ static bool take_mark(struct reader *reader, struct span line)
     }
     reader->marked = true;
     reader->documents++;
+    forget_values(reader);
     bool says = id.len && id.len <= STORE_CONLL_DOCUMENT_MAX && id.ptr[0] != '-' &&
                 !span_is(id, "O") && !memchr(id.ptr, '\t', id.len) && !memchr(id.ptr, 0, id.len);
     if (says) {
@@ -183,6 +225,9 @@ static enum err read_sentence(struct reader *reader, struct store_row *row, stru
         bool mark = !end && !too_long && !any && take_mark(reader, line);
         bool comment = line.len >= 2 && line.ptr[0] == '#' && line.ptr[1] == ' ' &&
                        !memchr(line.ptr, '\t', line.len);
+        if (comment && !mark && !end && !too_long && !any) {
+            take_value(reader, line);
+        }
         if (end || (line.len == 0 && !too_long)) {
             row->end = end && !any;
             if (end || any) {
@@ -219,11 +264,18 @@ static enum err next_row(struct store_source *source, struct store_row *ret,
     }
     reader->fields[DOCUMENT] =
         (struct store_field){.text = reader->name, .len = strlen(reader->name)};
+    for (size_t i = 0; i < reader->value_count; i++) {
+        const struct value *value = &reader->values[i];
+        const char *text = value->set ? value->text : "";
+        reader->fields[FIELDS + i] =
+            (struct store_field){.text = text, .len = strlen(text), .null = !value->set};
+    }
     if (!ret->fault && (!proto_utf8_valid(span_str(reader->name)))) {
         ret->fault = "is in a document whose name is not valid UTF-8";
     }
+    ret->fault = ret->fault ? ret->fault : reader->value_fault;
     ret->fields = reader->fields;
-    ret->count = FIELDS;
+    ret->count = reader->base.header_count;
     return E_OK;
 }
 
@@ -234,23 +286,60 @@ static void free_reader(struct store_source *source)
     struct reader *reader = (struct reader *)source;
     if (reader) {
         store_stream_close(reader->stream);
+        crypto_wipe(reader->values, reader->value_count * sizeof *reader->values);
+        proto_free(reader->values);
+        proto_free(reader->header);
+        proto_free(reader->fields);
+        proto_free(reader->absent);
         crypto_wipe(reader, sizeof *reader);
         proto_free(reader);
     }
 }
 
-static enum err start(struct reader *reader, struct store_source **ret, struct err_info *reterr)
+static const char *const own_names[FIELDS] = {"tokens", "tags", "document"};
+
+static bool is_own(const char *name)
 {
-    static const char *const names[FIELDS] = {"tokens", "tags", "document"};
+    bool own = false;
     for (size_t i = 0; i < FIELDS; i++) {
-        reader->header[i] = (struct store_field){.text = names[i], .len = strlen(names[i])};
+        own = own || strcmp(name, own_names[i]) == 0;
     }
+    return own;
+}
+
+static enum err take_names(struct reader *reader, const char *const *names, size_t count)
+{
+    reader->values = proto_alloc(count + 1, sizeof *reader->values);
+    reader->header = proto_alloc(FIELDS + count, sizeof *reader->header);
+    reader->fields = proto_alloc(FIELDS + count, sizeof *reader->fields);
+    reader->absent = proto_alloc(FIELDS + count, sizeof *reader->absent);
+    if (!reader->values || !reader->header || !reader->fields || !reader->absent) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!is_own(names[i])) {
+            reader->absent[FIELDS + reader->value_count] = true;
+            reader->values[reader->value_count++].name = names[i];
+        }
+    }
+    reader->base.header_count = FIELDS + reader->value_count;
+    for (size_t i = 0; i < reader->base.header_count; i++) {
+        const char *name = i < FIELDS ? own_names[i] : reader->values[i - FIELDS].name;
+        reader->header[i] = (struct store_field){.text = name, .len = strlen(name)};
+    }
+    reader->base.header = reader->header;
+    reader->base.absent = reader->absent;
+    return E_OK;
+}
+
+static enum err start(struct reader *reader, const char *const *names, size_t count,
+                      struct store_source **ret, struct err_info *reterr)
+{
     reader->base.next = next_row;
     reader->base.free = free_reader;
-    reader->base.header = reader->header;
-    reader->base.header_count = FIELDS;
     reader->line = 1;
-    enum err err = fill(reader, reterr);
+    enum err err = take_names(reader, names, count);
+    err = err ? proto_err_set(reterr, err, "opening the data") : fill(reader, reterr);
     if (err) {
         free_reader(&reader->base);
         return err;
@@ -263,8 +352,8 @@ static enum err start(struct reader *reader, struct store_source **ret, struct e
     return E_OK;
 }
 
-enum err store_reader_conll_bytes(struct span bytes, struct store_source **ret,
-                                  struct err_info *reterr)
+enum err store_reader_conll_bytes(struct span bytes, const char *const *names, size_t count,
+                                  struct store_source **ret, struct err_info *reterr)
 {
     struct reader *reader = proto_alloc(1, sizeof *reader);
     if (!reader) {
@@ -276,11 +365,11 @@ enum err store_reader_conll_bytes(struct span bytes, struct store_source **ret,
     reader->base.bytes_total = bytes.len;
     reader->base.bytes_done = bytes.len;
     reader->base.bytes_plain = bytes.len;
-    return start(reader, ret, reterr);
+    return start(reader, names, count, ret, reterr);
 }
 
-enum err store_reader_conll_open(const char *path, struct store_source **ret,
-                                 struct err_info *reterr)
+enum err store_reader_conll_open(const char *path, const char *const *names, size_t count,
+                                 struct store_source **ret, struct err_info *reterr)
 {
     struct store_stream *stream;
     enum err err = store_stream_open(path, &stream, reterr);
@@ -295,5 +384,5 @@ enum err store_reader_conll_open(const char *path, struct store_source **ret,
     reader->stream = stream;
     reader->base.bytes_total = store_stream_total(stream);
     reader->base.packed = store_stream_is_packed(stream);
-    return start(reader, ret, reterr);
+    return start(reader, names, count, ret, reterr);
 }

@@ -7,6 +7,7 @@
 #include "node/config/yaml.h"
 #include "node/query/admission.h"
 #include "node/query/site.h"
+#include "node/source/postgres.h"
 #include "proto/privacy.h"
 #include "store/import.h"
 #include "store/partition.h"
@@ -275,6 +276,27 @@ static enum err publish_import(struct import *import, struct err_info *reterr)
     return err || !import->manifest.has_licence ? err : publish_licence(import, id, reterr);
 }
 
+/* The rows of the mapping's query; *RET stays NULL where they come from files. */
+static enum err open_database(struct import *import, struct store_source **ret,
+                              struct err_info *reterr)
+{
+    struct source_postgres_options options = {
+        .connection = import->manifest.connection,
+        .schema = import->manifest.database_schema,
+        .query = import->mapping.query,
+        .cancelled = control_cancelled,
+        .user = import->call,
+    };
+    if (!import_is_postgres(import)) {
+        return E_OK;
+    }
+    return options.connection
+               ? source_postgres_open(&options, ret, reterr)
+               : proto_err_set(reterr, E_INVALID,
+                               "the mapping reads PostgreSQL: the manifest needs database: "
+                               "{connection: ...}");
+}
+
 static enum err import_run(struct import *import, json_t **ret, struct err_info *reterr)
 {
     struct control_call *call = import->call;
@@ -301,8 +323,10 @@ static enum err import_run(struct import *import, json_t **ret, struct err_info 
         .progress = show_progress,
         .user = call,
     };
-    enum err err =
-        store_import_run(&call->node->store, &import->manifest, &options, import->report, reterr);
+    enum err err = open_database(import, &options.take_source, reterr);
+    err = err ? err
+              : store_import_run(&call->node->store, &import->manifest, &options, import->report,
+                                 reterr);
     if (err) {
         const struct import_data *at = &import->data[import->report->rejects[0].file];
         proto_err_frame(reterr, "importing %s",

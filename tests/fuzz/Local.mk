@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = audit_export certificate chunk codec column conll control csv fhir frame gossip keyring licence manifest mapping model_config ndjson notes ontology record round safetensors share sql token tokenizer train
+FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row csv fhir frame gossip keyring licence manifest mapping model_config ndjson notes ontology record round safetensors share sql token tokenizer train
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -138,7 +138,16 @@ TESTS += %D%/replay_mapping
 %C%_replay_mapping_SOURCES = %D%/fuzz_mapping.c %D%/replay.c
 %C%_replay_mapping_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_copy_row
+TESTS += %D%/replay_copy_row
+%C%_replay_copy_row_SOURCES = %D%/fuzz_copy_row.c %D%/replay.c
+%C%_replay_copy_row_LDADD = node/source/libsource.a $(PROTO_LIBS) -lm
+
 if FUZZERS
+noinst_PROGRAMS += %D%/fuzz_copy_row
+%C%_fuzz_copy_row_SOURCES = %D%/fuzz_copy_row.c
+%C%_fuzz_copy_row_LDADD = node/source/libsource.a $(PROTO_LIBS) -lm
+%C%_fuzz_copy_row_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_mapping
 %C%_fuzz_mapping_SOURCES = %D%/fuzz_mapping.c
 %C%_fuzz_mapping_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm

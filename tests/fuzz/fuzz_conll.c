@@ -17,19 +17,22 @@ static size_t words(const struct store_field *field)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const char *const names[] = {"sex", "document", "note"};
     struct store_source *source = NULL;
-    if (store_reader_conll_bytes(span_of(data, size), &source, NULL)) {
+    if (store_reader_conll_bytes(span_of(data, size), names, 3, &source, NULL)) {
         return 0;
     }
     struct store_row row;
     uint64_t line = 0;
     while (source->next(source, &row, NULL) == E_OK && !row.end) {
-        if (row.line <= line || row.count != 3) {
+        if (row.line <= line || row.count != 5) {
             abort();
         }
         line = row.line;
-        for (size_t i = 0; !row.fault && i < 3; i++) {
-            if (strlen(row.fields[i].text) != row.fields[i].len || row.fields[i].len == 0) {
+        for (size_t i = 0; !row.fault && i < row.count; i++) {
+            bool filled =
+                i < 3 ? row.fields[i].len > 0 : !(row.fields[i].null && row.fields[i].len);
+            if (strlen(row.fields[i].text) != row.fields[i].len || !filled) {
                 abort();
             }
         }

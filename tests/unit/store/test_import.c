@@ -631,6 +631,35 @@ static void annotated_notes(void **state)
     home_remove(&job.home);
 }
 
+/* Lines in front of a sentence say something of their document. */
+static void notes_say_more(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    static struct proto_column said[] = {
+        {.name = "tokens", .type = PROTO_COLUMN_TOKENS},
+        {.name = "patient", .type = PROTO_COLUMN_TEXT, .source = "document"},
+        {.name = "sex", .type = PROTO_COLUMN_CATEGORY, .values = sexes, .value_count = 2},
+        {.name = "age", .type = PROTO_COLUMN_INTEGER},
+    };
+    static const char text[] =
+        "# newdoc id = a\n# sex = F\n# age = 7\nOne\tO\n\nTwo\tO\n# age = 9\n\n"
+        "# age = 8\nThree\tO\n\n# newdoc id = b\n# author = M = x\nFour\tO\n";
+    job_name(&job, "n.conll");
+    write_file(job.path, text, strlen(text));
+    assert_int_equal(job_run(&job, said, 4), E_OK);
+    assert_string_equal(stored(&job), "One 0 F 7\nTwo 0 F 7\nThree 0 F 8\nFour 1 - -\n");
+    assert_false(job.report.columns[2].absent);
+    char longer[400] = "# sex = ";
+    memset(longer + 8, 'F', 300);
+    memcpy(longer + 308, "\nx\tO\n", 6);
+    write_file(job.path, longer, strlen(longer));
+    assert_int_equal(job_run(&job, said, 4), E_INVALID);
+    assert_non_null(strstr(job.info.text, "a line says too much"));
+    home_remove(&job.home);
+}
+
 /* What FHIR data become by a mapping is tested in tests/unit/node/test_fhir.c; without one there are no rows. */
 static void fhir_needs_a_mapping(void **state)
 {
@@ -756,6 +785,7 @@ int main(void)
         cmocka_unit_test(many_appends_lose_nothing),
         cmocka_unit_test(long_texts_can_be_rehearsed),
         cmocka_unit_test(annotated_notes),
+        cmocka_unit_test(notes_say_more),
         cmocka_unit_test(fhir_needs_a_mapping),
         cmocka_unit_test(units_are_excluded_and_forgotten),
         cmocka_unit_test(risk_is_counted_by_people),
