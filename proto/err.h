@@ -53,7 +53,8 @@ enum err_kind {
     X(E_FORKED, "FORKED", INTEGRITY, 8, "its issuer signed two versions")                          \
     X(E_BUSY, "BUSY", BUSY, 9, "temporarily busy")                                                 \
     X(E_NO_DAEMON, "NO_DAEMON", BUSY, 9, "no daemon is running for this home")                     \
-    X(E_CANCELLED, "CANCELLED", BUSY, 9, "cancelled")
+    X(E_CANCELLED, "CANCELLED", BUSY, 9, "cancelled")                                              \
+    X(E_CLOCK, "CLOCK", BUSY, 9, "the clock cannot be trusted")
 
 enum err {
 #define X(code, name, kind, exit_code, text) code,

@@ -84,6 +84,8 @@ struct link {
     uint8_t misses;
     uint8_t root[16];
     uint64_t count;
+    bool clock_known;
+    int64_t clock_ahead_ms;
     uint64_t heard_ms;
     uint64_t ping_at_ms;
     uint64_t pong_until_ms;
@@ -1024,6 +1026,15 @@ static void nonsense(struct proto_gossip *g, const struct proto_gossip_event *e,
 }
 
 /* Only the side that pinged starts an exchange, since one exchange serves both directions. */
+/* The way here took a moment, which is nothing beside the minutes that this is compared with. */
+static void note_clock(struct link *link, uint64_t theirs_ms, uint64_t ours_ms)
+{
+    const uint64_t most = UINT64_C(1)
+                          << 52; /* a liar's year 100,000 must not overflow a difference */
+    link->clock_known = theirs_ms < most && ours_ms < most;
+    link->clock_ahead_ms = link->clock_known ? (int64_t)theirs_ms - (int64_t)ours_ms : 0;
+}
+
 static void on_ping(struct proto_gossip *g, const struct proto_gossip_event *e,
                     struct proto_gossip_actions *out)
 {
@@ -1035,6 +1046,7 @@ static void on_ping(struct proto_gossip *g, const struct proto_gossip_event *e,
     memcpy(link->root, e->bytes.ptr + 2, 16);
     link->count = get_be64(e->bytes.ptr + 18);
     link->root_known = true;
+    note_clock(link, get_be64(e->bytes.ptr + 26), e->wall_ms);
     if (e->bytes.ptr[0] == PROTO_GOSSIP_PING) {
         send_ping(g, out, e->link, PROTO_GOSSIP_PONG, e->wall_ms);
         return;
@@ -1520,6 +1532,8 @@ void proto_gossip_link(const struct proto_gossip *g, uint32_t number,
         ret->root_known = link->root_known;
         ret->root_equal = link->root_known && memcmp(root, link->root, 16) == 0;
         ret->count = link->count;
+        ret->clock_known = link->clock_known;
+        ret->clock_ahead_ms = link->clock_ahead_ms;
         ret->heard_ms = link->heard_ms;
         ret->score = link->score;
     }

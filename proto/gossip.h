@@ -141,8 +141,10 @@ struct proto_gossip_link_view {
     bool active;
     bool root_known, root_equal; /* by its last ping or pong */
     uint64_t count;
-    uint64_t heard_ms; /* monotonic; 0 never */
-    int32_t score;     /* thousandths */
+    bool clock_known;
+    int64_t clock_ahead_ms; /* its wall clock less ours, by its last ping or pong */
+    uint64_t heard_ms;      /* monotonic; 0 never */
+    int32_t score;          /* thousandths */
 };
 
 struct proto_gossip;

@@ -355,6 +355,13 @@ const struct proto_operation proto_operations[] = {
         "Checks configuration, keys, clock, ports, disk, and, when the daemon runs, peers and\n"
         "versions. Each line is ok, warn or fail, and says what cures it. Exit 1 on a fail.",
         "{\"checks\":[{\"check\",\"result\":\"ok|warn|fail\",\"text\",\"cure\"}]}"),
+    ROW(CLOCK_ACCEPT, "clock accept", DAEMON, OPERATOR, false, no_arguments,
+        "take this machine's clock for right",
+        "A node never goes by a time earlier than the latest that it has kept, and refuses what\n"
+        "depends on time (exit 9, CLOCK) while its clock is more than 5 minutes behind that. When\n"
+        "it ran ahead then and is right now, this puts it right. Peers' clocks must not "
+        "contradict.",
+        "{\"time\"}"),
     ROW(STATUS, "status", DAEMON, 0, false, no_arguments, "show what this node is and does",
         "Shows node, federation, peers, datasets, jobs, budgets and versions.",
         "{\"node\",\"node_id\",\"org\",\"federation\",\"federation_id\",\"fingerprint\",\"listen\","

@@ -34,6 +34,7 @@
     X(SANDBOX_SPLIT, "sandbox split")                                                              \
     X(INIT, "init")                                                                                \
     X(DOCTOR, "doctor")                                                                            \
+    X(CLOCK_ACCEPT, "clock accept")                                                                \
     X(STATUS, "status")                                                                            \
     X(PEERS, "peers")                                                                              \
     X(FEDERATION_INVITE, "federation invite")                                                      \

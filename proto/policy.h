@@ -90,7 +90,8 @@
     X(LICENSE_NONPRIVATE, E_REFUSED,                                                               \
       "a model trained without privacy stays with its participants")                               \
     X(LICENSE_RELEASE, E_REFUSED, "the data licences leave no licence for the model")              \
-    X(DENIED, E_REFUSED, "a person of the data holder said no")
+    X(DENIED, E_REFUSED, "a person of the data holder said no")                                    \
+    X(CLOCK, E_CLOCK, "the site's clock cannot be trusted")
 
 enum proto_reason {
 #define X(name, err, text) PROTO_REASON_##name,

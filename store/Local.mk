@@ -6,6 +6,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/audit_verify.c \
 	%D%/blob.c %D%/blob.h \
 	%D%/catalogue.c %D%/catalogue.h \
+	%D%/clock.c %D%/clock.h \
 	%D%/egress.c %D%/egress.h \
 	%D%/env.c %D%/env.h \
 	%D%/file.c %D%/file.h \

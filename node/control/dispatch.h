@@ -14,6 +14,7 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
 #define CONTROL_HANDLERS(X)                                                                        \
     X(STATUS, control_status)                                                                      \
     X(DOCTOR, control_doctor)                                                                      \
+    X(CLOCK_ACCEPT, control_clock_accept)                                                          \
     X(PEERS, control_peers)                                                                        \
     X(FEDERATION_INVITE, control_federation_invite)                                                \
     X(FEDERATION_ADMIT, control_federation_admit)                                                  \

@@ -3,6 +3,7 @@
 
 #include "crypto/provider.h"
 #include "node/config/yaml.h"
+#include "node/query/clock.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -32,8 +33,11 @@ enum err import_read_file(struct control_call *call, const char *path, size_t ma
 
 enum err import_load_manifest(struct import *import, const char *path, struct err_info *reterr)
 {
-    enum err err =
-        import_read_file(import->call, path, CONFIG_YAML_BYTES_MAX, &import->yaml, reterr);
+    /* What follows is signed with a time. */
+    enum err err = query_clock_check(import->call->node->peer, reterr);
+    if (!err) {
+        err = import_read_file(import->call, path, CONFIG_YAML_BYTES_MAX, &import->yaml, reterr);
+    }
     if (!err) {
         err = config_yaml_manifest_bytes(buf_span(&import->yaml), path, &import->manifest, reterr);
     }

@@ -11,6 +11,7 @@
 #include "store/partition.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/statvfs.h>
 
 struct peer_member *control_members(struct control_call *call, size_t *ret_count)
@@ -122,6 +123,39 @@ static void check_peers(struct control_call *call, json_t *checks)
           behind ? "it should pass within seconds; if not, look at the log" : "");
 }
 
+static void check_clock(struct control_call *call, json_t *checks)
+{
+    struct err_info info = {0};
+    int64_t ahead_ms = 0;
+    size_t count = peer_clock(call->node->peer, &ahead_ms);
+    bool drifts = count >= 2 && llabs(ahead_ms) > QUERY_CLOCK_WARN_S * INT64_C(1000);
+    char text[96];
+    snprintf(text, sizeof text, "%.1f s off the median of %zu peers", (double)ahead_ms / -1000,
+             count);
+    if (query_clock_check(call->node->peer, &info)) {
+        check(checks, "clock", "fail", info.text, "set the clock; nothing is answered until then");
+    } else {
+        check(checks, "clock", drifts ? "warn" : "ok",
+              count ? text : "no peer's clock to compare with",
+              drifts ? "keep it in step with chrony or systemd-timesyncd" : "");
+    }
+}
+
+enum err control_clock_accept(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    enum err err = control_audit(call, "clock.accept", reterr, (const char *)NULL);
+    if (!err) {
+        err = query_clock_accept(&call->node->store, call->node->peer, reterr);
+    }
+    if (!err) { /* so that the chain's newest time is the right one */
+        err = control_audit(call, "clock.accepted", reterr, (const char *)NULL);
+    }
+    if (!err) {
+        *ret = json_pack("{s:o}", "time", control_json_time(query_now()));
+    }
+    return err;
+}
+
 static void check_disk(struct control_call *call, json_t *checks)
 {
     struct statvfs fs;
@@ -189,6 +223,7 @@ enum err control_doctor(struct control_call *call, json_t **ret, struct err_info
           err ? "restore from a backup; do not go on" : "");
     check_datasets(call, checks);
     check_peers(call, checks);
+    check_clock(call, checks);
     check_disk(call, checks);
     *ret = json_pack("{s:o}", "checks", checks);
     return E_OK;

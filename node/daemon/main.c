@@ -71,12 +71,33 @@ static void close_handle(uv_handle_t *handle, void *user)
 
 static void begin_stop(struct daemon *daemon);
 
+/* Once when it goes wrong and once when it is right again. */
+static void warn_of_clock(struct node *node)
+{
+    static bool was_off;
+    struct err_info info = {0};
+    bool off = query_clock_check(node->peer, &info) != E_OK;
+    if (off && !was_off) {
+        daemon_log(DAEMON_ERROR, "clock.off", "%s; until then nothing that depends on time is done",
+                   info.text);
+        node->query.notify(node->query.user, "clock.off", node->config.node);
+    } else if (!off && was_off) {
+        daemon_log(DAEMON_INFO, "clock.right", "the clock agrees with the others again");
+    }
+    was_off = off;
+}
+
 /* On a thread of its own, since asking peers blocks. */
 static void *confirm_main(void *arg)
 {
     struct daemon *daemon = arg;
     struct err_info info = {0};
     bool before = daemon->node.ready;
+    struct err_info clock = {0};
+    if (query_clock_keep(&daemon->node.store, daemon->node.peer, &clock)) {
+        daemon_log(DAEMON_WARN, "clock", "%s", clock.text);
+    }
+    warn_of_clock(&daemon->node);
     enum err err = daemon_confirm(&daemon->node, &info);
     if (err == E_ROLLBACK) {
         daemon->node.ready = false;

@@ -259,6 +259,9 @@ enum err daemon_open(struct node *node, struct err_info *reterr)
     if (!err) {
         err = store_identity(&node->store, node->identity, node->query.federation_id, NULL, reterr);
     }
+    if (!err) {
+        err = query_clock_begin(&node->store, reterr);
+    }
     if (!err && config_home_path(node->home, STORE_RESTORED, path) && access(path, F_OK) == 0) {
         node->restored = true;
         daemon_log(DAEMON_WARN, "restored",

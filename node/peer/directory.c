@@ -2,6 +2,7 @@
 #include "node/peer/directory.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "crypto/envelope.h"
@@ -13,6 +14,8 @@ struct member {
     uint64_t address_seq;
     bool known; /* a MEMBER record was seen; before that there may be a REVOKE or an ADDRESS */
     bool revoked;
+    bool clock_known;
+    int64_t clock_ahead_ms;
 };
 
 struct peer_directory {
@@ -476,6 +479,46 @@ void peer_directory_root(struct peer_directory *d, size_t index, bool equal, uin
         d->members[index].shown.root_known = count;
     }
     pthread_mutex_unlock(&d->lock);
+}
+
+void peer_directory_clock(struct peer_directory *d, size_t index, int64_t ahead_ms)
+{
+    pthread_mutex_lock(&d->lock);
+    if (index < d->count) {
+        d->members[index].clock_known = true;
+        d->members[index].clock_ahead_ms = ahead_ms;
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a;
+    int64_t y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+size_t peer_directory_clocks(struct peer_directory *d, int64_t *ret_ahead_ms)
+{
+    static const size_t most = 64; /* as many as a median needs */
+    int64_t ahead[64];
+    size_t count = 0;
+    pthread_mutex_lock(&d->lock);
+    for (size_t i = 0; i < d->count && count < most; i++) {
+        const struct member *member = &d->members[i];
+        if (member->clock_known && member->shown.state == PEER_UP) {
+            ahead[count++] = member->clock_ahead_ms;
+        }
+    }
+    pthread_mutex_unlock(&d->lock);
+    qsort(ahead, count, sizeof *ahead, by_size);
+    /* Of an even number the middle one nearer to us: one liar among two cannot stop this node. */
+    size_t low = count ? (count - 1) / 2 : 0;
+    size_t high = count / 2;
+    *ret_ahead_ms = count == 0                               ? 0
+                    : llabs(ahead[low]) < llabs(ahead[high]) ? ahead[low]
+                                                             : ahead[high];
+    return count;
 }
 
 void peer_directory_council(struct peer_directory *d, struct peer_council *ret)

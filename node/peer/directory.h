@@ -57,6 +57,10 @@ void peer_directory_seen(struct peer_directory *directory, size_t index, enum pe
 void peer_directory_root(struct peer_directory *directory, size_t index, bool equal,
                          uint64_t count);
 
+/* How far a member's clock is ahead of ours; then the median over those that are up, and how many they are. */
+void peer_directory_clock(struct peer_directory *directory, size_t index, int64_t ahead_ms);
+size_t peer_directory_clocks(struct peer_directory *directory, int64_t *ret_ahead_ms);
+
 struct peer_council {
     size_t seats;
     uint64_t threshold;

@@ -153,6 +153,9 @@ static void batch_read(struct link *link, struct span body)
     }
     proto_gossip_link(peer->gossip, (uint32_t)link->index, &view);
     peer_directory_root(peer->directory, link->index, view.root_equal, view.count);
+    if (view.clock_known) {
+        peer_directory_clock(peer->directory, link->index, view.clock_ahead_ms);
+    }
     peer_directory_seen(peer->directory, link->index,
                         link->state == LINK_UP ? PEER_UP : PEER_CONNECTING, (int64_t)time(NULL), 0);
 }

@@ -488,6 +488,11 @@ size_t peer_members(struct peer *peer, struct peer_member *to, size_t cap)
     return known;
 }
 
+size_t peer_clock(struct peer *peer, int64_t *ret_ahead_ms)
+{
+    return peer_directory_clocks(peer->directory, ret_ahead_ms);
+}
+
 bool peer_member_by_id(struct peer *peer, const uint8_t id[16], struct peer_member *ret)
 {
     int at = peer_directory_find(peer->directory, id);

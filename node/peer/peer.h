@@ -192,6 +192,8 @@ size_t peer_members(struct peer *peer, struct peer_member *to, size_t cap);
 bool peer_member_by_name(struct peer *peer, const char *name, struct peer_member *ret);
 bool peer_member_by_id(struct peer *peer, const uint8_t id[16], struct peer_member *ret);
 const char *peer_state_name(enum peer_state state);
+/* How far the clocks of the members that are up are ahead of ours, the median in milliseconds; returns how many that is. */
+size_t peer_clock(struct peer *peer, int64_t *ret_ahead_ms);
 /* Records in our set and their root fingerprint. */
 uint64_t peer_root(struct peer *peer, uint8_t ret_root[16]);
 

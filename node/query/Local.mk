@@ -4,6 +4,7 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/approval.c %D%/approval.h \
 	%D%/ask.c %D%/ask.h \
 	%D%/bound.c %D%/bound.h \
+	%D%/clock.c %D%/clock.h \
 	%D%/context.h \
 	%D%/coordinates.c %D%/coordinates.h \
 	%D%/execute.c %D%/execute.h \

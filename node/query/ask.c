@@ -428,7 +428,8 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
                    struct query_result *ret, struct err_info *reterr)
 {
     struct asking asking = {.context = context, .ask = ask, .result = ret};
-    enum err err = prepare(&asking, reterr);
+    enum err err = query_clock_check(context->peer, reterr);
+    err = err ? err : prepare(&asking, reterr);
     if (err) {
         return err;
     }

@@ -45,18 +45,6 @@ struct job {
     struct buf answer_bytes;
 };
 
-uint64_t query_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-int64_t query_now(void)
-{
-    return (int64_t)time(NULL);
-}
-
 uint64_t query_release_at(uint64_t started_ms, uint64_t tick_ms)
 {
     uint64_t spent = query_now_ms() - started_ms;
@@ -98,7 +86,8 @@ static enum err authenticate(struct job *job, const struct peer_request *incomin
     if (!asks_us(job)) {
         return proto_err_set(reterr, E_AUTH, "the request is meant for other nodes");
     }
-    int64_t off = query_now() - job->request.time;
+    bool clock_off = query_clock_check(job->context->peer, NULL) != E_OK;
+    int64_t off = clock_off ? 0 : query_now() - job->request.time;
     if (off > CLOCK_TOLERANCE_S || off < -CLOCK_TOLERANCE_S) {
         return proto_err_set(reterr, E_REFUSED,
                              "the request's time is %llds off: check both clocks", (long long)off);
@@ -109,7 +98,7 @@ static enum err authenticate(struct job *job, const struct peer_request *incomin
         return proto_err_set(reterr, E_INVALID, "a name is too long");
     }
     job->answer.query_id = job->request.query_id;
-    return E_OK;
+    return clock_off ? refuse(job, PROTO_REASON_CLOCK, NULL) : E_OK;
 }
 
 /* Our own schema decides what the text means; the asking node's must be the same one. */

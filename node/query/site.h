@@ -6,15 +6,12 @@
 #ifndef CONCORDAT_NODE_QUERY_SITE_H
 #define CONCORDAT_NODE_QUERY_SITE_H
 
+#include "node/query/clock.h"
 #include "node/query/context.h"
 
 /* user: struct query_context. */
 void query_site_handle(struct peer_request *request, void *user);
 
-/* Milliseconds on a clock that never goes back. */
-uint64_t query_now_ms(void);
-/* Unix seconds. */
-int64_t query_now(void);
 /* When what is ready now may leave: the first whole number of ticks after STARTED_MS that is not over yet. */
 uint64_t query_release_at(uint64_t started_ms, uint64_t tick_ms);
 

@@ -352,6 +352,9 @@ enum err train_coordinator_prepare(struct train_service *service, const struct p
     size_t count;
     enum err err = check_supported(job, reterr);
     if (!err) {
+        err = query_clock_check(service->context->peer, reterr);
+    }
+    if (!err) {
         err = crypto_random(state->id, sizeof state->id);
     }
     snprintf(state->name, sizeof state->name, "%s", job->name);

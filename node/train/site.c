@@ -300,6 +300,10 @@ static enum err wait_for_person(struct work *work, struct err_info *reterr)
 /* Our own schema decides what the plan means. */
 static enum err understand(struct work *work, struct err_info *reterr)
 {
+    struct err_info clock = {0};
+    if (query_clock_check(work->context->peer, &clock)) {
+        return refuse(work, PROTO_REASON_CLOCK, NULL);
+    }
     enum err err = query_admission_load(work->context, work->dataset, &work->admission, reterr);
     if (err == E_NOT_FOUND) {
         return refuse(work, PROTO_REASON_NO_LICENSE, "this node holds no such dataset");

@@ -1,6 +1,21 @@
 # Real daemons through the command. Each script prints TAP; CONCORDAT_PROC=no leaves them out (sanitizer runs).
-PROC_TESTS = %D%/agreements.py %D%/approvals.py %D%/bad_input.py %D%/budget.py %D%/chaos.py %D%/core.py %D%/enrolment.py %D%/faults.py %D%/keys.py %D%/federation.py %D%/imports.py %D%/mesh.py %D%/planted.py %D%/training.py
-PROC_TESTS += %D%/sources.py
+PROC_TESTS = \
+	%D%/agreements.py \
+	%D%/approvals.py \
+	%D%/bad_input.py \
+	%D%/budget.py \
+	%D%/chaos.py \
+	%D%/clock.py \
+	%D%/core.py \
+	%D%/enrolment.py \
+	%D%/faults.py \
+	%D%/federation.py \
+	%D%/imports.py \
+	%D%/keys.py \
+	%D%/mesh.py \
+	%D%/planted.py \
+	%D%/sources.py \
+	%D%/training.py
 TESTS += $(PROC_TESTS)
 EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/postgres.py %D%/records.py %D%/plaintext.c %D%/fault.c
 
