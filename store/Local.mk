@@ -26,7 +26,9 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/backup.c %D%/backup.h \
 	%D%/check.c %D%/check.h \
 	%D%/claim.c %D%/claim.h \
-	%D%/column.c %D%/column.h \
+	%D%/column.c %D%/column.h %D%/column_layout.h \
+	%D%/column_encode.c \
+	%D%/crew.c %D%/crew.h \
 	%D%/deidentify.c %D%/deidentify.h \
 	%D%/fhir_path.c %D%/fhir_path.h \
 	%D%/import.c %D%/import.h %D%/import_internal.h \
@@ -38,8 +40,10 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/json_text.c %D%/json_text.h \
 	%D%/kernel.h \
 	%D%/keyset.c %D%/keyset.h \
+	%D%/pack.c %D%/pack.h \
 	%D%/parse.c %D%/parse.h \
 	%D%/partition.c %D%/partition.h \
+	%D%/partition_cache.c %D%/partition_cache.h \
 	%D%/partition_file.c %D%/partition_file.h \
 	%D%/reader_conll.c %D%/reader_conll.h \
 	%D%/reader_fhir.c %D%/reader_fhir.h \
@@ -48,7 +52,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/redact.c %D%/redact.h \
 	%D%/risk.c %D%/risk.h \
 	%D%/rotate.c %D%/rotate.h \
-	%D%/scan.c %D%/scan.h \
+	%D%/scan.c %D%/scan.h %D%/scan_file.h %D%/scan_filter.c \
 	%D%/source.h \
 	%D%/stream.c %D%/stream.h \
 	%D%/transform.c %D%/transform.h \

@@ -63,7 +63,7 @@ static enum err check_dataset(struct check *check, const char *name)
     struct err_info info = {0};
     struct store_partition *partition = NULL;
     char what[80];
-    enum err err = store_partition_open(check->store, name, &partition, &info);
+    enum err err = store_partition_open_checked(check->store, name, &partition, &info);
     err = err ? err : store_partition_each(partition, value_opened, check, &info);
     store_partition_close(partition);
     if (err == E_CANCELLED) {

@@ -2,12 +2,12 @@
  *
  *     struct store_column_input input = {.form = STORE_FORM_NUMBER, .rows = n, .numbers = values, .null = bitmap};
  *     err = store_column_encode(&input, &bytes, &zone);
- *     err = store_column_decode(span, STORE_FORM_NUMBER, n, &chunk);     // the next call reuses chunk's buffers
+ *     err = store_column_decode(span, STORE_FORM_NUMBER, n, &chunk);     // the next call reuses chunk's memory
  *     x = store_column_number(&chunk, row);
  *
  * Encodings:
  *     constant  base alone
- *     packed    value = (base + code) / 10^scale, codes of 0 to 32 bits, least significant bit first
+ *     packed    value = (base + code) / 10^scale, codes of 0 to 32 bits (store/pack.h)
  *     raw       IEEE 754 doubles
  *     text      zstd of lengths and bytes
  *     runs      packed codes, each with the last row that it stands in
@@ -73,6 +73,8 @@ struct store_zone {
     uint8_t bits; /* cost of a row: 0 constant, 64 raw */
 };
 
+struct store_chunk_rooms;
+
 struct store_chunk {
     enum store_form form;
     enum store_encoding encoding;
@@ -80,32 +82,42 @@ struct store_chunk {
     size_t nulls;
     unsigned bits;
     const uint64_t *null;       /* NULL: none */
-    const uint32_t *code;       /* NULL of raw and text */
+    const uint32_t *code;       /* NULL of raw and text, and of what is still packed */
     int64_t base;               /* 0 of FORM_CODE: its codes are whole */
     double divisor;             /* 10^scale */
     const double *number;       /* raw and raw list only */
     const char *text;           /* text only */
     const uint32_t *text_start; /* rows + 1 */
-    void *buffers;              /* owned; freed (and wiped) by store_chunk_fini */
+    /* Codes before they are unpacked: places in LIST, or, without one, to be raised by packed_add. */
+    const uint8_t *packed; /* in the bytes that were opened */
+    unsigned packed_bits;
+    uint32_t packed_add;
+    const uint32_t *list; /* ascending */
+    uint32_t list_count;
+    struct store_chunk_rooms *rooms; /* owned; wiped and freed by store_chunk_fini */
 };
 
 /* Appends to OUT. Errors: E_LIMIT too much text; E_NO_MEMORY. */
 MUST_CHECK enum err store_column_encode(const struct store_column_input *input, struct buf *out,
                                         struct store_zone *ret);
-/* BYTES may end with padding. CHUNK is zero at first and reused then; what it shows is valid until the next decode.
+/* BYTES may end with padding, and are borrowed until the next call: codes stay packed in them. CHUNK is zero at first and
+ * reused then; what it shows is valid until the next call.
  * Codes and numbers have rows rounded up to 64 elements, aligned to 64 bytes, zeros behind the last row.
- * Errors: E_CORRUPT the bytes are not a chunk of that form and number of rows; E_NO_MEMORY. */
+ * Errors: E_CORRUPT the bytes are not a chunk of that form and number of rows; E_UNSUPPORTED a chunk of another version;
+ * E_NO_MEMORY. */
+MUST_CHECK enum err store_column_open(struct span bytes, enum store_form form, size_t rows,
+                                      struct store_chunk *chunk);
+/* Fills chunk->code, if it is a chunk of codes. Errors: E_NO_MEMORY. */
+MUST_CHECK enum err store_chunk_unpack(struct store_chunk *chunk);
+/* Both. */
 MUST_CHECK enum err store_column_decode(struct span bytes, enum store_form form, size_t rows,
                                         struct store_chunk *chunk);
+/* Of a chunk of codes, packed or not: bit r of OUT says that FIRST <= code <= LAST in row r, whether it is missing or not.
+ * OUT has whole words; bits behind the last row mean nothing. */
+void store_chunk_range(const struct store_chunk *chunk, uint32_t first, uint32_t last,
+                       uint64_t *out);
 /* The value at ROW, also of a code; meaningless where it is missing. */
 double store_column_number(const struct store_chunk *chunk, size_t row);
 void store_chunk_fini(struct store_chunk *chunk);
-
-/* COUNT codes of BITS (0 to 32) bits from BYTES, which has 8 readable bytes behind the last; ADD is
- * added to each. */
-void store_column_unpack(const uint8_t *bytes, uint32_t *to, size_t count, unsigned bits,
-                         uint32_t add);
-/* Bytes that hold COUNT codes, with 8 spare ones. */
-size_t store_column_packed_size(size_t count, unsigned bits);
 
 #endif

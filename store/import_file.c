@@ -4,6 +4,7 @@
 
 #include "crypto/random.h"
 #include "store/catalogue.h"
+#include "store/partition_cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -167,6 +168,7 @@ static enum err put_row(struct import *import, struct err_info *reterr)
     memcpy(row.root, report->root, 32);
     memcpy(row.schema_hash, import->place.schema_hash, 32);
     err = store_catalogue_put(import->store, &row, reterr);
+    store_partition_forget(import->store, manifest->dataset);
     if (!err && replaces) {
         unlink_earlier(import, earlier.partition_uuid);
     }

@@ -4,6 +4,7 @@
 
 #include "store/catalogue.h"
 #include "store/claim.h"
+#include "store/partition_cache.h"
 #include "store/rotate.h"
 
 #include <dirent.h>
@@ -88,6 +89,7 @@ enum err store_import_remove(struct store *store, const char *dataset, struct er
         err = crypto_keyring_shred(store->keyring, name, reterr);
         err = err == E_NOT_FOUND ? E_OK : err; /* no rotation was under way */
     }
+    store_partition_forget(store, dataset); /* and with it the copy of its key in memory */
     err = err ? err : store_keyring_anchor(store, reterr);
     err = err ? err : store_pseudonym_remove(store, dataset, reterr);
     if (!err && store_partition_path(store->home, row.partition_uuid, "", path, sizeof path) &&

@@ -5,25 +5,52 @@
 #include "proto/manifest.h"
 #include "crypto/provider.h"
 #include "store/catalogue.h"
-#include "store/partition_file.h"
+#include "store/partition_cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define READ_MAX (STORE_CHUNK_BYTES_MAX + 16384)
+#define SETTLED_NS                                                                                 \
+    INT64_C(100000000) /* file times are coarse: two writes within one tick look like one */
 
-enum err store_partition_read(const struct store_partition *partition, MDB_txn *txn,
-                              struct crypto_opener *opener, enum store_partition_kind kind,
-                              const char *name, uint32_t number, uint32_t rows, struct buf *to,
-                              struct err_info *reterr)
+void store_partition_value_key(const struct store_partition *partition,
+                               enum store_partition_kind kind, const char *name,
+                               struct store_value_key *ret)
+{
+    uint8_t key[STORE_PARTITION_KEY];
+    store_partition_key(partition->index, kind, name, 0, key);
+    *ret = (struct store_value_key){.kind = kind, .name = name};
+    memcpy(ret->blind, key, sizeof ret->blind);
+}
+
+/* What stood there before is wiped rather than copied. */
+static enum err make_room(struct buf *to, size_t len)
+{
+    to->len = 0;
+    if (to->cap < len && to->ptr) {
+        crypto_wipe(to->ptr, to->cap);
+        buf_fini(to);
+    }
+    return buf_reserve(to, len ? len : 1);
+}
+
+enum err store_partition_read_at(const struct store_partition *partition, MDB_txn *txn,
+                                 struct crypto_opener *opener, const struct store_value_key *place,
+                                 uint32_t number, uint32_t rows, struct buf *to,
+                                 struct err_info *reterr)
 {
     uint8_t name_key[STORE_PARTITION_KEY];
     uint8_t aad[STORE_PARTITION_AAD];
-    store_partition_key(partition->index, kind, name, number, name_key);
-    size_t aad_len = store_partition_aad(&partition->place, kind, name, number, rows, aad);
+    memcpy(name_key, place->blind, sizeof place->blind);
+    put_be32(name_key + sizeof place->blind, number);
+    size_t aad_len =
+        store_partition_aad(&partition->place, place->kind, place->name, number, rows, aad);
     MDB_val key = {.mv_size = sizeof name_key, .mv_data = name_key};
     MDB_val value;
     int rc = mdb_get(txn, partition->dbi, &key, &value);
@@ -35,8 +62,7 @@ enum err store_partition_read(const struct store_partition *partition, MDB_txn *
     struct span sealed = span_of(value.mv_data, value.mv_size);
     size_t len = 0;
     enum err err = crypto_chunk_plain_len(sealed, &len);
-    to->len = 0;
-    err = err ? err : buf_reserve(to, len ? len : 1);
+    err = err ? err : make_room(to, len);
     err = err ? err
               : crypto_opener_open(opener, span_of(aad, aad_len), sealed, to->ptr, to->cap, &len);
     if (err) {
@@ -45,6 +71,16 @@ enum err store_partition_read(const struct store_partition *partition, MDB_txn *
     }
     to->len = len;
     return E_OK;
+}
+
+enum err store_partition_read(const struct store_partition *partition, MDB_txn *txn,
+                              struct crypto_opener *opener, enum store_partition_kind kind,
+                              const char *name, uint32_t number, uint32_t rows, struct buf *to,
+                              struct err_info *reterr)
+{
+    struct store_value_key place;
+    store_partition_value_key(partition, kind, name, &place);
+    return store_partition_read_at(partition, txn, opener, &place, number, rows, to, reterr);
 }
 
 size_t store_partition_chunk_rows(const struct store_partition *partition, uint32_t number)
@@ -81,6 +117,20 @@ static enum err damaged(const struct store_partition *partition, enum err err, c
                          partition->file, what);
 }
 
+static int64_t nanoseconds(const struct timespec *time)
+{
+    return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
+static void note_state(const struct stat *file, struct store_file_state *ret)
+{
+    *ret = (struct store_file_state){.device = file->st_dev,
+                                     .inode = file->st_ino,
+                                     .size = (uint64_t)file->st_size,
+                                     .modified_ns = nanoseconds(&file->st_mtim),
+                                     .changed_ns = nanoseconds(&file->st_ctim)};
+}
+
 /* Before LMDB may look at the file. */
 static enum err check_file(struct store_partition *partition, const char *path, uint64_t *ret_bytes,
                            struct err_info *reterr)
@@ -91,7 +141,12 @@ static enum err check_file(struct store_partition *partition, const char *path, 
                                : store_env_errno(errno, path, reterr);
     }
     uint8_t uuid[16];
-    enum err err = store_partition_trailer_check(fd, partition->index, uuid, ret_bytes);
+    struct stat file;
+    enum err err = fstat(fd, &file) ? E_IO : E_OK; /* before it is read: a later write shows */
+    if (!err) {
+        note_state(&file, &partition->state);
+        err = store_partition_trailer_check(fd, partition->index, uuid, ret_bytes);
+    }
     close(fd);
     if (err) {
         return damaged(partition, err,
@@ -298,6 +353,26 @@ static enum err open_file(struct store *store, struct store_partition *partition
     return err ? err : read_all(partition, reterr);
 }
 
+/* An open one of the file that the catalogue names, if that is as it was when it was checked and its key is still there. */
+static struct store_partition *find_open(struct store *store, struct store_partition *like)
+{
+    static const char *const keys[] = {"dataset", "rotate"};
+    char path[PATH_MAX];
+    struct stat file;
+    if (!store_partition_path(store->home, like->place.uuid, "", path, sizeof path) ||
+        stat(path, &file)) {
+        return NULL;
+    }
+    note_state(&file, &like->state);
+    struct store_partition *found = NULL;
+    for (size_t i = 0; !found && i < 2; i++) {
+        if (find_key(store, like, keys[i], NULL) == E_OK) {
+            found = store_partition_cache_find(store->partitions, like);
+        }
+    }
+    return found;
+}
+
 /* The trailer's MAC tells before LMDB sees the file which of two keys it is sealed under. */
 static enum err open_by_key(struct store *store, struct store_partition *partition,
                             struct err_info *reterr)
@@ -312,7 +387,25 @@ static enum err open_by_key(struct store *store, struct store_partition *partiti
     return err;
 }
 
-static enum err open_once(struct store *store, const char *dataset, bool *ret_again,
+/* Who replaces or removes a dataset tells the cache afterwards; if that was between our look into the catalogue and now, the
+ * old file must not stay. */
+static void keep(struct store *store, struct store_partition *partition)
+{
+    struct timespec clock;
+    struct store_partition now = {0};
+    clock_gettime(CLOCK_REALTIME, &clock);
+    if (nanoseconds(&clock) - partition->state.changed_ns < SETTLED_NS) {
+        return; /* a change that comes now might not show in its times */
+    }
+    memcpy(now.dataset, partition->dataset, sizeof now.dataset);
+    store_partition_cache_add(store->partitions, partition);
+    if (find_row(store, &now, NULL) || memcmp(now.root, partition->root, sizeof now.root) != 0) {
+        store_partition_forget(store, partition->dataset);
+    }
+    /* For this caller what it was opened as stands, as for a scan that began a moment ago. */
+}
+
+static enum err open_once(struct store *store, const char *dataset, bool checked, bool *ret_again,
                           struct store_partition **ret, struct err_info *reterr)
 {
     struct store_partition *partition = proto_alloc(1, sizeof *partition);
@@ -323,38 +416,64 @@ static enum err open_once(struct store *store, const char *dataset, bool *ret_ag
     snprintf(partition->dataset, sizeof partition->dataset, "%s", dataset);
     enum err err = find_row(store, partition, reterr);
     bool known = !err;
+    *ret = err || checked ? NULL : find_open(store, partition);
+    if (*ret) {
+        store_partition_end(partition);
+        return E_OK;
+    }
     err = err ? err : open_by_key(store, partition, reterr);
     if (err) {
         bool other_keys = generation != crypto_keyring_generation(store->keyring);
-        store_partition_close(partition);
+        store_partition_end(partition);
         *ret_again = known && (err == E_NOT_FOUND || other_keys);
         return err;
+    }
+    partition->users = 1;
+    if (!checked) {
+        keep(store, partition);
     }
     *ret = partition;
     return E_OK;
 }
 
-enum err store_partition_open(struct store *store, const char *dataset,
-                              struct store_partition **ret, struct err_info *reterr)
+static enum err open_again(struct store *store, const char *dataset, bool checked,
+                           struct store_partition **ret, struct err_info *reterr)
 {
     bool again = true;
     enum err err = E_NOT_FOUND;
     /* An import or a rotation may replace file and key between the look into the catalogue and the opening. */
     for (unsigned tries = 0; again && tries < 5; tries++) {
         again = false;
-        err = open_once(store, dataset, &again, ret, reterr);
+        err = open_once(store, dataset, checked, &again, ret, reterr);
     }
     return err;
 }
 
+enum err store_partition_open(struct store *store, const char *dataset,
+                              struct store_partition **ret, struct err_info *reterr)
+{
+    return open_again(store, dataset, false, ret, reterr);
+}
+
+enum err store_partition_open_checked(struct store *store, const char *dataset,
+                                      struct store_partition **ret, struct err_info *reterr)
+{
+    return open_again(store, dataset, true, ret, reterr);
+}
+
+void store_partition_end(struct store_partition *partition)
+{
+    store_env_close(partition->env);
+    crypto_key_free(partition->dek);
+    crypto_key_free(partition->index);
+    arena_fini(&partition->arena);
+    proto_free(partition);
+}
+
 void store_partition_close(struct store_partition *partition)
 {
-    if (partition) {
-        store_env_close(partition->env);
-        crypto_key_free(partition->dek);
-        crypto_key_free(partition->index);
-        arena_fini(&partition->arena);
-        proto_free(partition);
+    if (partition && store_partition_cache_release(partition)) {
+        store_partition_end(partition);
     }
 }
 

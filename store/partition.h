@@ -22,9 +22,14 @@
 
 struct store_partition;
 
-/* Errors: E_NOT_FOUND no such dataset, or its file is gone; see above. */
+/* One that was checked before and whose file was not touched since is not checked again (partition_cache.h).
+ * Errors: E_NOT_FOUND no such dataset, or its file is gone; see above. */
 MUST_CHECK enum err store_partition_open(struct store *store, const char *dataset,
                                          struct store_partition **ret, struct err_info *reterr);
+/* The same, checked anew whatever is open already: for fsck, backup and whoever copies a whole file. */
+MUST_CHECK enum err store_partition_open_checked(struct store *store, const char *dataset,
+                                                 struct store_partition **ret,
+                                                 struct err_info *reterr);
 void store_partition_close(struct store_partition *partition);
 
 /* The published schema; lives as long as the partition. Column numbers everywhere are its indexes. */

@@ -35,7 +35,25 @@ struct store_partition_column {
     const char *const *values;
 };
 
+/* What a file looked like when it was checked: any write since then shows in it. */
+struct store_file_state {
+    uint64_t device;
+    uint64_t inode;
+    uint64_t size;
+    int64_t modified_ns;
+    int64_t changed_ns;
+};
+
+struct store_partition_cache;
+
 struct store_partition {
+    /* Of partition_cache.c, under its lock. */
+    struct store_partition_cache *cache; /* NULL: opened for one user alone */
+    struct store_partition *next;
+    size_t users;
+    bool kept;
+    /* Fixed once it is open. */
+    struct store_file_state state;
     char dataset[65];
     char file[64]; /* its name, for messages */
     struct arena arena;
@@ -52,6 +70,9 @@ struct store_partition {
     struct store_env *env;
     MDB_dbi dbi;
 };
+
+/* Closes the file and frees it, whoever uses it. */
+void store_partition_end(struct store_partition *partition);
 
 /* "partitions/UUID.mdb" under HOME, SUFFIX added; false when it does not fit. */
 bool store_partition_path(const char *home, const uint8_t uuid[16], const char *suffix, char *to,
@@ -78,6 +99,20 @@ MUST_CHECK enum err store_partition_read(const struct store_partition *partition
                                          enum store_partition_kind kind, const char *name,
                                          uint32_t number, uint32_t rows, struct buf *to,
                                          struct err_info *reterr);
+
+/* Where the values of one kind and name stand, for those who read many of them. */
+struct store_value_key {
+    enum store_partition_kind kind;
+    const char *name; /* borrowed */
+    uint8_t blind[16];
+};
+void store_partition_value_key(const struct store_partition *partition,
+                               enum store_partition_kind kind, const char *name,
+                               struct store_value_key *ret);
+MUST_CHECK enum err store_partition_read_at(const struct store_partition *partition, MDB_txn *txn,
+                                            struct crypto_opener *opener,
+                                            const struct store_value_key *place, uint32_t number,
+                                            uint32_t rows, struct buf *to, struct err_info *reterr);
 
 /* Every value but the meta one, opened: what a check or a copy of the whole file needs. PLAIN is valid during the call. Stops
  * at the first error and returns it. Errors: those of store_partition_read; E_UNSUPPORTED the file holds values that this

@@ -6,7 +6,7 @@
 #include "store/claim.h"
 #include "store/deidentify.h"
 #include "store/answer.h"
-#include "store/partition_file.h"
+#include "store/partition_cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -313,6 +313,7 @@ static enum err publish(struct rotate *rotate, struct err_info *reterr)
     rotate->made = false; /* the file is the dataset's now, whatever comes */
     err = promote(rotate->store, rotate->dataset, reterr);
     err = err ? err : store_write(rotate->store, late_answers, rotate, reterr);
+    store_partition_forget(rotate->store, rotate->dataset);
     if (!err && store_partition_path(rotate->store->home, rotate->partition->place.uuid, "", old,
                                      sizeof old)) {
         (void)unlink(old); /* if it stays, the next store_open removes it */
@@ -351,7 +352,7 @@ enum err store_rotate_run(struct store *store, const char *dataset,
         if (err) {
             proto_err_set(reterr, err, "no rotation of dataset %s is begun", dataset);
         }
-        err = err ? err : store_partition_open(store, dataset, &rotate->partition, reterr);
+        err = err ? err : store_partition_open_checked(store, dataset, &rotate->partition, reterr);
         err = err ? err : copy_all(rotate, reterr);
         err = err ? err : publish(rotate, reterr);
         close_all(rotate);

@@ -10,9 +10,11 @@
  * zone map says that no row can pass is not read; of the others the cheapest column is read first, and the rest only
  * while rows remain. Constants are translated into the chunk's codes, so that filters compare integers. Batches without
  * a selected row are not reported. Values are as stored: not clamped to the declared bounds.
- * Threads: any, one call each.
+ * Threads: any, one call each. store_scan_ask lets several threads share one scan: each has a user pointer of its own, so that
+ * what they add up needs no lock, and chunks come to them in no order. With one user all is done on the caller's thread
+ * and in order.
  * Limits: STORE_SCAN_COLUMNS columns out; predicates of depth STORE_SCAN_DEPTH.
- * Memory: about 0.6 MB a column; everything decoded is wiped at the end. */
+ * Memory: about 0.5 MB a column and thread; everything decoded is wiped at the end. */
 #ifndef CONCORDAT_STORE_SCAN_H
 #define CONCORDAT_STORE_SCAN_H
 
@@ -58,10 +60,27 @@ struct store_scan_stats {
 
 typedef enum err store_scan_fn(void *user, const struct store_batch *batch);
 
-/* WHERE may be NULL. COLUMNS are numbers of the published schema; with WITH_UNIT false batch->unit
- * is NULL and the unit column is not read. CANCELLED may be NULL; both callbacks get USER. STATS may be NULL.
- * Errors: E_CANCELLED; what ON_BATCH returned; E_INVALID a column or predicate is not bound to this
- * schema; E_AUTH, E_CORRUPT (the text names the dataset's file); E_NO_MEMORY, E_IO. */
+struct store_scan_question {
+    const int *columns; /* numbers of the published schema */
+    size_t count;
+    const struct proto_predicate *where; /* NULL: every row */
+    bool with_unit;                      /* false: batch->unit is NULL and its column is not read */
+    bool (*cancelled)(void *user);       /* NULL, or asked at each chunk by every thread */
+    void *cancel_user;
+    store_scan_fn *on_batch;
+    void *const *users; /* what on_batch gets; of these each belongs to one thread */
+    size_t user_count;  /* at least 1; more than store_scan_workers are of no use */
+};
+
+/* Threads that a scan of PARTITION can use on this machine. */
+size_t store_scan_workers(const struct store_partition *partition);
+/* STATS may be NULL. Errors: E_CANCELLED; the first that ON_BATCH returned; E_INVALID a column or predicate is not bound to
+ * this schema; E_AUTH, E_CORRUPT, E_UNSUPPORTED (the text names the dataset's file); E_NO_MEMORY, E_IO. */
+MUST_CHECK enum err store_scan_ask(struct store_partition *partition,
+                                   const struct store_scan_question *question,
+                                   struct store_scan_stats *stats, struct err_info *reterr);
+
+/* The same on this thread alone and in the order of rows; USER is for both callbacks. */
 MUST_CHECK enum err store_scan_with(struct store_partition *partition, const int *columns,
                                     size_t count, const struct proto_predicate *where,
                                     bool with_unit, bool (*cancelled)(void *user),

@@ -9,6 +9,7 @@
 #include "store/file.h"
 #include "store/import.h"
 #include "store/ledger.h"
+#include "store/partition_cache.h"
 #include "store/rotate.h"
 #include "store/table.h"
 
@@ -281,7 +282,8 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     }
     if (!err &&
         (!(store.home = proto_strdup(home)) || !(path = store_file_path(home, "node.mdb", NULL)) ||
-         store_writer_new(&store.writer) || !(store.counters = store_egress_counters_new()))) {
+         store_writer_new(&store.writer) || store_partition_cache_new(&store.partitions) ||
+         !(store.counters = store_egress_counters_new()))) {
         err = proto_err_set(reterr, E_NO_MEMORY, "opening the store");
     }
     if (!err) {
@@ -393,6 +395,7 @@ enum err store_identity(struct store *store, const struct crypto_identity *ident
 
 void store_close(struct store *store)
 {
+    store_partition_cache_free(store->partitions);
     if (store->env) {
         store_env_close(store->env);
     }

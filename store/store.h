@@ -59,6 +59,7 @@ struct store_env;
 struct store_writer;
 struct crypto_sealer;
 struct store_egress_counters;
+struct store_partition_cache;
 
 struct store {
     const char *home; /* own copy */
@@ -69,6 +70,7 @@ struct store {
     struct crypto_sealer *sealer;   /* used inside write transactions only */
     struct store_writer *writer;
     struct store_egress_counters *counters;
+    struct store_partition_cache *partitions; /* that stay open between queries */
     unsigned tables[STORE_TABLE_COUNT];
     uint8_t node_id[16];
     uint8_t federation_id[16];              /* by store_identity */

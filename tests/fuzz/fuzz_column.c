@@ -42,6 +42,33 @@ static void round_trip(const struct store_chunk *chunk)
     free(numbers);
 }
 
+/* A range that is found in packed codes is what a look at each code finds. */
+static void check_range(struct span bytes, enum store_form form, struct store_chunk *chunk)
+{
+    static uint64_t bits[STORE_CHUNK_WORDS];
+    size_t rows = chunk->rows;
+    if (!chunk->code) {
+        return;
+    }
+    uint32_t a = chunk->code[0];
+    uint32_t b = chunk->code[rows / 2];
+    uint32_t first = a < b ? a : b;
+    uint32_t last = a < b ? b : a;
+    if (store_column_open(bytes, form, rows, chunk)) {
+        abort();
+    }
+    store_chunk_range(chunk, first, last, bits);
+    if (store_chunk_unpack(chunk)) {
+        abort();
+    }
+    for (size_t i = 0; i < rows; i++) {
+        bool inside = chunk->code[i] >= first && chunk->code[i] <= last;
+        if ((bits[i / 64] >> (i % 64) & 1) != inside) {
+            abort();
+        }
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct store_chunk chunk;
@@ -52,6 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t rows = get_be16(data + 1);
     if (store_column_decode(span_of(data + 3, size - 3), form, rows, &chunk) == E_OK &&
         form != STORE_FORM_TEXT) {
+        check_range(span_of(data + 3, size - 3), form, &chunk);
         round_trip(&chunk);
     }
     return 0;
