@@ -39,7 +39,10 @@ MAINTAINERCLEANFILES += %D%/sql_grammar.c %D%/sql_grammar.h
 %D%/sql_grammar.h: %D%/sql_grammar.c ;
 
 # Accounting of differential privacy.
-%C%_libproto_a_SOURCES += %D%/privacy.c %D%/privacy.h
+%C%_libproto_a_SOURCES += \
+	%D%/loss.c %D%/loss.h \
+	%D%/privacy.c %D%/privacy.h \
+	%D%/selection.c %D%/selection.h
 %C%_libproto_a_SOURCES += %D%/pld.c %D%/pld.h
 
 # The table of operations and the frames of the control socket.

@@ -651,11 +651,12 @@ const struct proto_operation proto_operations[] = {
         "{\"ok\",\"checked\":[{\"what\",\"ok\",\"code\",\"text\"}]}"),
     ROW(TOOL_ACCOUNTANT, "tool accountant", LOCAL, 0, false, accountant_arguments,
         "compute what training steps cost",
-        "Privacy loss of T steps of the subsampled Gaussian mechanism (Renyi accounting). With\n"
-        "--epsilon in place of --sigma it finds the noise multiplier. Sensitivity is 1; `pld`\n"
-        "is null until accounting by privacy-loss distributions exists.",
-        "{\"sigma\",\"rate\",\"steps\",\"delta\",\"rdp\":{\"epsilon\"},\"pld\":null,"
-        "\"epsilon\"}"),
+        "Privacy loss of T steps of the subsampled Gaussian mechanism, sensitivity 1, by Renyi\n"
+        "orders (`rdp`, what the ledger goes by) and by privacy-loss distributions (`pld`, tight,\n"
+        "but only for plans that are fixed before they run). With --epsilon in place of --sigma\n"
+        "each finds its noise multiplier. `pld` is null for a delta below 1e-10.",
+        "{\"sigma\",\"rate\",\"steps\",\"delta\",\"rdp\":{\"sigma\",\"epsilon\"},"
+        "\"pld\":{\"sigma\",\"epsilon\"},\"epsilon\"}"),
     ROW(TOOL_LICENCE_DECIDE, "tool licence-decide", LOCAL, 0, false, licence_decide_arguments,
         "decide a request under a licence, both given as JSON",
         "Runs the decision that every node runs. Keys of the licence are those of the manifest's\n"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proto/alloc.h"
+#include "proto/privacy.h"
 
 /* Beyond this many standard deviations lies a mass of 1e-19, which counts as infinite loss. */
 #define REACH 9.0
@@ -457,14 +458,22 @@ double proto_pld_epsilon(const struct proto_pld *pld, double delta)
     return 0;
 }
 
-static enum err sgd_direction(double rate, double sigma, uint64_t steps, double interval,
-                              double delta, enum proto_pld_direction direction, double *ret)
+static enum err plan_direction(double rate, double sigma, uint64_t steps, double extra_rho,
+                               double interval, double delta, enum proto_pld_direction direction,
+                               double *ret)
 {
     struct proto_pld pld = {0};
+    struct proto_pld extra = {0};
     enum err err = proto_pld_gaussian_subsampled(rate, sigma, interval, direction, &pld);
     err = err ? err : proto_pld_repeat(&pld, steps);
+    if (!err && extra_rho > 0) { /* all of them together are one Gaussian release */
+        err =
+            proto_pld_gaussian_subsampled(1, 1 / sqrt(2 * extra_rho), interval, direction, &extra);
+        err = err ? err : proto_pld_join(&pld, &extra);
+    }
     *ret = err ? INFINITY : proto_pld_epsilon(&pld, delta);
     proto_pld_fini(&pld);
+    proto_pld_fini(&extra);
     return err;
 }
 
@@ -489,25 +498,83 @@ static enum err choose_interval(double rate, double sigma, uint64_t steps, doubl
     return err;
 }
 
-enum err proto_pld_sgd_epsilon(double rate, double sigma, uint64_t steps, double delta,
-                               double *ret_epsilon)
+enum err proto_pld_plan_epsilon(double rate, double sigma, uint64_t steps, double extra_rho,
+                                double delta, double *ret_epsilon)
 {
-    if (!(delta >= PROTO_PLD_DELTA_MIN && delta < 1)) {
-        return delta > 0 && delta < 1 ? E_LIMIT : E_INVALID;
+    if (!(delta >= PROTO_PLD_DELTA_MIN && delta < 1) || !(extra_rho >= 0)) {
+        return delta > 0 && delta < 1 && extra_rho >= 0 ? E_LIMIT : E_INVALID;
     }
-    if (steps == 0) {
+    if (steps == 0 && extra_rho <= 0) {
         *ret_epsilon = 0;
         return E_OK;
     }
     double interval;
     double removed = 0;
     double added = 0;
-    enum err err = choose_interval(rate, sigma, steps, &interval);
-    err =
-        err ? err : sgd_direction(rate, sigma, steps, interval, delta, PROTO_PLD_REMOVE, &removed);
-    err = err ? err : sgd_direction(rate, sigma, steps, interval, delta, PROTO_PLD_ADD, &added);
+    double q = steps ? rate : 0; /* without steps, one in which nobody takes part */
+    steps = steps ? steps : 1;
+    enum err err = choose_interval(q, sigma, steps, &interval);
+    err = err ? err
+              : plan_direction(q, sigma, steps, extra_rho, interval, delta, PROTO_PLD_REMOVE,
+                               &removed);
+    err = err ? err
+              : plan_direction(q, sigma, steps, extra_rho, interval, delta, PROTO_PLD_ADD, &added);
     if (!err) {
         *ret_epsilon = fmax(removed, added);
     }
     return err;
+}
+
+enum err proto_pld_sgd_epsilon(double rate, double sigma, uint64_t steps, double delta,
+                               double *ret_epsilon)
+{
+    return proto_pld_plan_epsilon(rate, sigma, steps, 0, delta, ret_epsilon);
+}
+
+/* The line through the last two points of the logarithms meets the target in a few steps; when it leaves the bracket, its middle
+ * is taken. */
+enum err proto_pld_plan_calibrate(double epsilon, double delta, double rate, uint64_t steps,
+                                  double extra_rho, double *ret_sigma)
+{
+    double high;
+    double at_high;
+    enum err err = proto_privacy_sgd_calibrate(epsilon, delta, rate, steps, extra_rho, &high);
+    err = err ? err : proto_pld_plan_epsilon(rate, high, steps, extra_rho, delta, &at_high);
+    if (err ||
+        at_high >
+            epsilon) { /* Renyi orders found it private: so it is, whatever the grid's rounding says */
+        *ret_sigma = high;
+        return err;
+    }
+    double low = fmax(high / 2, PROTO_PRIVACY_SIGMA_MIN);
+    double slope = -1.3; /* of ln epsilon by ln sigma, until two points tell it */
+    double last = high;
+    double at_last = at_high;
+    for (int i = 0; i < 40 && high - low > 1e-4 * high; i++) {
+        double guess = last * exp(log(epsilon / at_last) / slope) * (1 + 3e-5);
+        if (!(guess > low * (1 + 1e-5) && guess < high * (1 - 1e-5))) {
+            guess = sqrt(low * high);
+        }
+        double got;
+        err = proto_pld_plan_epsilon(rate, guess, steps, extra_rho, delta, &got);
+        if (err && err != E_LIMIT) {
+            return err;
+        }
+        if (!err) {
+            double rise = log(got / at_last) / log(guess / last);
+            slope = rise < -0.3 && rise > -4 ? rise : slope;
+            last = guess;
+            at_last = got;
+        }
+        if (!err && got <= epsilon) {
+            high = guess;
+        } else { /* E_LIMIT: so little noise that no grid holds its losses */
+            low = guess;
+        }
+        if (!err && got <= epsilon && got > epsilon * (1 - 1e-4)) {
+            break;
+        }
+    }
+    *ret_sigma = high;
+    return E_OK;
 }

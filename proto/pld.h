@@ -73,6 +73,14 @@ double proto_pld_epsilon(const struct proto_pld *pld, double delta);
 MUST_CHECK enum err proto_pld_sgd_epsilon(double rate, double sigma, uint64_t steps, double delta,
                                           double *ret_epsilon);
 
+/* The same plan with Gaussian releases of EXTRA_RHO zCDP in all besides (evaluations, say). EXTRA_RHO 0: none. */
+MUST_CHECK enum err proto_pld_plan_epsilon(double rate, double sigma, uint64_t steps,
+                                           double extra_rho, double delta, double *ret_epsilon);
+/* The least SIGMA, to a ten-thousandth of it or of epsilon, with which that plan is (EPSILON, DELTA); checked before it returns,
+ * and not above what Renyi orders find. Errors: E_LIMIT no sigma is enough; as above. */
+MUST_CHECK enum err proto_pld_plan_calibrate(double epsilon, double delta, double rate,
+                                             uint64_t steps, double extra_rho, double *ret_sigma);
+
 void proto_pld_fini(struct proto_pld *pld);
 
 #endif

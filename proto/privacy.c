@@ -316,7 +316,10 @@ uint64_t proto_privacy_sgd_step_nano(double rate, double sigma, double order)
 #define ORDERS_INTEGERS 54
 #define ORDERS_EIGHTS   8
 #define ORDERS_LARGE    12
-#define ORDER_COUNT     (ORDERS_TENTHS + ORDERS_INTEGERS + ORDERS_EIGHTS + ORDERS_LARGE + 2)
+#define ORDER_COUNT     PROTO_PRIVACY_ORDERS
+#define ORDER_MOST      1024
+_Static_assert(ORDER_COUNT == ORDERS_TENTHS + ORDERS_INTEGERS + ORDERS_EIGHTS + ORDERS_LARGE + 2,
+               "the grid of orders");
 
 static double order_at(unsigned i)
 {
@@ -351,20 +354,109 @@ double proto_privacy_rdp_epsilon(double rdp, double order, double delta)
     return fmax(epsilon + SLACK_CONVERSION * fmax(1, fabs(epsilon)), 0);
 }
 
+/* The grid's fractional orders at once: what depends on z alone is computed once, and for each order there is one
+ * exponential. Terms are scaled by e^-M with M = (a^2 - a)/(2 s^2), which is no less than ln A (rate 1), so that none overflows
+ * and those that underflow do not count. */
+static void rdp_tenths(double q, double sigma, double *ret)
+{
+    double scale[ORDERS_TENTHS];
+    double unscale[ORDERS_TENTHS];
+    double inverse = 1 / (2 * sigma * sigma);
+    double most = order_at(ORDERS_TENTHS - 1);
+    double h = fmin(sigma / 12, sigma * sigma / 4);
+    double from = -14 * sigma - 1;
+    size_t steps = (size_t)ceil((most + 28 * sigma + 2) / h);
+    for (unsigned i = 0; i < ORDERS_TENTHS; i++) {
+        double a = order_at(i);
+        scale[i] = (a * a - a) * inverse;
+        unscale[i] = exp(-scale[i]);
+        ret[i] = 0;
+    }
+    for (size_t j = 0; j <= steps; j++) {
+        double z = from + (double)j * h;
+        double u = (2 * z - 1) * inverse;
+        double x = u > 600 ? INFINITY : q * expm1(u);
+        double log_1x = u > 600 ? log(q) + u : log1p(x);
+        double weight = exp(-z * z * inverse);
+        double linear = exp(log_1x - z * z * inverse); /* (1 + x) weight, at most about 1 */
+        for (unsigned i = 0; i < ORDERS_TENTHS; i++) {
+            double a = (i + 11) / 10.0;
+            if (a * log_1x > 40) { /* here 1 + a x is a (1 + x), to all digits */
+                ret[i] += exp(a * log_1x - z * z * inverse - scale[i]) - a * linear * unscale[i];
+            } else if (fabs(a * x) < 1e-3) {
+                double tail = 1 + (a - 2) * x / 3 * (1 + (a - 3) * x / 4 * (1 + (a - 4) * x / 5));
+                ret[i] += a * (a - 1) / 2 * x * x * tail * weight * unscale[i];
+            } else {
+                ret[i] += (expm1(a * log_1x) - a * x) * weight * unscale[i];
+            }
+        }
+    }
+    for (unsigned i = 0; i < ORDERS_TENTHS; i++) {
+        double log_excess = scale[i] + log(ret[i] * h / sigma) - 0.91893853320467274178;
+        ret[i] = log_one_plus(log_excess) / (order_at(i) - 1);
+    }
+}
+
+/* The grid's integers above them: the sums of log_excess_integer from tables of ln k! and of ln(e^w(k) - 1). */
+static void rdp_integers(double q, double sigma, double *ret)
+{
+    double log_factorial[ORDER_MOST + 1];
+    double log_gain[ORDER_MOST + 1];
+    double terms[ORDER_MOST + 1];
+    log_factorial[0] = log_factorial[1] = 0;
+    for (unsigned k = 2; k <= ORDER_MOST; k++) {
+        double w = (double)k * (k - 1) / (2 * sigma * sigma);
+        log_factorial[k] = log_factorial[k - 1] + log((double)k);
+        log_gain[k] = w > 30 ? w + log1p(-exp(-w)) : log(expm1(w));
+    }
+    double log_q = log(q);
+    double log_p = log1p(-q);
+    for (unsigned i = 0; i < ORDER_COUNT - ORDERS_TENTHS; i++) {
+        unsigned order = (unsigned)order_at(ORDERS_TENTHS + i);
+        double max = -INFINITY;
+        for (unsigned k = 2; k <= order; k++) {
+            terms[k] = log_factorial[order] - log_factorial[k] - log_factorial[order - k] +
+                       (order - k) * log_p + k * log_q + log_gain[k];
+            max = fmax(max, terms[k]);
+        }
+        double sum = 0;
+        for (unsigned k = 2; k <= order; k++) {
+            sum += terms[k] > max - 45 ? exp(terms[k] - max) : 0;
+        }
+        ret[i] = log_one_plus(max + log(sum)) / (order - 1);
+    }
+}
+
+void proto_privacy_rdp_curve(double rate, double sigma, double orders[PROTO_PRIVACY_ORDERS],
+                             double ret[PROTO_PRIVACY_ORDERS])
+{
+    bool valid = rdp_valid(rate, sigma, ORDER_MIN);
+    bool mixed = valid && rate > 0 && rate < 1;
+    if (mixed) {
+        rdp_tenths(rate, sigma, ret);
+        rdp_integers(rate, sigma, ret + ORDERS_TENTHS);
+    }
+    for (unsigned i = 0; i < ORDER_COUNT; i++) {
+        orders[i] = order_at(i);
+        ret[i] = mixed   ? ret[i] * (1 + SLACK_RDP)
+                 : valid ? rate * orders[i] / (2 * sigma * sigma) * (1 + SLACK_RDP)
+                         : INFINITY;
+    }
+}
+
 double proto_privacy_sgd_epsilon(double rate, double sigma, uint64_t steps, double extra_rho,
                                  double delta)
 {
     double best = INFINITY;
+    double orders[ORDER_COUNT];
+    double one_step[ORDER_COUNT];
     if (!(extra_rho >= 0) || !delta_valid(delta)) {
         return best;
     }
+    proto_privacy_rdp_curve(steps > 0 ? rate : 0, steps > 0 ? sigma : 1, orders, one_step);
     for (unsigned i = 0; i < ORDER_COUNT; i++) {
-        double a = order_at(i);
-        double rdp = a * extra_rho;
-        if (steps > 0) {
-            rdp += (double)steps * proto_privacy_rdp_gaussian_subsampled(rate, sigma, a);
-        }
-        best = fmin(best, proto_privacy_rdp_epsilon(rdp, a, delta));
+        double rdp = orders[i] * extra_rho + (double)steps * one_step[i];
+        best = fmin(best, proto_privacy_rdp_epsilon(rdp, orders[i], delta));
     }
     return best;
 }

@@ -14,7 +14,7 @@ EXTRA_DIST += tests/run
 # Known answers from any folder of the formats in tests/vectors: make check-vectors VECTORS=DIR
 VECTORS = $(abs_top_srcdir)/tests/vectors
 .PHONY: check-vectors
-check-vectors: tests/unit/proto/test_privacy tests/unit/proto/test_pld tests/unit/node/test_noise tests/unit/crypto/test_wycheproof
+check-vectors: tests/unit/proto/test_privacy tests/unit/proto/test_loss tests/unit/proto/test_pld tests/unit/node/test_noise tests/unit/crypto/test_wycheproof
 	set -e; for program in $^; do top_srcdir=$(abs_top_srcdir) VECTORS=$(VECTORS) ./$$program; done
 
 .PHONY: coverage

@@ -99,6 +99,16 @@ enum err cli_dataset_mapping(struct cli_call *call, json_t **ret, int *ret_exit,
 
 /* --- tool accountant ------------------------------------------------------------------------------ */
 
+/* The tight accountant: what SIGMA costs or, when EPSILON is not 0, the least sigma that reaches it; null where it cannot tell. */
+static json_t *tight_view(double rate, double sigma, uint64_t steps, double delta, double epsilon)
+{
+    double tight;
+    enum err err =
+        epsilon > 0 ? proto_pld_plan_calibrate(epsilon, delta, rate, steps, 0, &sigma) : E_OK;
+    err = err ? err : proto_pld_sgd_epsilon(rate, sigma, steps, delta, &tight);
+    return err ? json_null() : json_pack("{s:f, s:f}", "sigma", sigma, "epsilon", tight);
+}
+
 enum err cli_tool_accountant(struct cli_call *call, json_t **ret, int *ret_exit,
                              struct err_info *reterr)
 {
@@ -128,12 +138,12 @@ enum err cli_tool_accountant(struct cli_call *call, json_t **ret, int *ret_exit,
         return proto_err_set(reterr, E_INVALID, "--sigma is outside %g to %g",
                              PROTO_PRIVACY_SIGMA_MIN, PROTO_PRIVACY_SIGMA_MAX);
     }
-    double tight;
-    bool known = proto_pld_sgd_epsilon(rate, sigma, (uint64_t)steps, delta, &tight) == E_OK;
-    *ret =
-        json_pack("{s:f, s:f, s:I, s:f, s:{s:f}, s:o, s:f}", "sigma", sigma, "rate", rate, "steps",
-                  (json_int_t)steps, "delta", delta, "rdp", "epsilon", epsilon, "pld",
-                  known ? json_pack("{s:f}", "epsilon", tight) : json_null(), "epsilon", epsilon);
+    *ret = json_pack("{s:f, s:f, s:I, s:f, s:{s:f, s:f}, s:o, s:f}", "sigma", sigma, "rate", rate,
+                     "steps", (json_int_t)steps, "delta", delta, "rdp", "sigma", sigma, "epsilon",
+                     epsilon, "pld",
+                     tight_view(rate, sigma, (uint64_t)steps, delta,
+                                calibrate ? cli_number(call, "--epsilon", 0) : 0),
+                     "epsilon", epsilon);
     return E_OK;
 }
 

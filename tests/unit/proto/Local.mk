@@ -46,3 +46,8 @@ check_PROGRAMS += %D%/test_round
 TESTS += %D%/test_round
 %C%_test_round_SOURCES = %D%/test_round.c
 %C%_test_round_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += %D%/test_loss
+TESTS += %D%/test_loss
+%C%_test_loss_SOURCES = %D%/test_loss.c tests/lib/numbers.h
+%C%_test_loss_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm

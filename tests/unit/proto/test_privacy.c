@@ -26,8 +26,7 @@ static void analytic_gaussian_matches(void **state)
             numbers_get(&t, "eps"), numbers_get(&t, "delta"), numbers_get(&t, "l2_sensitivity"));
         within(&t, "sigma", got, want * (1 - 1e-12), want * (1 + 1e-6));
     }
-    assert_true(t.rows >= 90);
-    numbers_close(&t);
+    numbers_enough(&t, 90);
     numbers_open(&t, "privacy", "01b_gaussian_eps_from_sigma.csv");
     while (numbers_next(&t)) {
         double want = numbers_get(&t, "eps");
@@ -35,8 +34,7 @@ static void analytic_gaussian_matches(void **state)
                                                              numbers_get(&t, "delta"));
         within(&t, "epsilon", got, want - 1e-12, want * (1 + 1e-9));
     }
-    assert_true(t.rows >= 25);
-    numbers_close(&t);
+    numbers_enough(&t, 25);
     numbers_open(&t, "privacy", "01c_gaussian_delta.csv");
     while (numbers_next(&t)) {
         /* A relative 1e-8 of delta, on the logarithm, since some values are below DBL_MIN: 0.8e-300 and less. */
@@ -49,8 +47,7 @@ static void analytic_gaussian_matches(void **state)
             assert_true(got < -690);
         }
     }
-    assert_true(t.rows >= 50);
-    numbers_close(&t);
+    numbers_enough(&t, 50);
 }
 
 static void zcdp_matches(void **state)
@@ -63,8 +60,7 @@ static void zcdp_matches(void **state)
         double got = proto_privacy_epsilon(numbers_get(&t, "rho"), numbers_get(&t, "delta"));
         within(&t, "epsilon", got, want * (1 - 1e-10), want * (1 + 1e-6));
     }
-    assert_true(t.rows >= 40);
-    numbers_close(&t);
+    numbers_enough(&t, 40);
     numbers_open(&t, "privacy", "02b_eps_delta_to_rho.csv");
     while (numbers_next(&t)) {
         double epsilon = numbers_get(&t, "eps");
@@ -77,16 +73,14 @@ static void zcdp_matches(void **state)
                (double)nano + 1);
         assert_true(proto_privacy_epsilon((double)nano / 1e9, delta) <= epsilon * (1 + 1e-12));
     }
-    assert_true(t.rows >= 20);
-    numbers_close(&t);
+    numbers_enough(&t, 20);
     numbers_open(&t, "privacy", "02c_zcdp_log_delta.csv");
     while (numbers_next(&t)) {
         double want = numbers_get(&t, "ln_delta");
         double got = proto_privacy_log_delta(numbers_get(&t, "rho"), numbers_get(&t, "eps"));
         within(&t, "ln delta", got, want, want + 1e-9 * fmax(1, fabs(want)));
     }
-    assert_true(t.rows >= 50);
-    numbers_close(&t);
+    numbers_enough(&t, 50);
 }
 
 static void order_attains_its_budget(void **state)
@@ -174,8 +168,32 @@ static void subsampled_gaussian_matches(void **state)
                    exact / order * 1e9 * (1 + 3e-10) + 1);
         }
     }
-    assert_true(t.rows >= 90);
-    numbers_close(&t);
+    numbers_enough(&t, 90);
+}
+
+/* All orders at once are what each is alone, however small the noise or the rate. */
+static void curve_is_the_orders(void **state)
+{
+    (void)state;
+    static const double rates[] = {0, 1e-6, 0.001, 0.01, 0.3, 0.97, 1};
+    static const double sigmas[] = {0.1, 0.3, 0.5, 1.1, 5, 80, 3000};
+    double orders[PROTO_PRIVACY_ORDERS];
+    double curve[PROTO_PRIVACY_ORDERS];
+    for (size_t i = 0; i < 49; i++) {
+        double rate = rates[i / 7];
+        double sigma = sigmas[i % 7];
+        proto_privacy_rdp_curve(rate, sigma, orders, curve);
+        for (size_t j = 0; j < PROTO_PRIVACY_ORDERS; j++) {
+            double alone = proto_privacy_rdp_gaussian_subsampled(rate, sigma, orders[j]);
+            assert_true(j == 0 || orders[j] > orders[j - 1]);
+            if (!(fabs(curve[j] - alone) <= 2e-10 * alone)) {
+                fail_msg("rate %g sigma %g order %g: %.17g and alone %.17g", rate, sigma, orders[j],
+                         curve[j], alone);
+            }
+        }
+    }
+    proto_privacy_rdp_curve(0.1, 0, orders, curve);
+    assert_true(isinf(curve[0]) && isinf(curve[PROTO_PRIVACY_ORDERS - 1]));
 }
 
 static void sgd_epsilon_matches(void **state)
@@ -190,8 +208,7 @@ static void sgd_epsilon_matches(void **state)
         within(&t, "epsilon", got, numbers_get(&t, "eps_exact_opt") * (1 - 1e-6),
                numbers_get(&t, "eps_exact_int") * (1 + 1e-6));
     }
-    assert_true(t.rows >= 85);
-    numbers_close(&t);
+    numbers_enough(&t, 85);
 }
 
 static void sgd_calibration_matches(void **state)
@@ -210,8 +227,7 @@ static void sgd_calibration_matches(void **state)
                numbers_get(&t, "sigma_rdp_int") * (1 + 1e-4));
         assert_true(proto_privacy_sgd_epsilon(q, sigma, steps, 0, delta) <= epsilon);
     }
-    assert_true(t.rows >= 9);
-    numbers_close(&t);
+    numbers_enough(&t, 9);
 }
 
 static void extra_releases_are_counted(void **state)
@@ -300,6 +316,7 @@ int main(void)
         cmocka_unit_test(kept_order_keeps_its_promise),
         cmocka_unit_test(nonsense_buys_nothing),
         cmocka_unit_test(normal_quantile_inverts),
+        cmocka_unit_test(curve_is_the_orders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
