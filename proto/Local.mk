@@ -17,7 +17,8 @@ noinst_LIBRARIES += %D%/libproto.a
 	%D%/record.c %D%/record.h \
 	%D%/request.c %D%/request.h \
 	%D%/span.c %D%/span.h \
-	%D%/spdx.c %D%/spdx.h \
+	%D%/spdx.c %D%/spdx.h %D%/spdx_ids.h \
+	%D%/spdx_terms.c %D%/spdx_terms.h \
 	%D%/time.c %D%/time.h
 EXTRA_DIST += %D%/README.md
 

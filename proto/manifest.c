@@ -7,7 +7,7 @@
 #include "proto/duo.h"
 #include "proto/ontology.h"
 #include "proto/request.h"
-#include "proto/spdx.h"
+#include "proto/spdx_terms.h"
 #include "proto/time.h"
 
 static const char *const when_names[] = {"use", "publish", "release-model"};
@@ -483,8 +483,8 @@ static enum err check_licence(struct proto_manifest *manifest, struct err_info *
 {
     struct proto_manifest_licence *licence = &manifest->licence;
     struct err_info why = {0};
-    struct proto_spdx spdx;
-    if (proto_spdx_eval(span_str(licence->spdx), &spdx, &why)) {
+    struct proto_spdx_terms spdx;
+    if (proto_spdx_terms_of(span_str(licence->spdx), PROTO_READING_CONSERVATIVE, &spdx, &why)) {
         return proto_err_set(reterr, E_INVALID, "licence.spdx: %.300s", why.text);
     }
     if (licence->expires <= licence->not_before) {

@@ -638,29 +638,29 @@ static void judge_terms(struct policy *p)
 }
 
 /* What the data licence (SPDX) says about training; it has no say over questions. */
-static struct proto_spdx judge_data_licence(struct policy *p)
+static void judge_data_licence(struct policy *p, struct proto_spdx_terms *spdx)
 {
     const struct proto_request *r = p->request;
-    struct proto_spdx spdx = proto_spdx_any();
+    proto_spdx_terms_any(spdx);
     if (!(r->actions & PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE))) {
-        return spdx;
+        return;
     }
     enum proto_reason fault = PROTO_REASON_NONE;
-    if (proto_spdx_eval(p->licence->spdx, &spdx, NULL)) {
+    if (proto_spdx_terms_of(p->licence->spdx, PROTO_READING_CONSERVATIVE, spdx, NULL)) {
         fault = PROTO_REASON_LICENSE_SYNTAX;
-    } else if (spdx.train == PROTO_SPDX_NO) {
+        proto_spdx_terms_any(spdx);
+    } else if (spdx->train == PROTO_SPDX_NO) {
         fault = PROTO_REASON_LICENSE_NONE;
-    } else if (spdx.duties & PROTO_DUTY_NONCOMMERCIAL) {
+    } else if (spdx->duties & PROTO_DUTY_NONCOMMERCIAL) {
         fault = commercial_fault(r, PROTO_REASON_LICENSE_NONCOMMERCIAL);
     }
-    if (fault == PROTO_REASON_NONE && (spdx.duties & PROTO_DUTY_DP_RESULTS) && r->nonprivate) {
+    if (fault == PROTO_REASON_NONE && (spdx->duties & PROTO_DUTY_DP_RESULTS) && r->nonprivate) {
         fault = PROTO_REASON_LICENSE_NONPRIVATE;
     }
     judge(p, PROTO_CLAUSE_ID_DATA_LICENCE, fault);
-    if (spdx.train == PROTO_SPDX_HOLD) {
+    if (spdx->train == PROTO_SPDX_HOLD) {
         judge_hold(p, PROTO_CLAUSE_ID_DATA_LICENCE_READ, PROTO_REASON_LICENSE_UNKNOWN);
     }
-    return spdx;
 }
 
 static void judge_approval(struct policy *p)
@@ -707,7 +707,7 @@ static struct choice choose_grant(struct policy *p)
 }
 
 static void add_duties(struct policy *p, const struct proto_grant *grant,
-                       const struct proto_spdx *spdx)
+                       const struct proto_spdx_terms *spdx)
 {
     const struct proto_obligation *items = p->licence->obligations.items;
     for (size_t i = 0; i < p->licence->obligations.count; i++) {
@@ -734,7 +734,7 @@ static void add_duties(struct policy *p, const struct proto_grant *grant,
 }
 
 static void grant_terms(struct policy *p, const struct choice *choice,
-                        const struct proto_spdx *spdx)
+                        const struct proto_spdx_terms *spdx)
 {
     struct proto_decision *d = p->decision;
     const struct proto_grant *grant =
@@ -796,7 +796,8 @@ void proto_policy_decide(const struct proto_request *request, const struct proto
         return;
     }
     judge_terms(&p);
-    struct proto_spdx spdx = judge_data_licence(&p);
+    struct proto_spdx_terms spdx;
+    judge_data_licence(&p, &spdx);
     judge_approval(&p);
     size_t faults = p.faults;
     enum proto_reason reason = p.first_fault;

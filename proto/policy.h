@@ -21,7 +21,7 @@
 #include "proto/licence.h"
 #include "proto/ontology.h"
 #include "proto/request.h"
-#include "proto/spdx.h"
+#include "proto/spdx_terms.h"
 
 /* Stable reason codes: X(NAME, error code of a refusal, text for people). Never renumber meaning,
  * never rename. */

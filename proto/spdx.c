@@ -1,329 +1,524 @@
 #include "config.h"
 #include "proto/spdx.h"
+#include "proto/nearest.h"
+#include "proto/spdx_ids.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
-/* --- The clause table (reference agreements 4.2, conservative reading) --------------------------------- */
+/* --- The lists ---------------------------------------------------------------------------------------------- */
 
-#define ANY    PROTO_OUTBOUND_ANY
-#define BY     PROTO_DUTY_ATTRIBUTION
-#define NOTICE PROTO_DUTY_NOTICE
-#define SA     PROTO_DUTY_SHARE_ALIKE
-#define NC     PROTO_DUTY_NONCOMMERCIAL
-/* "Non-commercial" classes that a non-commercial model may still join. */
-#define NC_OUT (PROTO_OUTBOUND_NC | PROTO_OUTBOUND_NC_SA)
-
-static const struct row {
+struct entry {
     const char *id;
-    enum proto_spdx_verdict train;
-    uint32_t duties;
-    uint32_t outbound;
-    enum proto_release release;
-} rows[] = {
-    {"CC0-1.0", PROTO_SPDX_YES, 0, ANY, PROTO_RELEASE_PUBLIC},
-    {"PDDL-1.0", PROTO_SPDX_YES, 0, ANY, PROTO_RELEASE_PUBLIC},
-    {"Unlicense", PROTO_SPDX_YES, 0, ANY, PROTO_RELEASE_PUBLIC},
-    {"MIT-0", PROTO_SPDX_YES, 0, ANY, PROTO_RELEASE_PUBLIC},
-    {"DL-DE-ZERO-2.0", PROTO_SPDX_YES, 0, ANY, PROTO_RELEASE_PUBLIC},
-    {"CC-BY-4.0", PROTO_SPDX_YES, BY, ANY, PROTO_RELEASE_PUBLIC},
-    {"CC-BY-3.0", PROTO_SPDX_YES, BY, ANY, PROTO_RELEASE_PUBLIC},
-    {"OGL-UK-3.0", PROTO_SPDX_YES, BY, ANY, PROTO_RELEASE_PUBLIC},
-    {"NLOD-2.0", PROTO_SPDX_YES, BY, ANY, PROTO_RELEASE_PUBLIC},
-    {"etalab-2.0", PROTO_SPDX_YES, BY, ANY, PROTO_RELEASE_PUBLIC},
-    {"DL-DE-BY-2.0", PROTO_SPDX_YES, BY, ANY, PROTO_RELEASE_PUBLIC},
-    {"ODC-By-1.0", PROTO_SPDX_YES, NOTICE, ANY, PROTO_RELEASE_PUBLIC},
-    {"ODbL-1.0", PROTO_SPDX_YES, NOTICE | PROTO_DUTY_METHOD, ANY, PROTO_RELEASE_PUBLIC},
-    {"CC-BY-SA-4.0", PROTO_SPDX_YES, BY | SA, PROTO_OUTBOUND_BY_SA | PROTO_OUTBOUND_GPL3,
-     PROTO_RELEASE_PUBLIC},
-    {"CC-BY-NC-4.0", PROTO_SPDX_YES, BY | NC, NC_OUT, PROTO_RELEASE_PUBLIC},
-    {"CC-BY-NC-SA-4.0", PROTO_SPDX_YES, BY | NC | SA, PROTO_OUTBOUND_NC_SA, PROTO_RELEASE_PUBLIC},
-    {"CC-BY-ND-4.0", PROTO_SPDX_YES, BY | PROTO_DUTY_NO_SHARE, 0, PROTO_RELEASE_FEDERATION},
-    {"CC-BY-NC-ND-4.0", PROTO_SPDX_YES, BY | NC | PROTO_DUTY_NO_SHARE, 0, PROTO_RELEASE_FEDERATION},
-    {"CDLA-Permissive-2.0", PROTO_SPDX_YES, 0, ANY, PROTO_RELEASE_PUBLIC},
-    {"CDLA-Permissive-1.0", PROTO_SPDX_YES, PROTO_DUTY_DP_RESULTS, ANY, PROTO_RELEASE_PUBLIC},
-    {"CDLA-Sharing-1.0", PROTO_SPDX_YES, PROTO_DUTY_DP_RESULTS, ANY, PROTO_RELEASE_PUBLIC},
-    {"C-UDA-1.0", PROTO_SPDX_YES, 0, ANY, PROTO_RELEASE_PUBLIC},
-    {"O-UDA-1.0", PROTO_SPDX_YES, 0, ANY, PROTO_RELEASE_PUBLIC},
-    {"MIT", PROTO_SPDX_YES, NOTICE, ANY, PROTO_RELEASE_PUBLIC},
-    {"BSD-2-Clause", PROTO_SPDX_YES, NOTICE, ANY, PROTO_RELEASE_PUBLIC},
-    {"BSD-3-Clause", PROTO_SPDX_YES, NOTICE, ANY, PROTO_RELEASE_PUBLIC},
-    {"ISC", PROTO_SPDX_YES, NOTICE, ANY, PROTO_RELEASE_PUBLIC},
-    {"Apache-2.0", PROTO_SPDX_YES, NOTICE | PROTO_DUTY_CHANGES, ANY & ~PROTO_OUTBOUND_GPL2,
-     PROTO_RELEASE_PUBLIC},
-    {"MPL-2.0", PROTO_SPDX_YES, NOTICE, ANY, PROTO_RELEASE_PUBLIC},
-    {"LGPL-2.1-only", PROTO_SPDX_YES, NOTICE, ANY, PROTO_RELEASE_PUBLIC},
-    {"LGPL-3.0-only", PROTO_SPDX_YES, NOTICE, ANY, PROTO_RELEASE_PUBLIC},
-    {"GPL-2.0-only", PROTO_SPDX_YES, NOTICE | SA, PROTO_OUTBOUND_GPL2, PROTO_RELEASE_PUBLIC},
-    {"GPL-2.0-or-later", PROTO_SPDX_YES, NOTICE | SA,
-     PROTO_OUTBOUND_GPL2 | PROTO_OUTBOUND_GPL3 | PROTO_OUTBOUND_AGPL3, PROTO_RELEASE_PUBLIC},
-    {"GPL-3.0-only", PROTO_SPDX_YES, NOTICE | SA, PROTO_OUTBOUND_GPL3, PROTO_RELEASE_PUBLIC},
-    {"GPL-3.0-or-later", PROTO_SPDX_YES, NOTICE | SA, PROTO_OUTBOUND_GPL3 | PROTO_OUTBOUND_AGPL3,
-     PROTO_RELEASE_PUBLIC},
-    {"AGPL-3.0-only", PROTO_SPDX_YES, NOTICE | SA, PROTO_OUTBOUND_AGPL3, PROTO_RELEASE_PUBLIC},
-    {"AGPL-3.0-or-later", PROTO_SPDX_YES, NOTICE | SA, PROTO_OUTBOUND_AGPL3, PROTO_RELEASE_PUBLIC},
-    {"LicenseRef-OpenRAIL-M", PROTO_SPDX_YES, NOTICE | PROTO_DUTY_USE_RESTRICTIONS,
-     PROTO_OUTBOUND_OPENRAIL, PROTO_RELEASE_PUBLIC},
-    {"LicenseRef-llama3.1", PROTO_SPDX_YES,
-     NOTICE | PROTO_DUTY_USE_RESTRICTIONS | PROTO_DUTY_NAME_PREFIX | PROTO_DUTY_DISPLAY,
-     PROTO_OUTBOUND_LLAMA, PROTO_RELEASE_PUBLIC},
-    {"LicenseRef-gemma", PROTO_SPDX_HOLD, PROTO_DUTY_UNKNOWN, 0, PROTO_RELEASE_FEDERATION},
-    {"NONE", PROTO_SPDX_NO, PROTO_DUTY_UNKNOWN, 0, PROTO_RELEASE_FEDERATION},
-    {"NOASSERTION", PROTO_SPDX_NO, PROTO_DUTY_UNKNOWN, 0, PROTO_RELEASE_FEDERATION},
+    bool deprecated;
 };
-#undef BY
-#undef SA
-#undef NC
-
-static const char *const duty_names[PROTO_DUTY_TOTAL] = {
-#define X(name, text) text,
-    PROTO_DUTIES(X)
+static const struct entry ids[] = {
+#define X(id, deprecated) {id, deprecated},
+    PROTO_SPDX_IDS(X)
 #undef X
 };
+static const struct entry exceptions[] = {
+#define X(id, deprecated) {id, deprecated},
+    PROTO_SPDX_EXCEPTIONS(X)
+#undef X
+};
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-const char *proto_duty_name(enum proto_duty_bit duty)
+static int compare_entry(const void *key, const void *entry)
 {
-    return (unsigned)duty < PROTO_DUTY_TOTAL ? duty_names[duty] : "unknown";
+    const struct span *wanted = key;
+    const char *id = ((const struct entry *)entry)->id;
+    int order = strncmp((const char *)wanted->ptr, id, wanted->len);
+    return order ? order : id[wanted->len] ? -1 : 0;
 }
 
-static struct proto_spdx look_up(struct span id)
+static bool known(const struct entry *table, size_t count, struct span id, bool *ret_deprecated)
 {
-    struct proto_spdx value = {.train = PROTO_SPDX_HOLD, .duties = PROTO_DUTY_UNKNOWN};
-    span_to_cstr(id, value.first, sizeof value.first);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (span_is(id, rows[i].id)) {
-            value.train = rows[i].train;
-            value.duties = rows[i].duties;
-            value.outbound = rows[i].outbound;
-            value.release = rows[i].release;
-            return value;
+    const struct entry *hit = id.len && !memchr(id.ptr, 0, id.len)
+                                  ? bsearch(&id, table, count, sizeof *table, compare_entry)
+                                  : NULL;
+    *ret_deprecated = hit && hit->deprecated;
+    return hit != NULL;
+}
+
+bool proto_spdx_id_known(struct span id, bool *ret_deprecated)
+{
+    return known(ids, COUNT_OF(ids), id, ret_deprecated);
+}
+
+bool proto_spdx_exception_known(struct span id, bool *ret_deprecated)
+{
+    return known(exceptions, COUNT_OF(exceptions), id, ret_deprecated);
+}
+
+const char *proto_spdx_id_at(size_t index)
+{
+    return index < COUNT_OF(ids) ? ids[index].id : NULL;
+}
+
+const char *proto_spdx_exception_at(size_t index)
+{
+    return index < COUNT_OF(exceptions) ? exceptions[index].id : NULL;
+}
+
+const char *proto_spdx_source(void)
+{
+    return PROTO_SPDX_LIST_SOURCE;
+}
+
+/* --- Nearest ------------------------------------------------------------------------------------------------ */
+
+/* What people write for licences whose id is spelled otherwise altogether. */
+static const struct {
+    const char *written;
+    const char *meant;
+} habits[] = {
+    {"Apache2", "Apache-2.0"},
+    {"Apache", "Apache-2.0"},
+    {"ASL-2.0", "Apache-2.0"},
+    {"BSD", "BSD-3-Clause"},
+    {"CC0", "CC0-1.0"},
+    {"CC-0", "CC0-1.0"},
+    {"CC-BY", "CC-BY-4.0"},
+    {"CC-BY-SA", "CC-BY-SA-4.0"},
+    {"CC-BY-NC", "CC-BY-NC-4.0"},
+    {"CC-BY-ND", "CC-BY-ND-4.0"},
+    {"CC-BY-NC-SA", "CC-BY-NC-SA-4.0"},
+    {"CC-BY-NC-ND", "CC-BY-NC-ND-4.0"},
+    {"GPL", "GPL-3.0-or-later"},
+    {"GPLv2", "GPL-2.0-only"},
+    {"GPLv2+", "GPL-2.0-or-later"},
+    {"GPLv3", "GPL-3.0-only"},
+    {"GPLv3+", "GPL-3.0-or-later"},
+    {"LGPLv3", "LGPL-3.0-only"},
+    {"LGPL", "LGPL-3.0-or-later"},
+    {"AGPL", "AGPL-3.0-or-later"},
+    {"AGPLv3", "AGPL-3.0-only"},
+    {"MPL", "MPL-2.0"},
+    {"ODbL", "ODbL-1.0"},
+    {"ODC-BY", "ODC-By-1.0"},
+    {"PDDL", "PDDL-1.0"},
+    {"CDLA-Permissive", "CDLA-Permissive-2.0"},
+    {"OGL", "OGL-UK-3.0"},
+    {"public-domain", "CC0-1.0"},
+    {"Expat", "MIT"},
+};
+
+static uint8_t lower(uint8_t c)
+{
+    return c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
+}
+
+static size_t shared_prefix(struct span a, const char *b)
+{
+    size_t n = 0;
+    while (n < a.len && b[n] && lower(a.ptr[n]) == lower((uint8_t)b[n])) {
+        n++;
+    }
+    return n;
+}
+
+/* By edits, else by the longest common beginning of four letters or more: "CC-BY-4" is no edit away from its id, but
+ * "Apache-License-2.0" is too many. */
+static struct span nearest_in(const struct entry *table, size_t count, struct span id)
+{
+    struct proto_nearest nearest = proto_nearest_to(id);
+    struct span best = SPAN_NONE;
+    size_t longest = 3;
+    for (size_t i = 0; i < count; i++) {
+        size_t shared = shared_prefix(id, table[i].id);
+        if (!table[i].deprecated) {
+            proto_nearest_try(&nearest, span_str(table[i].id));
+        }
+        if (shared > longest && !table[i].deprecated) {
+            longest = shared;
+            best = span_str(table[i].id);
         }
     }
-    static const char reference[] = "LicenseRef-";
-    if (id.len >= sizeof reference - 1 && memcmp(id.ptr, reference, sizeof reference - 1) == 0) {
-        value.train = PROTO_SPDX_NO; /* terms that nobody but its author knows */
-    }
-    return value;
+    return nearest.best.ptr ? nearest.best : best;
 }
 
-/* --- Algebra ------------------------------------------------------------------------------------------- */
-
-struct proto_spdx proto_spdx_any(void)
+struct span proto_spdx_id_nearest(struct span id)
 {
-    return (struct proto_spdx){.outbound = PROTO_OUTBOUND_ANY, .release = PROTO_RELEASE_PUBLIC};
+    for (size_t i = 0; i < COUNT_OF(habits); i++) {
+        if (strlen(habits[i].written) == id.len && shared_prefix(id, habits[i].written) == id.len) {
+            return span_str(habits[i].meant);
+        }
+    }
+    return nearest_in(ids, COUNT_OF(ids), id);
 }
 
-void proto_spdx_join(struct proto_spdx *into, const struct proto_spdx *other)
+struct span proto_spdx_exception_nearest(struct span id)
 {
-    bool clash = into->outbound && other->outbound && !(into->outbound & other->outbound);
-    into->train = into->train > other->train ? into->train : other->train;
-    into->duties |= other->duties;
-    into->outbound &= other->outbound;
-    into->release = into->release < other->release ? into->release : other->release;
-    if (!into->outbound) {
-        into->release = PROTO_RELEASE_FEDERATION;
-    }
-    if (clash && !into->clash[0]) {
-        snprintf(into->clash, sizeof into->clash, "%s x %s", into->first, other->first);
-    } else if (!into->clash[0]) {
-        memcpy(into->clash, other->clash, sizeof into->clash);
-    }
-    if (!into->first[0]) {
-        memcpy(into->first, other->first, sizeof into->first);
-    }
-    if (!into->elected[0]) {
-        memcpy(into->elected, other->elected, sizeof into->elected);
-    }
+    return nearest_in(exceptions, COUNT_OF(exceptions), id);
 }
 
-/* OR leaves us the choice: the milder verdict, then the wider release, then the fewer duties, then the left one. */
-static void elect(struct proto_spdx *left, const struct proto_spdx *right)
-{
-    int by_duties = __builtin_popcount(left->duties) - __builtin_popcount(right->duties);
-    bool take_right = left->train != right->train       ? right->train < left->train
-                      : left->release != right->release ? right->release > left->release
-                                                        : by_duties > 0;
-    if (take_right) {
-        *left = *right;
-    }
-    memcpy(left->elected, left->first, sizeof left->elected);
-}
-
-/* --- Parser: precedence '+', WITH, AND, OR; own stacks, so depth is bounded ------------------------------ */
+/* --- Tokens ------------------------------------------------------------------------------------------------- */
 
 enum token {
     END,
-    ID,
+    WORD,
     AND,
     OR,
     WITH,
     OPEN,
     CLOSE,
-    BAD
+    PLUS,
+    BAD,
 };
 
 struct parser {
     struct span text;
-    size_t at;
+    size_t at;    /* after the token */
+    size_t start; /* of the token */
     enum token token;
-    struct span id; /* of an ID, without '+' */
-    bool or_later;
-    struct proto_spdx values[2 * PROTO_SPDX_DEPTH + 2];
-    size_t value_count;
-    enum token operators[3 * PROTO_SPDX_DEPTH + 2];
+    struct span word;
+    bool spaced; /* white space stood before the token */
+    struct proto_spdx_expression *out;
+    enum token operators[PROTO_SPDX_NODES];
     size_t operator_count;
+    size_t depth;
+    struct err_info *reterr;
 };
 
-static bool is_id_char(uint8_t c)
+static bool is_space(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* The colon joins DocumentRef and LicenseRef. */
+static bool is_word(uint8_t c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
            c == '.' || c == ':';
 }
 
-static enum token keyword(struct span word)
+static enum token keyword(struct parser *p)
 {
-    return span_is(word, "AND") || span_is(word, "and")     ? AND
-           : span_is(word, "OR") || span_is(word, "or")     ? OR
-           : span_is(word, "WITH") || span_is(word, "with") ? WITH
-                                                            : ID;
+    static const struct {
+        const char *capitals;
+        const char *letters;
+        enum token token;
+    } words[] = {{"AND", "and", AND}, {"OR", "or", OR}, {"WITH", "with", WITH}};
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        bool low = span_is(p->word, words[i].letters);
+        if (low || span_is(p->word, words[i].capitals)) {
+            p->out->lower_case |= low;
+            return words[i].token;
+        }
+    }
+    return WORD;
 }
 
 static void advance(struct parser *p)
 {
-    while (p->at < p->text.len && p->text.ptr[p->at] == ' ') {
+    p->start = p->at;
+    while (p->at < p->text.len && is_space(p->text.ptr[p->at])) {
         p->at++;
     }
+    p->spaced = p->at > p->start;
+    p->start = p->at;
     if (p->at == p->text.len) {
         p->token = END;
         return;
     }
     uint8_t c = p->text.ptr[p->at];
-    if (c == '(' || c == ')') {
-        p->token = c == '(' ? OPEN : CLOSE;
+    if (c == '(' || c == ')' || c == '+') {
+        p->token = c == '(' ? OPEN : c == ')' ? CLOSE : PLUS;
         p->at++;
         return;
     }
-    size_t start = p->at;
-    while (p->at < p->text.len && is_id_char(p->text.ptr[p->at])) {
+    while (p->at < p->text.len && is_word(p->text.ptr[p->at])) {
         p->at++;
     }
-    p->id = span_of(p->text.ptr + start, p->at - start);
-    p->token = p->id.len && p->id.len < 64 ? keyword(p->id) : BAD;
-    p->or_later = p->token == ID && p->at < p->text.len && p->text.ptr[p->at] == '+';
-    p->at += p->or_later;
+    p->word = span_of(p->text.ptr + p->start, p->at - p->start);
+    p->token = p->word.len ? keyword(p) : BAD;
 }
 
-static void reduce(struct parser *p)
+/* --- Faults ------------------------------------------------------------------------------------------------- */
+
+static enum err fault(struct parser *p, const char *what)
 {
-    enum token op = p->operators[--p->operator_count];
-    struct proto_spdx *right = &p->values[--p->value_count];
-    struct proto_spdx *left = &p->values[p->value_count - 1];
-    if (op == AND) {
-        proto_spdx_join(left, right);
-    } else {
-        elect(left, right);
-    }
+    return proto_err_set(p->reterr, E_INVALID, "SPDX expression, column %zu: %s", p->start + 1,
+                         what);
 }
 
-/* AND binds tighter than OR; both group to the left. */
-static void reduce_above(struct parser *p, enum token op)
+static enum err unknown(struct parser *p, struct span near, const char *list)
 {
-    while (p->operator_count) {
-        enum token top = p->operators[p->operator_count - 1];
-        if (top == OPEN || (op == AND && top == OR)) {
-            return;
+    size_t shown = p->word.len < 64 ? p->word.len : 64;
+    return proto_err_set(
+        p->reterr, E_INVALID, "SPDX expression, column %zu: '%.*s' is not on the list of %s%s%.*s",
+        p->start + 1, (int)shown, (const char *)p->word.ptr, list,
+        near.len ? "; the nearest is " : "", (int)near.len, near.len ? (const char *)near.ptr : "");
+}
+
+/* --- Grammar ------------------------------------------------------------------------------------------------ */
+
+static bool starts_with(struct span text, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return text.len >= n && memcmp(text.ptr, prefix, n) == 0;
+}
+
+static bool is_idstring(struct span text)
+{
+    return text.len > 0 && !memchr(text.ptr, ':', text.len);
+}
+
+/* ["DocumentRef-"idstring":"]"LicenseRef-"idstring */
+static bool is_reference(struct span word)
+{
+    if (starts_with(word, "DocumentRef-")) {
+        const uint8_t *colon = memchr(word.ptr, ':', word.len);
+        size_t n = colon ? (size_t)(colon - word.ptr) : 0;
+        if (n <= 12) {
+            return false;
         }
-        reduce(p);
+        word = span_of(colon + 1, word.len - n - 1);
     }
+    return starts_with(word, "LicenseRef-") && is_idstring(span_of(word.ptr + 11, word.len - 11));
 }
 
-/* "GPL-2.0+" and "GPL-2.0-or-later" say the same; other ids may choose a later version of themselves only. */
-static struct proto_spdx value_of(const struct parser *p)
+static enum err push(struct parser *p, struct proto_spdx_node node)
 {
-    char name[80];
-    struct proto_spdx value = look_up(p->id);
-    if (p->or_later) {
-        int n =
-            snprintf(name, sizeof name, "%.*s-or-later", (int)p->id.len, (const char *)p->id.ptr);
-        struct proto_spdx later = look_up(span_of(name, (size_t)n));
-        value = value.train == PROTO_SPDX_HOLD && later.train == PROTO_SPDX_YES ? later : value;
+    if (p->out->count == PROTO_SPDX_NODES) {
+        return proto_err_set(p->reterr, E_LIMIT, "SPDX expression: more than %d parts",
+                             PROTO_SPDX_NODES);
     }
-    return value;
+    p->out->nodes[p->out->count++] = node;
+    return E_OK;
 }
 
-static const char *take_operand(struct parser *p)
+static enum err take_exception(struct parser *p, struct proto_spdx_node *node)
+{
+    bool deprecated;
+    advance(p);
+    if (p->token != WORD) {
+        return fault(p, "an exception id is needed after WITH");
+    }
+    if (!proto_spdx_exception_known(p->word, &deprecated)) {
+        return unknown(p, proto_spdx_exception_nearest(p->word), "SPDX exceptions");
+    }
+    node->exception = p->word;
+    node->deprecated |= deprecated;
+    advance(p);
+    return p->token == PLUS ? fault(p, "'+' belongs to a licence id, before WITH") : E_OK;
+}
+
+/* A licence id or reference with what belongs to it alone: '+' and WITH. */
+static enum err take_simple(struct parser *p)
+{
+    struct proto_spdx_node node = {.kind = PROTO_SPDX_ID, .id = p->word};
+    if (is_reference(p->word)) {
+        node.kind = PROTO_SPDX_REFERENCE;
+    } else if (span_is(p->word, "NONE") || span_is(p->word, "NOASSERTION")) {
+        return fault(p, "NONE and NOASSERTION stand alone");
+    } else if (starts_with(p->word, "LicenseRef-") || starts_with(p->word, "DocumentRef-")) {
+        return fault(p, "a reference is [DocumentRef-NAME:]LicenseRef-NAME");
+    } else if (!proto_spdx_id_known(p->word, &node.deprecated)) {
+        return unknown(p, proto_spdx_id_nearest(p->word), "SPDX licences");
+    }
+    advance(p);
+    if (p->token == PLUS) {
+        if (p->spaced) {
+            return fault(p, "no space may stand before '+'");
+        }
+        if (node.kind == PROTO_SPDX_REFERENCE) {
+            return fault(p, "a reference takes no '+'");
+        }
+        node.or_later = true;
+        advance(p);
+    }
+    enum err err = p->token == WITH ? take_exception(p, &node) : E_OK;
+    return err ? err : push(p, node);
+}
+
+static enum err take_operand(struct parser *p)
 {
     while (p->token == OPEN) {
-        if (p->operator_count >= PROTO_SPDX_DEPTH) {
-            return "nested too deep";
+        if (p->depth == PROTO_SPDX_DEPTH) {
+            return proto_err_set(p->reterr, E_LIMIT,
+                                 "SPDX expression, column %zu: more than %d parentheses are open",
+                                 p->start + 1, PROTO_SPDX_DEPTH);
         }
+        p->depth++;
         p->operators[p->operator_count++] = OPEN;
         advance(p);
     }
-    if (p->token != ID) {
-        return "a licence id is needed";
-    }
-    p->values[p->value_count++] = value_of(p);
-    advance(p);
-    if (p->token == WITH) { /* an exception only widens; ignoring it is the stricter reading */
-        advance(p);
-        if (p->token != ID || p->or_later) {
-            return "an exception id is needed after WITH";
-        }
-        advance(p);
-    }
-    return NULL;
+    return p->token == WORD   ? take_simple(p)
+           : p->token == BAD  ? fault(p, "this character cannot stand here")
+           : p->token == PLUS ? fault(p, "'+' follows a licence id")
+                              : fault(p, "a licence id is needed");
 }
 
-static const char *close_parentheses(struct parser *p)
+/* AND binds tighter than OR; both group to the left. */
+static enum err reduce_above(struct parser *p, enum token op)
 {
-    while (p->token == CLOSE) {
-        reduce_above(p, OR);
-        if (p->operator_count == 0) {
-            return "')' without '('";
+    enum err err = E_OK;
+    while (!err && p->operator_count) {
+        enum token top = p->operators[p->operator_count - 1];
+        if (top == OPEN || (op == AND && top == OR)) {
+            return E_OK;
         }
         p->operator_count--;
-        advance(p);
+        err =
+            push(p, (struct proto_spdx_node){.kind = top == AND ? PROTO_SPDX_AND : PROTO_SPDX_OR});
     }
-    return NULL;
+    return err;
 }
 
-static const char *parse(struct parser *p)
+static enum err close_parentheses(struct parser *p)
 {
-    for (;;) {
-        const char *fault = take_operand(p);
-        fault = fault ? fault : close_parentheses(p);
-        if (fault) {
-            return fault;
+    enum err err = E_OK;
+    while (!err && p->token == CLOSE) {
+        if (p->depth == 0) {
+            return fault(p, "')' without '('");
         }
-        if (p->token == END) {
-            reduce_above(p, OR);
-            return p->operator_count ? "'(' is not closed" : NULL;
-        }
-        if (p->token != AND && p->token != OR) {
-            return "AND or OR is needed";
-        }
-        reduce_above(p, p->token);
-        if (p->operator_count >= 2 * PROTO_SPDX_DEPTH) {
-            return "nested too deep";
-        }
+        err = reduce_above(p, OR);
+        p->operator_count--;
+        p->depth--;
+        advance(p);
+    }
+    return err;
+}
+
+static enum err take_operator(struct parser *p)
+{
+    if (p->token == WITH) {
+        return fault(p, "WITH follows a single licence id");
+    }
+    if (p->token != AND && p->token != OR) {
+        return fault(p, p->token == PLUS ? "'+' follows a licence id" : "AND or OR is needed");
+    }
+    enum err err = reduce_above(p, p->token);
+    if (!err && p->operator_count == PROTO_SPDX_NODES - PROTO_SPDX_DEPTH) {
+        err = proto_err_set(p->reterr, E_LIMIT, "SPDX expression: more than %d parts",
+                            PROTO_SPDX_NODES);
+    }
+    if (!err) {
         p->operators[p->operator_count++] = p->token;
         advance(p);
     }
+    return err;
 }
 
-enum err proto_spdx_eval(struct span expression, struct proto_spdx *ret, struct err_info *reterr)
+static enum err parse(struct parser *p)
 {
-    if (expression.len > PROTO_SPDX_MAX) {
+    for (;;) {
+        enum err err = take_operand(p);
+        err = err ? err : close_parentheses(p);
+        if (err) {
+            return err;
+        }
+        if (p->token == END) {
+            return p->depth ? fault(p, "'(' is not closed") : reduce_above(p, OR);
+        }
+        err = take_operator(p);
+        if (err) {
+            return err;
+        }
+    }
+}
+
+enum err proto_spdx_parse(struct span text, struct proto_spdx_expression *ret,
+                          struct err_info *reterr)
+{
+    struct parser p;
+    p.text = text;
+    p.at = p.depth = p.operator_count = 0;
+    p.out = ret;
+    p.reterr = reterr;
+    ret->count = 0;
+    ret->lower_case = false;
+    if (text.len > PROTO_SPDX_MAX) {
         return proto_err_set(reterr, E_LIMIT, "SPDX expression: longer than %d bytes",
                              PROTO_SPDX_MAX);
     }
-    struct parser parser = {.text = expression};
-    advance(&parser);
-    const char *fault = parse(&parser);
-    if (fault) {
-        return proto_err_set(reterr, E_INVALID, "SPDX expression, near column %zu: %s", parser.at,
-                             fault);
+    advance(&p);
+    if (p.token == WORD && (span_is(p.word, "NONE") || span_is(p.word, "NOASSERTION"))) {
+        struct proto_spdx_node node = {.kind = PROTO_SPDX_NONE, .id = p.word};
+        advance(&p);
+        return p.token == END ? push(&p, node) : fault(&p, "NONE and NOASSERTION stand alone");
     }
-    *ret = parser.values[0];
-    return E_OK;
+    return parse(&p);
+}
+
+/* --- Printing ----------------------------------------------------------------------------------------------- */
+
+static enum err print_operand(const struct proto_spdx_node *node, struct buf *out)
+{
+    enum err err = buf_put(out, node->id);
+    err = err || !node->or_later ? err : buf_put(out, span_str("+"));
+    if (!err && node->exception.len) {
+        err = buf_put(out, span_str(" WITH "));
+        err = err ? err : buf_put(out, node->exception);
+    }
+    return err;
+}
+
+/* Walks the postfix form from its end: what is still to be printed lies on a stack of (node, parenthesis) marks. */
+struct mark {
+    size_t node;
+    enum {
+        PRINT_NODE,
+        PRINT_AND,
+        PRINT_OR,
+        PRINT_CLOSE
+    } what;
+    bool parentheses;
+};
+
+/* Where the part that ends at node AT begins. */
+static size_t part_start(const struct proto_spdx_expression *e, size_t at)
+{
+    size_t wanted = 1;
+    for (;; at--) {
+        bool is_operator =
+            e->nodes[at].kind == PROTO_SPDX_AND || e->nodes[at].kind == PROTO_SPDX_OR;
+        wanted = is_operator ? wanted + 1 : wanted - 1;
+        if (wanted == 0) {
+            return at;
+        }
+    }
+}
+
+static enum err print_operator(const struct proto_spdx_expression *e, struct mark mark,
+                               struct mark *stack, size_t *top, struct buf *out)
+{
+    enum proto_spdx_kind kind = e->nodes[mark.node].kind;
+    size_t right = mark.node - 1, left = part_start(e, right) - 1;
+    enum proto_spdx_kind left_kind = e->nodes[left].kind, right_kind = e->nodes[right].kind;
+    bool inner = kind == PROTO_SPDX_AND;
+    if (mark.parentheses) {
+        stack[(*top)++] = (struct mark){.what = PRINT_CLOSE};
+    }
+    /* The same operator on the right was grouped by hand: it keeps its parentheses. */
+    stack[(*top)++] = (struct mark){
+        .node = right, .parentheses = right_kind == kind || (inner && right_kind == PROTO_SPDX_OR)};
+    stack[(*top)++] = (struct mark){.what = inner ? PRINT_AND : PRINT_OR};
+    stack[(*top)++] =
+        (struct mark){.node = left, .parentheses = inner && left_kind == PROTO_SPDX_OR};
+    return mark.parentheses ? buf_put(out, span_str("(")) : E_OK;
+}
+
+enum err proto_spdx_print(const struct proto_spdx_expression *expression, struct buf *out)
+{
+    struct mark stack[3 * PROTO_SPDX_NODES + 1];
+    size_t top = 0;
+    enum err err = expression->count ? E_OK : E_INVALID;
+    stack[top++] = (struct mark){.node = expression->count - 1};
+    while (!err && top) {
+        struct mark mark = stack[--top];
+        const struct proto_spdx_node *node = &expression->nodes[mark.node];
+        if (mark.what != PRINT_NODE) {
+            err = buf_put(out, span_str(mark.what == PRINT_AND  ? " AND "
+                                        : mark.what == PRINT_OR ? " OR "
+                                                                : ")"));
+        } else if (node->kind == PROTO_SPDX_AND || node->kind == PROTO_SPDX_OR) {
+            err = print_operator(expression, mark, stack, &top, out);
+        } else {
+            err = print_operand(node, out);
+        }
+    }
+    return err;
 }

@@ -6,7 +6,7 @@
 #include "node/peer/transfer.h"
 #include "node/query/site.h"
 #include "proto/policy.h"
-#include "proto/spdx.h"
+#include "proto/spdx_terms.h"
 #include "store/blob.h"
 #include "store/egress.h"
 #include "store/records.h"
@@ -171,7 +171,7 @@ struct lineage {
     struct proto_text duties[DUTIES_MAX];
     size_t duty_count;
     char spdx[PROTO_SPDX_MAX + 1];
-    struct proto_spdx joined;
+    struct proto_spdx_terms joined;
     uint64_t release;
     double epsilon;
 };
@@ -206,18 +206,18 @@ static enum err add_duties(struct lineage *lineage, struct arena *arena, const c
 static void add_spdx(struct lineage *lineage, struct span expression, const char **seen,
                      size_t *seen_count, struct arena *arena)
 {
-    struct proto_spdx spdx;
+    struct proto_spdx_terms spdx;
     char *text = arena_strdup(arena, expression);
     for (size_t i = 0; text && i < *seen_count; i++) {
         if (strcmp(seen[i], text) == 0) {
             return;
         }
     }
-    if (!text || proto_spdx_eval(expression, &spdx, NULL)) {
+    if (!text || proto_spdx_terms_of(expression, PROTO_READING_CONSERVATIVE, &spdx, NULL)) {
         lineage->joined.release = PROTO_RELEASE_FEDERATION;
         return;
     }
-    proto_spdx_join(&lineage->joined, &spdx);
+    proto_spdx_terms_join(&lineage->joined, &spdx);
     size_t at = strlen(lineage->spdx);
     bool bare = strchr(text, ' ') == NULL;
     int written = snprintf(lineage->spdx + at, sizeof lineage->spdx - at, "%s%s%s%s",
@@ -270,7 +270,7 @@ static enum err gather(struct train_service *service, const struct train_job_sta
 {
     const char *seen[TRAIN_SITES_MAX];
     size_t seen_count = 0;
-    lineage->joined = proto_spdx_any();
+    proto_spdx_terms_any(&lineage->joined);
     lineage->release = PROTO_RELEASE_PUBLIC;
     enum err err = E_OK;
     for (size_t i = 0; !err && i < state->site_count; i++) {

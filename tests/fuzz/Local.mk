@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row csv fhir frame gossip keyring licence manifest mapping model_config ndjson notes ontology record round safetensors share sql token tokenizer train
+FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row csv fhir frame gossip keyring licence manifest mapping model_config names ndjson notes ontology record round safetensors share spdx sql token tokenizer train
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -42,6 +42,16 @@ check_PROGRAMS += %D%/replay_licence
 TESTS += %D%/replay_licence
 %C%_replay_licence_SOURCES = %D%/fuzz_licence.c %D%/replay.c
 %C%_replay_licence_LDADD = $(PROTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_spdx
+TESTS += %D%/replay_spdx
+%C%_replay_spdx_SOURCES = %D%/fuzz_spdx.c %D%/replay.c
+%C%_replay_spdx_LDADD = $(PROTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_names
+TESTS += %D%/replay_names
+%C%_replay_names_SOURCES = %D%/fuzz_names.c %D%/replay.c
+%C%_replay_names_LDADD = $(PROTO_LIBS) -lm
 
 check_PROGRAMS += %D%/replay_record
 TESTS += %D%/replay_record
@@ -224,6 +234,14 @@ noinst_PROGRAMS += %D%/fuzz_codec
 %C%_fuzz_codec_SOURCES = %D%/fuzz_codec.c
 %C%_fuzz_codec_LDADD = $(PROTO_LIBS) -lm
 %C%_fuzz_codec_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_spdx
+%C%_fuzz_spdx_SOURCES = %D%/fuzz_spdx.c
+%C%_fuzz_spdx_LDADD = $(PROTO_LIBS) -lm
+%C%_fuzz_spdx_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_names
+%C%_fuzz_names_SOURCES = %D%/fuzz_names.c
+%C%_fuzz_names_LDADD = $(PROTO_LIBS) -lm
+%C%_fuzz_names_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_licence
 %C%_fuzz_licence_SOURCES = %D%/fuzz_licence.c
 %C%_fuzz_licence_LDADD = $(PROTO_LIBS) -lm

@@ -13,11 +13,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct arena arena = {0};
     struct proto_licence licence;
-    struct proto_spdx spdx;
-    struct err_info info = {0};
-    if (proto_spdx_eval(span_of(data, size), &spdx, &info) && !info.text[0]) {
-        abort();
-    }
     if (!proto_licence_decode(span_of(data, size), &arena, &licence, NULL)) {
         struct buf out = {.max = 16384};
         if (size <= PROTO_RECORD_BODY_MAX && (proto_licence_encode(&licence, &out, NULL) ||

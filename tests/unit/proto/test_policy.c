@@ -550,7 +550,8 @@ static void test_noise_clauses(void **state)
     expect(&f, PROTO_REASON_FINETUNE);
     f.request.clip_u = 1000000;
     expect(&f, PROTO_REASON_NONE);
-    f.grants[0].privacy.window_s = 86400; /* a budget that comes back: not in this version's ledger */
+    f.grants[0].privacy.window_s =
+        86400; /* a budget that comes back: not in this version's ledger */
     expect(&f, PROTO_REASON_UNSUPPORTED);
     f.grants[0].privacy.window_s = 0;
     f.grants[0].privacy.scope = PROTO_SCOPE_REQUESTER;
@@ -569,7 +570,9 @@ static void test_data_licence(void **state)
     expect(&f, PROTO_REASON_LICENSE_NONE);
     f.licence.spdx = span_str("((");
     expect(&f, PROTO_REASON_LICENSE_SYNTAX);
-    f.licence.spdx = span_str("Not-In-Our-Table");
+    f.licence.spdx = span_str("Not-On-The-List");
+    expect(&f, PROTO_REASON_LICENSE_SYNTAX);
+    f.licence.spdx = span_str("Zlib"); /* on the list, not in our table */
     expect(&f, PROTO_REASON_LICENSE_UNKNOWN);
     f.licence.spdx = span_str("CC-BY-NC-4.0");
     expect(&f, PROTO_REASON_NONE);
