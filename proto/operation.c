@@ -180,6 +180,9 @@ static const struct proto_argument query_arguments[] = {
     PURPOSE_OPTIONS,
     OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "the privacy loss to spend at each site"),
     OPTION("--delta", PROTO_ARG_NUMBER, "D", "its delta"),
+    OPTION("--rows-per-unit", PROTO_ARG_NUMBER, "N",
+           "count at most N rows of a person in a group: less noise, some bias"),
+    OPTION("--groups-per-unit", PROTO_ARG_NUMBER, "N", "count a person in at most N groups"),
     OPTION("--sites", PROTO_ARG_TEXT, "A,B", "ask only these nodes"),
     OPTION("--min-sites", PROTO_ARG_NUMBER, "K", "how many sites must answer (default 1)"),
     OPTION("--mode", PROTO_ARG_TEXT, "per-node|secure", "how the answers are put together"),
@@ -478,10 +481,13 @@ const struct proto_operation proto_operations[] = {
     ROW(QUERY, "query", DAEMON, ANALYST, true, query_arguments,
         "ask the sites that hold a dataset a question in SQL",
         "SELECT aggregates and group columns FROM dataset [WHERE ...] [GROUP BY columns], with\n"
-        "COUNT(*), COUNT(DISTINCT unit), COUNT(column), SUM, AVG, VAR, STDDEV (of a sample)\n"
-        "and CORR(a, b). Every site decides for itself, adds noise to its answer and charges\n"
-        "its own budget; the margins are 95 % intervals of that noise. The same question again\n"
-        "costs nothing and gives the same numbers. --explain spends nothing. For example:\n"
+        "COUNT(*), COUNT(DISTINCT unit), COUNT(column), SUM, AVG, VAR, STDDEV (of a sample),\n"
+        "CORR(a, b), MIN, MAX, MEDIAN, QUANTILE(column, q); and, each alone but for group columns,\n"
+        "HISTOGRAM(column, n), LINREG(y, x1, ...), SURVIVAL(time, event, bins). Every site decides\n"
+        "for itself, adds noise to its answer and charges its own budget; the margins are 95 %\n"
+        "intervals of that noise. Of a private category only groups that stand out of the noise are\n"
+        "told. The same question again costs nothing and gives the same numbers. --explain spends\n"
+        "nothing. For example:\n"
         "\n"
         "  concordat query \"SELECT sex, COUNT(*), AVG(creatinine) FROM flchain GROUP BY sex\" \\\n"
         "      --purpose DUO:0000042 --epsilon 0.5",
@@ -489,7 +495,9 @@ const struct proto_operation proto_operations[] = {
         " \"sites\":" SITES_ANSWER ",\n"
         " \"cost\":{\"epsilon\",\"delta\",\"rho\"},\n"
         " \"budget\":" BUDGET_ANSWER ",\n"
-        " \"privacy\":{\"unit\",\"relation\",\"scope\",\"mechanism\"},\"replayed\",\"explain\"}"),
+        " \"privacy\":{\"unit\",\"relation\",\"scope\",\"mechanism\",\"rows_per_unit\",\n"
+        "  \"rows_per_group\",\"groups_per_unit\"},\"comparison\",\"fit\",\"row_sites\",\"replayed\",\n"
+        " \"explain\"}"),
     ROW(QUERIES, "queries", DAEMON, 0, false, queries_arguments,
         "list the questions that were asked here",
         "Lists your own questions; operators and auditors see all that this node asked.",

@@ -5,20 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "proto/licence.h"
+#include "proto/query_binder.h"
 #include "proto/time.h"
 
 /* Integers are exact in a double up to here; a literal beyond it cannot be compared with a column
  * of integers. */
 #define INTEGER_MAX 9007199254740992.0
-
-struct binder {
-    struct proto_query *query;
-    const struct proto_schema *schema;
-    struct arena *arena;
-    struct err_info *info;
-    enum err err;
-};
 
 /* A condition on the way from the parsed to the bound tree: AND and OR have any number of children,
  * and each knows its canonical text, by which siblings are sorted and found equal. */
@@ -33,9 +25,8 @@ struct part {
 static struct part part_true = {.op = PROTO_OP_TRUE, .text = "TRUE"};
 static struct part part_false = {.op = PROTO_OP_FALSE, .text = "FALSE"};
 
-static void *fail(struct binder *binder, enum err err, size_t at, const char *format, ...)
-    PRINTF_LIKE(4, 5);
-static void *fail(struct binder *binder, enum err err, size_t at, const char *format, ...)
+void *proto_binder_fail(struct proto_binder *binder, enum err err, size_t at, const char *format,
+                        ...)
 {
     if (!binder->err) {
         char text[400];
@@ -48,49 +39,50 @@ static void *fail(struct binder *binder, enum err err, size_t at, const char *fo
     return NULL;
 }
 
-static void *make(struct binder *binder, size_t count, size_t size)
+static void *make(struct proto_binder *binder, size_t count, size_t size)
 {
     void *ptr = arena_alloc(binder->arena, count + 1, size);
-    return ptr ? ptr : fail(binder, E_NO_MEMORY, 1, "no memory for the query");
+    return ptr ? ptr : proto_binder_fail(binder, E_NO_MEMORY, 1, "no memory for the query");
 }
 
 /* ---- columns ------------------------------------------------------------------------------- */
 
-static bool is_unit(const struct binder *binder, int column)
+bool proto_binder_is_unit(const struct proto_binder *binder, int column)
 {
     return binder->schema->unit[0] &&
            strcmp(binder->schema->columns[column].name, binder->schema->unit) == 0;
 }
 
-static int find_column(struct binder *binder, const char *name, size_t at)
+int proto_binder_column(struct proto_binder *binder, const char *name, size_t at)
 {
     int column = proto_schema_find(binder->schema, name);
     if (column < 0) {
         const char *near = proto_schema_suggest(binder->schema, name);
-        fail(binder, E_QUERY, at, "there is no column '%s'%s%s%s", name,
-             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        proto_binder_fail(binder, E_QUERY, at, "there is no column '%s'%s%s%s", name,
+                          near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
     return column;
 }
 
 /* A column that may be counted, grouped or filtered: text identifies people, and the privacy unit
  * only serves to count units. */
-static int find_usable(struct binder *binder, const char *name, size_t at)
+int proto_binder_usable(struct proto_binder *binder, const char *name, size_t at)
 {
-    int column = find_column(binder, name, at);
+    int column = proto_binder_column(binder, name, at);
     if (column < 0) {
         return -1;
     }
     enum proto_column_type type = binder->schema->columns[column].type;
-    if (is_unit(binder, column)) {
-        fail(binder, E_UNSUPPORTED, at,
-             "'%s' is the privacy unit; it can only be used as COUNT(DISTINCT %s)", name, name);
+    if (proto_binder_is_unit(binder, column)) {
+        proto_binder_fail(binder, E_UNSUPPORTED, at,
+                          "'%s' is the privacy unit; it can only be used as COUNT(DISTINCT %s)",
+                          name, name);
         return -1;
     }
     if (type == PROTO_COLUMN_TEXT || type == PROTO_COLUMN_TOKENS || type == PROTO_COLUMN_TAGS) {
-        fail(binder, E_UNSUPPORTED, at,
-             "'%s' is %s, which can be neither selected, grouped nor filtered", name,
-             proto_column_type_name(type));
+        proto_binder_fail(binder, E_UNSUPPORTED, at,
+                          "'%s' is %s, which can be neither selected, grouped nor filtered", name,
+                          proto_column_type_name(type));
         return -1;
     }
     return column;
@@ -99,7 +91,7 @@ static int find_usable(struct binder *binder, const char *name, size_t at)
 /* ---- numbers as text ----------------------------------------------------------------------- */
 
 /* The shortest form that reads back as the same double. */
-static void format_number(double value, char to[32])
+void proto_binder_number(double value, char to[32])
 {
     for (int precision = 15; precision <= 17; precision++) {
         snprintf(to, 32, "%.*g", precision, value);
@@ -117,7 +109,7 @@ static void format_days(double days, char to[32])
              (unsigned)day % 100u);
 }
 
-static enum err put_quoted(struct buf *to, const char *text, char quote)
+enum err proto_binder_quoted(struct buf *to, const char *text, char quote)
 {
     enum err err = buf_put(to, span_of(&quote, 1));
     for (const char *c = text; *c && !err; c++) {
@@ -129,13 +121,13 @@ static enum err put_quoted(struct buf *to, const char *text, char quote)
     return err ? err : buf_put(to, span_of(&quote, 1));
 }
 
-static const char *keep_text(struct binder *binder, struct buf *buf, enum err err)
+static const char *keep_text(struct proto_binder *binder, struct buf *buf, enum err err)
 {
     const char *text = err ? NULL : arena_strdup(binder->arena, buf_span(buf));
     buf_fini(buf);
     if (!text) {
-        fail(binder, err == E_LIMIT ? E_LIMIT : E_NO_MEMORY, 1,
-             err == E_LIMIT ? "the condition is too long" : "no memory for the query");
+        proto_binder_fail(binder, err == E_LIMIT ? E_LIMIT : E_NO_MEMORY, 1,
+                          err == E_LIMIT ? "the condition is too long" : "no memory for the query");
     }
     return text;
 }
@@ -146,14 +138,14 @@ static enum err put_value(struct buf *to, const struct proto_column *column,
     char text[32];
     switch (column->type) {
     case PROTO_COLUMN_CATEGORY:
-        return put_quoted(to, column->values[leaf->codes[i]], '\'');
+        return proto_binder_quoted(to, column->values[leaf->codes[i]], '\'');
     case PROTO_COLUMN_BOOLEAN:
         return buf_put(to, span_str(leaf->codes[i] ? "TRUE" : "FALSE"));
     case PROTO_COLUMN_DATE:
         format_days(leaf->numbers[i], text);
         return buf_put(to, span_str(text));
     default:
-        format_number(leaf->numbers[i], text);
+        proto_binder_number(leaf->numbers[i], text);
         return buf_put(to, span_str(text));
     }
 }
@@ -166,12 +158,12 @@ static const char *const op_texts[] = {
 
 /* Text of a leaf with the operator OP and the values of LEAF, which for categories may be the
  * complement. */
-static const char *leaf_text(struct binder *binder, enum proto_op op,
+static const char *leaf_text(struct proto_binder *binder, enum proto_op op,
                              const struct proto_predicate *leaf)
 {
     const struct proto_column *column = &binder->schema->columns[leaf->column];
     struct buf buf = {.max = PROTO_QUERY_BYTES_MAX};
-    enum err err = put_quoted(&buf, column->name, '"');
+    enum err err = proto_binder_quoted(&buf, column->name, '"');
     if (op == PROTO_OP_IS_NULL || op == PROTO_OP_IS_NOT_NULL) {
         err = err ? err
                   : buf_put(&buf, span_str(op == PROTO_OP_IS_NULL ? " IS NULL" : " IS NOT NULL"));
@@ -229,8 +221,9 @@ static enum proto_op negated(enum proto_op op)
     }
 }
 
-static struct part *leaf_part(struct binder *binder, const struct proto_predicate *from, int column,
-                              enum proto_op op, double *numbers, int32_t *codes, size_t count)
+static struct part *leaf_part(struct proto_binder *binder, const struct proto_predicate *from,
+                              int column, enum proto_op op, double *numbers, int32_t *codes,
+                              size_t count)
 {
     struct part *part = make(binder, 1, sizeof *part);
     struct proto_predicate *leaf = make(binder, 1, sizeof *leaf);
@@ -251,22 +244,22 @@ static struct part *leaf_part(struct binder *binder, const struct proto_predicat
     return part->text ? part : NULL;
 }
 
-static struct part *null_part(struct binder *binder, const struct proto_predicate *from, int column,
-                              enum proto_op op)
+static struct part *null_part(struct proto_binder *binder, const struct proto_predicate *from,
+                              int column, enum proto_op op)
 {
     return leaf_part(binder, from, column, op, NULL, NULL, 0);
 }
 
 /* Value of a literal for a column of numbers or dates; false after an error. */
-static bool number_of(struct binder *binder, const struct proto_column *column,
+static bool number_of(struct proto_binder *binder, const struct proto_column *column,
                       const struct proto_literal *literal, double *ret)
 {
     if (column->type == PROTO_COLUMN_DATE) {
         int32_t days;
         if (literal->kind != PROTO_LITERAL_TEXT || !proto_time_parse_date(literal->text, &days)) {
-            fail(binder, E_QUERY, literal->at,
-                 "'%s' holds dates; write 'YYYY-MM-DD' instead of %.60s", column->name,
-                 literal->text);
+            proto_binder_fail(binder, E_QUERY, literal->at,
+                              "'%s' holds dates; write 'YYYY-MM-DD' instead of %.60s", column->name,
+                              literal->text);
             return false;
         }
         *ret = days;
@@ -279,20 +272,21 @@ static bool number_of(struct binder *binder, const struct proto_column *column,
     }
     if (literal->kind == PROTO_LITERAL_BOOLEAN || (end && (*end || end == literal->text)) ||
         !isfinite(value)) {
-        fail(binder, E_QUERY, literal->at, "'%s' holds numbers, and %.60s is none", column->name,
-             literal->text);
+        proto_binder_fail(binder, E_QUERY, literal->at, "'%s' holds numbers, and %.60s is none",
+                          column->name, literal->text);
         return false;
     }
     if (column->type == PROTO_COLUMN_INTEGER && fabs(value) >= INTEGER_MAX) {
-        fail(binder, E_QUERY, literal->at, "'%s' holds integers, and %.60s is too large for one",
-             column->name, literal->text);
+        proto_binder_fail(binder, E_QUERY, literal->at,
+                          "'%s' holds integers, and %.60s is too large for one", column->name,
+                          literal->text);
         return false;
     }
     *ret = value + 0.0;
     return true;
 }
 
-static bool boolean_of(struct binder *binder, const struct proto_column *column,
+static bool boolean_of(struct proto_binder *binder, const struct proto_column *column,
                        const struct proto_literal *literal, int32_t *ret)
 {
     static const char *const texts[] = {"0", "false", "FALSE", "1", "true", "TRUE"};
@@ -306,8 +300,8 @@ static bool boolean_of(struct binder *binder, const struct proto_column *column,
             return true;
         }
     }
-    fail(binder, E_QUERY, literal->at, "'%s' holds true and false, not %.60s", column->name,
-         literal->text);
+    proto_binder_fail(binder, E_QUERY, literal->at, "'%s' holds true and false, not %.60s",
+                      column->name, literal->text);
     return false;
 }
 
@@ -316,7 +310,7 @@ static int32_t category_of(const struct proto_column *column, const struct proto
     int32_t code = proto_column_code(column, literal->text);
     char text[32];
     if (code < 0 && literal->kind == PROTO_LITERAL_NUMBER) {
-        format_number(literal->number, text);
+        proto_binder_number(literal->number, text);
         code = proto_column_code(column, text);
     }
     return code;
@@ -324,7 +318,7 @@ static int32_t category_of(const struct proto_column *column, const struct proto
 
 /* `column op value` with op LT, LE, GT, GE. Of whole numbers only LE and GE remain, so that < 50
  * and <= 49 are one question. */
-static struct part *order_part(struct binder *binder, const struct proto_predicate *from,
+static struct part *order_part(struct proto_binder *binder, const struct proto_predicate *from,
                                int column, enum proto_op op)
 {
     const struct proto_column *type = &binder->schema->columns[column];
@@ -354,7 +348,7 @@ static int compare_doubles(const void *a, const void *b)
 }
 
 /* Membership in a set of numbers; sorted, each once. What no integer can equal falls out. */
-static struct part *number_set(struct binder *binder, const struct proto_predicate *from,
+static struct part *number_set(struct proto_binder *binder, const struct proto_predicate *from,
                                int column, bool in)
 {
     const struct proto_column *type = &binder->schema->columns[column];
@@ -392,8 +386,8 @@ static struct part *number_set(struct binder *binder, const struct proto_predica
 }
 
 /* Of SIZE codes those that CHOSEN marks as WANTED. */
-static int32_t *pick_codes(struct binder *binder, const bool *chosen, size_t size, bool wanted,
-                           size_t *ret_count)
+static int32_t *pick_codes(struct proto_binder *binder, const bool *chosen, size_t size,
+                           bool wanted, size_t *ret_count)
 {
     int32_t *codes = make(binder, size, sizeof *codes);
     *ret_count = 0;
@@ -408,8 +402,8 @@ static int32_t *pick_codes(struct binder *binder, const bool *chosen, size_t siz
 /* Membership in a set of codes. The bound leaf always lists what is in the set; its text is that of
  * the smaller of the set and its complement, so it is never longer than what a person wrote and
  * depends on the set alone. */
-static struct part *code_set(struct binder *binder, const struct proto_predicate *from, int column,
-                             bool in)
+static struct part *code_set(struct proto_binder *binder, const struct proto_predicate *from,
+                             int column, bool in)
 {
     const struct proto_column *type = &binder->schema->columns[column];
     size_t size = type->type == PROTO_COLUMN_BOOLEAN ? 2 : type->value_count;
@@ -450,7 +444,7 @@ static struct part *code_set(struct binder *binder, const struct proto_predicate
 
 /* Two constants compared: the condition is one itself. A comparison with NULL is unknown, and so is
  * its negation. */
-static struct part *constant_part(struct binder *binder, const struct proto_predicate *from,
+static struct part *constant_part(struct proto_binder *binder, const struct proto_predicate *from,
                                   enum proto_op op)
 {
     const struct proto_literal *a = &from->literals[0];
@@ -459,7 +453,8 @@ static struct part *constant_part(struct binder *binder, const struct proto_pred
         return &part_false;
     }
     if (a->kind != b->kind) {
-        return fail(binder, E_QUERY, b->at, "%.60s and %.60s cannot be compared", a->text, b->text);
+        return proto_binder_fail(binder, E_QUERY, b->at, "%.60s and %.60s cannot be compared",
+                                 a->text, b->text);
     }
     int order = a->kind == PROTO_LITERAL_TEXT ? strcmp(a->text, b->text)
                                               : compare_doubles(&a->number, &b->number);
@@ -483,15 +478,15 @@ static bool any_null(const struct proto_predicate *leaf)
 }
 
 /* IN and = are the same for one value, as are NOT IN and <>. */
-static struct part *set_part(struct binder *binder, const struct proto_predicate *from, int column,
-                             enum proto_op op)
+static struct part *set_part(struct proto_binder *binder, const struct proto_predicate *from,
+                             int column, enum proto_op op)
 {
     const struct proto_column *type = &binder->schema->columns[column];
     bool in = op == PROTO_OP_EQ || op == PROTO_OP_IN;
     if (type->values_private) {
-        return fail(binder, E_UNSUPPORTED, from->at,
-                    "the values of '%s' are private; this version cannot filter by them",
-                    type->name);
+        return proto_binder_fail(
+            binder, E_UNSUPPORTED, from->at,
+            "the values of '%s' are private; this version cannot filter by them", type->name);
     }
     struct part *part = type->type == PROTO_COLUMN_CATEGORY || type->type == PROTO_COLUMN_BOOLEAN
                             ? code_set(binder, from, column, in)
@@ -500,7 +495,7 @@ static struct part *set_part(struct binder *binder, const struct proto_predicate
     return part && !in && any_null(from) ? &part_false : part;
 }
 
-static struct part *bind_leaf(struct binder *binder, const struct proto_predicate *from,
+static struct part *bind_leaf(struct proto_binder *binder, const struct proto_predicate *from,
                               bool negate)
 {
     enum proto_op op = negate ? negated(from->op) : from->op;
@@ -510,7 +505,7 @@ static struct part *bind_leaf(struct binder *binder, const struct proto_predicat
     if (!from->column_name[0]) {
         return constant_part(binder, from, op);
     }
-    int column = find_usable(binder, from->column_name, from->at);
+    int column = proto_binder_usable(binder, from->column_name, from->at);
     if (column < 0) {
         return NULL;
     }
@@ -522,9 +517,9 @@ static struct part *bind_leaf(struct binder *binder, const struct proto_predicat
         return null_part(binder, from, column, op);
     case PROTO_OP_COLUMN: {
         if (type->type != PROTO_COLUMN_BOOLEAN) {
-            return fail(binder, E_QUERY, from->at,
-                        "'%s' is %s, not a condition; compare it with a value", type->name,
-                        proto_column_type_name(type->type));
+            return proto_binder_fail(binder, E_QUERY, from->at,
+                                     "'%s' is %s, not a condition; compare it with a value",
+                                     type->name, proto_column_type_name(type->type));
         }
         int32_t *code = make(binder, 1, sizeof *code);
         if (code) {
@@ -537,8 +532,9 @@ static struct part *bind_leaf(struct binder *binder, const struct proto_predicat
     case PROTO_OP_GT:
     case PROTO_OP_GE:
         if (coded) {
-            return fail(binder, E_QUERY, from->at, "'%s' is %s and has no order; use =, <> or IN",
-                        type->name, proto_column_type_name(type->type));
+            return proto_binder_fail(binder, E_QUERY, from->at,
+                                     "'%s' is %s and has no order; use =, <> or IN", type->name,
+                                     proto_column_type_name(type->type));
         }
         return from->literals[0].kind == PROTO_LITERAL_NULL ? &part_false
                                                             : order_part(binder, from, column, op);
@@ -555,7 +551,7 @@ struct parts {
     size_t cap;
 };
 
-static bool add_part(struct binder *binder, struct parts *parts, struct part *part)
+static bool add_part(struct proto_binder *binder, struct parts *parts, struct part *part)
 {
     if (parts->count == parts->cap) {
         size_t cap = parts->cap ? 2 * parts->cap : 8;
@@ -578,7 +574,8 @@ static int compare_parts(const void *a, const void *b)
     return strcmp((*(struct part *const *)a)->text, (*(struct part *const *)b)->text);
 }
 
-static const char *join_text(struct binder *binder, enum proto_op op, const struct parts *parts)
+static const char *join_text(struct proto_binder *binder, enum proto_op op,
+                             const struct parts *parts)
 {
     struct buf buf = {.max = PROTO_QUERY_BYTES_MAX};
     enum err err = E_OK;
@@ -594,7 +591,7 @@ static const char *join_text(struct binder *binder, enum proto_op op, const stru
 }
 
 /* Sorts the operands, drops repeated ones and makes one part of them. */
-static struct part *join(struct binder *binder, enum proto_op op, struct parts *parts)
+static struct part *join(struct proto_binder *binder, enum proto_op op, struct parts *parts)
 {
     if (parts->count == 0) {
         return op == PROTO_OP_AND ? &part_true : &part_false;
@@ -622,7 +619,8 @@ static struct part *join(struct binder *binder, enum proto_op op, struct parts *
 /* Takes one operand into PARTS: constants vanish or decide, parts of the same operator are merged.
  * Returns false when the whole is decided (the dominating constant was met) or an error happened.
  */
-static bool absorb(struct binder *binder, enum proto_op op, struct parts *parts, struct part *part)
+static bool absorb(struct proto_binder *binder, enum proto_op op, struct parts *parts,
+                   struct part *part)
 {
     if (!part || part->op == (op == PROTO_OP_AND ? PROTO_OP_FALSE : PROTO_OP_TRUE)) {
         return false;
@@ -644,7 +642,7 @@ static bool absorb(struct binder *binder, enum proto_op op, struct parts *parts,
 /* The parser bounds the depth: chains of one operator lean left and are walked in the loop;
  * everything else counts. Every operand is bound even when the whole is decided, so that a misspelt
  * name never hides. */
-static struct part *bind_condition(struct binder *binder, const struct proto_predicate *node,
+static struct part *bind_condition(struct proto_binder *binder, const struct proto_predicate *node,
                                    bool negate)
 {
     while (node->op == PROTO_OP_NOT) {
@@ -675,9 +673,9 @@ static struct part *bind_condition(struct binder *binder, const struct proto_pre
 
 /* ---- the bound tree ------------------------------------------------------------------------ */
 
-static struct proto_predicate *build(struct binder *binder, const struct part *part);
+static struct proto_predicate *build(struct proto_binder *binder, const struct part *part);
 
-static struct proto_predicate *build_range(struct binder *binder, const struct part *part,
+static struct proto_predicate *build_range(struct proto_binder *binder, const struct part *part,
                                            size_t from, size_t count)
 {
     if (count == 1) {
@@ -700,7 +698,7 @@ static struct proto_predicate *build_range(struct binder *binder, const struct p
     return node;
 }
 
-static struct proto_predicate *build(struct binder *binder, const struct part *part)
+static struct proto_predicate *build(struct proto_binder *binder, const struct part *part)
 {
     if (part->leaf) {
         return part->leaf;
@@ -717,7 +715,7 @@ static struct proto_predicate *build(struct binder *binder, const struct part *p
     return node;
 }
 
-static void bind_where(struct binder *binder)
+static void bind_where(struct proto_binder *binder)
 {
     struct proto_query *query = binder->query;
     struct part *part = bind_condition(binder, query->where, false);
@@ -728,159 +726,17 @@ static void bind_where(struct binder *binder)
     query->where = part->op == PROTO_OP_TRUE ? NULL : build(binder, part);
 }
 
-/* ---- select and group ---------------------------------------------------------------------- */
-
-static void bind_groups(struct binder *binder)
-{
-    struct proto_query *query = binder->query;
-    query->cells = 1;
-    for (size_t i = 0; i < query->group_count; i++) {
-        size_t at = query->group_at[i];
-        int index = find_usable(binder, query->group_names[i], at);
-        if (index < 0) {
-            return;
-        }
-        const struct proto_column *column = &binder->schema->columns[index];
-        if (column->values_private) {
-            fail(binder, E_UNSUPPORTED, at,
-                 "the values of '%s' are private; this version groups by public ones only",
-                 column->name);
-            return;
-        }
-        if (column->type != PROTO_COLUMN_CATEGORY && column->type != PROTO_COLUMN_BOOLEAN) {
-            fail(binder, E_UNSUPPORTED, at,
-                 "'%s' is %s; this version groups by categories and booleans only", column->name,
-                 proto_column_type_name(column->type));
-            return;
-        }
-        query->group_columns[i] = index;
-        query->group_sizes[i] = column->type == PROTO_COLUMN_BOOLEAN ? 2 : column->value_count;
-        query->cells *= query->group_sizes[i]; /* at most 4096 * 1024 before the check */
-        if (query->cells > PROTO_QUERY_CELLS_MAX) {
-            fail(binder, E_LIMIT, at, "GROUP BY makes more than %d cells", PROTO_QUERY_CELLS_MAX);
-            return;
-        }
-    }
-}
-
-static void bind_group_item(struct binder *binder, struct proto_query_item *item)
-{
-    const struct proto_query *query = binder->query;
-    for (size_t i = 0; i < query->group_count; i++) {
-        if (strcmp(query->group_names[i], item->column_name) == 0) {
-            item->group = (int)i;
-            item->column = query->group_columns[i];
-        }
-    }
-}
-
-static void bind_units(struct binder *binder, struct proto_query_item *item)
-{
-    int column = find_column(binder, item->column_name, item->at);
-    if (column >= 0 && !is_unit(binder, column)) {
-        const char *unit = binder->schema->unit;
-        fail(binder, E_UNSUPPORTED, item->at,
-             unit[0] ? "DISTINCT counts the privacy unit only: COUNT(DISTINCT %s)"
-                     : "each row is a unit here: write COUNT(*)%s",
-             unit);
-    }
-    item->column = column;
-}
-
-/* A column of numbers between declared bounds; -1 after an error. */
-static int bind_bounded(struct binder *binder, const struct proto_query_item *item,
-                        const char *name, double *ret_min, double *ret_max)
-{
-    int index = find_usable(binder, name, item->at);
-    if (index < 0) {
-        return -1;
-    }
-    const struct proto_column *column = &binder->schema->columns[index];
-    bool number = column->type == PROTO_COLUMN_INTEGER || column->type == PROTO_COLUMN_REAL;
-    if (column->type == PROTO_COLUMN_BOOLEAN) {
-        *ret_min = 0;
-        *ret_max = 1;
-    } else if (!number) {
-        fail(binder, E_QUERY, item->at, "%s needs numbers, and '%s' is %s",
-             proto_aggregate_name(item->kind), column->name, proto_column_type_name(column->type));
-    } else if (!column->has_bounds) {
-        fail(binder, E_UNSUPPORTED, item->at,
-             "%s needs declared bounds, and the manifest gives '%s' no min and max",
-             proto_aggregate_name(item->kind), column->name);
-    } else {
-        *ret_min = column->min;
-        *ret_max = column->max;
-    }
-    return index;
-}
-
-static void bind_sum(struct binder *binder, struct proto_query_item *item)
-{
-    item->column = bind_bounded(binder, item, item->column_name, &item->min, &item->max);
-}
-
-static void bind_pair(struct binder *binder, struct proto_query_item *item)
-{
-    bind_sum(binder, item);
-    item->second =
-        bind_bounded(binder, item, item->second_name, &item->second_min, &item->second_max);
-    if (!binder->err && item->column == item->second) {
-        fail(binder, E_QUERY, item->at, "%s needs two different columns",
-             proto_aggregate_name(item->kind));
-    }
-}
-
-static void bind_item(struct binder *binder, struct proto_query_item *item)
-{
-    switch (item->kind) {
-    case PROTO_AGG_GROUP:
-        bind_group_item(binder, item);
-        return;
-    case PROTO_AGG_COUNT_ROWS:
-        break;
-    case PROTO_AGG_COUNT_UNITS:
-        bind_units(binder, item);
-        break;
-    case PROTO_AGG_COUNT:
-        item->column = find_usable(binder, item->column_name, item->at);
-        break;
-    case PROTO_AGG_SUM:
-    case PROTO_AGG_AVG:
-        bind_sum(binder, item);
-        binder->query->actions |=
-            PROTO_ACTION_BIT(item->kind == PROTO_AGG_SUM ? PROTO_ACTION_SUM : PROTO_ACTION_MEAN);
-        return;
-    case PROTO_AGG_VAR:
-    case PROTO_AGG_STDDEV:
-        bind_sum(binder, item);
-        binder->query->actions |= PROTO_ACTION_BIT(PROTO_ACTION_VARIANCE);
-        return;
-    case PROTO_AGG_CORR:
-        bind_pair(binder, item);
-        binder->query->actions |= PROTO_ACTION_BIT(PROTO_ACTION_REGRESSION);
-        return;
-    default:
-        fail(binder, E_UNSUPPORTED, item->at,
-             "this version cannot compute %s (it has COUNT, SUM, AVG, VAR, STDDEV and CORR)",
-             proto_aggregate_name(item->kind));
-        return;
-    }
-    binder->query->actions |= PROTO_ACTION_BIT(PROTO_ACTION_COUNT);
-}
-
 enum err proto_query_bind(struct proto_query *query, const struct proto_schema *schema,
                           struct err_info *reterr)
 {
     if (query->bound) {
         return proto_err_set(reterr, E_INTERNAL, "the query is bound already");
     }
-    struct binder binder = {
+    struct proto_binder binder = {
         .query = query, .schema = schema, .arena = &query->arena, .info = reterr};
     query->actions = 0;
-    bind_groups(&binder);
-    for (size_t i = 0; i < query->item_count && !binder.err; i++) {
-        bind_item(&binder, &query->items[i]);
-    }
+    proto_binder_groups(&binder);
+    proto_binder_items(&binder);
     if (!binder.err && query->where) {
         bind_where(&binder);
     }
@@ -891,30 +747,12 @@ enum err proto_query_bind(struct proto_query *query, const struct proto_schema *
 
 /* ---- canonical form and cells -------------------------------------------------------------- */
 
-static enum err put_item(const struct proto_query_item *item, struct buf *to)
-{
-    if (item->kind == PROTO_AGG_COUNT_ROWS) {
-        return buf_put(to, span_str("COUNT(*)"));
-    }
-    if (item->kind == PROTO_AGG_GROUP) {
-        return put_quoted(to, item->column_name, '"');
-    }
-    enum err err = buf_printf(to, "%s(%s", proto_aggregate_name(item->kind),
-                              item->kind == PROTO_AGG_COUNT_UNITS ? "DISTINCT " : "");
-    err = err ? err : put_quoted(to, item->column_name, '"');
-    if (item->second_name[0]) {
-        err = err ? err : buf_put(to, span_str(", "));
-        err = err ? err : put_quoted(to, item->second_name, '"');
-    }
-    return err ? err : buf_put(to, span_str(")"));
-}
-
 enum err proto_query_canonical(const struct proto_query *query, struct buf *ret)
 {
     enum err err = query->bound ? buf_put(ret, span_str("SELECT ")) : E_INTERNAL;
     for (size_t i = 0; i < query->item_count && !err; i++) {
         err = i ? buf_put(ret, span_str(", ")) : E_OK;
-        err = err ? err : put_item(&query->items[i], ret);
+        err = err ? err : proto_binder_item_text(&query->items[i], ret);
     }
     err = err ? err : buf_printf(ret, " FROM %s", query->dataset);
     if (query->where_text) {
@@ -923,7 +761,7 @@ enum err proto_query_canonical(const struct proto_query *query, struct buf *ret)
     }
     for (size_t i = 0; i < query->group_count && !err; i++) {
         err = buf_put(ret, span_str(i ? ", " : " GROUP BY "));
-        err = err ? err : put_quoted(ret, query->group_names[i], '"');
+        err = err ? err : proto_binder_quoted(ret, query->group_names[i], '"');
     }
     return err;
 }
@@ -963,8 +801,10 @@ size_t proto_query_columns(const struct proto_query *query, int ret[PROTO_SCHEMA
     struct columns columns = {.to = ret};
     for (size_t i = 0; i < query->item_count; i++) {
         if (query->items[i].kind != PROTO_AGG_COUNT_UNITS) {
-            add_column(&columns, query->items[i].column);
-            add_column(&columns, query->items[i].second);
+            const struct proto_query_item *item = &query->items[i];
+            for (size_t j = 0; j < item->argument_count; j++) {
+                add_column(&columns, item->arguments[j].column);
+            }
         }
     }
     for (size_t i = 0; i < query->group_count; i++) {

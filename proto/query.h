@@ -33,14 +33,17 @@
 
 #include "proto/schema.h"
 
-#define PROTO_QUERY_TEXT_MAX     16384  /* bytes of SQL from people */
-#define PROTO_QUERY_BYTES_MAX    131072 /* of a canonical form, which may be longer */
-#define PROTO_QUERY_ITEMS_MAX    16
-#define PROTO_QUERY_GROUPS_MAX   4
-#define PROTO_QUERY_CELLS_MAX    4096
-#define PROTO_QUERY_NODES_MAX    1024
-#define PROTO_QUERY_LITERALS_MAX 2048
-#define PROTO_QUERY_DEPTH_MAX    64
+#define PROTO_QUERY_TEXT_MAX      16384  /* bytes of SQL from people */
+#define PROTO_QUERY_BYTES_MAX     131072 /* of a canonical form, which may be longer */
+#define PROTO_QUERY_ITEMS_MAX     16
+#define PROTO_QUERY_GROUPS_MAX    4
+#define PROTO_QUERY_CELLS_MAX     4096
+#define PROTO_QUERY_NODES_MAX     1024
+#define PROTO_QUERY_LITERALS_MAX  2048
+#define PROTO_QUERY_DEPTH_MAX     64
+#define PROTO_QUERY_ARGUMENTS_MAX 9 /* columns of one aggregate */
+#define PROTO_QUERY_BINS_MAX      1024
+#define PROTO_QUERY_TIMES_MAX     512
 
 enum proto_aggregate {
     PROTO_AGG_GROUP, /* not an aggregate: a group column in the select list */
@@ -52,13 +55,13 @@ enum proto_aggregate {
     PROTO_AGG_VAR, /* of a sample: over n - 1 */
     PROTO_AGG_STDDEV,
     PROTO_AGG_CORR, /* Pearson's, over rows in which both columns have a value */
-    /* Parsed, and refused by proto_query_bind in this version. */
     PROTO_AGG_MIN,
     PROTO_AGG_MAX,
-    PROTO_AGG_MEDIAN,
-    PROTO_AGG_QUANTILE,
+    PROTO_AGG_MEDIAN,   /* bound: QUANTILE(column, 0.5) */
+    PROTO_AGG_QUANTILE, /* bound: strictly between MIN and MAX, which q = 0 and q = 1 become */
+    /* Tables: their answer is rows, so each stands alone but for group columns. */
     PROTO_AGG_HISTOGRAM,
-    PROTO_AGG_LINREG,
+    PROTO_AGG_LINREG, /* of the first column on the others, over rows in which all have a value */
     PROTO_AGG_SURVIVAL,
     PROTO_AGG_KINDS
 };
@@ -113,21 +116,23 @@ struct proto_predicate {
     size_t count;
 };
 
+struct proto_query_argument {
+    char name[PROTO_NAME_SIZE];
+    size_t at;
+    int column; /* bound; else -1 */
+    double min; /* bound; where numbers are needed: the declared bounds, 0 and 1 of a boolean */
+    double max;
+};
+
 struct proto_query_item {
     enum proto_aggregate kind;
     size_t at;
-    char column_name[PROTO_NAME_SIZE]; /* "" for COUNT(*) */
-    char second_name[PROTO_NAME_SIZE]; /* of CORR; else "" */
-    int column;                        /* bound; -1 for COUNT(*) */
-    int second;                        /* bound; of CORR; else -1 */
-    int group; /* bound; of PROTO_AGG_GROUP: index into group_columns; else -1 */
-    double
-        min; /* bound; of sums, means and variances: the declared bounds, 0 and 1 for a boolean */
-    double max;
-    double second_min; /* the same of the second column */
-    double second_max;
-    char label[80]; /* AS name, else sex, count, count_age, units, sum_age, avg_age */
-    bool has_label; /* the label was given */
+    struct proto_query_argument arguments[PROTO_QUERY_ARGUMENTS_MAX]; /* its columns */
+    size_t argument_count; /* 0 of COUNT(*); 1 of a group column */
+    double number;         /* q of QUANTILE, bins of HISTOGRAM and SURVIVAL */
+    int group;             /* bound; of PROTO_AGG_GROUP: index into group_columns; else -1 */
+    char label[80];        /* AS name, else sex, count, count_age, units, sum_age, avg_age */
+    bool has_label;        /* the label was given */
 };
 
 struct proto_query {
@@ -137,12 +142,17 @@ struct proto_query {
     size_t item_count;
     char group_names[PROTO_QUERY_GROUPS_MAX][PROTO_NAME_SIZE];
     size_t group_at[PROTO_QUERY_GROUPS_MAX];
-    int group_columns[PROTO_QUERY_GROUPS_MAX];  /* bound; public categories and booleans */
-    size_t group_sizes[PROTO_QUERY_GROUPS_MAX]; /* bound; number of values of each */
+    int group_columns[PROTO_QUERY_GROUPS_MAX]; /* bound; categories and booleans */
+    size_t group_sizes
+        [PROTO_QUERY_GROUPS_MAX]; /* bound; number of values of each, 1 of a private one */
     size_t group_count;
+    bool
+        keyed; /* bound; a group column's values are private: which cells there are comes with the answers */
+    int table;                     /* bound; the item whose answer is rows of its own; else -1 */
     struct proto_predicate *where; /* NULL: every row */
     const char *where_text;        /* bound; its canonical form, NULL with where */
-    size_t cells; /* bound; product of the group sizes, 1 without GROUP BY; the last group column
+    size_t
+        cells; /* bound; product of the sizes of public groups, 1 without any; the last group column
                      varies fastest */
     uint64_t actions; /* bound; bits 1 << PROTO_ACTION_* of proto/licence.h */
     bool bound;
@@ -177,6 +187,11 @@ const char *proto_query_cell_value(const struct proto_query *query, size_t cell,
 int32_t proto_query_cell_code(const struct proto_query *query, size_t cell, size_t group);
 
 const char *proto_aggregate_name(enum proto_aggregate kind);
+/* How its arguments are written: "QUANTILE(column, q)". NULL of a group column. */
+const char *proto_aggregate_usage(enum proto_aggregate kind);
+bool proto_aggregate_is_table(enum proto_aggregate kind);
+/* MIN, MAX, MEDIAN, QUANTILE. */
+bool proto_aggregate_is_quantile(enum proto_aggregate kind);
 
 /* Frees what the query holds; of a zeroed or half-parsed one as well. */
 void proto_query_fini(struct proto_query *query);

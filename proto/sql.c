@@ -11,7 +11,6 @@
 #include "proto/sql_grammar.h"
 #include "proto/time.h"
 
-#define ARGUMENTS_MAX 16
 #define EXPECTED_SIZE 160
 
 struct token {
@@ -34,8 +33,8 @@ struct parser {
     size_t characters; /* before offset */
     bool after_from;
     struct proto_query *query;
-    struct proto_query_item item;      /* the one being read */
-    char arguments[ARGUMENTS_MAX + 1]; /* 'c' a column, 'n' a number */
+    struct proto_query_item item;                  /* the one being read */
+    char arguments[PROTO_QUERY_ARGUMENTS_MAX + 2]; /* 'c' a column, 'n' a number */
     struct proto_literal *list;
     size_t list_count;
     char expected[EXPECTED_SIZE];
@@ -364,6 +363,8 @@ static void parse_dataset(struct parser *parser, const struct token *name)
 
 /* -- the select list -- */
 
+static struct proto_literal parse_number(struct parser *parser, const struct token *token);
+
 static const struct {
     const char *name;
     enum proto_aggregate kind;
@@ -398,18 +399,41 @@ const char *proto_aggregate_name(enum proto_aggregate kind)
     return "GROUP";
 }
 
+const char *proto_aggregate_usage(enum proto_aggregate kind)
+{
+    for (size_t i = 0; i < COUNT_OF(aggregates); i++) {
+        if (aggregates[i].kind == kind) {
+            return aggregates[i].usage;
+        }
+    }
+    return kind == PROTO_AGG_GROUP ? NULL : aggregates[0].usage;
+}
+
 static void start_item(struct parser *parser, enum proto_aggregate kind, size_t at)
 {
-    parser->item =
-        (struct proto_query_item){.kind = kind, .at = at, .column = -1, .second = -1, .group = -1};
+    parser->item = (struct proto_query_item){.kind = kind, .at = at, .group = -1};
+    for (size_t i = 0; i < PROTO_QUERY_ARGUMENTS_MAX; i++) {
+        parser->item.arguments[i].column = -1;
+    }
     parser->arguments[0] = '\0';
+}
+
+static void add_column_argument(struct parser *parser, const struct token *name)
+{
+    struct proto_query_item *item = &parser->item;
+    if (item->argument_count == PROTO_QUERY_ARGUMENTS_MAX) {
+        fail(parser, E_LIMIT, name->at, "an aggregate takes at most 9 columns", SPAN_NONE);
+        return;
+    }
+    item->arguments[item->argument_count].at = name->at;
+    copy_name(parser, name, item->arguments[item->argument_count++].name);
 }
 
 static void parse_item_column(struct parser *parser, const struct token *name)
 {
     start_item(parser, PROTO_AGG_GROUP, name->at);
-    copy_name(parser, name, parser->item.column_name);
-    memcpy(parser->item.label, parser->item.column_name, PROTO_NAME_SIZE);
+    add_column_argument(parser, name);
+    memcpy(parser->item.label, parser->item.arguments[0].name, PROTO_NAME_SIZE);
 }
 
 static void parse_call(struct parser *parser, const struct token *name)
@@ -449,25 +473,32 @@ static void parse_call_distinct(struct parser *parser, const struct token *name)
         fail(parser, E_QUERY, parser->item.at, "only COUNT takes DISTINCT", SPAN_NONE);
     }
     parser->item.kind = PROTO_AGG_COUNT_UNITS;
-    copy_name(parser, name, parser->item.column_name);
+    add_column_argument(parser, name);
 }
 
 static void parse_argument(struct parser *parser, const struct token *token)
 {
     size_t n = strlen(parser->arguments);
-    if (n >= ARGUMENTS_MAX) {
-        fail(parser, E_LIMIT, token->at, "an aggregate takes at most 16 arguments", SPAN_NONE);
+    if (n + 1 >= sizeof parser->arguments) {
+        fail(parser, E_LIMIT, token->at, "an aggregate takes at most 10 arguments", SPAN_NONE);
         return;
     }
-    bool number = is_digit(token->text.ptr[token->text.len - 1]) && !is_letter(token->text.ptr[0]);
-    number = number || token->text.ptr[token->text.len - 1] == '.';
-    parser->arguments[n] = number ? 'n' : 'c';
+    parser->arguments[n] = 'c';
     parser->arguments[n + 1] = '\0';
-    if (n == 0 && !number) {
-        copy_name(parser, token, parser->item.column_name);
-    } else if (n == 1 && !number) {
-        copy_name(parser, token, parser->item.second_name);
+    add_column_argument(parser, token);
+}
+
+static void parse_argument_number(struct parser *parser, const struct token *token)
+{
+    size_t n = strlen(parser->arguments);
+    struct proto_literal literal = parse_number(parser, token);
+    if (n + 1 >= sizeof parser->arguments) {
+        fail(parser, E_LIMIT, token->at, "an aggregate takes at most 10 arguments", SPAN_NONE);
+        return;
     }
+    parser->arguments[n] = 'n';
+    parser->arguments[n + 1] = '\0';
+    parser->item.number = literal.number + 0.0;
 }
 
 static bool arguments_fit(const char *pattern, const char *arguments)
@@ -510,7 +541,7 @@ static void parse_call_end(struct parser *parser)
             item->label[n++] = (char)(*c + 32);
         }
         item->label[n] = '_';
-        memcpy(item->label + n + 1, item->column_name, PROTO_NAME_SIZE);
+        memcpy(item->label + n + 1, item->arguments[0].name, PROTO_NAME_SIZE);
     }
 }
 
@@ -841,12 +872,12 @@ static void check_select(struct parser *parser)
         any |= item->kind != PROTO_AGG_GROUP;
         bool grouped = item->kind != PROTO_AGG_GROUP;
         for (size_t j = 0; j < query->group_count; j++) {
-            grouped |= strcmp(query->group_names[j], item->column_name) == 0;
+            grouped |= strcmp(query->group_names[j], item->arguments[0].name) == 0;
         }
         if (!grouped) {
             fail(parser, E_QUERY, item->at,
                  "a column in SELECT must be in GROUP BY or inside an aggregate:",
-                 span_str(item->column_name));
+                 span_str(item->arguments[0].name));
         }
     }
     if (!any) {

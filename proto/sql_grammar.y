@@ -45,7 +45,7 @@ call ::= first argument.
 call ::= call COMMA argument.
 first ::= ID(F) LP. { parse_call(parser, &F); }
 argument ::= name(N). { parse_argument(parser, &N); }
-argument ::= NUMBER(N). { parse_argument(parser, &N); }
+argument ::= NUMBER(N). { parse_argument_number(parser, &N); }
 
 where ::= .
 where ::= WHERE condition(C). { parser->query->where = C; }

@@ -5,6 +5,7 @@
 
 #include "node/query/site.h"
 #include "proto/manifest.h"
+#include "proto/time.h"
 #include "node/query/price.h"
 #include "store/job.h"
 #include "store/ledger.h"
@@ -81,51 +82,58 @@ static json_t *budgets_view(const struct query_result *result)
     return array;
 }
 
-static json_t *number_view(const struct query_estimate *estimate, double value)
+static json_t *number_view(const struct query_estimate *estimate)
 {
+    double value = estimate->value;
     if (!estimate->known || !isfinite(value)) {
         return json_null();
+    }
+    if (estimate->date) {
+        char text[16];
+        int32_t year, month, day;
+        proto_time_civil((int32_t)floor(value + 0.5), &year, &month, &day);
+        snprintf(text, sizeof text, "%04d-%02d-%02d", year, month, day);
+        return json_string(text);
     }
     return estimate->whole && value == round(value) && fabs(value) < 1e15
                ? json_integer((json_int_t)value)
                : json_real(value);
 }
 
-static void rows_view(const struct query_result *result, json_t *rows, json_t *margins)
+static void rows_view(const struct query_table *table, json_t *rows, json_t *margins)
 {
-    for (size_t cell = 0; cell < result->query.cells; cell++) {
+    const struct query_value *value = table->values;
+    for (size_t r = 0; r < table->row_count; r++) {
         json_t *row = json_array();
         json_t *margin = json_array();
-        for (size_t item = 0; item < result->query.item_count; item++) {
-            const struct proto_query_item *asked = &result->query.items[item];
-            const struct query_estimate *estimate = query_result_cell(result, cell, item);
-            if (asked->kind == PROTO_AGG_GROUP) {
-                json_array_append_new(row, json_string(proto_query_cell_value(
-                                               &result->query, cell, (size_t)asked->group)));
-                json_array_append_new(margin, json_null());
-            } else {
-                json_array_append_new(row, number_view(estimate, estimate->value));
-                json_array_append_new(margin, estimate->known && isfinite(estimate->margin)
-                                                  ? json_real(estimate->margin)
-                                                  : json_null());
-            }
+        for (size_t c = 0; c < table->column_count; c++, value++) {
+            const struct query_estimate *number = &value->number;
+            bool reach = !value->text && number->known && isfinite(number->margin);
+            json_array_append_new(row,
+                                  value->text ? json_string(value->text) : number_view(number));
+            json_array_append_new(margin, reach ? json_real(number->margin) : json_null());
         }
         json_array_append_new(rows, row);
         json_array_append_new(margins, margin);
     }
 }
 
-static json_t *columns_view(const struct query_result *result)
+static json_t *columns_view(const struct query_table *table)
 {
     json_t *columns = json_array();
-    for (size_t item = 0; item < result->query.item_count; item++) {
-        json_array_append_new(columns, json_string(result->query.items[item].label));
+    for (size_t c = 0; c < table->column_count; c++) {
+        json_array_append_new(columns, json_string(table->columns[c]));
     }
     return columns;
 }
 
+static json_t *finite_view(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 /* Expected margins for the declared size and a tenth of it; never from the data. */
-static json_t *expected_view(const struct query_result *result)
+static json_t *expected_view(struct query_result *result)
 {
     json_t *array = json_array();
     uint64_t size = 0;
@@ -136,20 +144,17 @@ static json_t *expected_view(const struct query_result *result)
             sites++;
         }
     }
-    double cells = (double)result->query.cells;
-    for (size_t item = 0; result->planned && item < result->query.item_count; item++) {
-        if (result->query.items[item].kind == PROTO_AGG_GROUP) {
-            continue;
-        }
-        double at_size = query_layout_expected_margin(&result->query, &result->layout, item,
-                                                      (double)size / cells, sites);
-        double at_tenth = query_layout_expected_margin(&result->query, &result->layout, item,
-                                                       (double)size / cells / 10, sites);
-        json_array_append_new(
-            array,
-            json_pack("{s:s, s:o, s:o}", "column", result->query.items[item].label, "margin95",
-                      isfinite(at_size) ? json_real(at_size) : json_null(), "margin95_tenth",
-                      isfinite(at_tenth) ? json_real(at_tenth) : json_null()));
+    struct query_expected *list;
+    size_t count = 0;
+    if (!result->planned || query_table_expected(&result->query, &result->layout, (double)size,
+                                                 sites, &result->arena, &list, &count)) {
+        return array;
+    }
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(array,
+                              json_pack("{s:s, s:o, s:o}", "column", list[i].column, "margin95",
+                                        finite_view(list[i].margin), "margin95_tenth",
+                                        finite_view(list[i].margin_tenth)));
     }
     return array;
 }
@@ -170,7 +175,47 @@ static uint64_t questions_more(const struct query_result *result)
     return more;
 }
 
-static json_t *result_view(const struct query_result *result, const struct query_ask *ask)
+/* What protects whom, and what of a person's rows counts. */
+static json_t *privacy_view(const struct query_result *result)
+{
+    const struct privacy_bounds *bounds = &result->layout.bounds;
+    json_t *view = json_pack("{s:s, s:s, s:s, s:s, s:I}", "unit",
+                             result->schema.unit[0] ? result->schema.unit : "row", "relation",
+                             "add-remove-one", "scope", "per node", "mechanism",
+                             "discrete-gaussian", "rows_per_unit", (json_int_t)bounds->rows);
+    if (result->query.group_count) {
+        json_object_set_new(view, "rows_per_group", json_integer(bounds->rows_per_cell));
+        json_object_set_new(view, "groups_per_unit", json_integer(bounds->cells));
+    }
+    return view;
+}
+
+/* What an aggregate says beside its rows. */
+static void add_extras(const struct query_result *result, json_t *view)
+{
+    const struct query_table *table = &result->table;
+    if (table->logrank.known) {
+        json_object_set_new(view, "comparison",
+                            json_pack("{s:s, s:f, s:I, s:f}", "test", "log-rank", "chi2",
+                                      table->logrank.chi2, "freedom",
+                                      (json_int_t)table->logrank.freedom, "p", table->logrank.p));
+    }
+    if (isfinite(table->rows)) {
+        json_object_set_new(view, "fit",
+                            json_pack("{s:f, s:o}", "rows", table->rows, "residual_deviation",
+                                      finite_view(table->deviation)));
+    }
+    if (result->query.keyed) { /* a site that did not tell a group may still have it */
+        json_t *sites = json_array();
+        for (size_t cell = 0; cell < result->cells.count; cell++) {
+            json_array_append_new(sites,
+                                  json_integer((json_int_t)result->cells.contributors[cell]));
+        }
+        json_object_set_new(view, "row_sites", sites);
+    }
+}
+
+static json_t *result_view(struct query_result *result, const struct query_ask *ask)
 {
     uint64_t nano = 0;
     for (size_t i = 0; i < result->site_count; i++) {
@@ -178,23 +223,20 @@ static json_t *result_view(const struct query_result *result, const struct query
     }
     json_t *rows = json_array();
     json_t *margins = json_array();
+    json_t *columns = columns_view(&result->table);
     if (!ask->explain) {
-        rows_view(result, rows, margins);
+        rows_view(&result->table, rows, margins);
     }
     json_t *view =
         json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "query_id",
                   control_json_hex(result->id, 16), "dataset", result->query.dataset, "mode",
-                  "per-node", "columns", columns_view(result), "rows", rows, "margin95", margins,
-                  "sites", sites_view(result, ask->explain), "cost",
+                  "per-node", "columns", columns, "rows", rows, "margin95", margins, "sites",
+                  sites_view(result, ask->explain), "cost",
                   json_pack("{s:f, s:f, s:o}", "epsilon", result->replayed ? 0.0 : result->epsilon,
                             "delta", result->replayed ? 0.0 : result->delta, "rho",
                             control_json_nano(result->replayed ? 0 : nano)),
                   "budget", budgets_view(result), "replayed", result->replayed);
-    json_object_set_new(view, "privacy",
-                        json_pack("{s:s, s:s, s:s, s:s}", "unit",
-                                  result->schema.unit[0] ? result->schema.unit : "row", "relation",
-                                  "add-remove-one", "scope", "per node", "mechanism",
-                                  "discrete-gaussian"));
+    json_object_set_new(view, "privacy", privacy_view(result));
     uint64_t more = questions_more(result);
     if (more != UINT64_MAX) {
         json_object_set_new(view, "forecast", json_pack("{s:I}", "questions", (json_int_t)more));
@@ -202,6 +244,8 @@ static json_t *result_view(const struct query_result *result, const struct query
     if (ask->explain) {
         json_object_set_new(view, "explain", json_true());
         json_object_set_new(view, "expected", expected_view(result));
+    } else {
+        add_extras(result, view);
     }
     return view;
 }
@@ -263,10 +307,13 @@ static enum err keep_question(struct control_call *call, const struct query_ask 
         "project", control_json_span(ask->purpose.project), "dataset", result->query.dataset, "sql",
         ask->sql, "state", question_state(result, outcome), "epsilon", result->epsilon);
     json_object_set_new(kept, "ask",
-                        json_pack("{s:f, s:f, s:o, s:o, s:I}", "epsilon", result->epsilon, "delta",
-                                  result->delta, "purpose", purpose_view(&ask->purpose), "sites",
+                        json_pack("{s:f, s:f, s:o, s:o, s:I, s:I, s:I}", "epsilon",
+                                  result->epsilon, "delta", result->delta, "purpose",
+                                  purpose_view(&ask->purpose), "sites",
                                   texts_view(ask->sites, ask->site_count), "min_sites",
-                                  (json_int_t)ask->min_sites));
+                                  (json_int_t)ask->min_sites, "rows_limit",
+                                  (json_int_t)ask->limits.rows, "groups_limit",
+                                  (json_int_t)ask->limits.groups));
     json_object_set_new(kept, "sites", sites_view(result, false));
     json_object_set(kept, "answer", view ? view : json_null());
     char *text = json_dumps(kept, JSON_COMPACT | JSON_REAL_PRECISION(17));
@@ -277,6 +324,13 @@ static enum err keep_question(struct control_call *call, const struct query_ask 
     return err;
 }
 
+/* A contribution bound is absent or a whole number from 1 to a million. */
+static bool limit_fits(struct control_call *call, const char *option)
+{
+    double limit = control_number(call, option, 1);
+    return limit >= 1 && limit <= PROTO_SCHEMA_ROWS_MAX && floor(limit) == limit;
+}
+
 static enum err fill_ask(struct control_call *call, struct query_ask *ask, struct err_info *reterr)
 {
     const char *mode = control_text(call, "--mode");
@@ -285,6 +339,8 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
         return E_NO_MEMORY;
     }
     *ask = (struct query_ask){
+        .limits = {(uint32_t)control_number(call, "--rows-per-unit", 0),
+                   (uint32_t)control_number(call, "--groups-per-unit", 0)},
         .sql = control_text(call, "SQL"),
         .epsilon = control_number(call, "--epsilon", 0),
         .delta = control_number(call, "--delta", 0),
@@ -306,6 +362,10 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
     }
     if (control_flag(call, "--delta") && (ask->delta < 1e-12 || ask->delta >= 1)) {
         return proto_err_set(reterr, E_USAGE, "--delta takes a number from 1e-12 to below 1");
+    }
+    if (!limit_fits(call, "--rows-per-unit") || !limit_fits(call, "--groups-per-unit")) {
+        return proto_err_set(reterr, E_USAGE,
+                             "--rows-per-unit and --groups-per-unit take a whole number from 1");
     }
     return control_purpose(call, &ask->purpose, reterr);
 }
@@ -481,6 +541,8 @@ enum err control_queries_collect(struct control_call *call, json_t **ret, struct
         ask.epsilon = json_number_value(json_object_get(again, "epsilon"));
         ask.delta = json_number_value(json_object_get(again, "delta"));
         ask.min_sites = (size_t)json_integer_value(json_object_get(again, "min_sites"));
+        ask.limits.rows = (uint32_t)json_integer_value(json_object_get(again, "rows_limit"));
+        ask.limits.groups = (uint32_t)json_integer_value(json_object_get(again, "groups_limit"));
         ask.sites = texts_of(call, json_object_get(again, "sites"), &ask.site_count);
         err = ask.sql && ask.sites ? run_ask(call, &ask, ret, reterr) : E_NO_MEMORY;
     }

@@ -15,14 +15,20 @@ typedef unsigned __int128 wide;
 #define DENOMINATOR_BITS 40
 #define GRID_BITS        25
 
-struct counts {
-    uint64_t rows, units; /* K and U of the proof */
+/* W_r and w_u of the proof. */
+struct weights {
+    uint64_t rows, units;
 };
 
-static enum err coordinates_check(const struct privacy_coordinate *coords, size_t count,
-                                  struct counts *ret, struct err_info *reterr)
+static uint32_t weight_of(const struct privacy_coordinate *coord)
 {
-    *ret = (struct counts){0, 0};
+    return coord->weight ? coord->weight : 1;
+}
+
+static enum err coordinates_check(const struct privacy_coordinate *coords, size_t count,
+                                  struct weights *ret, struct err_info *reterr)
+{
+    *ret = (struct weights){0, 0};
     if (count == 0 || count > PRIVACY_COORDINATES_MAX) {
         return proto_err_set(reterr, count == 0 ? E_INVALID : E_LIMIT,
                              "a release has 1 to %u coordinates, not %zu", PRIVACY_COORDINATES_MAX,
@@ -34,16 +40,56 @@ static enum err coordinates_check(const struct privacy_coordinate *coords, size_
             return proto_err_set(reterr, E_INVALID, "coordinate %zu has no usable bound (%g)", i,
                                  coords[i].bound);
         }
-        if (coords[i].kind == PRIVACY_UNITS) {
-            ret->units++;
+        if (coords[i].weight > PRIVACY_WEIGHT_MAX) {
+            return proto_err_set(reterr, E_INVALID, "coordinate %zu has too large a weight", i);
+        }
+        if (coords[i].kind == PRIVACY_ROWS) {
+            ret->rows += weight_of(&coords[i]);
+        } else if (ret->units) {
+            return proto_err_set(reterr, E_INVALID, "patients are counted twice in one release");
         } else {
-            ret->rows++;
+            ret->units = weight_of(&coords[i]);
         }
     }
-    if (ret->units > 1) {
-        return proto_err_set(reterr, E_INVALID, "patients are counted twice in one release");
-    }
     return E_OK;
+}
+
+/* f(c) of the proof: rows beyond the first of each cell fill one cell after the other. */
+static uint64_t squares_most(const struct privacy_bounds *bounds, uint64_t cells)
+{
+    uint64_t most = bounds->rows_per_cell < bounds->rows ? bounds->rows_per_cell : bounds->rows;
+    if (most == 1) {
+        return cells;
+    }
+    uint64_t spare = (cells * most < bounds->rows ? cells * most : bounds->rows) - cells;
+    uint64_t full = spare / (most - 1);
+    uint64_t rest = spare % (most - 1);
+    return full * most * most + (full < cells ? (rest + 1) * (rest + 1) + (cells - full - 1) : 0);
+}
+
+/* What of the proof is common to all coordinates. */
+struct worst {
+    uint64_t rows;  /* F */
+    uint64_t cells; /* G */
+    wide both;      /* N */
+};
+
+static struct worst worst_of(const struct privacy_bounds *bounds, const struct weights *weights)
+{
+    uint64_t cells = bounds->cells < bounds->rows ? bounds->cells : bounds->rows;
+    /* Without a bound per cell f is convex, and an end is the worst. */
+    uint64_t step = bounds->rows_per_cell < bounds->rows || cells < 2 ? 1 : cells - 1;
+    struct worst worst = {0, cells, 0};
+    for (uint64_t c = 1; c <= cells; c += step) {
+        uint64_t rows = squares_most(bounds, c);
+        worst.rows = rows > worst.rows ? rows : worst.rows;
+    }
+    for (uint64_t c = 1; c <= cells; c += step) {
+        wide both = (wide)weights->rows * squares_most(bounds, c) * cells +
+                    (wide)weights->units * c * worst.rows;
+        worst.both = both > worst.both ? both : worst.both;
+    }
+    return worst;
 }
 
 static int64_t quantise(double value, double bound, int grid_log2)
@@ -54,12 +100,25 @@ static int64_t quantise(double value, double bound, int grid_log2)
     return (int64_t)rint(ldexp(fmin(fmax(value, -bound), bound), -grid_log2));
 }
 
-/* num/den >= factor * 1e9 / (2 rho_nano), as close above as the widths allow. False when it is too large. */
-static bool variance_set(struct privacy_coordinate *coord, wide factor, uint64_t rho_nano)
+static wide divisor(wide a, wide b)
+{
+    while (b) {
+        wide rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* num/den >= factor/over * 1e9 / (2 rho_nano), as close above as the widths allow. False when it is too large. */
+static bool variance_set(struct privacy_coordinate *coord, wide factor, wide over,
+                         uint64_t rho_nano)
 {
     wide n;
-    wide d = 2 * (wide)rho_nano;
-    if (__builtin_mul_overflow(factor, (wide)PROTO_PRIVACY_NANO, &n) ||
+    wide d;
+    wide common = divisor(factor, over);
+    if (__builtin_mul_overflow(factor / common, (wide)PROTO_PRIVACY_NANO, &n) ||
+        __builtin_mul_overflow(over / common, 2 * (wide)rho_nano, &d) ||
         (n - 1) / d >= PRIVACY_NOISE_MAX) {
         return false;
     }
@@ -77,16 +136,21 @@ static bool variance_set(struct privacy_coordinate *coord, wide factor, uint64_t
     return true;
 }
 
-static bool coordinate_plan(struct privacy_coordinate *coord, wide spread, uint32_t m,
+static bool coordinate_plan(struct privacy_coordinate *coord, const struct worst *worst,
                             uint64_t rho_nano)
 {
     if (coord->kind == PRIVACY_UNITS) {
         coord->grid_log2 = 0;
         coord->sensitivity = 1;
-        return variance_set(coord, spread, rho_nano);
+        return variance_set(coord, worst->both, (wide)worst->rows * weight_of(coord), rho_nano);
     }
+    wide over = (wide)worst->cells * weight_of(coord);
+    wide common = divisor(worst->both, over);
+    wide spread = worst->both / common;
+    over /= common;
     /* The double only chooses the grid; what protects is the integer arithmetic that follows. */
-    double sigma = coord->bound * sqrt((double)m * (double)spread * 1e9 / (2 * (double)rho_nano));
+    double sigma =
+        coord->bound * sqrt((double)spread / (double)over * 1e9 / (2 * (double)rho_nano));
     int grid = (int)floor(log2(sigma)) - GRID_BITS;
     int coarsest = (int)floor(log2(coord->bound));
     grid = grid < coarsest ? grid : coarsest;
@@ -100,39 +164,44 @@ static bool coordinate_plan(struct privacy_coordinate *coord, wide spread, uint3
     }
     coord->sensitivity = sensitivity > 0 ? (uint64_t)sensitivity : 1;
     wide factor;
-    if (__builtin_mul_overflow((wide)coord->sensitivity * coord->sensitivity, (wide)m * spread,
-                               &factor)) {
+    if (__builtin_mul_overflow((wide)coord->sensitivity * coord->sensitivity, spread, &factor)) {
         return false;
     }
-    return variance_set(coord, factor, rho_nano);
+    return variance_set(coord, factor, over, rho_nano);
 }
 
-enum err privacy_mechanism_plan(uint64_t rho_nano, uint32_t max_rows_per_unit,
-                                struct privacy_coordinate *coords, size_t count,
-                                struct err_info *reterr)
+enum err privacy_mechanism_plan_bounded(uint64_t rho_nano, const struct privacy_bounds *bounds,
+                                        struct privacy_coordinate *coords, size_t count,
+                                        struct err_info *reterr)
 {
-    struct counts n;
-    enum err err = coordinates_check(coords, count, &n, reterr);
+    struct weights weights;
+    enum err err = coordinates_check(coords, count, &weights, reterr);
     if (err != E_OK) {
         return err;
     }
-    if (rho_nano == 0 || rho_nano > (uint64_t)1 << 60 || max_rows_per_unit == 0 ||
-        max_rows_per_unit > PRIVACY_ROWS_MAX) {
+    if (rho_nano == 0 || rho_nano > (uint64_t)1 << 60 || bounds->rows == 0 ||
+        bounds->rows_per_cell == 0 || bounds->cells == 0 || bounds->rows > PRIVACY_ROWS_MAX) {
         return proto_err_set(reterr, E_LIMIT,
                              "a release needs rho within (0, 2^60] nano and 1 to %u rows a patient",
                              PRIVACY_ROWS_MAX);
     }
-    uint64_t m = max_rows_per_unit;
-    wide spread =
-        n.rows * m + n.units > n.rows + n.units * m ? n.rows * m + n.units : n.rows + n.units * m;
+    struct worst worst = worst_of(bounds, &weights);
     for (size_t i = 0; i < count; i++) {
-        if (!coordinate_plan(&coords[i], spread, max_rows_per_unit, rho_nano)) {
+        if (!coordinate_plan(&coords[i], &worst, rho_nano)) {
             return proto_err_set(reterr, E_LIMIT,
                                  "the noise of coordinate %zu cannot be sampled at this epsilon",
                                  i);
         }
     }
     return E_OK;
+}
+
+enum err privacy_mechanism_plan(uint64_t rho_nano, uint32_t max_rows_per_unit,
+                                struct privacy_coordinate *coords, size_t count,
+                                struct err_info *reterr)
+{
+    const struct privacy_bounds bounds = {max_rows_per_unit, max_rows_per_unit, max_rows_per_unit};
+    return privacy_mechanism_plan_bounded(rho_nano, &bounds, coords, count, reterr);
 }
 
 int64_t privacy_mechanism_quantise(const struct privacy_coordinate *coord, double value)

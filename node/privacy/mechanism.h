@@ -11,18 +11,21 @@
  * It is the only place that turns exact sums into an answer. It neither bounds how many rows a patient adds (the scan
  * must keep at most max_rows_per_unit of each patient over all cells together) nor charges the ledger.
  *
- * Proof. Neighbours differ by the rows of one patient: at most m = max_rows_per_unit rows, r_i of them in cell i,
- * sum r_i <= m, c cells touched. Row coordinate j of cell i moves by at most r_i D_j, where D_j is the largest
- * |quantised value| and an integer; the coordinate that counts patients moves by 1 in each touched cell.
- * With A = sum_j (D_j/sigma_j)^2 over the K row coordinates and B = U/sigma_u^2 (U = 1 if patients are counted, else 0)
- *     2 rho = sum (shift/sigma)^2 <= A sum r_i^2 + B c.
- * For given c, sum r_i^2 is greatest with all spare rows in one cell: (m-c+1)^2 + c-1, convex in c. So an end is the
- * worst: c = 1 gives A m^2 + B, c = m gives (A + B) m. With sigma_j = m D_j s and sigma_u = sqrt(m) s they are
- * (K + U/m)/s^2 and (K/m + U)/s^2, so s^2 = max(K + U/m, K/m + U)/(2 rho) is enough, and an exact rational:
- *     sigma_j^2 = D_j^2 m max(K m + U, K + U m) 1e9 / (2 rho_nano)
- *     sigma_u^2 =         max(K m + U, K + U m) 1e9 / (2 rho_nano)
- * which is then rounded up to num/2^k. That discrete Gaussian noise of those variances is rho-zCDP: Canonne, Kamath,
- * Steinke 2020, Thm. 14 (independent coordinates). Grid, clamp and rounding act on one row at a time, before the sum.
+ * Proof. Neighbours differ by the rows of one patient. Of these the scan keeps at most m over all cells, at most l in one
+ * cell, and rows of at most g cells (struct privacy_bounds). With r_i of them in cell i and c cells touched, row coordinate
+ * j moves in cell i by at most r_i D_j in L2, where D_j is the largest |quantised value| of a row and an integer: each row
+ * adds to one number, or, where the coordinate is a vector of counters (a histogram, a level of a tree), to one of them.
+ * The coordinate that counts patients moves by 1 in each touched cell. Let f(c) be the largest sum of r_i^2 with c cells,
+ * F its maximum over c, G = min(g, m). With weights w_j, their sum W_r over row coordinates and w_u of the patients' one,
+ *     N = max over c of (W_r f(c) G + w_u c F)
+ *     sigma_j^2 = D_j^2 N/(w_j G) 1e9 / (2 rho_nano)
+ *     sigma_u^2 =       N/(w_u F) 1e9 / (2 rho_nano)
+ * are exact rationals, and whatever the patient's rows are
+ *     sum (shift/sigma)^2 <= (2 rho/N) (W_r f(c) G + w_u c F) <= 2 rho,
+ * attained for some patient: nothing is wasted. Without a bound per cell f(c) = (m-c+1)^2 + c-1; else rows fill one cell
+ * after the other, since a sum of squares is greatest when it is uneven. Each variance is then rounded up to num/2^k.
+ * That discrete Gaussian noise of those variances is rho-zCDP: Canonne, Kamath, Steinke 2020, Thm. 14 (independent
+ * coordinates). Grid, clamp and rounding act on one row at a time, before the sum.
  *
  * Grid of reals: g = 2^(floor(log2 sigma) - 25), but not coarser than the bound; integers: the same, not finer than 1.
  * The rounding of a row is at most g/2. The answer is a multiple of g whatever the data, so no low bits leak.
@@ -40,31 +43,45 @@
 
 #define PRIVACY_COORDINATES_MAX 64u
 #define PRIVACY_ROWS_MAX        ((uint32_t)1 << 20)
+#define PRIVACY_WEIGHT_MAX      1024u
 #define PRIVACY_CELLS_MAX       ((size_t)1 << 20)
 
 enum privacy_coordinate_kind {
     PRIVACY_UNITS, /* counts patients: 1 for each cell in which a patient has a row; at most one
                       such coordinate */
-    PRIVACY_ROWS,  /* adds up a value of each row */
+    PRIVACY_ROWS, /* adds up a value of each row; or counts rows in classes, of which each is in one */
+};
+
+/* What the rows of one patient may touch: each at least 1. */
+struct privacy_bounds {
+    uint32_t rows;          /* m: in all */
+    uint32_t rows_per_cell; /* l; m or more: no bound of its own */
+    uint32_t cells;         /* g */
 };
 
 struct privacy_coordinate {
     enum privacy_coordinate_kind kind;
-    double bound; /* of |value| of a row, public; 1 for counts */
-    bool integer; /* values are integers */
+    double bound;    /* of |value| of a row, public; 1 for counts */
+    bool integer;    /* values are integers */
+    uint32_t weight; /* share of the charge, over the sum of weights; 0 counts as 1 */
     /* Set by the plan: */
     int grid_log2;                   /* values are counted in units of 2^grid_log2 */
     uint64_t sensitivity;            /* D: largest |quantised value| of a row, at least 1 */
     uint64_t sigma2_num, sigma2_den; /* variance in grid units, squared */
 };
 
-/* Fixes grid, sensitivity and noise of each coordinate. Looks at nothing but its arguments.
+/* Fixes grid, sensitivity and noise of each coordinate. Looks at nothing but its arguments; the short form bounds rows
+ * in all only.
  * Errors: E_INVALID a bound is not finite or not positive, two PRIVACY_UNITS, no coordinate;
  * E_LIMIT rho is 0 or so small that the noise would leave the sampler's widths, too many
  * coordinates or rows. */
 MUST_CHECK enum err privacy_mechanism_plan(uint64_t rho_nano, uint32_t max_rows_per_unit,
                                            struct privacy_coordinate *coords, size_t count,
                                            struct err_info *reterr);
+MUST_CHECK enum err privacy_mechanism_plan_bounded(uint64_t rho_nano,
+                                                   const struct privacy_bounds *bounds,
+                                                   struct privacy_coordinate *coords, size_t count,
+                                                   struct err_info *reterr);
 /* Snaps a row's value to the grid. Total: values beyond the bound are clamped to it, NaN gives 0
  * (leave such rows out by a public rule before). |result| <= sensitivity. */
 int64_t privacy_mechanism_quantise(const struct privacy_coordinate *coord, double value);

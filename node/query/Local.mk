@@ -7,9 +7,17 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/clock.c %D%/clock.h \
 	%D%/context.h \
 	%D%/coordinates.c %D%/coordinates.h \
+	%D%/estimate.c %D%/estimate.h \
 	%D%/execute.c %D%/execute.h \
 	%D%/message.c %D%/message.h \
+	%D%/partial.c %D%/partial.h \
 	%D%/price.c %D%/price.h \
 	%D%/publishers.c \
+	%D%/regress.c %D%/regress.h \
+	%D%/release.c %D%/release.h \
+	%D%/share.c %D%/share.h \
 	%D%/site.c %D%/site.h \
+	%D%/survival.c %D%/survival.h \
+	%D%/table.c %D%/table.h \
+	%D%/tree.c %D%/tree.h \
 	%D%/witness.c %D%/witness.h

@@ -2,6 +2,7 @@
 #include "node/query/ask.h"
 
 #include "crypto/random.h"
+#include "node/query/partial.h"
 #include "node/query/price.h"
 #include "node/query/site.h"
 #include "node/query/witness.h"
@@ -115,16 +116,16 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     result->schema = asking->publishers[asking->model].schema;
     err = proto_query_bind(&result->query, &result->schema, reterr);
     if (!err) {
-        err = query_layout_plan(&result->query, &result->layout, reterr);
+        err = query_layout_plan(&result->query, &asking->ask->limits, &result->layout, reterr);
     }
     choose_price(asking);
     if (!err) {
         struct proto_privacy_price price =
             query_price((uint64_t)llround(result->epsilon * 1e6),
                         (uint64_t)llround(result->delta * 1e12), result->layout.thresholds);
-        result->planned =
-            privacy_mechanism_plan(price.nano, result->schema.max_rows_per_unit,
-                                   result->layout.coordinates, result->layout.count, NULL) == E_OK;
+        result->planned = privacy_mechanism_plan_bounded(price.nano, &result->layout.bounds,
+                                                         result->layout.coordinates,
+                                                         result->layout.count, NULL) == E_OK;
         err = crypto_random(result->id, sizeof result->id);
     }
     result->site_count = asking->publisher_count;
@@ -158,6 +159,8 @@ static enum err encode_request(struct asking *asking, struct err_info *reterr)
         .explain = ask->explain,
         .purpose = ask->purpose,
         .sites = {sites, asking->publisher_count},
+        .rows_limit = ask->limits.rows,
+        .groups_limit = ask->limits.groups,
         .time = query_now(),
     };
     asking->request.max = PEER_MESSAGE_MAX;
@@ -210,24 +213,17 @@ static enum err make_calls(struct asking *asking, struct err_info *reterr)
     return err;
 }
 
-/* The shape that our own plan says it must have: a site cannot make us read past its bytes or change the noise. */
-static bool answer_fits(const struct query_result *result, const struct query_answer *answer)
+/* An answer that must not enter the sums: named in the result, and an event for the operator's log. */
+static void drop_site(struct asking *asking, struct query_site *site, const char *reason,
+                      const char *why)
 {
-    size_t count = result->layout.count;
-    const struct query_coordinate *coordinates = answer->coordinates.items;
-    if (answer->cells != result->query.cells || answer->coordinates.count != count ||
-        answer->values.len != answer->cells * count * 8 || answer->withheld.len != answer->cells) {
-        return false;
-    }
-    for (size_t i = 0; i < count; i++) {
-        const struct privacy_coordinate *planned = &result->layout.coordinates[i];
-        if (coordinates[i].grid_log2 != planned->grid_log2 ||
-            coordinates[i].sigma2_num != planned->sigma2_num ||
-            coordinates[i].sigma2_den != planned->sigma2_den) {
-            return false;
-        }
-    }
-    return true;
+    site->status = QUERY_SITE_UNAVAILABLE;
+    site->error = E_UNREACHABLE;
+    snprintf(site->reason, sizeof site->reason, "%s", reason);
+    snprintf(site->detail, sizeof site->detail, "%s", why);
+    char text[512];
+    snprintf(text, sizeof text, "%s of %s: %s: %s", site->node, site->org, reason, why);
+    asking->context->log(asking->context->user, PEER_LOG_WARN, "query.misbehaved", text);
 }
 
 static void read_site(struct asking *asking, struct query_site *site,
@@ -258,39 +254,48 @@ static void read_site(struct asking *asking, struct query_site *site,
         site->status = QUERY_SITE_UNAVAILABLE;
         site->error = E_UNREACHABLE;
         snprintf(site->reason, sizeof site->reason, "UNAVAILABLE");
-    } else if (!asking->ask->explain && !answer_fits(asking->result, answer)) {
-        site->status = QUERY_SITE_UNAVAILABLE;
-        site->error = E_UNREACHABLE;
-        snprintf(site->reason, sizeof site->reason, "MALFORMED");
-        snprintf(site->detail, sizeof site->detail,
-                 "the answer does not have the shape of the question");
     } else {
         site->status = QUERY_SITE_ANSWERED;
+        const char *why;
+        enum query_fault fault =
+            asking->ask->explain
+                ? QUERY_FAULT_NONE
+                : query_partial_check(&asking->result->query, &asking->result->layout, site->size,
+                                      answer, &why);
+        if (fault) {
+            drop_site(asking, site, query_fault_name(fault), why);
+        }
     }
 }
 
-static void add_site(struct query_result *result, struct query_site *site,
-                     const struct query_answer *answer, double *sums, double *variances,
-                     size_t *contributors)
+/* E_OK: ANSWER is this site's signed answer to this very question. */
+static enum err open_answer(struct asking *asking, const struct peer_call *call,
+                            struct query_site *site, const struct peer_member *member,
+                            struct query_answer *answer)
 {
-    size_t count = result->layout.count;
-    for (size_t cell = 0; cell < result->query.cells; cell++) {
-        if (answer->withheld.ptr[cell]) {
-            site->withheld++;
-            continue;
-        }
-        contributors[cell]++;
-        for (size_t i = 0; i < count; i++) {
-            const struct privacy_coordinate *coordinate = &result->layout.coordinates[i];
-            int64_t noisy = (int64_t)get_be64(answer->values.ptr + 8 * (cell * count + i));
-            double sigma = privacy_mechanism_sigma(coordinate);
-            sums[cell * count + i] += privacy_mechanism_value(coordinate, noisy);
-            variances[cell * count + i] += sigma * sigma;
-        }
+    struct err_info info = {0};
+    if (call->status) {
+        site->status = QUERY_SITE_UNREACHABLE;
+        site->error = call->status == E_BUSY ? E_BUSY : E_UNREACHABLE;
+        snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(call->status));
+        snprintf(site->detail, sizeof site->detail, "%s", proto_err_text(call->status));
+        return call->status;
     }
+    enum err err = query_message_open(
+        &query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN, member->point,
+        asking->context->federation_id, &asking->result->arena, answer, &info);
+    if (err) {
+        drop_site(asking, site, err == E_AUTH ? "AUTH" : "MALFORMED",
+                  info.text[0] ? info.text : proto_err_text(err));
+    } else if (memcmp(answer->query_id.ptr, asking->result->id, 16) != 0) {
+        /* A stored answer of the same question carries its first asking's id only inside the site's store. */
+        err = E_AUTH;
+        drop_site(asking, site, "REPLAYED", "the answer belongs to another question");
+    }
+    return err;
 }
 
-/* Opens what came from one site: signature, question, shape. */
+/* What came from one site: signature, question, shape, range. */
 static void read_answer(void *user, size_t at)
 {
     struct asking *asking = user;
@@ -299,40 +304,11 @@ static void read_answer(void *user, size_t at)
     struct query_site *site = &result->site[asking->call_site[at]];
     const struct peer_member *member = &asking->publishers[asking->call_site[at]].member;
     struct query_answer *answer = &asking->answers[at];
-    struct err_info info = {0};
     result->replies[asking->call_site[at]] = call->reply; /* the result's spans point into it */
     site->elapsed_ms = call->elapsed_ms;
-    enum err err = call->status;
-    if (!err) {
-        err = query_message_open(&query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN,
-                                 member->point, asking->context->federation_id, &result->arena,
-                                 answer, &info);
-    }
-    if (!err && memcmp(answer->query_id.ptr, result->id, 16) != 0) {
-        /* A stored answer of the same question carries its first asking's id only inside the site's store. */
-        err = E_AUTH;
-    }
-    if (err) {
-        site->status = QUERY_SITE_UNREACHABLE;
-        site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
-        snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
-        snprintf(site->detail, sizeof site->detail, "%s",
-                 info.text[0] ? info.text : proto_err_text(err));
-        return;
-    }
-    query_witness_keep(asking->context, member, answer->head);
-    read_site(asking, site, answer);
-}
-
-/* In the order of the sites, so that the same answers give the same bits however they came in. */
-static void add_answers(struct asking *asking, double *sums, double *variances,
-                        size_t *contributors)
-{
-    for (size_t i = 0; i < asking->call_count; i++) {
-        struct query_site *site = &asking->result->site[asking->call_site[i]];
-        if (site->status == QUERY_SITE_ANSWERED && !asking->ask->explain) {
-            add_site(asking->result, site, &asking->answers[i], sums, variances, contributors);
-        }
+    if (open_answer(asking, call, site, member, answer) == E_OK) {
+        query_witness_keep(asking->context, member, answer->head);
+        read_site(asking, site, answer);
     }
 }
 
@@ -353,22 +329,6 @@ static void count_answers(struct query_result *result)
         result->replayed = result->replayed && result->site[i].replayed;
     }
     result->replayed = result->replayed && result->answered > 0;
-}
-
-static void estimate_cells(struct query_result *result, const double *sums, const double *variances,
-                           const size_t *contributors)
-{
-    size_t count = result->layout.count;
-    for (size_t cell = 0; cell < result->query.cells; cell++) {
-        for (size_t item = 0; item < result->query.item_count; item++) {
-            struct query_estimate *to = &result->estimates[cell * result->query.item_count + item];
-            *to = (struct query_estimate){.value = NAN, .margin = NAN};
-            if (contributors[cell] && result->query.items[item].kind != PROTO_AGG_GROUP) {
-                *to = query_layout_estimate(&result->query, &result->layout, item,
-                                            sums + cell * count, variances + cell * count);
-            }
-        }
-    }
 }
 
 static enum err verdict(const struct asking *asking, struct err_info *reterr)
@@ -399,26 +359,51 @@ static bool cancelled(void *user)
     return ask->cancelled && ask->cancelled(ask->user);
 }
 
+/* In the order of the sites, so that the same answers give the same bits however they came in. */
+static enum err add_up(struct asking *asking, struct err_info *reterr)
+{
+    struct query_result *result = asking->result;
+    size_t room = asking->call_count + 1;
+    const struct query_answer **answers = arena_alloc(&result->arena, room, sizeof *answers);
+    struct query_site **sites = arena_alloc(&result->arena, room, sizeof *sites);
+    size_t *withheld = arena_alloc(&result->arena, room, sizeof *withheld);
+    size_t count = 0;
+    if (!answers || !sites || !withheld) {
+        return E_NO_MEMORY;
+    }
+    if (asking->ask->explain) {
+        return query_table_columns(&result->query, &result->arena, &result->table);
+    }
+    for (size_t i = 0; i < asking->call_count; i++) {
+        struct query_site *site = &result->site[asking->call_site[i]];
+        if (site->status == QUERY_SITE_ANSWERED) {
+            answers[count] = &asking->answers[i];
+            sites[count++] = site;
+        }
+    }
+    enum err err = query_partial_add(&result->query, &result->layout, answers, count,
+                                     &result->arena, &result->cells, withheld);
+    if (err == E_LIMIT) {
+        return proto_err_set(reterr, err, "the answers have more groups than one answer may hold");
+    }
+    for (size_t i = 0; i < count && !err; i++) {
+        sites[i]->withheld = withheld[i];
+    }
+    return err ? err
+               : query_table_make(&result->query, &result->layout, &result->cells, &result->arena,
+                                  &result->table);
+}
+
 static enum err run(struct asking *asking, struct err_info *reterr)
 {
     struct query_result *result = asking->result;
-    size_t total = result->query.cells * result->layout.count;
-    double *sums = arena_alloc(&result->arena, total, sizeof *sums);
-    double *variances = arena_alloc(&result->arena, total, sizeof *variances);
-    size_t *contributors = arena_alloc(&result->arena, result->query.cells, sizeof *contributors);
-    result->estimates = arena_alloc(&result->arena, result->query.cells * result->query.item_count,
-                                    sizeof *result->estimates);
-    if (!sums || !variances || !contributors || !result->estimates) {
-        return E_NO_MEMORY;
-    }
     uint64_t timeout =
         asking->ask->timeout_ms ? asking->ask->timeout_ms : asking->context->timeout_ms;
     enum err err = peer_call_each(asking->context->peer, asking->calls, asking->call_count, timeout,
                                   read_answer, cancelled, asking);
+    err = err ? err : add_up(asking, reterr);
     if (!err) {
-        add_answers(asking, sums, variances, contributors);
         count_answers(result);
-        estimate_cells(result, sums, variances, contributors);
         err = verdict(asking, reterr);
     }
     return err;
@@ -443,12 +428,6 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
     }
     buf_fini(&asking.request);
     return err;
-}
-
-const struct query_estimate *query_result_cell(const struct query_result *result, size_t cell,
-                                               size_t item)
-{
-    return &result->estimates[cell * result->query.item_count + item];
 }
 
 void query_result_fini(struct query_result *result)

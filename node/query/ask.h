@@ -2,17 +2,18 @@
  *
  *     struct query_result result = {0};
  *     err = query_ask(context, &ask, &result, reterr);      E_OK: at least min_sites institutions' nodes answered
- *     ... result.site[i], query_result_cell(&result, cell, item) ...
+ *     ... result.site[i], result.table ...
  *     query_result_fini(&result);
  *
  * A site is named in the result whatever became of it. Sums of independent noisy answers are added, and so are their
- * variances; a cell that a site withheld lacks that site, and the site says how many it withheld.
+ * variances; a cell that a site withheld lacks that site, and the site says how many it withheld. An answer that is not
+ * what the question asks for is left out of the sums, named and logged (node/query/partial).
  * Threads: a worker thread; blocks until every site has answered or the deadline is over. */
 #ifndef CONCORDAT_NODE_QUERY_ASK_H
 #define CONCORDAT_NODE_QUERY_ASK_H
 
 #include "node/query/context.h"
-#include "node/query/coordinates.h"
+#include "node/query/table.h"
 #include "proto/policy.h"
 
 struct query_ask {
@@ -25,6 +26,7 @@ struct query_ask {
     size_t min_sites;
     bool secure;
     bool explain;
+    struct query_limits limits; /* contribution bounds, where tighter than the dataset's */
     uint64_t timeout_ms;
     bool (*cancelled)(void *user);
     void *user;
@@ -75,17 +77,16 @@ struct query_result {
     size_t site_count;
     size_t answered;
     size_t answered_institutions;
-    bool replayed;                    /* every answer was */
-    struct query_estimate *estimates; /* cells * items; items that are group columns are unset */
-    struct buf *replies;              /* what spans of the result point into */
+    bool replayed;            /* every answer was */
+    struct query_cells cells; /* sums over the sites that answered */
+    struct query_table table;
+    struct buf *replies; /* what spans of the result point into */
 };
 
 /* Errors: E_QUERY, E_SCHEMA, E_UNSUPPORTED the text; E_NOT_FOUND nobody publishes the dataset, or no such site; else, with
  * RET's sites filled, the first of refused, budget, busy, unreachable that a site has. RET is freed by the caller always. */
 MUST_CHECK enum err query_ask(struct query_context *context, const struct query_ask *ask,
                               struct query_result *ret, struct err_info *reterr);
-const struct query_estimate *query_result_cell(const struct query_result *result, size_t cell,
-                                               size_t item);
 void query_result_fini(struct query_result *result);
 
 /* The code that a whole operation ends with when too few sites took part: refused, budget, busy, then unreachable. */

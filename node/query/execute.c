@@ -23,19 +23,21 @@ struct run {
     const struct query_layout *layout;
     bool (*cancelled)(void *user);
     void *user;
-    int columns[3 * QUERY_COORDINATES_MAX + PROTO_QUERY_GROUPS_MAX];
+    int columns[PROTO_SCHEMA_COLUMNS_MAX];
     size_t column_count;
     size_t group_at[PROTO_QUERY_GROUPS_MAX];
-    size_t part_at[QUERY_COORDINATES_MAX];
-    size_t factor_at[QUERY_COORDINATES_MAX]; /* of a product */
-    size_t also_at[QUERY_COORDINATES_MAX];   /* where another column must have a value */
-    bool bounded;                            /* the privacy unit is a column */
+    size_t column_at[PROTO_SCHEMA_COLUMNS_MAX]; /* where a column of the schema is in a batch */
+    bool bounded;                               /* the privacy unit is a column */
     struct query_bound bound;
+    size_t cells;
+    size_t sizes[PROTO_QUERY_GROUPS_MAX]; /* values of each group column, private ones included */
     __int128 *sums;
     /* Of the batch at hand. */
     uint64_t keep[WORDS];
-    int64_t *lanes; /* (parts + 1) x lane_count x cells; the last part counts rows */
+    int64_t *
+        lanes; /* by part, the last one of which counts rows: lane_count x cells, but cells x classes once */
     size_t lane_count;
+    size_t lanes_at[QUERY_COORDINATES_MAX + 1];
     size_t lanes_size;
     size_t packed; /* sum whose lanes count rows as well; SIZE_MAX: none */
     /* Of the block at hand: its rows that count, closed up. */
@@ -44,6 +46,7 @@ struct run {
     bool whole;         /* every row counts, so that closing up would change nothing */
     uint16_t at[BLOCK]; /* else: where they were */
     uint32_t cell[BLOCK];
+    uint32_t class[BLOCK];
     uint32_t code[BLOCK];
     double number[BLOCK];
     double value[BLOCK];
@@ -59,13 +62,20 @@ static size_t need_column(struct run *run, int column)
             return i;
         }
     }
+    run->column_at[column] = run->column_count;
     run->columns[run->column_count] = column;
     return run->column_count++;
 }
 
+static const struct store_batch_column *column_of(const struct run *run,
+                                                  const struct store_batch *batch, int column)
+{
+    return &batch->columns[run->column_at[column]];
+}
+
 static int64_t *lanes_of(struct run *run, size_t part)
 {
-    return run->lanes + part * run->lane_count * run->query->cells;
+    return run->lanes + run->lanes_at[part];
 }
 
 static size_t row_of(const struct run *run, size_t i)
@@ -264,7 +274,7 @@ static void find_cells(struct run *run, const struct store_batch *batch)
     }
     for (size_t g = 0; g < run->query->group_count; g++) {
         const struct store_batch_column *column = &batch->columns[run->group_at[g]];
-        uint32_t size = (uint32_t)run->query->group_sizes[g];
+        uint32_t size = (uint32_t)run->sizes[g];
         if (g == 0) {
             cells_first(codes_of(run, column), run->count, size, run->cell);
         } else {
@@ -277,18 +287,15 @@ static void find_cells(struct run *run, const struct store_batch *batch)
 static const uint64_t *missing_of(struct run *run, const struct store_batch *batch, size_t part)
 {
     const struct query_term *term = &run->layout->parts[part];
-    const uint64_t *found = batch->columns[run->part_at[part]].null;
-    const uint64_t *others[2] = {
-        term->factor >= 0 ? batch->columns[run->factor_at[part]].null : NULL,
-        term->also >= 0 ? batch->columns[run->also_at[part]].null : NULL,
-    };
-    for (size_t i = 0; i < 2; i++) {
-        if (!found || !others[i] || others[i] == found) {
-            found = found ? found : others[i];
+    const uint64_t *found = NULL;
+    for (size_t i = 0; i < term->need_count; i++) {
+        const uint64_t *null = column_of(run, batch, term->needs[i])->null;
+        if (!found || !null) {
+            found = found ? found : null;
             continue;
         }
         for (size_t word = 0; word < (batch->rows + 63) / 64; word++) {
-            run->missing[word] = found[word] | others[i][word];
+            run->missing[word] = found[word] | null[word];
         }
         found = run->missing;
     }
@@ -315,10 +322,10 @@ static void snap_product(struct run *run, const struct store_batch *batch, size_
     double scale = ldexp(1, -run->layout->coordinates[part].grid_log2);
     const struct snapping by = {
         .factor = scale, .offset = -term->shift * scale, .low = -most, .high = most};
-    centred(run, &batch->columns[run->part_at[part]], term->low, term->high, term->centre,
+    centred(run, column_of(run, batch, term->column), term->low, term->high, term->centre,
             run->value);
     if (term->factor != term->column) {
-        centred(run, &batch->columns[run->factor_at[part]], term->factor_low, term->factor_high,
+        centred(run, column_of(run, batch, term->factor), term->factor_low, term->factor_high,
                 term->factor_centre, run->factor);
     }
     snap_products(run->value, term->factor != term->column ? run->factor : run->value, run->count,
@@ -379,7 +386,7 @@ static void unpack(struct run *run)
     int64_t *values = lanes_of(run, run->packed);
     int64_t *rows = lanes_of(run, run->layout->count);
     int64_t most = (int64_t)run->layout->coordinates[run->packed].sensitivity;
-    for (size_t i = 0; i < run->lane_count * run->query->cells; i++) {
+    for (size_t i = 0; i < run->lane_count * run->cells; i++) {
         rows[i] = values[i] >> PACKED_SHIFT;
         values[i] = (values[i] & ((INT64_C(1) << PACKED_SHIFT) - 1)) - rows[i] * most;
     }
@@ -387,11 +394,12 @@ static void unpack(struct run *run)
 
 static void add_values(struct run *run, const struct store_batch *batch, size_t part)
 {
-    size_t cells = run->query->cells;
-    if (run->layout->parts[part].part == QUERY_PART_PRODUCT) {
+    size_t cells = run->cells;
+    const struct query_term *term = &run->layout->parts[part];
+    if (term->part == QUERY_PART_PRODUCT) {
         snap_product(run, batch, part);
     } else {
-        snap(run, &batch->columns[run->part_at[part]], part);
+        snap(run, column_of(run, batch, term->column), part);
     }
     drop_missing(run, missing_of(run, batch, part));
     if (cells == 1) {
@@ -400,6 +408,35 @@ static void add_values(struct run *run, const struct store_batch *batch, size_t 
         int64_t each = part == run->packed ? packed_one(run, part) : 0;
         cells_sum(run->cell, run->snapped, run->count, each, lanes_of(run, part),
                   run->lane_count == 1 ? 0 : cells);
+    }
+}
+
+/* Classes are cut as their printed edges say, so a value on an edge is found by comparing, not by dividing. */
+static void find_classes(struct run *run, const struct store_batch *batch, size_t part)
+{
+    const struct query_term *term = &run->layout->parts[part];
+    centred(run, column_of(run, batch, term->column), term->low, term->high, 0, run->value);
+    for (size_t i = 0; i < run->count; i++) {
+        run->class[i] = (uint32_t)query_term_class(term, run->value[i]);
+    }
+    if (term->factor >= 0) { /* rows without the event come behind those with it */
+        centred(run, column_of(run, batch, term->factor), 0, 1, 0, run->factor);
+        for (size_t i = 0; i < run->count; i++) {
+            run->class[i] += run->factor[i] >= 0.5 ? 0 : (uint32_t)term->bins;
+        }
+    }
+}
+
+static void add_classes(struct run *run, const struct store_batch *batch, size_t part)
+{
+    size_t width = run->layout->parts[part].width;
+    const uint64_t *missing = missing_of(run, batch, part);
+    int64_t *to = lanes_of(run, part);
+    find_classes(run, batch, part);
+    for (size_t i = 0; i < run->count; i++) {
+        size_t row = row_of(run, i);
+        bool counts = !missing || !(missing[row / 64] >> (row % 64) & 1);
+        to[run->cell[i] * width + run->class[i]] += counts;
     }
 }
 
@@ -418,8 +455,7 @@ static enum err add_units(struct run *run, const struct store_batch *batch, size
     for (size_t i = 0; i < run->count; i++) {
         bool first;
         uint32_t unit = batch->unit[row_of(run, i)];
-        enum err err =
-            query_bound_first(&run->bound, unit, run->cell[i], run->query->cells, &first);
+        enum err err = query_bound_first(&run->bound, unit, run->cell[i], run->cells, &first);
         if (err) {
             return err;
         }
@@ -436,7 +472,7 @@ static const uint64_t *nulls_of(struct run *run, const struct store_batch *batch
 
 static enum err add_block(struct run *run, const struct store_batch *batch)
 {
-    size_t cells = run->query->cells;
+    size_t cells = run->cells;
     find_cells(run, batch);
     int64_t *rows = lanes_of(run, run->layout->count);
     if (cells == 1) {
@@ -454,6 +490,11 @@ static enum err add_block(struct run *run, const struct store_batch *batch)
         case QUERY_PART_PRODUCT:
             add_values(run, batch, part);
             break;
+        case QUERY_PART_BINS:
+            add_classes(run, batch, part);
+            break;
+        case QUERY_PART_LEVEL: /* made of its leaves at the end */
+            break;
         default: /* rows are counted, and so are values where none is missing */
             if (nulls_of(run, batch, part)) {
                 add_present(run, nulls_of(run, batch, part), part);
@@ -466,17 +507,47 @@ static enum err add_block(struct run *run, const struct store_batch *batch)
 /* The lanes of a batch into the sums. */
 static void fold(struct run *run, const struct store_batch *batch)
 {
-    size_t cells = run->query->cells;
+    size_t slots = run->layout->slots;
     if (run->packed != SIZE_MAX) {
         unpack(run);
     }
     for (size_t part = 0; part < run->layout->count; part++) {
-        enum query_part kind = run->layout->parts[part].part;
-        bool counts_rows =
-            kind == QUERY_PART_ROWS || (kind == QUERY_PART_VALUES && !nulls_of(run, batch, part));
+        const struct query_term *term = &run->layout->parts[part];
+        bool counts_rows = term->part == QUERY_PART_ROWS ||
+                           (term->part == QUERY_PART_VALUES && !nulls_of(run, batch, part));
         const int64_t *from = lanes_of(run, counts_rows ? run->layout->count : part);
-        for (size_t i = 0; i < run->lane_count * cells; i++) {
-            run->sums[i % cells * run->layout->count + part] += from[i];
+        __int128 *to = run->sums + run->layout->offsets[part];
+        if (term->part == QUERY_PART_LEVEL) {
+            continue;
+        }
+        if (term->part == QUERY_PART_BINS) {
+            for (size_t i = 0; i < run->cells * term->width; i++) {
+                to[i / term->width * slots + i % term->width] += from[i];
+            }
+            continue;
+        }
+        for (size_t i = 0; i < run->lane_count * run->cells; i++) {
+            to[i % run->cells * slots] += from[i];
+        }
+    }
+}
+
+/* Each level of a tree adds up its leaves, half by half. */
+static void add_levels(struct run *run)
+{
+    const struct query_layout *layout = run->layout;
+    for (size_t part = 0; part < layout->count; part++) {
+        const struct query_term *term = &layout->parts[part];
+        if (term->part != QUERY_PART_LEVEL) {
+            continue;
+        }
+        const struct query_term *leaf = &layout->parts[term->leaf];
+        size_t halves = leaf->width / leaf->bins;
+        for (size_t i = 0; i < run->cells * leaf->width; i++) {
+            size_t at = i % leaf->width;
+            __int128 *cell = run->sums + i / leaf->width * layout->slots;
+            size_t node = at / leaf->bins * (term->width / halves) + at % leaf->bins / term->span;
+            cell[layout->offsets[part] + node] += cell[layout->offsets[term->leaf] + at];
         }
     }
 }
@@ -484,28 +555,33 @@ static void fold(struct run *run, const struct store_batch *batch)
 /* Only rows are counted, all in one cell: bits are enough. */
 static bool counts_bits(const struct run *run)
 {
-    return run->query->cells == 1 && run->query->group_count == 0 && run->layout->count == 1 &&
+    return run->cells == 1 && run->query->group_count == 0 && run->layout->count == 1 &&
            run->layout->parts[0].part == QUERY_PART_ROWS;
+}
+
+/* A row without its group belongs to no cell. */
+static void keep_grouped(struct run *run, const struct store_batch *batch)
+{
+    size_t words = (batch->rows + 63) / 64;
+    memcpy(run->keep, batch->selected, words * sizeof *run->keep);
+    for (size_t g = 0; g < run->query->group_count; g++) {
+        const uint64_t *null = batch->columns[run->group_at[g]].null;
+        for (size_t word = 0; null && word < words; word++) {
+            run->keep[word] &= ~null[word];
+        }
+    }
 }
 
 static enum err on_rows(void *user, const struct store_batch *batch)
 {
     struct run *run = user;
-    size_t words = (batch->rows + 63) / 64;
     if (counts_bits(run) && !run->bounded) {
         run->sums[0] += (__int128)batch->selected_count;
         return E_OK;
     }
-    memcpy(run->keep, batch->selected, words * sizeof *run->keep);
+    keep_grouped(run, batch);
     if (run->bounded) {
         query_bound_filter(&run->bound, batch, run->keep);
-    }
-    for (size_t g = 0; g < run->query->group_count;
-         g++) { /* a row without its group belongs to no cell */
-        const uint64_t *null = batch->columns[run->group_at[g]].null;
-        for (size_t word = 0; null && word < words; word++) {
-            run->keep[word] &= ~null[word];
-        }
     }
     choose_packed(run, batch);
     memset(run->lanes, 0, run->lanes_size * sizeof *run->lanes);
@@ -530,6 +606,20 @@ static enum err on_rank(void *user, const struct store_batch *batch)
     return E_OK;
 }
 
+static enum err on_gather(void *user, const struct store_batch *batch)
+{
+    struct run *run = user;
+    keep_grouped(run, batch);
+    for (run->first = 0; run->first < batch->rows; run->first += BLOCK) {
+        close_up(run, batch->rows - run->first < BLOCK ? batch->rows - run->first : BLOCK);
+        find_cells(run, batch);
+        for (size_t i = 0; i < run->count; i++) {
+            query_bound_gather(&run->bound, batch, row_of(run, i), run->cell[i], run->cells);
+        }
+    }
+    return E_OK;
+}
+
 static bool run_cancelled(void *user)
 {
     struct run *run = user;
@@ -540,36 +630,108 @@ static enum err bound_units(struct run *run, struct store_partition *partition,
                             struct err_info *reterr)
 {
     bool again = false;
-    enum err err = query_bound_init(&run->bound, store_partition_units(partition),
-                                    run->query->schema->max_rows_per_unit);
+    const struct proto_predicate *where = run->query->where;
+    enum err err =
+        query_bound_init(&run->bound, store_partition_units(partition), &run->layout->bounds,
+                         run->cells, store_partition_rows(partition));
     if (!err) {
-        err =
-            store_scan(partition, NULL, 0, run->query->where, run_cancelled, on_count, run, reterr);
+        err = store_scan(partition, NULL, 0, where, run_cancelled, on_count, run, reterr);
     }
-    if (!err) {
-        err = query_bound_counted(&run->bound, &again);
+    err = err ? err : query_bound_counted(&run->bound, &again);
+    if (err || !again) {
+        return err;
     }
-    return !err && again ? store_scan(partition, NULL, 0, run->query->where, run_cancelled, on_rank,
-                                      run, reterr)
-                         : err;
+    if (!run->bound.grouped) {
+        return store_scan(partition, NULL, 0, where, run_cancelled, on_rank, run, reterr);
+    }
+    err = store_scan(partition, run->columns, run->query->group_count, where, run_cancelled,
+                     on_gather, run, reterr);
+    return err ? err : query_bound_choose(&run->bound);
 }
 
+/* Group columns come first: the second reading of contribution bounding needs only these. */
 static void plan_columns(struct run *run)
 {
     for (size_t g = 0; g < run->query->group_count; g++) {
         run->group_at[g] = need_column(run, run->query->group_columns[g]);
     }
     for (size_t part = 0; part < run->layout->count; part++) {
-        if (run->layout->parts[part].column >= 0) {
-            run->part_at[part] = need_column(run, run->layout->parts[part].column);
-        }
-        if (run->layout->parts[part].factor >= 0) {
-            run->factor_at[part] = need_column(run, run->layout->parts[part].factor);
-        }
-        if (run->layout->parts[part].also >= 0) {
-            run->also_at[part] = need_column(run, run->layout->parts[part].also);
+        const struct query_term *term = &run->layout->parts[part];
+        for (size_t i = 0; i < term->need_count; i++) {
+            (void)need_column(run, term->needs[i]);
         }
     }
+}
+
+/* How many cells there are, private values included, and room for their sums. */
+static enum err plan_cells(struct run *run, const struct store_partition *partition,
+                           struct query_sums *ret, struct err_info *reterr)
+{
+    const struct proto_query *query = run->query;
+    const struct query_layout *layout = run->layout;
+    run->cells = 1;
+    for (size_t g = 0; g < query->group_count; g++) {
+        int column = query->group_columns[g];
+        run->sizes[g] = query->schema->columns[column].values_private
+                            ? store_partition_values(partition, column)
+                            : query->group_sizes[g];
+        run->sizes[g] =
+            run->sizes[g] ? run->sizes[g] : 1; /* a column without a value has one cell */
+        if (run->cells > QUERY_KEYS_MAX / run->sizes[g]) {
+            return proto_err_set(reterr, E_LIMIT,
+                                 "the private groups have too many values together");
+        }
+        run->cells *= run->sizes[g];
+    }
+    run->lane_count = run->cells > 1 && run->cells <= LANES_MAX ? LANES : 1;
+    for (size_t part = 0; part <= layout->count; part++) {
+        enum query_part kind = part < layout->count ? layout->parts[part].part : QUERY_PART_ROWS;
+        run->lanes_at[part] = run->lanes_size;
+        run->lanes_size += kind == QUERY_PART_LEVEL  ? 0
+                           : kind == QUERY_PART_BINS ? run->cells * layout->parts[part].width
+                                                     : run->cells * run->lane_count;
+    }
+    ret->cells = run->cells;
+    ret->slots = layout->slots;
+    run->lanes = proto_alloc(run->lanes_size, sizeof *run->lanes);
+    run->sums = ret->sums = proto_alloc(run->cells * layout->slots, sizeof *ret->sums);
+    return run->lanes && run->sums ? E_OK : E_NO_MEMORY;
+}
+
+/* The texts of private values outlive the partition. */
+static enum err keep_values(const struct run *run, const struct store_partition *partition,
+                            struct query_sums *ret)
+{
+    const struct proto_query *query = run->query;
+    for (size_t g = 0; g < query->group_count; g++) {
+        int column = query->group_columns[g];
+        ret->sizes[g] = run->sizes[g];
+        if (!query->schema->columns[column].values_private) {
+            continue;
+        }
+        ret->values[g] = arena_alloc(&ret->arena, run->sizes[g], sizeof *ret->values[g]);
+        for (size_t i = 0; ret->values[g] && i < run->sizes[g]; i++) {
+            const char *text = store_partition_value(partition, column, (uint32_t)i);
+            ret->values[g][i] = arena_strdup(&ret->arena, span_str(text ? text : ""));
+            if (!ret->values[g][i]) {
+                return E_NO_MEMORY;
+            }
+        }
+        if (!ret->values[g]) {
+            return E_NO_MEMORY;
+        }
+    }
+    return E_OK;
+}
+
+void query_sums_fini(struct query_sums *sums)
+{
+    if (sums->sums) { /* exact sums of people's data */
+        crypto_wipe(sums->sums, sums->cells * sums->slots * sizeof *sums->sums);
+    }
+    proto_free(sums->sums);
+    arena_fini(&sums->arena);
+    *sums = (struct query_sums){0};
 }
 
 /* The query is bound to the published record, the partition carries its own schema: column numbers must mean the same. */
@@ -588,12 +750,37 @@ static enum err same_columns(const struct proto_schema *bound, const struct prot
                                 "record: import again");
 }
 
+static enum err run_on(struct run *run, struct store_partition *partition, struct query_sums *ret,
+                       struct err_info *reterr)
+{
+    enum err err = same_columns(run->query->schema, store_partition_schema(partition), reterr);
+    err = err ? err : plan_cells(run, partition, ret, reterr);
+    if (err) {
+        return err;
+    }
+    plan_columns(run);
+    run->bounded = run->query->schema->unit[0] != '\0';
+    if (run->bounded) {
+        err = bound_units(run, partition, reterr);
+    }
+    if (!err) {
+        err = store_scan_with(partition, run->columns, run->column_count, run->query->where,
+                              run->bounded, run_cancelled, on_rows, run, NULL, reterr);
+    }
+    if (!err) {
+        add_levels(run);
+        err = keep_values(run, partition, ret);
+    }
+    return err;
+}
+
 enum err query_execute(struct store *store, const char *dataset, const struct proto_query *query,
                        const struct query_layout *layout, bool (*cancelled)(void *user), void *user,
-                       __int128 *ret_sums, struct err_info *reterr)
+                       struct query_sums *ret, struct err_info *reterr)
 {
     struct store_partition *partition;
     struct run *run = proto_alloc(1, sizeof *run);
+    *ret = (struct query_sums){0};
     if (!run) {
         return E_NO_MEMORY;
     }
@@ -601,11 +788,7 @@ enum err query_execute(struct store *store, const char *dataset, const struct pr
     run->layout = layout;
     run->cancelled = cancelled;
     run->user = user;
-    run->sums = ret_sums;
-    run->lane_count = query->cells > 1 && query->cells <= LANES_MAX ? LANES : 1;
-    run->lanes_size = (layout->count + 1) * run->lane_count * query->cells;
-    run->lanes = proto_alloc(run->lanes_size, sizeof *run->lanes);
-    enum err err = run->lanes ? E_OK : E_NO_MEMORY;
+    enum err err = E_OK;
     for (size_t i = 0; !err && i < layout->count; i++) {
         if (layout->coordinates[i].sensitivity > SENSITIVITY_MAX) {
             err = proto_err_set(reterr, E_LIMIT, "epsilon is too large for exact sums");
@@ -615,16 +798,7 @@ enum err query_execute(struct store *store, const char *dataset, const struct pr
         err = store_partition_open(store, dataset, &partition, reterr);
     }
     if (!err) {
-        plan_columns(run);
-        run->bounded = query->schema->unit[0] != '\0';
-        err = same_columns(query->schema, store_partition_schema(partition), reterr);
-        if (!err && run->bounded) {
-            err = bound_units(run, partition, reterr);
-        }
-        if (!err) {
-            err = store_scan_with(partition, run->columns, run->column_count, query->where,
-                                  run->bounded, run_cancelled, on_rows, run, NULL, reterr);
-        }
+        err = run_on(run, partition, ret, reterr);
         store_partition_close(partition);
     }
     query_bound_fini(&run->bound);
@@ -634,5 +808,8 @@ enum err query_execute(struct store *store, const char *dataset, const struct pr
     proto_free(run->lanes);
     crypto_wipe(run, sizeof *run);
     proto_free(run);
+    if (err) {
+        query_sums_fini(ret);
+    }
     return err;
 }

@@ -1,7 +1,7 @@
 /* From a bound query and a partition to exact integer sums per cell, with each unit's contribution bounded.
  *
- * Of each unit at most max_rows_per_unit of the rows that pass WHERE are kept, those with the smallest keyed hash of
- * their row number; the key is fresh for each query. So which rows of a unit are kept does not depend on other units.
+ * Of each unit rows are kept within the layout's bounds (in all, in a group, and groups), chosen by keyed hashes
+ * (node/query/bound). So which rows of a unit are kept does not depend on other units.
  * Values are snapped to the coordinate's grid one by one and added as integers: the order of rows cannot matter.
  * A row whose group column has no value belongs to no cell. What is returned is private; only privacy_mechanism may see it.
  *
@@ -12,11 +12,25 @@
 #include "node/query/coordinates.h"
 #include "store/store.h"
 
-/* ret_sums: query->cells * layout->count entries, cell by cell, zeroed by the caller.
- * Errors: those of store_scan; E_CANCELLED; E_NO_MEMORY. */
+/* Cells of a query with private groups that one site can keep apart. Whether it has more tells that site's operator alone:
+ * others see a site that cannot answer. */
+#define QUERY_KEYS_MAX ((size_t)1 << 22)
+
+struct query_sums {
+    size_t
+        cells; /* public ones, times the values of private groups; the last group column varies fastest */
+    size_t slots;
+    __int128 *sums; /* by cell: layout->slots */
+    size_t sizes[PROTO_QUERY_GROUPS_MAX];
+    const char **values[PROTO_QUERY_GROUPS_MAX]; /* of a private group: its texts; else NULL */
+    struct arena arena;
+};
+
+/* Errors: those of store_scan; E_CANCELLED; E_LIMIT; E_NO_MEMORY. RET is freed by query_sums_fini, which wipes it. */
 MUST_CHECK enum err query_execute(struct store *store, const char *dataset,
                                   const struct proto_query *query,
                                   const struct query_layout *layout, bool (*cancelled)(void *user),
-                                  void *user, __int128 *ret_sums, struct err_info *reterr);
+                                  void *user, struct query_sums *ret, struct err_info *reterr);
+void query_sums_fini(struct query_sums *sums);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "crypto/envelope.h"
 #include "proto/licence.h"
+#include "proto/query.h"
 #include "store/audit.h"
 
 static const struct proto_field node_ref_fields[] = {
@@ -23,6 +24,8 @@ static const struct proto_field request_fields[] = {
     PROTO_FIELD(struct query_request, explain, PROTO_BOOL, 0, 1),
     PROTO_FIELD_NESTED(struct query_request, purpose, &proto_purpose_message),
     PROTO_FIELD_LIST(struct query_request, sites, &query_node_ref_message, 1, QUERY_SITES_MAX),
+    PROTO_FIELD(struct query_request, rows_limit, PROTO_U64, 0, UINT32_MAX),
+    PROTO_FIELD(struct query_request, groups_limit, PROTO_U64, 0, UINT32_MAX),
     PROTO_FIELD(struct query_request, time, PROTO_I64, 0, INT64_C(1) << 40),
 };
 const struct proto_message query_request_message =
@@ -58,8 +61,9 @@ static const struct proto_field answer_fields[] = {
     PROTO_FIELD(struct query_answer, cells, PROTO_U64, 0, QUERY_CELLS_MAX),
     PROTO_FIELD_LIST(struct query_answer, coordinates, &coordinate_message, 0,
                      QUERY_COORDINATES_MAX),
-    PROTO_FIELD(struct query_answer, values, PROTO_BIN, 0,
-                QUERY_CELLS_MAX *QUERY_COORDINATES_MAX * 8),
+    PROTO_FIELD_LIST(struct query_answer, keys, &proto_text_message, 0,
+                     QUERY_CELLS_MAX *PROTO_QUERY_GROUPS_MAX),
+    PROTO_FIELD(struct query_answer, values, PROTO_BIN, 0, QUERY_NUMBERS_MAX * 8),
     PROTO_FIELD(struct query_answer, withheld, PROTO_BIN, 0, QUERY_CELLS_MAX),
     PROTO_FIELD(struct query_answer, replayed, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct query_answer, cost_nano, PROTO_U64, 0, INT64_MAX),

@@ -2,7 +2,7 @@
  *
  * A request is signed by the asking node's identity key and an answer by the site's, so that both can be shown later.
  * On the wire: msgpack [body, signature]; body is the message's own encoding.
- * Limits: QUERY_CELLS_MAX cells, QUERY_COORDINATES_MAX coordinates. Threads: pure but for signing. */
+ * Limits: QUERY_CELLS_MAX cells, QUERY_COORDINATES_MAX coordinates, QUERY_NUMBERS_MAX numbers. Threads: pure but for signing. */
 #ifndef CONCORDAT_NODE_QUERY_MESSAGE_H
 #define CONCORDAT_NODE_QUERY_MESSAGE_H
 
@@ -13,6 +13,7 @@
 #define QUERY_SQL_MAX         8192
 #define QUERY_COORDINATES_MAX 64
 #define QUERY_CELLS_MAX       4096
+#define QUERY_NUMBERS_MAX     65536
 #define QUERY_SITES_MAX       256
 #define QUERY_CLAUSES_MAX     256
 #define QUERY_PURPOSE_MAX     20480
@@ -36,7 +37,9 @@ struct query_request {
     bool explain;
     struct proto_purpose purpose;
     struct proto_list
-        sites; /* struct query_node_ref: everybody who is asked, with these same bytes */
+        sites;           /* struct query_node_ref: everybody who is asked, with these same bytes */
+    uint64_t rows_limit; /* of a unit in a group that count, 0: as the dataset declares */
+    uint64_t groups_limit; /* groups of a unit that count, 0: all */
     int64_t time;
 };
 extern const struct proto_message query_request_message;
@@ -74,10 +77,13 @@ struct query_answer {
     struct span detail;
     struct proto_list clauses; /* struct query_clause */
     struct span dataset_version;
-    uint64_t cells;
+    uint64_t cells;                /* with private groups: those that stand out of the noise */
     struct proto_list coordinates; /* struct query_coordinate */
-    struct span values;            /* cells * coordinates big-endian int64 */
-    struct span withheld;          /* one byte a cell: 1 when below the minimum cohort */
+    struct proto_list
+        keys; /* struct proto_text: with private groups, the texts of every group column, cell
+                                      by cell, in ascending order of their bytes; else none */
+    struct span values;   /* by cell, coordinate by coordinate its numbers, as big-endian int64 */
+    struct span withheld; /* one byte a cell: 1 when below the minimum cohort */
     bool replayed;
     uint64_t cost_nano;
     uint64_t cap_nano;

@@ -7,6 +7,7 @@
 #include "node/query/coordinates.h"
 #include "node/query/execute.h"
 #include "node/query/price.h"
+#include "node/query/release.h"
 #include "proto/sql.h"
 #include "store/audit.h"
 #include "store/egress.h"
@@ -124,7 +125,9 @@ static enum err understand(struct job *job, struct err_info *reterr)
         err = proto_query_bind(&job->query, &job->admission.schema, &info);
     }
     if (!err) {
-        err = query_layout_plan(&job->query, &job->layout, &info);
+        const struct query_limits limits = {(uint32_t)job->request.rows_limit,
+                                            (uint32_t)job->request.groups_limit};
+        err = query_layout_plan(&job->query, &limits, &job->layout, &info);
     }
     if (!err) {
         err = proto_query_canonical(&job->query, &job->canonical);
@@ -298,7 +301,7 @@ static void hash_request(struct job *job, uint8_t ret[32])
 /* The same canonical question on the same version at the same price has the same answer, bit for bit. */
 static void replay_key(struct job *job)
 {
-    uint8_t numbers[26];
+    uint8_t numbers[42];
     uint8_t uuid[16];
     uint8_t root[32];
     memcpy(uuid, job->admission.row.partition_uuid, sizeof uuid);
@@ -308,8 +311,11 @@ static void replay_key(struct job *job)
     put_be64(numbers, job->request.epsilon_u);
     put_be64(numbers + 8, job->request.delta_e12);
     put_be64(numbers + 16, job->admission.schema.max_rows_per_unit);
-    numbers[24] = job->request.secure;
-    numbers[25] = QUERY_VERSION; /* an answer that an older version stored cannot be read */
+    put_be64(numbers + 24, job->layout.bounds.rows);
+    put_be64(numbers + 32,
+             (uint64_t)job->layout.bounds.rows_per_cell << 32 | job->layout.bounds.cells);
+    numbers[40] = job->request.secure;
+    numbers[41] = QUERY_VERSION; /* an answer that an older version stored cannot be read */
     const struct span parts[] = {
         span_of("concordat1-replay", 18), span_of(uuid, sizeof uuid),
         span_of(root, sizeof root),       span_of(job->admission.schema_hash, 32),
@@ -436,6 +442,7 @@ static enum err replay(struct job *job, struct err_info *reterr)
         enum err left = store_ledger_probe(job->context->store, &charge, &after, NULL);
         job->account.left_nano = left ? 0 : after.left_nano + charge.nano;
         job->answer.cells = old.cells;
+        job->answer.keys = old.keys;
         job->answer.coordinates = old.coordinates;
         job->answer.values = old.values;
         job->answer.withheld = old.withheld;
@@ -444,45 +451,6 @@ static enum err replay(struct job *job, struct err_info *reterr)
         fill_budget(job);
     }
     return err;
-}
-
-static enum err coordinates_out(struct job *job)
-{
-    struct query_coordinate *out = arena_alloc(&job->arena, job->layout.count, sizeof *out);
-    if (!out) {
-        return E_NO_MEMORY;
-    }
-    for (size_t i = 0; i < job->layout.count; i++) {
-        const struct privacy_coordinate *coordinate = &job->layout.coordinates[i];
-        out[i] = (struct query_coordinate){coordinate->grid_log2, coordinate->sigma2_num,
-                                           coordinate->sigma2_den};
-    }
-    job->answer.coordinates = (struct proto_list){out, job->layout.count};
-    job->answer.cells = job->query.cells;
-    return E_OK;
-}
-
-/* Noisy integers to bytes. A cell whose noisy number of units is below the minimum keeps nothing, not even that number. */
-static enum err values_out(struct job *job, const int64_t *noisy)
-{
-    size_t cells = job->query.cells;
-    size_t count = job->layout.count;
-    uint8_t *values = arena_alloc(&job->arena, cells * count, 8);
-    uint8_t *withheld = arena_alloc(&job->arena, cells, 1);
-    if (!values || !withheld) {
-        return E_NO_MEMORY;
-    }
-    for (size_t cell = 0; cell < cells; cell++) {
-        double units = privacy_mechanism_value(&job->layout.coordinates[0], noisy[cell * count]);
-        withheld[cell] = units < (double)job->admission.decision.min_cohort;
-        for (size_t i = 0; i < count; i++) {
-            put_be64(values + 8 * (cell * count + i),
-                     withheld[cell] ? 0 : (uint64_t)noisy[cell * count + i]);
-        }
-    }
-    job->answer.values = span_of(values, cells * count * 8);
-    job->answer.withheld = span_of(withheld, cells);
-    return coordinates_out(job);
 }
 
 /* Asked at every chunk: a licence that changed while the scan runs is decided again, so that a withdrawal stops it at once. */
@@ -499,31 +467,20 @@ static bool must_stop(void *user)
 
 static enum err compute(struct job *job, struct err_info *reterr)
 {
-    size_t total = job->query.cells * job->layout.count;
-    __int128 *sums = proto_alloc(total, sizeof *sums);
-    int64_t *noisy = proto_alloc(total, sizeof *noisy);
-    enum err err = sums && noisy ? E_OK : E_NO_MEMORY;
+    struct query_sums sums;
+    enum err err = query_execute(job->context->store, job->dataset, &job->query, &job->layout,
+                                 must_stop, job, &sums, reterr);
     if (!err) {
-        err = query_execute(job->context->store, job->dataset, &job->query, &job->layout, must_stop,
-                            job, sums, reterr);
-    }
-    if (!err) {
-        err = privacy_mechanism_release_pooled(job->context->noise, job->layout.coordinates,
-                                               job->layout.count, sums, job->query.cells, noisy,
-                                               reterr);
+        const struct query_release_terms terms = {.min_cohort = job->admission.decision.min_cohort,
+                                                  .delta0 = (double)job->price.delta0_e18 / 1e18};
+        err = query_release(job->context->noise, &job->query, &job->layout, &sums, &terms,
+                            &job->arena, &job->answer, reterr);
+        query_sums_fini(&sums);
     }
     if ((!err || err == E_CANCELLED) && must_stop(job) && job->withdrawn) {
         err = refuse(job, PROTO_REASON_REVOKED,
                      "the licence changed while the question was being answered");
     }
-    if (!err) {
-        err = values_out(job, noisy);
-    }
-    if (sums) {
-        crypto_wipe(sums, total * sizeof *sums); /* exact sums of people's data */
-    }
-    proto_free(sums);
-    proto_free(noisy);
     return err;
 }
 
@@ -554,7 +511,7 @@ static enum err charge_and_compute(struct job *job, struct err_info *reterr)
                                    job->replay_key, buf_span(&body), query_now(), reterr);
         if (err ==
             E_EXISTS) { /* the same question was answered at the same time: there is one answer to it */
-            job->answer.coordinates = (struct proto_list){0};
+            job->answer.coordinates = job->answer.keys = (struct proto_list){0};
             job->answer_bytes.len = 0;
             return replay(job, reterr);
         }
@@ -576,7 +533,7 @@ static enum err explain(struct job *job, struct err_info *reterr)
     if (!err) {
         job->answer.left_nano = after.left_nano + charge.nano;
     }
-    return err ? err : coordinates_out(job);
+    return err ? err : query_release_shape(&job->query, &job->layout, &job->arena, &job->answer);
 }
 
 static enum err price(struct job *job, struct err_info *reterr)
@@ -589,8 +546,8 @@ static enum err price(struct job *job, struct err_info *reterr)
     job->price =
         query_price(job->request.epsilon_u, job->request.delta_e12, job->layout.thresholds);
     job->answer.cost_nano = job->price.nano;
-    err = privacy_mechanism_plan(job->answer.cost_nano, job->admission.schema.max_rows_per_unit,
-                                 job->layout.coordinates, job->layout.count, reterr);
+    err = privacy_mechanism_plan_bounded(job->answer.cost_nano, &job->layout.bounds,
+                                         job->layout.coordinates, job->layout.count, reterr);
     if (err == E_LIMIT) {
         return refuse(job, PROTO_REASON_BAD_REQUEST, "epsilon is too small for any answer");
     }
@@ -643,6 +600,7 @@ static enum err finish(struct job *job, enum err err, const struct err_info *inf
         job->context->log(job->context->user, PEER_LOG_WARN, "query.failed",
                           info->text[0] ? info->text : proto_err_name(err));
         job->answer.coordinates = (struct proto_list){0};
+        job->answer.keys = (struct proto_list){0};
         job->answer.cells = 0;
         job->answer.values = job->answer.withheld = span_str("");
     }

@@ -135,8 +135,10 @@ static enum err on_rank(void *user, const struct store_batch *batch)
 static enum err bound_units(struct load *load, struct err_info *reterr)
 {
     bool again = false;
-    enum err err = query_bound_init(&load->bound, store_partition_units(load->partition),
-                                    load->wish->schema->max_rows_per_unit);
+    uint32_t most = load->wish->schema->max_rows_per_unit;
+    const struct privacy_bounds bounds = {most, most, 1};
+    enum err err = query_bound_init(&load->bound, store_partition_units(load->partition), &bounds,
+                                    1, store_partition_rows(load->partition));
     memcpy(load->bound.key, load->wish->key, sizeof load->bound.key);
     if (!err) {
         err = store_scan(load->partition, NULL, 0, NULL, load_cancelled, on_count, load, reterr);

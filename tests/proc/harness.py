@@ -168,7 +168,7 @@ class Sandbox:
         return None
 
 
-def licence(epsilon_total=8, per_query=2, per_job=4, delta="1e-6", extra="", actions="count, sum, mean, variance, regression, finetune, evaluate", cohort=2):
+def licence(epsilon_total=8, per_query=2, per_job=4, delta="1e-6", extra="", actions="count, sum, mean, variance, quantile, histogram, regression, survival, finetune, evaluate", cohort=2):
     return f"""
 licence:
   spdx: CC-BY-4.0

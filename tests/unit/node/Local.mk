@@ -57,6 +57,15 @@ TESTS += %D%/test_query_message %D%/test_bound %D%/test_coordinates %D%/test_exe
 %C%_test_execute_SOURCES = %D%/test_execute.c tests/lib/encounters.c tests/lib/encounters.h tests/lib/seed.h tests/unit/store/dataset.h
 %C%_test_execute_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 
+check_PROGRAMS += %D%/test_tree %D%/test_table %D%/test_partial
+TESTS += %D%/test_tree %D%/test_table %D%/test_partial
+%C%_test_partial_SOURCES = %D%/test_partial.c %D%/answering.h tests/lib/seed.h
+%C%_test_partial_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+%C%_test_tree_SOURCES = %D%/test_tree.c tests/lib/seed.h
+%C%_test_tree_LDADD = node/query/libquery.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_table_SOURCES = %D%/test_table.c %D%/answering.h tests/lib/seed.h
+%C%_test_table_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
 check_PROGRAMS += %D%/test_safetensors %D%/test_notes %D%/test_report %D%/test_tokenizer
 TESTS += %D%/test_safetensors %D%/test_notes %D%/test_report %D%/test_tokenizer
 %C%_test_safetensors_SOURCES = %D%/test_safetensors.c

@@ -127,7 +127,8 @@ static void bound_rows(struct query_bound *bound, struct rows *rows, uint32_t li
                        const uint8_t key[16])
 {
     bool again;
-    assert_int_equal(query_bound_init(bound, UNITS, limit), E_OK);
+    const struct privacy_bounds bounds = {limit, limit, 1};
+    assert_int_equal(query_bound_init(bound, UNITS, &bounds, 1, ROWS), E_OK);
     if (key) {
         memcpy(bound->key, key, 16);
     }
@@ -189,6 +190,95 @@ static void keeps_the_smallest(void **state)
                 kept += rows.kept[i];
             }
             assert_int_equal(kept, most);
+        }
+        query_bound_fini(&bound);
+    }
+}
+
+/* Groups with the smallest hashes, in each the rows with the smallest hashes, until a bound is met; by the definition. */
+static void keeps_the_smallest_groups(void **state)
+{
+    (void)state;
+    static struct rows rows;
+    static uint32_t cells[ROWS];
+    struct seed seed = seed_of(seed_number(5));
+    for (int turn = 0; turn < 30; turn++) {
+        enum {
+            CELLS = 7
+        };
+        struct query_bound bound;
+        bool again;
+        struct privacy_bounds limits = {1 + (uint32_t)seed_below(&seed, 30),
+                                        1 + (uint32_t)seed_below(&seed, 6),
+                                        1 + (uint32_t)seed_below(&seed, 4)};
+        make_rows(&rows, &seed);
+        for (size_t i = 0; i < ROWS; i++) {
+            cells[i] = (uint32_t)seed_below(&seed, CELLS);
+            rows.number[i] = i; /* as in a table */
+        }
+        assert_int_equal(query_bound_init(&bound, UNITS, &limits, CELLS, ROWS), E_OK);
+        walk(&bound, &rows, COUNT);
+        assert_int_equal(query_bound_counted(&bound, &again), E_OK);
+        if (!bound.grouped) { /* the rows in all are the only bound */
+            query_bound_fini(&bound);
+            continue;
+        }
+        assert_true(again);
+        for (size_t i = 0; i < ROWS; i++) {
+            struct store_batch batch = {.rows = 1, .first_row = i, .unit = rows.unit + i};
+            if (rows.selected[i]) {
+                query_bound_gather(&bound, &batch, 0, cells[i], CELLS);
+            }
+        }
+        assert_int_equal(query_bound_choose(&bound), E_OK);
+        for (uint32_t unit = 0; unit < UNITS; unit++) {
+            uint64_t order[CELLS];
+            uint32_t left = limits.rows;
+            for (uint32_t c = 0; c < CELLS; c++) {
+                order[c] = query_bound_hash(bound.group_key, (uint64_t)unit * CELLS + c);
+            }
+            for (uint32_t taken = 0, cell = 0; taken < limits.cells && left > 0; taken++) {
+                uint64_t hashes[ROWS];
+                size_t count = 0;
+                bool any = false;
+                for (uint32_t c = 0; c < CELLS; c++) { /* the next group in which the unit is */
+                    bool here = false;
+                    for (size_t i = 0; i < ROWS && !here; i++) {
+                        here = rows.selected[i] && rows.unit[i] == unit && cells[i] == c;
+                    }
+                    if (here && order[c] && (!any || order[c] < order[cell])) {
+                        cell = c;
+                        any = true;
+                    }
+                }
+                if (!any) {
+                    break;
+                }
+                order[cell] = 0;
+                for (size_t i = 0; i < ROWS; i++) {
+                    if (rows.selected[i] && rows.unit[i] == unit && cells[i] == cell) {
+                        hashes[count++] = query_bound_hash(bound.key, i);
+                    }
+                }
+                qsort(hashes, count, sizeof *hashes, by_number);
+                size_t most = count < limits.rows_per_cell ? count : limits.rows_per_cell;
+                most = most < left ? most : left;
+                for (size_t i = 0; i < ROWS; i++) {
+                    bool kept = !(bound.dropped[i / 64] >> (i % 64) & 1);
+                    if (rows.selected[i] && rows.unit[i] == unit && cells[i] == cell) {
+                        bool expected = query_bound_hash(bound.key, i) <= hashes[most - 1];
+                        assert_int_equal(kept, expected);
+                    }
+                }
+                left -= (uint32_t)most;
+            }
+            size_t kept = 0; /* and nothing beyond the bounds */
+            for (size_t i = 0; i < ROWS; i++) {
+                kept += rows.selected[i] && rows.unit[i] == unit &&
+                        !(bound.dropped[i / 64] >> (i % 64) & 1);
+            }
+            assert_true(kept <= limits.rows);
+            assert_true(kept <= (size_t)limits.cells * limits.rows_per_cell);
         }
         query_bound_fini(&bound);
     }
@@ -265,7 +355,7 @@ static void seen_set_counts(void **state)
     struct query_bound bound;
     struct seed seed = seed_of(seed_number(4));
     static bool seen[200][64];
-    assert_int_equal(query_bound_init(&bound, 200, 3), E_OK);
+    assert_int_equal(query_bound_init(&bound, 200, &(struct privacy_bounds){3, 3, 3}, 3, 1), E_OK);
     size_t expected = 0;
     for (int i = 0; i < 60000; i++) {
         uint32_t unit = (uint32_t)seed_below(&seed, 200);
@@ -292,7 +382,7 @@ static void memory_runs_out(void **state)
         struct query_bound bound;
         bool again = false;
         proto_alloc_fail_at(nth);
-        enum err err = query_bound_init(&bound, UNITS, 2);
+        enum err err = query_bound_init(&bound, UNITS, &(struct privacy_bounds){2, 2, 1}, 1, 1);
         if (!err) {
             walk(&bound, &rows, COUNT);
             err = query_bound_counted(&bound, &again);
@@ -306,10 +396,10 @@ static void memory_runs_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hash_known_answer),  cmocka_unit_test(hash_is_the_papers),
-        cmocka_unit_test(keeps_the_smallest), cmocka_unit_test(units_are_independent),
-        cmocka_unit_test(keys_are_fresh),     cmocka_unit_test(seen_set_counts),
-        cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(hash_known_answer),     cmocka_unit_test(hash_is_the_papers),
+        cmocka_unit_test(keeps_the_smallest),    cmocka_unit_test(keeps_the_smallest_groups),
+        cmocka_unit_test(units_are_independent), cmocka_unit_test(keys_are_fresh),
+        cmocka_unit_test(seen_set_counts),       cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

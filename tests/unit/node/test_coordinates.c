@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#include "node/query/coordinates.h"
+#include "node/query/estimate.h"
 #include "proto/sql.h"
 #include "tests/lib/numbers.h"
 #include "tests/lib/seed.h"
@@ -30,6 +30,16 @@ static struct proto_schema schema_of(uint32_t max_rows)
         .columns = columns, .count = 5, .unit = "patient", .max_rows_per_unit = max_rows};
 }
 
+static struct query_estimate estimated(const struct proto_query *query,
+                                       const struct query_layout *layout, size_t item,
+                                       const double *sums, const double *variances)
+{
+    struct query_estimate estimate;
+    const struct query_totals totals = {sums, variances};
+    assert_int_equal(query_estimate_item(query, layout, item, &totals, &estimate), E_OK);
+    return estimate;
+}
+
 struct planned {
     struct proto_schema schema;
     struct proto_query query;
@@ -43,7 +53,7 @@ static void plan(struct planned *to, const char *sql, uint32_t max_rows)
     to->schema = schema_of(max_rows);
     if (proto_sql_parse(sql, &to->query, &info) ||
         proto_query_bind(&to->query, &to->schema, &info) ||
-        query_layout_plan(&to->query, &to->layout, &info)) {
+        query_layout_plan(&to->query, &(struct query_limits){0, 0}, &to->layout, &info)) {
         fail_msg("%s: %s", sql, info.text);
     }
 }
@@ -56,7 +66,8 @@ static void expect_parts(const char *sql, uint32_t max_rows, size_t count,
     assert_int_equal(planned.layout.count, count);
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(planned.layout.parts[i].part, parts[i]);
-        assert_int_equal(planned.layout.parts[i].column, of[i]);
+        const struct query_term *term = &planned.layout.parts[i];
+        assert_int_equal(term->part == QUERY_PART_VALUES ? term->needs[0] : term->column, of[i]);
         assert_int_equal(planned.layout.coordinates[i].kind,
                          parts[i] == QUERY_PART_UNITS ? PRIVACY_UNITS : PRIVACY_ROWS);
         assert_int_equal(planned.layout.coordinates[i].integer,
@@ -99,10 +110,12 @@ static void nothing_is_released_twice(void **state)
     EXPECT("SELECT VAR(age), STDDEV(age), AVG(age), SUM(age) FROM t", 1, {R, -1}, {V, 1}, {S, 1},
            {P, 1});
     EXPECT("SELECT VAR(age) FROM t", 3, {U, -1}, {V, 1}, {S, 1}, {P, 1});
-    EXPECT("SELECT CORR(age, cost) FROM t", 1, {R, -1}, {V, 1}, {S, 1}, {S, 2}, {P, 1}, {P, 2},
-           {P, 1});
+    EXPECT("SELECT CORR(age, cost) FROM t", 1, {R, -1}, {V, 1}, {S, 1}, {S, 2}, {P, 1}, {P, 1},
+           {P, 2});
     EXPECT("SELECT CORR(age, cost), CORR(cost, age) FROM t", 1, {R, -1}, {V, 1}, {S, 1}, {S, 2},
-           {P, 1}, {P, 2}, {P, 1});
+           {P, 1}, {P, 1}, {P, 2});
+    EXPECT("SELECT LINREG(age, cost) FROM t", 1, {R, -1}, {V, 1}, {S, 1}, {S, 2}, {P, 1}, {P, 1},
+           {P, 2});
     /* Many: units are counted apart, rows only when they are asked for. */
     EXPECT("SELECT COUNT(*) FROM t", 3, {U, -1}, {R, -1});
     EXPECT("SELECT COUNT(DISTINCT patient) FROM t", 3, {U, -1});
@@ -121,13 +134,13 @@ static void sums_are_centred_for_means_alone(void **state)
     assert_near(planned.layout.coordinates[1].bound, 100, 0);
     proto_query_fini(&planned.query);
     plan(&planned, "SELECT SUM(cost), AVG(cost) FROM t", 1);
-    size_t sum = planned.layout.sum_part[0];
-    assert_int_equal(sum, planned.layout.sum_part[1]);
+    size_t sum = planned.layout.reads[0].sums[0];
+    assert_int_equal(sum, planned.layout.reads[1].sums[0]);
     assert_near(planned.layout.parts[sum].centre, 47.5, 0);
     assert_near(planned.layout.coordinates[sum].bound, 52.5, 0);
     proto_query_fini(&planned.query);
     plan(&planned, "SELECT AVG(fixed) FROM t", 1); /* no width at all is still a bound */
-    assert_true(planned.layout.coordinates[planned.layout.sum_part[0]].bound > 0);
+    assert_true(planned.layout.coordinates[planned.layout.reads[0].sums[0]].bound > 0);
     proto_query_fini(&planned.query);
 }
 
@@ -147,37 +160,37 @@ static void estimates_are_the_arithmetic(void **state)
         sums[i] = 0;
         variances[i] = (double)(i + 1) * 4;
     }
-    size_t v = layout->values_part[3];
-    size_t s = layout->sum_part[3];
-    size_t a = layout->sum_part[4];
+    size_t v = layout->reads[3].values;
+    size_t s = layout->reads[3].sums[0];
+    size_t a = layout->reads[4].sums[0];
     sums[0] = 700;
     sums[layout->rows_part] = 1000;
     sums[v] = 900;
     sums[s] = -4500; /* of value - 47.5 */
     sums[a] = 50000;
-    struct query_estimate e = query_layout_estimate(&planned.query, layout, 0, sums, variances);
+    struct query_estimate e = estimated(&planned.query, layout, 0, sums, variances);
     assert_true(e.known && e.whole);
     assert_near(e.value, 1000, 0);
     assert_near(e.margin, Z95 * sqrt(variances[layout->rows_part]), 1e-12);
-    e = query_layout_estimate(&planned.query, layout, 1, sums, variances);
+    e = estimated(&planned.query, layout, 1, sums, variances);
     assert_near(e.value, 900, 0);
-    e = query_layout_estimate(&planned.query, layout, 2, sums, variances);
+    e = estimated(&planned.query, layout, 2, sums, variances);
     assert_true(e.known && !e.whole);
     assert_near(e.value, -4500 + 47.5 * 900, 1e-9);
     assert_near(e.margin, Z95 * sqrt(variances[s] + 47.5 * 47.5 * variances[v]), 1e-9);
-    e = query_layout_estimate(&planned.query, layout, 3, sums, variances);
+    e = estimated(&planned.query, layout, 3, sums, variances);
     assert_near(e.value, 47.5 - 5, 1e-12);
     assert_near(e.margin, Z95 * sqrt(variances[s] + 25 * variances[v]) / 900, 1e-12);
-    e = query_layout_estimate(&planned.query, layout, 4, sums, variances);
+    e = estimated(&planned.query, layout, 4, sums, variances);
     assert_near(e.value, 50000, 0);
-    e = query_layout_estimate(&planned.query, layout, 5, sums, variances);
+    e = estimated(&planned.query, layout, 5, sums, variances);
     assert_near(e.value, 700, 0);
     /* A mean stays within its bounds, and over no rows there is none. */
     sums[s] = 1e9;
-    e = query_layout_estimate(&planned.query, layout, 3, sums, variances);
+    e = estimated(&planned.query, layout, 3, sums, variances);
     assert_near(e.value, 100, 0);
     sums[v] = 0.2;
-    e = query_layout_estimate(&planned.query, layout, 3, sums, variances);
+    e = estimated(&planned.query, layout, 3, sums, variances);
     assert_false(e.known);
     proto_query_fini(&planned.query);
 }
@@ -214,18 +227,17 @@ static void moments_are_anscombes(void **state)
     static const double want[] = {11, 3.3166247903554, 4.12726909, 0.81642051634484,
                                   0.81642051634484};
     for (size_t item = 0; item < 5; item++) {
-        struct query_estimate e =
-            query_layout_estimate(&planned.query, &planned.layout, item, sums, none);
+        struct query_estimate e = estimated(&planned.query, &planned.layout, item, sums, none);
         assert_true(e.known && !e.whole);
         assert_near(e.value, want[item], 1e-8);
         assert_near(e.margin, 0, 0);
     }
     /* One row has no variance, and nothing correlates with what does not vary. */
-    sums[planned.layout.values_part[0]] = 1;
-    assert_false(query_layout_estimate(&planned.query, &planned.layout, 0, sums, none).known);
-    assert_false(query_layout_estimate(&planned.query, &planned.layout, 1, sums, none).known);
-    sums[planned.layout.square_part[3]] = -1e9;
-    assert_false(query_layout_estimate(&planned.query, &planned.layout, 3, sums, none).known);
+    sums[planned.layout.reads[0].values] = 1;
+    assert_false(estimated(&planned.query, &planned.layout, 0, sums, none).known);
+    assert_false(estimated(&planned.query, &planned.layout, 1, sums, none).known);
+    sums[planned.layout.reads[3].products[0][0]] = -1e9;
+    assert_false(estimated(&planned.query, &planned.layout, 3, sums, none).known);
     proto_query_fini(&planned.query);
 }
 
@@ -257,8 +269,7 @@ static void margins_cover_the_noise(void **state)
             const struct privacy_coordinate *c = &planned.layout.coordinates[i];
             variances[i] = c->bound * c->bound;
         }
-        double truth =
-            query_layout_estimate(&planned.query, &planned.layout, item, sums, none).value;
+        double truth = estimated(&planned.query, &planned.layout, item, sums, none).value;
         int beyond = 0;
         for (int draw = 0; draw < 4000; draw++) {
             double noisy[QUERY_COORDINATES_MAX];
@@ -266,7 +277,7 @@ static void margins_cover_the_noise(void **state)
                 noisy[i] = sums[i] + sqrt(variances[i]) * normal(&seed);
             }
             struct query_estimate e =
-                query_layout_estimate(&planned.query, &planned.layout, item, noisy, variances);
+                estimated(&planned.query, &planned.layout, item, noisy, variances);
             assert_true(e.known);
             beyond += fabs(e.value - truth) > e.margin;
         }
@@ -302,20 +313,105 @@ static void bounds_hold_in_every_corner(void **state)
     proto_query_fini(&planned.query);
 }
 
+/* Variance of the first aggregate for a mean halfway to the bound and squares as if spread evenly. */
+static double noise_of(const struct planned *planned, struct query_layout *layout, size_t item)
+{
+    double sums[QUERY_COORDINATES_MAX];
+    double variances[QUERY_COORDINATES_MAX];
+    assert_int_equal(privacy_mechanism_plan_bounded(20000000, &layout->bounds, layout->coordinates,
+                                                    layout->count, NULL),
+                     E_OK);
+    for (size_t i = 0; i < layout->count; i++) {
+        const struct query_term *term = &layout->parts[i];
+        double reach = (term->high - term->low) / 2;
+        double other = (term->factor_high - term->factor_low) / 2;
+        double sigma = privacy_mechanism_sigma(&layout->coordinates[i]);
+        variances[i] = sigma * sigma;
+        sums[i] = 1e6 * (term->part == S                ? reach / 2
+                         : term->part != P              ? 1
+                         : term->factor == term->column ? reach * reach / 3 - term->shift
+                                                        : reach * other * 7 / 24);
+    }
+    double margin = estimated(&planned->query, layout, item, sums, variances).margin;
+    return margin * margin;
+}
+
+/* The figures of doc/privacy.md, "Split of a question's charge". */
+static void shares_are_as_documented(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sql;
+        size_t item;
+        double of_equal;
+    } cases[] = {
+        {"SELECT COUNT(age) FROM t", 0, 0.55},
+        {"SELECT AVG(cost) FROM t", 0, 0.66},
+        {"SELECT COUNT(*), AVG(cost) FROM t", 0, 0.67},
+        {"SELECT COUNT(*), AVG(cost) FROM t", 1, 1.2},
+        {"SELECT AVG(cost), STDDEV(cost) FROM t", 0, 0.57},
+        {"SELECT AVG(cost), STDDEV(cost) FROM t", 1, 0.78},
+        {"SELECT CORR(age, cost) FROM t", 0, 0.47},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct planned planned;
+        plan(&planned, cases[i].sql, 1);
+        struct query_layout equal = planned.layout;
+        for (size_t j = 0; j < equal.count; j++) {
+            equal.coordinates[j].weight = 1;
+        }
+        double ratio = noise_of(&planned, &planned.layout, cases[i].item) /
+                       noise_of(&planned, &equal, cases[i].item);
+        if (fabs(ratio - cases[i].of_equal) > 0.006) {
+            fail_msg("%s, item %zu: %.3f", cases[i].sql, cases[i].item, ratio);
+        }
+        proto_query_fini(&planned.query);
+    }
+}
+
+/* One aggregate alone: no other split gives it less noise, the tenth for units apart. */
+static void no_other_split_is_better(void **state)
+{
+    (void)state;
+    struct seed seed = seed_of(seed_number(2));
+    static const char *const sql[] = {"SELECT AVG(cost) FROM t", "SELECT VAR(cost) FROM t",
+                                      "SELECT CORR(age, cost) FROM t"};
+    for (size_t q = 0; q < 3; q++) {
+        struct planned planned;
+        plan(&planned, sql[q], 1);
+        double best = noise_of(&planned, &planned.layout, 0);
+        for (int turn = 0; turn < 200; turn++) {
+            struct query_layout other = planned.layout;
+            double before = 0;
+            double after = 0;
+            for (size_t j = 1; j < other.count; j++) {
+                before += other.coordinates[j].weight;
+                other.coordinates[j].weight = 1 + (uint32_t)seed_below(&seed, 1000);
+                after += other.coordinates[j].weight;
+            }
+            other.coordinates[0].weight =
+                (uint32_t)(planned.layout.coordinates[0].weight * after / before + 0.5);
+            assert_true(noise_of(&planned, &other, 0) > best * 0.995);
+        }
+        proto_query_fini(&planned.query);
+    }
+}
+
 static void expected_margins_are_public(void **state)
 {
     (void)state;
     struct planned planned;
     plan(&planned, "SELECT COUNT(*), SUM(cost) FROM t", 1);
-    assert_int_equal(privacy_mechanism_plan(500000000, 1, planned.layout.coordinates,
-                                            planned.layout.count, NULL),
+    assert_int_equal(privacy_mechanism_plan_bounded(500000000, &planned.layout.bounds,
+                                                    planned.layout.coordinates,
+                                                    planned.layout.count, NULL),
                      E_OK);
     double sigma = privacy_mechanism_sigma(&planned.layout.coordinates[0]);
-    assert_near(query_layout_expected_margin(&planned.query, &planned.layout, 0, 100, 4),
+    assert_near(query_estimate_expected(&planned.query, &planned.layout, 0, 100, 4),
                 Z95 * 2 * sigma, 1e-9);
     sigma = privacy_mechanism_sigma(&planned.layout.coordinates[1]);
-    assert_near(query_layout_expected_margin(&planned.query, &planned.layout, 1, 100, 1),
-                Z95 * sigma, 1e-6);
+    assert_near(query_estimate_expected(&planned.query, &planned.layout, 1, 100, 1), Z95 * sigma,
+                1e-6);
     proto_query_fini(&planned.query);
 }
 
@@ -328,6 +424,8 @@ int main(void)
         cmocka_unit_test(nothing_is_released_twice),
         cmocka_unit_test(sums_are_centred_for_means_alone),
         cmocka_unit_test(estimates_are_the_arithmetic),
+        cmocka_unit_test(shares_are_as_documented),
+        cmocka_unit_test(no_other_split_is_better),
         cmocka_unit_test(expected_margins_are_public),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "node/query/bound.h"
+#include "node/query/estimate.h"
 #include "node/query/execute.h"
 #include "proto/privacy.h"
 #include "proto/sql.h"
@@ -22,32 +23,36 @@ struct asked {
     struct proto_query query;
     struct query_layout layout;
     uint64_t rho_nano;
-    __int128 *sums;
+    struct query_sums all;
+    __int128 *sums; /* of all */
 };
 
-static void ask(struct home *home, const struct proto_schema *schema, const char *sql,
-                double epsilon, struct asked *ret)
+static void ask_within(struct home *home, const struct proto_schema *schema, const char *sql,
+                       double epsilon, struct query_limits limits, struct asked *ret)
 {
     struct err_info info = {0};
     memset(ret, 0, sizeof *ret);
     ret->rho_nano = proto_privacy_rho_ceil_nano(epsilon, 1e-6);
     if (proto_sql_parse(sql, &ret->query, &info) || proto_query_bind(&ret->query, schema, &info) ||
-        query_layout_plan(&ret->query, &ret->layout, &info) ||
-        privacy_mechanism_plan(ret->rho_nano, schema->max_rows_per_unit, ret->layout.coordinates,
-                               ret->layout.count, &info)) {
+        query_layout_plan(&ret->query, &limits, &ret->layout, &info) ||
+        privacy_mechanism_plan_bounded(ret->rho_nano, &ret->layout.bounds, ret->layout.coordinates,
+                                       ret->layout.count, &info) ||
+        query_execute(&home->store, ret->query.dataset, &ret->query, &ret->layout, NULL, NULL,
+                      &ret->all, &info)) {
         fail_msg("%s: %s", sql, info.text);
     }
-    ret->sums = calloc(ret->query.cells * ret->layout.count, sizeof *ret->sums);
-    assert_non_null(ret->sums);
-    if (query_execute(&home->store, ret->query.dataset, &ret->query, &ret->layout, NULL, NULL,
-                      ret->sums, &info)) {
-        fail_msg("%s: %s", sql, info.text);
-    }
+    ret->sums = ret->all.sums;
+}
+
+static void ask(struct home *home, const struct proto_schema *schema, const char *sql,
+                double epsilon, struct asked *ret)
+{
+    ask_within(home, schema, sql, epsilon, (struct query_limits){0, 0}, ret);
 }
 
 static void forget(struct asked *asked)
 {
-    free(asked->sums);
+    query_sums_fini(&asked->all);
     proto_query_fini(&asked->query);
 }
 
@@ -346,12 +351,12 @@ static int named(const char *name)
 
 static int column_of(const struct asked *asked, size_t item)
 {
-    return named(asked->query.items[item].column_name);
+    return named(asked->query.items[item].arguments[0].name);
 }
 
 static int second_of(const struct asked *asked, size_t item)
 {
-    return named(asked->query.items[item].second_name);
+    return named(asked->query.items[item].arguments[1].name);
 }
 
 static int correlations; /* compared */
@@ -395,13 +400,12 @@ static void compare_item(const struct asked *asked, const char *sql, size_t item
     if (asked_item->kind == PROTO_AGG_GROUP) {
         return;
     }
-    struct query_estimate got =
-        query_layout_estimate(&asked->query, &asked->layout, item, sums, none);
+    const struct query_totals totals = {sums, none};
+    const struct query_reads *reads = &asked->layout.reads[item];
+    struct query_estimate got;
+    assert_int_equal(query_estimate_item(&asked->query, &asked->layout, item, &totals, &got), E_OK);
     int c = column_of(asked, item);
-    double grid = 0;
-    if (asked->layout.sum_part[item] != SIZE_MAX && c >= 0) {
-        grid = ldexp(1, asked->layout.coordinates[asked->layout.sum_part[item]].grid_log2);
-    }
+    double grid = reads->sums[0] != QUERY_NO_PART && c >= 0 ? grid_of(asked, reads->sums[0]) : 0;
     switch (asked_item->kind) {
     case PROTO_AGG_COUNT_ROWS:
         near_enough(sql, got.value, want->rows, 0);
@@ -422,8 +426,7 @@ static void compare_item(const struct asked *asked, const char *sql, size_t item
         if (got.known) {
             double n = want->values[c];
             double value = asked_item->kind == PROTO_AGG_VAR ? got.value : got.value * got.value;
-            double slack = variance_slack(asked, asked->layout.square_part[item],
-                                          asked->layout.sum_part[item], c);
+            double slack = variance_slack(asked, reads->products[0][0], reads->sums[0], c);
             near_enough(sql, value, naive_variance(want, c, c) * n / (n - 1), slack * n / (n - 1));
         }
         break;
@@ -435,15 +438,12 @@ static void compare_item(const struct asked *asked, const char *sql, size_t item
             assert_false(got.known);
             break;
         }
-        const struct query_layout *layout = &asked->layout;
-        double slack_x =
-            variance_slack(asked, layout->square_part[item], layout->sum_part[item], c);
-        double slack_y = variance_slack(asked, layout->second_square_part[item],
-                                        layout->second_sum_part[item], d);
+        double slack_x = variance_slack(asked, reads->products[0][0], reads->sums[0], c);
+        double slack_y = variance_slack(asked, reads->products[1][1], reads->sums[1], d);
         if (x > 20 * slack_x && y > 20 * slack_y) {
-            double g_x = grid_of(asked, layout->sum_part[item]);
-            double g_y = grid_of(asked, layout->second_sum_part[item]);
-            double slack = 0.51 * grid_of(asked, layout->product_part[item]) + g_x * g_y +
+            double g_x = grid_of(asked, reads->sums[0]);
+            double g_y = grid_of(asked, reads->sums[1]);
+            double slack = 0.51 * grid_of(asked, reads->products[0][1]) + g_x * g_y +
                            0.51 * (sqrt(square_of_half(c)) * g_y + sqrt(square_of_half(d)) * g_x);
             slack = slack / sqrt(x * y) + slack_x / x + slack_y / y;
             long double n = want->pairs[c][d];
@@ -468,7 +468,8 @@ static void compare(const struct asked *asked, const char *sql, const struct nai
                     bool has_unit)
 {
     for (size_t cell = 0; cell < asked->query.cells; cell++) {
-        double sums[QUERY_COORDINATES_MAX];
+        double sums[QUERY_COORDINATES_MAX]; /* single numbers only */
+        assert_int_equal(asked->layout.slots, asked->layout.count);
         for (size_t i = 0; i < asked->layout.count; i++) {
             sums[i] = ldexp((double)asked->sums[cell * asked->layout.count + i],
                             asked->layout.coordinates[i].grid_log2);
@@ -637,8 +638,12 @@ static void choose(struct seed *seed, uint32_t to[RANDOM + HEAVIEST])
 static long double weighted(const struct asked *asked, const __int128 *shift)
 {
     long double sum = 0;
-    for (size_t i = 0; i < asked->query.cells * asked->layout.count; i++) {
-        const struct privacy_coordinate *c = &asked->layout.coordinates[i % asked->layout.count];
+    for (size_t i = 0; i < asked->query.cells * asked->layout.slots; i++) {
+        size_t part = asked->layout.count - 1;
+        while (asked->layout.offsets[part] > i % asked->layout.slots) {
+            part--;
+        }
+        const struct privacy_coordinate *c = &asked->layout.coordinates[part];
         sum += (long double)shift[i] * (long double)shift[i] * (long double)c->sigma2_den /
                (long double)c->sigma2_num;
     }
@@ -649,8 +654,12 @@ static const char *const questions[] = {
     "SELECT COUNT(*), SUM(cost) FROM t",
     "SELECT sex, site, COUNT(*), AVG(cost), SUM(los_days) FROM t GROUP BY sex, site",
     "SELECT site, COUNT(DISTINCT patient_id), AVG(age) FROM t WHERE los_days > 2 GROUP BY site",
+    "SELECT site, MEDIAN(cost), AVG(age) FROM t GROUP BY site",
+    "SELECT HISTOGRAM(cost, 20) FROM t",
+    "SELECT LINREG(cost, age, los_days) FROM t",
 };
 static const uint32_t limits[] = {1, 3, 8};
+static const struct query_limits tighter[] = {{0, 0}, {1, 2}, {2, 1}, {0, 2}};
 
 /* A table of one patient against an empty one, through store and query. */
 static void a_patient_alone_stays_within_the_charge(void **state)
@@ -673,13 +682,15 @@ static void a_patient_alone_stays_within_the_charge(void **state)
         const struct proto_schema *schema = published(&home, "t", &partition);
         for (size_t q = 0; q < sizeof questions / sizeof *questions; q++) {
             struct asked asked;
-            ask(&home, schema, questions[q], 1, &asked);
+            ask_within(&home, schema, questions[q], 1, tighter[(i + q) % 4], &asked);
             long double ratio =
                 weighted(&asked, asked.sums) / (2e-9L * (long double)asked.rho_nano);
             assert_true(ratio <= 1);
             greatest = ratio > greatest ? ratio : greatest;
-            for (size_t cell = 0; q == 1 && limit > 1 && cell < asked.query.cells; cell++) {
-                assert_in_range((uint64_t)asked.sums[cell * asked.layout.count], 0,
+            for (size_t cell = 0;
+                 asked.layout.parts[0].part == QUERY_PART_UNITS && cell < asked.query.cells;
+                 cell++) {
+                assert_in_range((uint64_t)asked.sums[cell * asked.layout.slots], 0,
                                 1); /* one patient */
             }
             forget(&asked);
@@ -743,7 +754,8 @@ static void sums_under_key(const uint8_t key[16], uint32_t limit, uint32_t left_
     static uint64_t keep[STORE_CHUNK_WORDS];
     struct query_bound bound;
     bool again = false;
-    assert_int_equal(query_bound_init(&bound, PATIENTS + 1, limit), E_OK);
+    const struct privacy_bounds bounds = {limit, limit, limit};
+    assert_int_equal(query_bound_init(&bound, PATIENTS + 1, &bounds, 40, ENCOUNTERS), E_OK);
     memcpy(bound.key, key, 16);
     for (int pass = 0; pass < 3; pass++) {
         for (size_t first = 0; first < ENCOUNTERS; first += STORE_CHUNK_ROWS) {
@@ -877,23 +889,23 @@ static void stops_when_told_and_when_it_cannot(void **state)
     struct asked asked;
     ask(&home, schema, "SELECT SUM(lab) FROM t", 1, &asked);
     int calls = 0;
-    assert_int_equal(query_execute(&home.store, "t", &asked.query, &asked.layout, at_once, &calls,
-                                   asked.sums, &info),
-                     E_CANCELLED);
+    struct query_sums sums;
+    assert_int_equal(
+        query_execute(&home.store, "t", &asked.query, &asked.layout, at_once, &calls, &sums, &info),
+        E_CANCELLED);
     assert_true(calls > 0);
     assert_int_equal(
-        query_execute(&home.store, "u", &asked.query, &asked.layout, NULL, NULL, asked.sums, &info),
+        query_execute(&home.store, "u", &asked.query, &asked.layout, NULL, NULL, &sums, &info),
         E_NOT_FOUND);
     struct query_layout fine = asked.layout; /* finer than sums of a chunk can hold */
     fine.coordinates[1].sensitivity = UINT64_C(1) << 50;
-    assert_int_equal(
-        query_execute(&home.store, "t", &asked.query, &fine, NULL, NULL, asked.sums, &info),
-        E_LIMIT);
+    assert_int_equal(query_execute(&home.store, "t", &asked.query, &fine, NULL, NULL, &sums, &info),
+                     E_LIMIT);
     struct proto_schema other = *schema; /* bound to what was published before */
     other.count--;
     asked.query.schema = &other;
     assert_int_equal(
-        query_execute(&home.store, "t", &asked.query, &asked.layout, NULL, NULL, asked.sums, &info),
+        query_execute(&home.store, "t", &asked.query, &asked.layout, NULL, NULL, &sums, &info),
         E_SCHEMA);
     forget(&asked);
     store_partition_close(partition);

@@ -44,15 +44,18 @@ static long double patient_rho(const struct privacy_coordinate *coords, size_t c
     return sum / 2;
 }
 
-/* The worst over all ways to spread at most LEFT rows over cells, in falling order (partitions of each number). */
+/* The worst over all ways to spread at most BOUNDS->rows rows over cells, in falling order (partitions of each number). */
 static long double worst_rho(const struct privacy_coordinate *coords, size_t count, uint32_t *rows,
-                             size_t at, uint32_t left)
+                             size_t at, struct privacy_bounds bounds)
 {
     long double worst = patient_rho(coords, count, rows, at);
-    uint32_t most = at > 0 && rows[at - 1] < left ? rows[at - 1] : left;
-    for (uint32_t r = most; r >= 1; r--) {
+    uint32_t most = bounds.rows < bounds.rows_per_cell ? bounds.rows : bounds.rows_per_cell;
+    most = at > 0 && rows[at - 1] < most ? rows[at - 1] : most;
+    for (uint32_t r = most; r >= 1 && bounds.cells > 0; r--) {
         rows[at] = r;
-        long double rho = worst_rho(coords, count, rows, at + 1, left - r);
+        long double rho = worst_rho(
+            coords, count, rows, at + 1,
+            (struct privacy_bounds){bounds.rows - r, bounds.rows_per_cell, bounds.cells - 1});
         worst = rho > worst ? rho : worst;
     }
     return worst;
@@ -75,8 +78,21 @@ static size_t random_coordinates(struct privacy_coordinate *coords)
                 (struct privacy_coordinate){.kind = PRIVACY_UNITS, .bound = 1, .integer = true};
             units = true;
         }
+        coords[j].weight = next() % 2 ? (uint32_t)(next() % PRIVACY_WEIGHT_MAX) : 0;
     }
     return count;
+}
+
+/* Half of the time rows are bounded in all only. */
+static struct privacy_bounds random_bounds(void)
+{
+    uint32_t m = 1 + (uint32_t)(next() % 14);
+    struct privacy_bounds bounds = {m, m, m};
+    if (next() % 2) {
+        bounds.rows_per_cell = 1 + (uint32_t)(next() % 14);
+        bounds.cells = 1 + (uint32_t)(next() % 14);
+    }
+    return bounds;
 }
 
 static void no_patient_costs_more_than_the_charge(void **state)
@@ -86,12 +102,12 @@ static void no_patient_costs_more_than_the_charge(void **state)
     uint32_t rows[64];
     for (int round = 0; round < 400; round++) {
         size_t count = random_coordinates(coords);
-        uint32_t m = 1 + (uint32_t)(next() % 14);
+        struct privacy_bounds bounds = random_bounds();
         uint64_t nano = 1 + (uint64_t)exp(27 * unit()); /* up to rho 532 */
         nano = nano < 100000 ? nano + 100000 : nano;
-        assert_int_equal(privacy_mechanism_plan(nano, m, coords, count, NULL), E_OK);
+        assert_int_equal(privacy_mechanism_plan_bounded(nano, &bounds, coords, count, NULL), E_OK);
         long double rho = (long double)nano / 1e9L;
-        long double worst = worst_rho(coords, count, rows, 0, m);
+        long double worst = worst_rho(coords, count, rows, 0, bounds);
         if (worst > rho * (1 + 1e-17L)) {
             fail_msg("round %d: a patient costs %.20Lg of %.20Lg", round, worst, rho);
         }
