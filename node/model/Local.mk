@@ -8,10 +8,25 @@ MODEL_ENCODER_SOURCES = \
 	node/model/encoder_pass.c \
 	node/model/encoder_save.c node/model/encoder_save.h \
 	node/model/gemm.c node/model/gemm.h node/model/real.h \
+	node/model/gradient.c \
+	node/model/head.c \
+	node/model/kernels.c node/model/kernels.h node/model/vec.h node/model/kernels_pick.c \
+	node/model/layer.c \
+	node/model/run.c node/model/run.h \
 	node/model/team.c node/model/team.h
 # A library of its own: ENCODER_FLAGS drop errno and traps, which the exact arithmetic of the private steps may count on.
 %C%_libencoder_a_SOURCES = $(MODEL_ENCODER_SOURCES)
 %C%_libencoder_a_CFLAGS = $(AM_CFLAGS) $(ENCODER_FLAGS)
+# The same loops for two levels of vector instructions; kernels_pick.c chooses at run time.
+if X86_KERNELS
+noinst_LIBRARIES += %D%/libkernels_v3.a %D%/libkernels_v4.a
+endif
+%C%_libkernels_v3_a_SOURCES = node/model/kernels.c
+%C%_libkernels_v3_a_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_KERNELS=model_kernels_v3 -DMODEL_KERNELS_NAME='"x86-64-v3"'
+%C%_libkernels_v3_a_CFLAGS = $(AM_CFLAGS) $(ENCODER_FLAGS) -march=x86-64-v3
+%C%_libkernels_v4_a_SOURCES = node/model/kernels.c
+%C%_libkernels_v4_a_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_KERNELS=model_kernels_v4 -DMODEL_KERNELS_NAME='"x86-64-v4"'
+%C%_libkernels_v4_a_CFLAGS = $(AM_CFLAGS) $(ENCODER_FLAGS) -march=x86-64-v4 -mprefer-vector-width=512
 # Training on texts, above the encoder.
 %C%_libtuner_a_SOURCES = \
 	%D%/corpus.c %D%/corpus.h \

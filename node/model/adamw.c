@@ -1,6 +1,7 @@
 #include "config.h"
 #include "node/model/encoder.h"
 
+#include "node/model/kernels.h"
 #include "proto/alloc.h"
 
 enum err model_adamw_init(struct model_adamw *adamw, const struct model_encoder *encoder)
@@ -25,11 +26,7 @@ void model_adamw_fini(struct model_adamw *adamw)
 
 double model_norm(const real *v, size_t count)
 {
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        sum += (double)v[i] * (double)v[i];
-    }
-    return sqrt(sum);
+    return sqrt(model_kernels()->square(v, count));
 }
 
 double model_clip_add(const real *gradient, size_t count, double clip, real *sum)
@@ -38,10 +35,7 @@ double model_clip_add(const real *gradient, size_t count, double clip, real *sum
     if (!isfinite(norm)) {
         return norm;
     }
-    real scale = norm > clip ? (real)(clip / norm) : 1;
-    for (size_t i = 0; i < count; i++) {
-        sum[i] += scale * gradient[i];
-    }
+    model_kernels()->add_scaled(sum, gradient, norm > clip ? (real)(clip / norm) : 1, count);
     return norm;
 }
 
@@ -53,27 +47,25 @@ double model_adamw_step(struct model_adamw *adamw, struct model_encoder *encoder
         return norm;
     }
     adamw->step++;
-    real scale = adamw->clip > 0 && norm > adamw->clip ? (real)(adamw->clip / norm) : 1;
-    real b1 = (real)adamw->beta1, b2 = (real)adamw->beta2, eps = (real)adamw->eps;
-    double root = sqrt(1 - pow(adamw->beta2, (double)adamw->step));
-    real rate1 = (real)(rate / (1 - pow(adamw->beta1, (double)adamw->step)));
-    real root_inverse = (real)(1 / root);
+    struct model_adamw_rows rows = {
+        .scale = adamw->clip > 0 && norm > adamw->clip ? (real)(adamw->clip / norm) : 1,
+        .beta1 = (real)adamw->beta1,
+        .beta2 = (real)adamw->beta2,
+        .eps = (real)adamw->eps,
+        .rate = (real)(rate / (1 - pow(adamw->beta1, (double)adamw->step))),
+        .root_inverse = (real)(1 / sqrt(1 - pow(adamw->beta2, (double)adamw->step)))};
     for (size_t t = 0; t < encoder->tensor_count; t++) {
         const struct model_tensor *tensor = &encoder->tensors[t];
         if (tensor->trained_at == MODEL_FROZEN) {
             continue;
         }
-        real *restrict p = encoder->weights + tensor->at;
-        const real *restrict g = gradient + tensor->trained_at;
-        real *restrict m = adamw->m + tensor->trained_at, *restrict v =
-                                                              adamw->v + tensor->trained_at;
-        real keep = tensor->decay ? (real)(1 - rate * adamw->decay) : 1;
-        for (size_t i = 0; i < tensor->rows * tensor->cols; i++) {
-            real gi = scale * g[i];
-            m[i] = b1 * m[i] + (1 - b1) * gi;
-            v[i] = b2 * v[i] + (1 - b2) * gi * gi;
-            p[i] = keep * p[i] - rate1 * m[i] / (real_sqrt(v[i]) * root_inverse + eps);
-        }
+        rows.count = tensor->rows * tensor->cols;
+        rows.p = encoder->weights + tensor->at;
+        rows.g = gradient + tensor->trained_at;
+        rows.m = adamw->m + tensor->trained_at;
+        rows.v = adamw->v + tensor->trained_at;
+        rows.keep = tensor->decay ? (real)(1 - rate * adamw->decay) : 1;
+        model_kernels()->adamw(&rows);
     }
     return norm;
 }

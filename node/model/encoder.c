@@ -1,4 +1,4 @@
-/* Shapes, tensors and their names; the passes stand in encoder_pass.c. */
+/* Shapes, tensors and their names. */
 #include "config.h"
 #include "node/model/encoder.h"
 
@@ -30,9 +30,8 @@ bool model_shape_valid(const struct model_shape *s, const char **ret_why)
     } else if (!(s->dropout >= 0 && s->dropout < 1 && s->attention_dropout >= 0 &&
                  s->attention_dropout < 1)) {
         why = "a dropout probability";
-    } else if (s->task == MODEL_TASK_MASKED) {
-        why = "the task";
-    } else if (s->labels == 0 || s->labels > MODEL_LABELS_MAX) {
+    } else if (s->task == MODEL_TASK_MASKED ? s->labels != s->vocabulary
+                                            : s->labels == 0 || s->labels > MODEL_LABELS_MAX) {
         why = "the number of labels";
     } else if (model_shape_adapted(s) &&
                (s->rank == 0 || s->rank > MODEL_RANK_MAX || s->targets == 0 ||
@@ -126,6 +125,20 @@ static void add_head(struct model_encoder *e)
 {
     const struct model_shape *s = &e->shape;
     e->head = e->tensor_count;
+    if (s->task == MODEL_TASK_MASKED) {
+        static const char stem[] = "cls.predictions.transform.";
+        char name[64];
+        snprintf(name, sizeof name, "%sdense.weight", stem);
+        name_tensor(add_tensor(e, s->hidden, s->hidden, true, false), name);
+        snprintf(name, sizeof name, "%sdense.bias", stem);
+        name_tensor(add_tensor(e, 1, s->hidden, true, false), name);
+        snprintf(name, sizeof name, "%sLayerNorm.weight", stem);
+        name_tensor(add_tensor(e, 1, s->hidden, true, false), name);
+        snprintf(name, sizeof name, "%sLayerNorm.bias", stem);
+        name_tensor(add_tensor(e, 1, s->hidden, true, false), name);
+        name_tensor(add_tensor(e, 1, s->vocabulary, true, false), "cls.predictions.bias");
+        return;
+    }
     if (s->task == MODEL_TASK_SEQUENCE) {
         name_tensor(add_tensor(e, s->hidden, s->hidden, true, false), "bert.pooler.dense.weight");
         name_tensor(add_tensor(e, 1, s->hidden, true, false), "bert.pooler.dense.bias");
@@ -159,6 +172,22 @@ static void add_adapters(struct model_encoder *e)
     }
 }
 
+/* Tensors whose gradient is kept for each group when gradients are clipped; the others are large: gradient.c. */
+#define SMALL_MAX 16384u
+static void place_small(struct model_encoder *e)
+{
+    for (size_t i = 0; i < e->tensor_count; i++) {
+        struct model_tensor *t = &e->tensors[i];
+        bool vector = i > EMBEDDING_TYPE && t->rows == 1;
+        bool classifier = i >= e->head && i < e->adapters && t->rows * t->cols <= SMALL_MAX;
+        t->small_at = MODEL_FROZEN;
+        if (t->trained_at != MODEL_FROZEN && (vector || classifier || i >= e->adapters)) {
+            t->small_at = e->small_count;
+            e->small_count += t->rows * t->cols;
+        }
+    }
+}
+
 /* A number in (0, 1) from a seed and a counter. */
 static double uniform(uint64_t seed, uint64_t counter)
 {
@@ -173,7 +202,7 @@ static void start_values(struct model_encoder *e, uint64_t seed)
     for (size_t i = e->head; i < e->tensor_count; i++) {
         struct model_tensor *t = &e->tensors[i];
         bool a = strstr(t->name, ".lora_A.") != NULL;
-        if (!t->decay || strstr(t->name, ".lora_B.")) {
+        if (!t->decay || strstr(t->name, ".lora_B.")) { /* biases, LayerNorm and B */
             continue;
         }
         for (size_t j = 0; j < t->rows * t->cols; j++, counter += 2) {
@@ -210,6 +239,7 @@ enum err model_encoder_layout(const struct model_shape *shape, struct model_enco
     add_head(e);
     e->adapters = e->tensor_count;
     add_adapters(e);
+    place_small(e);
     *ret = e;
     return E_OK;
 }

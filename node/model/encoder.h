@@ -14,11 +14,14 @@
  * Positions restart at 0 in each sequence and no attention crosses sequences.
  * Formulas: BERT (Devlin et al. 2018, arXiv 1810.04805): post-LayerNorm with population variance, erf-GELU, attention scale
  * 1/sqrt(head size); LoRA (arXiv 2106.09685): y = W x + b + alpha/rank B (A x); FFA-LoRA (arXiv 2403.12313) trains B alone.
- * Loss: sum of cross entropy over rows (or sequences) with a label >= 0.
+ * Loss: sum of cross entropy over rows (or sequences) with a label >= 0. Masked LM: dense, GELU, LayerNorm, then the word embeddings
+ * as decoder, on labelled rows only.
  *
  * Groups: consecutive sequences, e.g. of one patient. Loss and gradient come apart by group, exactly; the norm of a group's
- * gradient is that of the group alone. One group is an ordinary batch. Memory for gradients: groups x trained numbers.
- * Dropout by counter: the same seed, batch and shape drop the same; backward draws the same again, nothing is stored.
+ * gradient is that of the group alone. One group is an ordinary batch. Memory for gradients: groups x trained numbers, or, clipped,
+ * the small tensors alone.
+ * Dropout by counter: the same seed drops the same, however a batch is cut (first_row); backward draws the same again, nothing is
+ * stored.
  * Threads: an encoder's weights may be read by any number of runs; a run belongs to one thread. Tested against
  * tests/vectors/bert in float and in double (real.h), and by central differences. Limits: below. */
 #ifndef CONCORDAT_NODE_MODEL_ENCODER_H
@@ -87,6 +90,7 @@ struct model_tensor {
     size_t rows, cols; /* a vector has 1 row */
     size_t at;         /* in weights */
     size_t trained_at; /* in the vector of trained numbers, or MODEL_FROZEN */
+    size_t small_at;   /* in the vector of small trained tensors, or MODEL_FROZEN: gradient.c */
     bool decay;        /* weight decay applies: neither bias nor LayerNorm */
     bool base;         /* must be in a model's file; heads and adapters may be new */
 };
@@ -95,7 +99,7 @@ struct model_encoder {
     struct model_tensor *tensors;
     size_t tensor_count;
     real *weights;
-    size_t weight_count, trained_count;
+    size_t weight_count, trained_count, small_count;
     size_t head;     /* first tensor of the head */
     size_t adapters; /* first tensor of the adapters, after the head */
     size_t *adapter; /* layers x MODEL_TARGET_COUNT: tensor of A (B follows), or MODEL_FROZEN */
@@ -142,24 +146,31 @@ struct model_batch {
     const uint32_t *start; /* sequences + 1: first row of each; start[0] is 0 */
     const uint32_t *ids;   /* R: pieces */
     const uint8_t *types;  /* R, or NULL: all 0 */
-    const int32_t
-        *labels; /* R for tokens, `sequences` for sequences; < 0 is none; NULL: prediction only */
+    /* R for tokens and masked LM, `sequences` for sequences; < 0 is none; NULL: prediction only */
+    const int32_t *labels;
     size_t groups;
     const uint32_t
         *group_at;         /* groups + 1: first sequence of each; NULL with groups 1: one of all */
     uint64_t dropout_seed; /* 0: no dropout */
+    uint64_t
+        first_row; /* of a batch that is part of a larger one: what is dropped does not depend on the cut */
 };
 
 struct model_run;
 /* Keeps and grows its own buffers. NULL when out of memory. The encoder is borrowed until free. */
 struct model_run *model_run_new(const struct model_encoder *encoder);
 void model_run_free(struct model_run *run);
+/* Before forward. recompute: activations of one layer at a time are kept, and computed again in backward, which gives the same
+ * numbers; not with `clipped` when all is trained. clipped: what model_run_backward_clipped needs is kept. */
+void model_run_mode(struct model_run *run, bool recompute, bool clipped);
 
 /* Errors: E_INVALID a piece, type, label or length outside the model; E_LIMIT too many rows; E_NO_MEMORY. */
 MUST_CHECK enum err model_run_forward(struct model_run *run, const struct model_batch *batch,
                                       struct err_info *reterr);
-/* R x labels, or sequences x labels. Borrowed until the next forward. */
+/* R x labels, sequences x labels, or labelled rows (all rows without labels) x vocabulary. Borrowed until the next forward. */
 const real *model_run_logits(const struct model_run *run);
+/* What the classifier of sequences or the decoder of masked LM reads; NULL for tokens. */
+const real *model_run_pooled(const struct model_run *run);
 /* Rows x hidden after the embeddings (0) or layer N (N + 1). Borrowed until the next forward. */
 const real *model_run_hidden(const struct model_run *run, size_t level);
 /* After forward on the same batch: sums of cross entropy and numbers of labels, for each group. */
@@ -171,6 +182,13 @@ uint64_t model_run_hits(const struct model_run *run, const struct model_batch *b
  * GRADIENTS + g * encoder->trained_count. Once per forward. */
 void model_run_backward(struct model_run *run, const struct model_batch *batch, const real *scale,
                         real *gradients);
+/* The same, but each group's gradient is scaled to a norm of at most CLIP, one that is not finite counts as 0, and SUM
+ * (trained_count) gets their sum added. ret_norms: before clipping, of each group. Needs mode `clipped`. Memory: small tensors by
+ * group, no large ones. Errors: E_NO_MEMORY, then SUM is unchanged. */
+MUST_CHECK enum err model_run_backward_clipped(struct model_run *run,
+                                               const struct model_batch *batch, const real *scale,
+                                               double clip, double *ret_norms, real *sum,
+                                               struct err_info *reterr);
 
 /* --- optimiser (adamw.c) ------------------------------------------------------------------------------- */
 

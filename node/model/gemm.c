@@ -1,18 +1,6 @@
 #include "config.h"
 #include "node/model/gemm.h"
 
-#ifndef MODEL_DOUBLE
-#if defined(HAVE_ONEDNN)
-#include <oneapi/dnnl/dnnl.h>
-#ifdef HAVE_OMP_THREADS
-/* From omp.h, which clang does not find beside gcc's runtime. */
-extern void omp_set_num_threads(int count);
-#endif
-#else
-#include <cblas.h>
-#endif
-#endif
-
 void model_gemm_plain(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, real alpha,
                       const real *a, size_t lda, const real *b, size_t ldb, real beta, real *c,
                       size_t ldc)
@@ -37,45 +25,94 @@ void model_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k
     model_gemm_plain(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 #else
-static void library_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
-                         real alpha, const real *a, size_t lda, const real *b, size_t ldb,
-                         real beta, real *c, size_t ldc)
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdint.h>
+
+/* oneDNN's dnnl_sgemm: row-major, sizes of 64 bits; 0 is success. */
+typedef int dnnl_function(char transpose_a, char transpose_b, int64_t m, int64_t n, int64_t k,
+                          float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
+                          float beta, float *c, int64_t ldc);
+/* OpenBLAS' cblas_sgemm with the numbers of CBLAS_LAYOUT and CBLAS_TRANSPOSE. */
+enum { CBLAS_ROW_MAJOR = 101, CBLAS_NO_TRANSPOSE = 111, CBLAS_TRANSPOSED = 112 };
+typedef void cblas_function(int layout, int transpose_a, int transpose_b, int m, int n, int k,
+                            float alpha, const float *a, int lda, const float *b, int ldb,
+                            float beta, float *c, int ldc);
+
+static struct {
+    dnnl_function *dnnl;
+    cblas_function *cblas;
+    void (*omp_set_threads)(int);
+    void (*blas_set_threads)(int);
+    const char *name;
+} library = {.name = "plain loops"};
+
+/* A function by name; POSIX has dlsym give what ISO C will not convert. */
+static void find_function(void *from, const char *name, void *ret_function)
 {
-#ifdef HAVE_ONEDNN
-#ifdef HAVE_OMP_THREADS
-    /* A setting of the calling thread: each worker sets its own. */
+    *(void **)ret_function = from ? dlsym(from, name) : NULL;
+}
+
+static void load(void)
+{
+    static const char *const names[] = {"libdnnl.so.3", "libdnnl.so.2", "libopenblas.so.0"};
+    for (size_t i = 0; i < sizeof names / sizeof *names && !library.dnnl && !library.cblas; i++) {
+        void *handle = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+        find_function(handle, "dnnl_sgemm", &library.dnnl);
+        find_function(handle, "cblas_sgemm", &library.cblas);
+        find_function(handle, "omp_set_num_threads", &library.omp_set_threads);
+        find_function(handle, "openblas_set_num_threads", &library.blas_set_threads);
+        if (library.dnnl || library.cblas) {
+            library.name = names[i];
+        }
+    }
+    if (library.cblas && library.blas_set_threads) {
+        library.blas_set_threads(1);
+    }
+}
+
+static void need_library(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    /* OpenMP's number is a setting of the calling thread: each worker sets its own. */
     static _Thread_local bool single;
     if (!single) {
-        omp_set_num_threads(1);
+        pthread_once(&once, load);
+        if (library.dnnl && library.omp_set_threads) {
+            library.omp_set_threads(1);
+        }
         single = true;
     }
-#endif
-    dnnl_status_t status = dnnl_sgemm(
-        transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', (dnnl_dim_t)m, (dnnl_dim_t)n,
-        (dnnl_dim_t)k, alpha, a, (dnnl_dim_t)lda, b, (dnnl_dim_t)ldb, beta, c, (dnnl_dim_t)ldc);
-    if (status != dnnl_success) {
-        /* Out of memory for its buffers, at most: the plain loops need none. */
-        model_gemm_plain(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-    }
-#else
-    openblas_set_num_threads(1);
-    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                transpose_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda,
-                b, (int)ldb, beta, c, (int)ldc);
-#endif
+}
+
+const char *model_gemm_name(void)
+{
+    need_library();
+    return library.name;
 }
 
 void model_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, real alpha,
                 const real *a, size_t lda, const real *b, size_t ldb, real beta, real *c,
                 size_t ldc)
 {
+    need_library();
     if (m == 0 || n == 0) {
         return;
     }
-    if (k == 0) {
-        model_gemm_plain(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    if (k > 0 && library.dnnl &&
+        library.dnnl(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', (int64_t)m, (int64_t)n,
+                     (int64_t)k, alpha, a, (int64_t)lda, b, (int64_t)ldb, beta, c,
+                     (int64_t)ldc) == 0) {
         return;
     }
-    library_gemm(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    if (k > 0 && library.cblas) {
+        library.cblas(CBLAS_ROW_MAJOR, transpose_a ? CBLAS_TRANSPOSED : CBLAS_NO_TRANSPOSE,
+                      transpose_b ? CBLAS_TRANSPOSED : CBLAS_NO_TRANSPOSE, (int)m, (int)n, (int)k,
+                      alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+        return;
+    }
+    /* No library, nothing to add up, or oneDNN without memory for its buffers. */
+    model_gemm_plain(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 #endif

@@ -3,20 +3,23 @@
 #ifndef CONCORDAT_NODE_MODEL_REAL_H
 #define CONCORDAT_NODE_MODEL_REAL_H
 
+#include <float.h>
 #include <math.h>
 
 #ifdef MODEL_DOUBLE
 typedef double real;
-#define real_exp  exp
-#define real_erf  erf
-#define real_sqrt sqrt
-#define real_tanh tanh
+#define real_exp     exp
+#define real_erf     erf
+#define real_sqrt    sqrt
+#define real_tanh    tanh
+#define REAL_EPSILON DBL_EPSILON
 #else
 typedef float real;
-#define real_exp  expf
-#define real_erf  erff
-#define real_sqrt sqrtf
-#define real_tanh tanhf
+#define real_exp     expf
+#define real_erf     erff
+#define real_sqrt    sqrtf
+#define real_tanh    tanhf
+#define REAL_EPSILON FLT_EPSILON
 #endif
 
 /* e^x for x <= 0, plain enough to become vector code: error below 5e-7 of the value; below -87 the value at -87, 1e-38.

@@ -6,9 +6,12 @@
  *     err = model_team_gradient(team, &batch, 1.0, sum, norms, &loss, &labelled, reterr);      // DP-SGD: clipped, summed
  *     model_team_free(team);
  *
- * The batch is cut into consecutive groups (without groups: sequences) of about equal rows, a part for each thread; parts are
- * added in their order, so that the same batch, seed and number of threads give the same numbers. Dropout differs between
- * numbers of threads. With a clip, groups are materialised few at a time: MODEL_TEAM_NUMBERS_MAX numbers a thread.
+ * The batch is cut into consecutive groups (without groups: sequences) of about equal rows, a part for each thread, and each part
+ * into passes whose activations stay within MODEL_TEAM_PASS_BYTES; where one long sequence alone would not, layers are computed
+ * again in backward. Parts are added in their order, so that the same batch, seed and number of threads give the same numbers;
+ * dropout is the same for any number.
+ * Clipped gradients of large tensors are never kept by group: ghost norms and a second pass by book-keeping, see gradient.c. A group
+ * too long for one pass is the exception: its gradient is added up whole, then clipped.
  * A clipped sum is exact and must not leave a site before noise: that is the caller's.
  * Threads: a team belongs to one thread at a time; the encoder is only read. Limits: MODEL_TEAM_THREADS_MAX. */
 #ifndef CONCORDAT_NODE_MODEL_TEAM_H
@@ -17,13 +20,16 @@
 #include "node/model/encoder.h"
 
 #define MODEL_TEAM_THREADS_MAX 64u
-#define MODEL_TEAM_NUMBERS_MAX ((size_t)32 << 20)
+#define MODEL_TEAM_PASS_BYTES  ((size_t)192 << 20) /* of a thread */
+#define MODEL_TEAM_PASS_ROWS   1024u /* beyond this a pass only leaves the processor's caches */
 
 struct model_team;
 /* Errors: E_LIMIT; E_NO_MEMORY. The encoder is borrowed until free. ret is set on success only. */
 MUST_CHECK enum err model_team_new(const struct model_encoder *encoder, unsigned threads,
                                    struct model_team **ret);
 void model_team_free(struct model_team *team);
+/* For tests: passes of at most ROWS rows (0: as above), always with layers computed again when RECOMPUTE. */
+void model_team_passes(struct model_team *team, size_t rows, bool recompute);
 
 /* clip 0: GRADIENT becomes that of (sum of cross entropy) / (labels of the whole batch).
  * clip > 0: GRADIENT becomes the sum over groups of the gradient of the group's own mean loss, scaled to a norm of at most
@@ -35,15 +41,5 @@ void model_team_free(struct model_team *team);
 MUST_CHECK enum err model_team_gradient(struct model_team *team, const struct model_batch *batch,
                                         double clip, real *gradient, double *norms, double *ret_sum,
                                         uint64_t *ret_labelled, struct err_info *reterr);
-
-/* The gradient of GROUP's own mean loss, trained_count numbers, borrowed for the call; all zero without labels, and it may be
- * not finite. Called from thread THREAD (below the team's number), so what is added up stands apart by thread. */
-typedef void model_team_visit(void *user, unsigned thread, size_t group, const real *gradient);
-/* Shows each group's gradient to VISIT once, unclipped, for who must treat patients apart: clip, round to a grid, add. A group
- * without sequences is not shown. On failure some groups were shown: what was added up is to be thrown away.
- * Errors and outputs: those of model_team_gradient. */
-MUST_CHECK enum err model_team_groups(struct model_team *team, const struct model_batch *batch,
-                                      model_team_visit *visit, void *user, double *ret_sum,
-                                      uint64_t *ret_labelled, struct err_info *reterr);
 
 #endif

@@ -58,6 +58,33 @@ static enum err take_types(struct model_tuner *t)
     return err ? err : t->names ? E_OK : E_NO_MEMORY;
 }
 
+static enum err take_parts(struct model_tuner *t)
+{
+    const struct model_encoder *e = t->encoder;
+    t->parts = proto_alloc(e->tensor_count, sizeof *t->parts);
+    for (size_t i = 0; t->parts && i < e->tensor_count; i++) {
+        const struct model_tensor *tensor = &e->tensors[i];
+        bool a = i >= e->adapters && strstr(tensor->name, ".lora_A.");
+        if (tensor->trained_at != MODEL_FROZEN) {
+            t->parts[t->part_count++] =
+                (struct model_part){.name = tensor->name,
+                                    .at = tensor->trained_at,
+                                    .count = tensor->rows * tensor->cols,
+                                    .kind = i < e->head       ? MODEL_PART_BASE
+                                            : i < e->adapters ? MODEL_PART_HEAD
+                                            : a               ? MODEL_PART_A
+                                                              : MODEL_PART_B};
+        }
+    }
+    return t->parts ? E_OK : E_NO_MEMORY;
+}
+
+const struct model_part *model_tuner_parts(const struct model_tuner *t, size_t *ret_count)
+{
+    *ret_count = t->part_count;
+    return t->parts;
+}
+
 static struct model_shape tuned_shape(const struct model_package_info *info,
                                       const struct model_tuning *tuning)
 {
@@ -92,6 +119,7 @@ enum err model_tuner_open(const struct model_package *package, const struct mode
               : model_package_encoder(package, base, &shape, &t->labels, tuning->seed, &t->encoder,
                                       reterr);
     err = err ? err : model_package_tokenizer(whole, &t->tokenizer, reterr);
+    err = err ? err : take_parts(t);
     err = err ? err : model_team_new(t->encoder, threads, &t->team);
     if (!err && tuning->longest > shape.positions) {
         err = proto_err_set(reterr, E_LIMIT, "model: it takes at most %u pieces", shape.positions);
@@ -114,6 +142,7 @@ void model_tuner_close(struct model_tuner *t)
         model_words_fini(&t->labels);
         model_words_fini(&t->types);
         proto_free(t->names);
+        proto_free(t->parts);
         proto_free(t);
     }
 }
@@ -333,12 +362,35 @@ static double plain_step(struct model_descent *d, struct model_encoder *e, doubl
     return norm;
 }
 
+/* Frozen parts as they were: neither momentum nor decay moves them. */
+static void thaw(struct model_descent *d, struct model_tuner *t)
+{
+    struct model_encoder *e = t->encoder;
+    for (size_t i = 0, part = 0; d->frozen && i < e->tensor_count; i++) {
+        const struct model_tensor *tensor = &e->tensors[i];
+        if (tensor->trained_at == MODEL_FROZEN) {
+            continue;
+        }
+        if (d->frozen >> t->parts[part].kind & 1) {
+            memcpy(e->weights + tensor->at, d->before + tensor->trained_at,
+                   t->parts[part].count * sizeof *d->before);
+        }
+        part++;
+    }
+}
+
 enum err model_descent_step(struct model_descent *d, struct model_tuner *t, double rate,
                             struct err_info *reterr)
 {
     pull(d, t->encoder);
+    for (size_t i = 0; i < t->part_count; i++) {
+        if (d->frozen >> t->parts[i].kind & 1) {
+            memset(d->gradient + t->parts[i].at, 0, t->parts[i].count * sizeof *d->gradient);
+        }
+    }
     double norm = d->plain ? plain_step(d, t->encoder, rate)
                            : model_adamw_step(&d->adamw, t->encoder, d->gradient, rate);
+    thaw(d, t);
     return isfinite(norm) ? E_OK
                           : proto_err_set(reterr, E_INVALID,
                                           "model: a gradient is not finite; a lower learning rate "

@@ -61,6 +61,19 @@ size_t model_tuner_count(const struct model_tuner *tuner);
 void model_tuner_get(const struct model_tuner *tuner, float *ret);
 MUST_CHECK enum err model_tuner_set(struct model_tuner *tuner, const float *numbers,
                                     struct err_info *reterr);
+/* What stands where in the flat vector, in its order. Borrowed from the tuner. */
+enum model_part_kind {
+    MODEL_PART_BASE,
+    MODEL_PART_HEAD, /* may stay at a site that keeps a head of its own */
+    MODEL_PART_A,    /* of adapters */
+    MODEL_PART_B
+};
+struct model_part {
+    const char *name; /* of the tensor */
+    size_t at, count;
+    enum model_part_kind kind;
+};
+const struct model_part *model_tuner_parts(const struct model_tuner *tuner, size_t *ret_count);
 const struct model_encoder *model_tuner_encoder(const struct model_tuner *tuner);
 /* Number of a label, MODEL_WORDS_NONE when there is none. */
 const struct model_words *model_tuner_labels(const struct model_tuner *tuner);
@@ -88,7 +101,8 @@ struct model_local {
     double proximal;         /* FedProx: adds PROXIMAL (w - w at the start) to each gradient */
     const float *correction; /* SCAFFOLD: added to each gradient, with plain SGD; NULL: none */
     bool plain;              /* SGD instead of AdamW */
-    uint64_t seed;           /* of order, dropout and masks */
+    uint32_t frozen; /* set of 1 << model_part_kind: parts that stay as they are in this call */
+    uint64_t seed;   /* of order, dropout and masks */
 };
 #define MODEL_TUNER_BATCH_MAX 1024u
 struct model_trained {
@@ -115,7 +129,8 @@ struct model_private {
     double momentum, decay; /* plain: SGD's momentum; else AdamW with DECAY */
     bool plain;
     double proximal;
-    uint64_t seed; /* of dropout and masks alone: coins and noise are the system's */
+    uint32_t frozen; /* parts that stay; their gradients count in the norm all the same */
+    uint64_t seed;   /* of dropout and masks alone: coins and noise are the system's */
 };
 /* ret_steps  set always: how many steps drew noise, which is what was spent.
  * Errors: E_INVALID settings; E_LIMIT sigma out of range; E_CANCELLED; E_NO_MEMORY; those of the random source.

@@ -13,6 +13,8 @@ struct model_tuner {
     unsigned threads;
     struct model_words labels, types;
     const char **names; /* of types */
+    struct model_part *parts;
+    size_t part_count;
 };
 
 /* A batch with arrays of its own. begin, windows, end_group, .., and then BATCH is ready. */
@@ -38,6 +40,7 @@ struct model_descent {
     bool plain;
     double momentum, decay, clip, proximal;
     const float *correction;
+    uint32_t frozen; /* kinds of parts */
     float *before, *gradient, *velocity;
     struct model_adamw adamw;
 };

@@ -182,7 +182,8 @@ enum err model_tuner_train(struct model_tuner *tuner, const struct model_corpus 
                                        .decay = local->decay,
                                        .clip = local->clip,
                                        .proximal = local->proximal,
-                                       .correction = local->correction};
+                                       .correction = local->correction,
+                                       .frozen = local->frozen};
     enum err err = list_windows(tuner, corpus, units, units ? count : c.v->units, &c.windows,
                                 &c.count, &labelled);
     err = err ? err : model_descent_init(&c.descent, tuner);
@@ -358,7 +359,8 @@ enum err model_tuner_train_private(struct model_tuner *tuner, const struct model
     s.descent = (struct model_descent){.plain = sgd->plain,
                                        .momentum = sgd->momentum,
                                        .decay = sgd->decay,
-                                       .proximal = sgd->proximal};
+                                       .proximal = sgd->proximal,
+                                       .frozen = sgd->frozen};
     s.joined = proto_alloc(count + 1, sizeof *s.joined);
     s.sum = proto_alloc(trained + 1, sizeof *s.sum);
     err = model_descent_init(&s.descent, tuner);

@@ -85,6 +85,7 @@ TESTS += %D%/test_encoder %D%/test_encoder_double
 %C%_test_encoder_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
 %C%_test_encoder_double_SOURCES = %D%/test_encoder.c tests/lib/vectors.h $(MODEL_ENCODER_SOURCES)
 %C%_test_encoder_double_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_DOUBLE
+%C%_test_encoder_double_CFLAGS = $(AM_CFLAGS) -Wno-psabi
 %C%_test_encoder_double_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
 
 check_PROGRAMS += %D%/test_encoder_save
@@ -105,3 +106,14 @@ check_PROGRAMS += %D%/test_fhir
 TESTS += %D%/test_fhir
 %C%_test_fhir_SOURCES = %D%/test_fhir.c
 %C%_test_fhir_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) $(CMOCKA_LIBS) -lm
+
+check_PROGRAMS += %D%/test_kernels %D%/test_gradient %D%/test_gradient_double
+TESTS += %D%/test_kernels %D%/test_gradient %D%/test_gradient_double
+%C%_test_kernels_SOURCES = %D%/test_kernels.c tests/lib/seed.h
+%C%_test_kernels_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_gradient_SOURCES = %D%/test_gradient.c tests/lib/seed.h
+%C%_test_gradient_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+%C%_test_gradient_double_SOURCES = %D%/test_gradient.c tests/lib/seed.h $(MODEL_ENCODER_SOURCES)
+%C%_test_gradient_double_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_DOUBLE
+%C%_test_gradient_double_CFLAGS = $(AM_CFLAGS) -Wno-psabi
+%C%_test_gradient_double_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm

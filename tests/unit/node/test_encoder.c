@@ -1,5 +1,5 @@
 /* The encoder against the known answers of tests/vectors/bert. Compiled twice: in float, as shipped, and with MODEL_DOUBLE,
- * where the tolerances are 1e-9 and gradients are checked by central differences, with dropout too.
+ * where the tolerances are 1e-9; central differences stand in test_gradient.c.
  * The folders: bert/small; and with VECTORS and BERT_MODEL set, bert/bert-tiny-biomed as well (float only). */
 #include "config.h"
 
@@ -200,11 +200,14 @@ static struct model_encoder *open_model(const struct golden *g, const char *fold
     if (model_shape_read(at, &shape, &info)) {
         fail_msg("%s", info.text);
     }
-    shape.labels = task == MODEL_TASK_SEQUENCE ? 3 : small ? 5 : 3;
+    shape.labels = task == MODEL_TASK_MASKED     ? shape.vocabulary
+                   : task == MODEL_TASK_SEQUENCE ? 3
+                   : small                       ? 5
+                                                 : 3;
     if (model_encoder_open(at, &shape, 1, &e, &info)) {
         fail_msg("%s", info.text);
     }
-    if (task == MODEL_TASK_SEQUENCE || !small) {
+    if (task != MODEL_TASK_MASKED && (task == MODEL_TASK_SEQUENCE || !small)) {
         struct model_safetensors *heads =
             open_file(folder, task == MODEL_TASK_SEQUENCE ? "sequence_head.safetensors"
                                                           : "heads.safetensors");
@@ -394,6 +397,43 @@ static void sequence_head(void **state)
     check_sequence("small");
 }
 
+/* Masked LM: logits of labelled rows, or what the larger file keeps of them, and every gradient that it has. */
+static void check_masked(const char *folder)
+{
+    struct golden g;
+    int64_t v[ROWS];
+    open_golden(&g, folder, "mlm.safetensors");
+    struct model_safetensors *batch = open_file(folder, "batch.safetensors");
+    size_t rows = integers(batch, "mlm_labels", v);
+    for (size_t i = 0; i < rows; i++) {
+        g.labels[i] = (int32_t)v[i];
+    }
+    model_safetensors_close(batch);
+    struct model_encoder *e = open_model(&g, folder, MODEL_TASK_MASKED, MODEL_TRAIN_FULL, 0);
+    struct model_run *run = model_run_new(e);
+    real *gradient = zeros(e->trained_count);
+    number_is(&g, "loss", 0, mean_step(e, run, &g.batch, gradient));
+    close_to(&g, "transform", model_run_pooled(run));
+    if (model_safetensors_find(g.file, "logits")) {
+        close_to(&g, "logits", model_run_logits(run));
+    }
+    unsigned seen = 0;
+    for (size_t t = 0; t < e->tensor_count; t++) {
+        seen += gradient_is(&g, &e->tensors[t], gradient);
+    }
+    assert_in_range(seen, strcmp(folder, "small") ? 4 : e->tensor_count, e->tensor_count);
+    proto_free(gradient);
+    model_run_free(run);
+    model_encoder_close(e);
+    model_safetensors_close(g.file);
+}
+
+static void masked_head(void **state)
+{
+    (void)state;
+    check_masked("small");
+}
+
 #ifndef MODEL_DOUBLE
 static void tiny_biomed(void **state)
 {
@@ -404,6 +444,7 @@ static void tiny_biomed(void **state)
     check_tokens("bert-tiny-biomed", "tokcls_lora_all.safetensors", MODEL_TRAIN_LORA,
                  MODEL_TARGETS_ALL);
     check_sequence("bert-tiny-biomed");
+    check_masked("bert-tiny-biomed");
 }
 #endif
 
@@ -460,56 +501,6 @@ static void frozen_a(void **state)
     model_encoder_close(e);
     model_safetensors_close(g.file);
 }
-
-#ifdef MODEL_DOUBLE
-/* Central differences on entries of every trained tensor, with dropout, which repeats itself for one seed. */
-static void differences(enum model_task task, enum model_training training, struct seed *random)
-{
-    struct golden g;
-    open_golden(&g, "small",
-                task == MODEL_TASK_SEQUENCE ? "seqcls.safetensors" : "tokcls_lora_all.safetensors");
-    g.batch.labels = task == MODEL_TASK_SEQUENCE ? g.sequence_labels : g.labels;
-    g.batch.dropout_seed = 7;
-    struct model_encoder *e = open_model(&g, "small", task, training, MODEL_TARGETS_ALL);
-    e->shape.dropout = e->shape.attention_dropout = 0.3;
-    struct model_run *run = model_run_new(e);
-    real *gradient = zeros(e->trained_count);
-    mean_step(e, run, &g.batch, gradient);
-    double scale = model_norm(gradient, e->trained_count), eps = 1e-5;
-    for (size_t t = 0; t < e->tensor_count; t++) {
-        const struct model_tensor *tensor = &e->tensors[t];
-        for (unsigned n = 0; n < 12 && tensor->trained_at != MODEL_FROZEN; n++) {
-            size_t at = seed_below(random, tensor->rows * tensor->cols);
-            /* Rows of embeddings that the batch uses: most of the vocabulary has no gradient. */
-            at = t == 0 ? g.ids[seed_below(random, g.start[6])] * tensor->cols + at % tensor->cols
-                        : at;
-            real *p = &e->weights[tensor->at + at], saved = *p;
-            *p = saved + eps;
-            double above = mean_step(e, run, &g.batch, NULL);
-            *p = saved - eps;
-            double below = mean_step(e, run, &g.batch, NULL);
-            *p = saved;
-            double want = (above - below) / (2 * eps), got = gradient[tensor->trained_at + at];
-            if (!(fabs(want - got) <= 1e-6 * fabs(want) + 1e-7 * scale)) {
-                fail_msg("%s[%zu]: %.10g, differences give %.10g", tensor->name, at, got, want);
-            }
-        }
-    }
-    proto_free(gradient);
-    model_run_free(run);
-    model_encoder_close(e);
-    model_safetensors_close(g.file);
-}
-
-static void central_differences(void **state)
-{
-    (void)state;
-    struct seed random = seed_of(seed_number(11));
-    differences(MODEL_TASK_TOKENS, MODEL_TRAIN_FULL, &random);
-    differences(MODEL_TASK_TOKENS, MODEL_TRAIN_LORA, &random);
-    differences(MODEL_TASK_SEQUENCE, MODEL_TRAIN_FULL, &random);
-}
-#endif
 
 /* Any number of threads gives the gradient of one; a clipped sum is that of a loop over single examples. */
 static void teams(void **state)
@@ -851,88 +842,15 @@ static void refuses_models(void **state)
     model_safetensors_close(g.file);
 }
 
-/* What each thread was shown: clipped by the test itself and added. */
-struct shown {
-    size_t trained;
-    double clip;
-    real sums[3][4096];
-    unsigned times[3][8];
-};
-
-static void show(void *user, unsigned thread, size_t group, const real *gradient)
-{
-    struct shown *s = user;
-    assert_true(thread < 3 && group < 8);
-    s->times[thread][group]++;
-    model_clip_add(gradient, s->trained, s->clip, s->sums[thread]);
-}
-
-static void team_shows_groups(void **state)
-{
-    (void)state;
-    static struct golden g;
-    static real clipped[4096];
-    /* Two patients of two sequences, one without any, one of two. */
-    static const uint32_t group_at[] = {0, 2, 4, 4, 6};
-    open_golden(&g, "small", "tokcls_lora_qv.safetensors");
-    struct model_shape shape = {0};
-    struct model_encoder *e = NULL;
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s", vectors_path("bert/small"));
-    assert_int_equal(model_shape_read(path, &shape, NULL), E_OK);
-    shape.labels = 5;
-    shape.training = MODEL_TRAIN_FFA;
-    shape.targets = MODEL_TARGETS_QV;
-    shape.rank = 4;
-    shape.alpha = 8;
-    assert_int_equal(model_encoder_open(path, &shape, 5, &e, NULL), E_OK);
-    assert_in_range(e->trained_count, 1, 4096);
-    struct model_batch batch = g.batch;
-    batch.groups = 4;
-    batch.group_at = group_at;
-    for (unsigned threads = 1; threads <= 3; threads++) {
-        static struct shown s;
-        struct model_team *team = NULL;
-        double sum, cross;
-        uint64_t labelled, again;
-        s = (struct shown){.trained = e->trained_count, .clip = 0.25};
-        assert_int_equal(model_team_new(e, threads, &team), E_OK);
-        assert_int_equal(model_team_groups(team, &batch, show, &s, &sum, &labelled, NULL), E_OK);
-        assert_int_equal(
-            model_team_gradient(team, &batch, 0.25, clipped, NULL, &cross, &again, NULL), E_OK);
-        assert_int_equal(labelled, again);
-        assert_true(sum == cross);
-        for (size_t group = 0; group < 4; group++) {
-            assert_int_equal(s.times[0][group] + s.times[1][group] + s.times[2][group], group != 2);
-        }
-        double size = 0;
-        for (size_t j = 0; j < e->trained_count; j++) {
-            real all = s.sums[0][j] + s.sums[1][j] + s.sums[2][j];
-            size += fabs((double)all);
-            assert_true(fabs((double)(all - clipped[j])) <= 1e-6);
-        }
-        assert_true(size > 0.01);
-        batch.labels = NULL;
-        assert_int_equal(model_team_groups(team, &batch, show, &s, &sum, &labelled, NULL), E_USAGE);
-        batch.labels = g.labels;
-        model_team_free(team);
-    }
-    model_encoder_close(e);
-    model_safetensors_close(g.file);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_full),
-        cmocka_unit_test(team_shows_groups),
         cmocka_unit_test(tokens_lora),
         cmocka_unit_test(sequence_head),
+        cmocka_unit_test(masked_head),
         cmocka_unit_test(packed_equals_alone),
         cmocka_unit_test(frozen_a),
-#ifdef MODEL_DOUBLE
-        cmocka_unit_test(central_differences),
-#endif
         cmocka_unit_test(teams),
         cmocka_unit_test(dropout_repeats_and_drops),
         cmocka_unit_test(products),

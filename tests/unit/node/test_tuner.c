@@ -402,6 +402,94 @@ static void federated_terms(void **state)
     model_tuner_close(tuner);
 }
 
+/* Alternating adapters: what is frozen keeps every bit, the rest moves; parts cover the vector. */
+static void frozen_parts(void **state)
+{
+    (void)state;
+    struct model_tuning tuning = tuning_of(MODEL_TASK_TOKENS, MODEL_TRAIN_LORA);
+    struct model_tuner *tuner = open_tuner(&tuning);
+    struct model_corpus *corpus = corpus_of(tuner, 10, 7);
+    float *start = weights_of(tuner);
+    struct model_local local = {.schedule = {.peak = 1e-2},
+                                .epochs = 2,
+                                .batch = 4,
+                                .decay = 0.1,
+                                .frozen = 1u << MODEL_PART_A | 1u << MODEL_PART_HEAD};
+    struct model_trained done;
+    assert_int_equal(model_tuner_train(tuner, corpus, NULL, 0, &local, NULL, NULL, &done, NULL),
+                     E_OK);
+    float *end = weights_of(tuner);
+    size_t count = 0, at = 0, kinds = 0;
+    const struct model_part *parts = model_tuner_parts(tuner, &count);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(parts[i].at, at);
+        at += parts[i].count;
+        kinds |= (size_t)1 << parts[i].kind;
+        bool same =
+            memcmp(start + parts[i].at, end + parts[i].at, parts[i].count * sizeof *end) == 0;
+        assert_int_equal(same, parts[i].kind != MODEL_PART_B);
+        assert_int_equal(parts[i].kind == MODEL_PART_A, strstr(parts[i].name, "lora_A") != NULL);
+    }
+    assert_int_equal(at, model_tuner_count(tuner));
+    assert_int_equal(kinds, 1u << MODEL_PART_A | 1u << MODEL_PART_B | 1u << MODEL_PART_HEAD);
+    proto_free(start);
+    proto_free(end);
+    model_corpus_free(corpus);
+    model_tuner_close(tuner);
+}
+
+/* Masked LM on texts in which every b follows an a: it learns what stands between. */
+static void masked_lm(void **state)
+{
+    (void)state;
+    struct model_tuning tuning = tuning_of(MODEL_TASK_MASKED, MODEL_TRAIN_FULL);
+    tuning.label_count = 0;
+    tuning.dropout = 0;
+    struct model_tuner *tuner = open_tuner(&tuning);
+    struct model_corpus *corpus = NULL;
+    struct seed random = seed_of(2);
+    assert_int_equal(model_tuner_corpus(tuner, &corpus, NULL), E_OK);
+    for (uint32_t u = 0; u < 40; u++) {
+        char text[64] = "";
+        for (unsigned i = 0; i < 9; i++) {
+            strcat(text, seed_below(&random, 2) ? "a b " : "c d ");
+        }
+        assert_int_equal(model_corpus_text(corpus, u, span_str(text), -1, NULL), E_OK);
+    }
+    assert_int_equal(model_corpus_seal(corpus, NULL), E_OK);
+    assert_int_equal(model_corpus_view(corpus)->windows, 80); /* 18 pieces in windows of 14 */
+    struct model_local local = {.schedule = {.peak = 3e-3}, .epochs = 60, .batch = 8};
+    struct model_trained done;
+    double before = loss_of(tuner, corpus);
+    assert_int_equal(model_tuner_train(tuner, corpus, NULL, 0, &local, NULL, NULL, &done, NULL),
+                     E_OK);
+    struct model_evaluation e = {0};
+    assert_int_equal(model_tuner_evaluate(tuner, corpus, NULL, 0, &e, NULL), E_OK);
+    assert_int_equal(e.types, 1);
+    uint64_t hits = 0, all = 0;
+    for (uint32_t u = 0; u < e.units; u++) {
+        hits += e.counts[u].matched;
+        all += e.counts[u].gold;
+        assert_int_equal(e.counts[u].gold, e.labelled[u]);
+    }
+    /* 15 % of 720 pieces, within 6 deviations. By chance a piece of four is found. */
+    assert_in_range(all, 50, 166);
+    assert_true(before > 3 && (double)hits > 0.6 * (double)all);
+    model_evaluation_fini(&e);
+    struct model_private sgd = {.rate = 0.3,
+                                .clip = 1,
+                                .sigma = 1,
+                                .expected_batch = 12,
+                                .steps = 2,
+                                .schedule = {.peak = 1e-3}};
+    uint32_t steps;
+    assert_int_equal(
+        model_tuner_train_private(tuner, corpus, NULL, 0, &sgd, NULL, NULL, &steps, NULL), E_OK);
+    assert_int_equal(steps, 2);
+    model_corpus_free(corpus);
+    model_tuner_close(tuner);
+}
+
 static bool stop_at_two(void *user, uint32_t step, uint32_t steps, double loss)
 {
     (void)steps;
@@ -526,7 +614,7 @@ static void counts_are_those_of_a_report(void **state)
     struct model_tuning tuning = tuning_of(MODEL_TASK_TOKENS, MODEL_TRAIN_FULL);
     struct model_tuner *tuner = open_tuner(&tuning);
     struct model_corpus *corpus = corpus_of(tuner, 30, 11);
-    struct model_local local = {.schedule = {.peak = 3e-3}, .epochs = 3, .batch = 8};
+    struct model_local local = {.schedule = {.peak = 3e-3}, .epochs = 5, .batch = 8};
     struct model_trained done;
     assert_int_equal(model_tuner_train(tuner, corpus, NULL, 0, &local, NULL, NULL, &done, NULL),
                      E_OK);
@@ -662,6 +750,8 @@ int main(void)
         cmocka_unit_test(long_texts_are_cut),
         cmocka_unit_test(training_learns_and_repeats),
         cmocka_unit_test(federated_terms),
+        cmocka_unit_test(frozen_parts),
+        cmocka_unit_test(masked_lm),
         cmocka_unit_test(private_training),
         cmocka_unit_test(noise_has_its_size),
         cmocka_unit_test(counts_are_those_of_a_report),
