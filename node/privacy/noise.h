@@ -72,6 +72,7 @@ void privacy_pool_free(struct privacy_pool *pool);
  * E_LIMIT as above. */
 #define PRIVACY_POOL_KEYS 32
 #define PRIVACY_POOL_DEEP 4096 /* samples kept ready of one distribution, at most */
+#define PRIVACY_POOL_FILL 256  /* made at a time, always */
 MUST_CHECK enum err privacy_pool_prepare(struct privacy_pool *pool, uint64_t sigma2_num,
                                          uint64_t sigma2_den, size_t count);
 /* Takes COUNT samples; each is given out once. If fewer are ready, the rest is drawn directly, in

@@ -4,18 +4,23 @@
 #include <assert.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "crypto/memory.h"
 #include "proto/alloc.h"
 
-/* The thread samples outside the lock, this many at a time. */
-#define FILL_BATCH 256
+/* The samples of one shelf, in memory that no core file holds and that a forked child finds empty: with `ready` in it, a child
+ * has no samples rather than samples of zero, and never those of its parent. */
+struct stock {
+    size_t ready;
+    int64_t samples[PRIVACY_POOL_DEEP];
+};
 
 struct shelf {
     uint64_t num, den; /* num 0: free */
     uint64_t used;     /* when it was last asked for, in requests */
-    size_t ready, wanted;
-    int64_t *samples; /* PRIVACY_POOL_DEEP of them */
+    size_t wanted;
+    struct stock *stock;
 };
 
 struct privacy_pool {
@@ -26,6 +31,29 @@ struct privacy_pool {
     uint64_t requests;
     struct shelf shelves[PRIVACY_POOL_KEYS];
 };
+
+static struct stock *stock_new(void)
+{
+    struct stock *stock =
+        mmap(NULL, sizeof *stock, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stock == MAP_FAILED) {
+        return NULL;
+    }
+    (void)madvise(stock, sizeof *stock, MADV_DONTDUMP);
+    if (madvise(stock, sizeof *stock, MADV_WIPEONFORK)) {
+        (void)munmap(stock, sizeof *stock);
+        return NULL;
+    }
+    return stock;
+}
+
+static void stock_free(struct stock *stock)
+{
+    if (stock) {
+        crypto_wipe(stock, sizeof *stock);
+        (void)munmap(stock, sizeof *stock);
+    }
+}
 
 static struct shelf *shelf_find(struct privacy_pool *pool, uint64_t num, uint64_t den)
 {
@@ -39,10 +67,7 @@ static struct shelf *shelf_find(struct privacy_pool *pool, uint64_t num, uint64_
 
 static void shelf_clear(struct shelf *shelf)
 {
-    if (shelf->samples) {
-        crypto_wipe(shelf->samples, PRIVACY_POOL_DEEP * sizeof *shelf->samples);
-        proto_free(shelf->samples);
-    }
+    stock_free(shelf->stock);
     memset(shelf, 0, sizeof *shelf);
 }
 
@@ -59,8 +84,8 @@ static struct shelf *shelf_want(struct privacy_pool *pool, uint64_t num, uint64_
             }
         }
         shelf_clear(shelf);
-        shelf->samples = proto_alloc(PRIVACY_POOL_DEEP, sizeof *shelf->samples);
-        if (!shelf->samples) {
+        shelf->stock = stock_new();
+        if (!shelf->stock) {
             return NULL;
         }
         shelf->num = num;
@@ -79,7 +104,8 @@ static struct shelf *shelf_short(struct privacy_pool *pool)
     struct shelf *last = NULL;
     for (size_t i = 0; i < PRIVACY_POOL_KEYS; i++) {
         struct shelf *shelf = &pool->shelves[i];
-        if (shelf->num != 0 && shelf->ready < shelf->wanted &&
+        if (shelf->num != 0 && shelf->stock->ready < shelf->wanted &&
+            shelf->stock->ready + PRIVACY_POOL_FILL <= PRIVACY_POOL_DEEP &&
             (!last || shelf->used > last->used)) {
             last = shelf;
         }
@@ -87,10 +113,12 @@ static struct shelf *shelf_short(struct privacy_pool *pool)
     return last;
 }
 
+/* Samples outside the lock, always a whole batch: how often it runs depends on public counts only, and how long it takes, which a
+ * neighbour on the machine may see as load, is a sum over the batch and tells little of any one of its samples. */
 static void *pool_run(void *user)
 {
     struct privacy_pool *pool = user;
-    int64_t batch[FILL_BATCH];
+    int64_t batch[PRIVACY_POOL_FILL];
     (void)pthread_mutex_lock(&pool->lock);
     while (!pool->stop) {
         struct shelf *shelf = shelf_short(pool);
@@ -100,18 +128,16 @@ static void *pool_run(void *user)
         }
         uint64_t num = shelf->num;
         uint64_t den = shelf->den;
-        size_t n = shelf->wanted - shelf->ready;
-        n = n < FILL_BATCH ? n : FILL_BATCH;
         (void)pthread_mutex_unlock(&pool->lock);
-        enum err err = privacy_noise_gaussian(num, den, batch, n);
+        enum err err = privacy_noise_gaussian(num, den, batch, PRIVACY_POOL_FILL);
         (void)pthread_mutex_lock(&pool->lock);
         shelf = shelf_find(pool, num, den);
         if (shelf && err != E_OK) {
             shelf->wanted = 0; /* whoever draws will meet the error and tell it */
         }
-        if (shelf && err == E_OK && n <= PRIVACY_POOL_DEEP - shelf->ready) {
-            memcpy(shelf->samples + shelf->ready, batch, n * sizeof *batch);
-            shelf->ready += n;
+        if (shelf && err == E_OK && shelf->stock->ready + PRIVACY_POOL_FILL <= PRIVACY_POOL_DEEP) {
+            memcpy(shelf->stock->samples + shelf->stock->ready, batch, sizeof batch);
+            shelf->stock->ready += PRIVACY_POOL_FILL;
         }
     }
     (void)pthread_mutex_unlock(&pool->lock);
@@ -199,10 +225,11 @@ enum err privacy_pool_draw(struct privacy_pool *pool, uint64_t sigma2_num, uint6
         (void)pthread_mutex_lock(&pool->lock);
         struct shelf *shelf = shelf_want(pool, sigma2_num, sigma2_den, count);
         if (shelf) {
-            got = count < shelf->ready ? count : shelf->ready;
-            shelf->ready -= got;
-            memcpy(to, shelf->samples + shelf->ready, got * sizeof *to);
-            crypto_wipe(shelf->samples + shelf->ready, got * sizeof *to);
+            struct stock *stock = shelf->stock;
+            got = count < stock->ready ? count : stock->ready;
+            stock->ready -= got;
+            memcpy(to, stock->samples + stock->ready, got * sizeof *to);
+            crypto_wipe(stock->samples + stock->ready, got * sizeof *to);
         }
         (void)pthread_mutex_unlock(&pool->lock);
     }
@@ -217,7 +244,7 @@ size_t privacy_pool_ready(struct privacy_pool *pool, uint64_t sigma2_num, uint64
 {
     (void)pthread_mutex_lock(&pool->lock);
     struct shelf *shelf = shelf_find(pool, sigma2_num, sigma2_den);
-    size_t ready = shelf ? shelf->ready : 0;
+    size_t ready = shelf ? shelf->stock->ready : 0;
     (void)pthread_mutex_unlock(&pool->lock);
     return ready;
 }
