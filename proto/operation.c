@@ -180,6 +180,10 @@ static const struct proto_argument query_arguments[] = {
     PURPOSE_OPTIONS,
     OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "the privacy loss to spend at each site"),
     OPTION("--delta", PROTO_ARG_NUMBER, "D", "its delta"),
+    OPTION("--error", PROTO_ARG_TEXT, "50|5%",
+           "spend what brings every 95 % margin down to this, in place of --epsilon"),
+    OPTION("--assume-n", PROTO_ARG_NUMBER, "N",
+           "the rows of a group that --error reckons with (default: the declared size)"),
     OPTION("--rows-per-unit", PROTO_ARG_NUMBER, "N",
            "count at most N rows of a person in a group: less noise, some bias"),
     OPTION("--groups-per-unit", PROTO_ARG_NUMBER, "N", "count a person in at most N groups"),
@@ -482,10 +486,13 @@ const struct proto_operation proto_operations[] = {
         "ask the sites that hold a dataset a question in SQL",
         "SELECT aggregates and group columns FROM dataset [WHERE ...] [GROUP BY columns], with\n"
         "COUNT(*), COUNT(DISTINCT unit), COUNT(column), SUM, AVG, VAR, STDDEV (of a sample),\n"
-        "CORR(a, b), MIN, MAX, MEDIAN, QUANTILE(column, q); and, each alone but for group columns,\n"
-        "HISTOGRAM(column, n), LINREG(y, x1, ...), SURVIVAL(time, event, bins). Every site decides\n"
+        "CORR(a, b), MIN, MAX, MEDIAN, QUANTILE(column, q); and, each alone but for group "
+        "columns,\n"
+        "HISTOGRAM(column, n), LINREG(y, x1, ...), SURVIVAL(time, event, bins). Every site "
+        "decides\n"
         "for itself, adds noise to its answer and charges its own budget; the margins are 95 %\n"
-        "intervals of that noise. Of a private category only groups that stand out of the noise are\n"
+        "intervals of that noise. Of a private category only groups that stand out of the noise "
+        "are\n"
         "told. The same question again costs nothing and gives the same numbers. --explain spends\n"
         "nothing. For example:\n"
         "\n"
@@ -496,7 +503,9 @@ const struct proto_operation proto_operations[] = {
         " \"cost\":{\"epsilon\",\"delta\",\"rho\"},\n"
         " \"budget\":" BUDGET_ANSWER ",\n"
         " \"privacy\":{\"unit\",\"relation\",\"scope\",\"mechanism\",\"rows_per_unit\",\n"
-        "  \"rows_per_group\",\"groups_per_unit\"},\"comparison\",\"fit\",\"row_sites\",\"replayed\",\n"
+        "  "
+        "\"rows_per_group\",\"groups_per_unit\"},\"comparison\",\"fit\",\"row_sites\",\"replayed\","
+        "\n"
         " \"explain\"}"),
     ROW(QUERIES, "queries", DAEMON, 0, false, queries_arguments,
         "list the questions that were asked here",

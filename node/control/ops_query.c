@@ -242,6 +242,11 @@ static json_t *result_view(struct query_result *result, const struct query_ask *
     if (more != UINT64_MAX) {
         json_object_set_new(view, "forecast", json_pack("{s:I}", "questions", (json_int_t)more));
     }
+    if (ask->wanted.error > 0) {
+        json_object_set_new(view, "wanted",
+                            json_pack("{s:f, s:b, s:f}", "error", ask->wanted.error, "relative",
+                                      ask->wanted.relative, "epsilon", result->epsilon));
+    }
     if (ask->explain) {
         json_object_set_new(view, "explain", json_true());
         json_object_set_new(view, "expected", expected_view(result));
@@ -308,10 +313,9 @@ static enum err keep_question(struct control_call *call, const struct query_ask 
         "project", control_json_span(ask->purpose.project), "dataset", result->query.dataset, "sql",
         ask->sql, "state", question_state(result, outcome), "epsilon", result->epsilon);
     json_object_set_new(kept, "ask",
-                        json_pack("{s:f, s:f, s:o, s:o, s:I, s:I, s:I}", "epsilon",
-                                  result->epsilon, "delta", result->delta, "purpose",
-                                  purpose_view(&ask->purpose), "sites",
-                                  texts_view(ask->sites, ask->site_count), "min_sites",
+                        json_pack("{s:f, s:f, s:o, s:o, s:I, s:I, s:I}", "epsilon", result->epsilon,
+                                  "delta", result->delta, "purpose", purpose_view(&ask->purpose),
+                                  "sites", texts_view(ask->sites, ask->site_count), "min_sites",
                                   (json_int_t)ask->min_sites, "rows_limit",
                                   (json_int_t)ask->limits.rows, "groups_limit",
                                   (json_int_t)ask->limits.groups));
@@ -330,6 +334,34 @@ static bool limit_fits(struct control_call *call, const char *option)
 {
     double limit = control_number(call, option, 1);
     return limit >= 1 && limit <= PROTO_SCHEMA_ROWS_MAX && floor(limit) == limit;
+}
+
+/* --error 50, or --error 5% of what --assume-n says. */
+static enum err read_wanted(struct control_call *call, struct query_ask *ask,
+                            struct err_info *reterr)
+{
+    const char *text = control_text(call, "--error");
+    double rows = control_number(call, "--assume-n", 0);
+    if (control_flag(call, "--assume-n") && (!text || !(rows >= 1 && rows <= 1e12))) {
+        return proto_err_set(reterr, E_USAGE,
+                             "--assume-n takes a number of rows from 1, and needs --error");
+    }
+    if (!text) {
+        return E_OK;
+    }
+    char *end;
+    double error = strtod(text, &end);
+    bool relative = strcmp(end, "%") == 0;
+    if (end == text || (*end && !relative) || !isfinite(error) || !(error > 0)) {
+        return proto_err_set(reterr, E_USAGE,
+                             "--error takes a margin, as 50, or a part of what is counted, as 5%%");
+    }
+    if (control_flag(call, "--epsilon")) {
+        return proto_err_set(reterr, E_USAGE,
+                             "--error finds the epsilon that it needs: give one of the two");
+    }
+    ask->wanted = (struct query_wanted){relative ? error / 100 : error, relative, rows};
+    return E_OK;
 }
 
 static enum err fill_ask(struct control_call *call, struct query_ask *ask, struct err_info *reterr)
@@ -368,7 +400,8 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
         return proto_err_set(reterr, E_USAGE,
                              "--rows-per-unit and --groups-per-unit take a whole number from 1");
     }
-    return control_purpose(call, &ask->purpose, reterr);
+    enum err err = read_wanted(call, ask, reterr);
+    return err ? err : control_purpose(call, &ask->purpose, reterr);
 }
 
 /* Beside the times that the sites say. */

@@ -20,4 +20,5 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/survival.c %D%/survival.h \
 	%D%/table.c %D%/table.h \
 	%D%/tree.c %D%/tree.h \
+	%D%/wanted.c %D%/wanted.h \
 	%D%/witness.c %D%/witness.h

@@ -76,11 +76,28 @@ static enum err choose_sites(struct asking *asking, struct err_info *reterr)
                                 "none of the named sites publishes the dataset");
 }
 
+/* What the wanted error costs, if the licences of all who are asked allow so much for a question. */
+static enum err price_error(struct asking *asking, double most, struct err_info *reterr)
+{
+    struct query_result *result = asking->result;
+    double size = 0;
+    uint64_t epsilon_u = 0;
+    for (size_t i = 0; i < asking->publisher_count; i++) {
+        size += (double)asking->publishers[i].dataset.size;
+    }
+    enum err err = query_wanted_epsilon(
+        &result->query, &result->layout, &asking->ask->wanted, size, asking->publisher_count,
+        (uint64_t)llround(result->delta * 1e12), (uint64_t)llround(most * 1e6), &epsilon_u, reterr);
+    result->epsilon = (double)epsilon_u / 1e6;
+    return err;
+}
+
 /* Fills in what the person left open, from the public terms of the licences. */
-static void choose_price(struct asking *asking)
+static enum err choose_price(struct asking *asking, struct err_info *reterr)
 {
     double epsilon = 0.5;
     double delta = 0;
+    double most = 1e6; /* that all of them allow */
     for (size_t i = 0; i < asking->publisher_count; i++) {
         const struct query_publisher *publisher = &asking->publishers[i];
         const struct proto_grant *grants = publisher->licence.grants.items;
@@ -91,10 +108,12 @@ static void choose_price(struct asking *asking)
             delta = delta == 0 || (own > 0 && own < delta) ? own : delta;
         }
         epsilon = cap > 0 ? fmin(epsilon, cap) : epsilon;
+        most = cap > 0 ? fmin(most, cap) : most;
     }
     asking->result->epsilon = asking->ask->epsilon > 0 ? asking->ask->epsilon : epsilon;
     asking->result->delta =
         asking->ask->delta > 0 ? asking->ask->delta : (delta > 0 ? delta : 1e-6);
+    return asking->ask->wanted.error > 0 ? price_error(asking, most, reterr) : E_OK;
 }
 
 static enum err prepare(struct asking *asking, struct err_info *reterr)
@@ -118,7 +137,7 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     if (!err) {
         err = query_layout_plan(&result->query, &asking->ask->limits, &result->layout, reterr);
     }
-    choose_price(asking);
+    err = err ? err : choose_price(asking, reterr);
     if (!err) {
         struct proto_privacy_price price =
             query_price((uint64_t)llround(result->epsilon * 1e6),

@@ -14,14 +14,16 @@
 
 #include "node/query/context.h"
 #include "node/query/table.h"
+#include "node/query/wanted.h"
 #include "proto/policy.h"
 
 struct query_ask {
     const char *sql;
     struct proto_purpose purpose;
-    double epsilon;           /* 0: the smaller of 0.5 and the smallest per-query cap */
-    double delta;             /* 0: the licences' */
-    const char *const *sites; /* names; none: every node that publishes the dataset */
+    double epsilon;             /* 0: the smaller of 0.5 and the smallest per-query cap */
+    double delta;               /* 0: the licences' */
+    struct query_wanted wanted; /* in place of epsilon: it is what this error costs */
+    const char *const *sites;   /* names; none: every node that publishes the dataset */
     size_t site_count;
     size_t min_sites;
     bool secure;

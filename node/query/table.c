@@ -303,6 +303,33 @@ static enum err table_margin(const struct proto_query *query, const struct query
     return err;
 }
 
+static double scale_of(const struct proto_query_item *item, double rows)
+{
+    const struct proto_query_argument *x = &item->arguments[0];
+    double width = x->max - x->min;
+    switch (item->kind) {
+    case PROTO_AGG_SUM:
+        return rows * fmax(fabs(x->min), fabs(x->max));
+    case PROTO_AGG_AVG:
+    case PROTO_AGG_MIN:
+    case PROTO_AGG_MAX:
+    case PROTO_AGG_MEDIAN:
+    case PROTO_AGG_QUANTILE:
+        return width;
+    case PROTO_AGG_VAR: /* the largest there is */
+        return width * width / 4;
+    case PROTO_AGG_STDDEV:
+        return width / 2;
+    case PROTO_AGG_CORR:
+    case PROTO_AGG_SURVIVAL:
+        return 1;
+    case PROTO_AGG_LINREG: /* what is explained */
+        return width;
+    default: /* counts */
+        return rows;
+    }
+}
+
 static enum err expect_table(const struct proto_query *query, const struct query_layout *layout,
                              double rows, size_t sites, struct query_expected *to,
                              size_t *ret_count)
@@ -311,6 +338,7 @@ static enum err expect_table(const struct proto_query *query, const struct query
     size_t count = item->kind == PROTO_AGG_LINREG ? item->argument_count : 1;
     enum err err = E_OK;
     for (size_t i = 0; i < count && !err; i++) {
+        to[i].scale = scale_of(item, rows);
         to[i].column = item->kind == PROTO_AGG_HISTOGRAM  ? "count"
                        : item->kind == PROTO_AGG_SURVIVAL ? "survival"
                        : i                                ? item->arguments[i].name
@@ -342,7 +370,8 @@ enum err query_table_expected(const struct proto_query *query, const struct quer
             list[(*ret_count)++] = (struct query_expected){
                 .column = query->items[item].label,
                 .margin = query_estimate_expected(query, layout, item, rows, sites),
-                .margin_tenth = query_estimate_expected(query, layout, item, rows / 10, sites)};
+                .margin_tenth = query_estimate_expected(query, layout, item, rows / 10, sites),
+                .scale = scale_of(&query->items[item], rows)};
         }
     }
     return E_OK;

@@ -51,6 +51,8 @@ struct query_expected {
     const char *column;
     double margin;
     double margin_tenth;
+    double
+        scale; /* what a relative error is relative to: all rows of a count, the largest sum, the width of a column's bounds */
 };
 /* Errors: E_NO_MEMORY. */
 MUST_CHECK enum err query_table_expected(const struct proto_query *query,

@@ -107,6 +107,25 @@ def survives(t):
     ok(near(t.account("a")["rho_left"], raised["rho_left"]), "nor does the removal of the dataset")
 
 
+def wanted(t):
+    t.put(manifest("e", 8))
+    answer = t.box.run("beta", "query", "SELECT COUNT(*) FROM e", "--purpose", "DUO:0000006", "--error", "20")
+    margin = answer["margin95"][0][0]
+    ok(19.9 < margin <= 20 and 0 < answer["cost"]["epsilon"] < 1, f"--error 20 buys a margin of {margin:.4f} for epsilon {answer['cost']['epsilon']}")
+    answer = t.box.run("beta", "query", "SELECT COUNT(*) FROM e WHERE age <> 201", "--purpose", "DUO:0000006", "--error", "5%", "--assume-n", "200")
+    ok(9.9 < answer["margin95"][0][0] <= 10, "--error 5% --assume-n 200 one of at most 10")
+    before = t.account("e")["rho_left"]
+    code, answer, _ = t.box.try_run("beta", "query", "SELECT COUNT(*) FROM e", "--purpose", "DUO:0000006", "--error", "1", "--explain")
+    text = answer["error"]["detail"]
+    ok(code == 4 and "needs epsilon" in text and "--error " in text, f"what a question may not cost is refused, with what would do: {text}")
+    offer = text.split("--error ")[1].split()[0]
+    answer = t.box.run("beta", "query", "SELECT COUNT(*) FROM e", "--purpose", "DUO:0000006", "--error", offer, "--explain")
+    ok(answer["wanted"]["epsilon"] <= 2 and answer["expected"][0]["margin95"] <= float(offer), "the offer is right")
+    ok(near(t.account("e")["rho_left"], before), "and nothing was spent for these")
+    for args in (["--error", "x"], ["--error", "-1"], ["--error", "5", "--epsilon", "1"], ["--assume-n", "10"]):
+        ok(t.box.refusal("beta", "query", "SELECT COUNT(*) FROM e", *args)[0] == 2, f"{' '.join(args)}: usage")
+
+
 def windows(t):
     t.put(manifest("w", 8, extra="budget: {window: 30d, epsilon_per_window: 1}\n"))
     codes = [t.ask("beta", "w")[0] for _ in range(5)]
@@ -144,7 +163,7 @@ def main():
     with Sandbox("alpha,beta,gamma") as box:
         t = Test(box)
         began = time.monotonic()
-        for part in (spending, exhausted, survives, windows, domains):
+        for part in (spending, exhausted, survives, wanted, windows, domains):
             note(part.__name__)
             part(t)
         note(f"{time.monotonic() - began:.0f} s")

@@ -117,3 +117,8 @@ TESTS += %D%/test_kernels %D%/test_gradient %D%/test_gradient_double
 %C%_test_gradient_double_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_DOUBLE
 %C%_test_gradient_double_CFLAGS = $(AM_CFLAGS) -Wno-psabi
 %C%_test_gradient_double_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+# From a wanted error to its price.
+check_PROGRAMS += %D%/test_wanted
+TESTS += %D%/test_wanted
+%C%_test_wanted_SOURCES = %D%/test_wanted.c %D%/answering.h
+%C%_test_wanted_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
