@@ -137,6 +137,8 @@ static const struct proto_argument dataset_risk_arguments[] = {
            "columns that must not be learnt (default: those with sensitive: true)"),
     OPTION("--k", PROTO_ARG_NUMBER, "K", "people a class should have (default 5; to release: 11)"),
     OPTION("--l", PROTO_ARG_NUMBER, "L", "values a sensitive column should have there (default 2)"),
+    OPTION("--t", PROTO_ARG_NUMBER, "T",
+           "how far it may differ there from all rows, 0 to 1 (default 0.2)"),
     END};
 static const struct proto_argument dataset_update_arguments[] = {
     POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the manifest with the new licence or texts"), END};
@@ -434,15 +436,17 @@ const struct proto_operation proto_operations[] = {
         " \"rows\",\"columns\":[{\"name\",\"type\",\"min\",\"max\",\"values\",\"deidentify\"}],\n"
         " \"licence\":{...},\"budget\":{...}}"),
     ROW(DATASET_RISK, "dataset risk", DAEMON, OPERATOR, true, dataset_risk_arguments,
-        "measure k-anonymity and l-diversity of stored rows",
+        "measure how well stored rows hide a person",
         "Groups the stored rows by what others may know of a person, and tells how few people\n"
-        "share a group, how varied the sensitive columns are in it, and how many rows would have\n"
-        "to go for k. A missing value is a value. The figures are exact: they are for this\n"
-        "node's operator and leave it in no other way.",
+        "share a group, how varied the sensitive columns are in it, how far they differ from\n"
+        "all rows (earth mover's distance), and how many rows would have to go. A missing value\n"
+        "is a value. The figures are exact: they are for this node's operator and leave it in\n"
+        "no other way.",
         "{\"dataset\",\"quasi\":[],\"k_anonymity\",\"classes\",\"unique\",\"rows\",\n"
         " \"suppression\":{\"k\",\"classes\",\"rows\",\"share\"},\n"
         " \"sensitive\":[{\"column\",\"distinct_l\",\"entropy_l\",\"recursive_c\",\n"
-        "  \"below_l\":{\"l\",\"classes\",\"rows\"}}]}"),
+        "  \"below_l\":{\"l\",\"classes\",\"rows\"},\n"
+        "  \"t_closeness\",\"above_t\":{\"t\",\"classes\",\"rows\"}}]}"),
     ROW(DATASET_UPDATE, "dataset update", DAEMON, OPERATOR, false, dataset_update_arguments,
         "publish a changed licence or description",
         "The columns must stay as they are; changed columns need a new import. Budget that was\n"

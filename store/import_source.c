@@ -99,6 +99,20 @@ static enum err open_asked(struct import *import, enum proto_format format, stru
                : store_reader_ndjson_open(path, names, count, &import->source, reterr);
 }
 
+static void tell_joining(void *user, uint64_t done, uint64_t total)
+{
+    const struct store_import_options *options = ((const struct import *)user)->options;
+    if (options->progress) {
+        options->progress(options->user, done, total, 0);
+    }
+}
+
+static bool joining_cancelled(void *user)
+{
+    const struct store_import_options *options = ((const struct import *)user)->options;
+    return options->cancelled && options->cancelled(options->user);
+}
+
 static enum err open_fhir(struct import *import, struct err_info *reterr)
 {
     const struct store_import_options *options = import->options;
@@ -123,8 +137,9 @@ static enum err open_fhir(struct import *import, struct err_info *reterr)
     struct store_reader_fhir_options fhir = {.paths = paths,
                                              .count = count,
                                              .folder = kept,
-                                             .cancelled = options->cancelled,
-                                             .user = options->user};
+                                             .cancelled = joining_cancelled,
+                                             .progress = tell_joining,
+                                             .user = import};
     err = proto_mapping_fits(options->mapping, &import->manifest->schema, reterr);
     return err ? err : store_reader_fhir_open(options->mapping, &fhir, &import->source, reterr);
 }

@@ -192,11 +192,16 @@ static void take_text(struct store_json_split *split, uint8_t c)
 /* Most bytes stand in texts and say nothing: on to the next that does. */
 static void pass_text(struct store_json_split *split)
 {
-    while (!split->key && !split->escaped && split->left && *split->at != '"' &&
-           *split->at != '\\' && *split->at != '\n') {
-        split->at++;
-        split->left--;
+    const uint8_t *at = split->at;
+    const uint8_t *end = at + split->left;
+    if (split->key || split->escaped) {
+        return;
     }
+    while (at < end && *at != '"' && *at != '\\' && *at > '\n') {
+        at++;
+    }
+    split->left = (size_t)(end - at);
+    split->at = at;
 }
 
 static void eat(struct store_json_split *split)
@@ -231,6 +236,10 @@ static void pass_between(struct store_json_split *split, struct store_json_piece
 static void pass_lost(struct store_json_split *split)
 {
     while (split->left && !(split->line_start && *split->at == '{')) {
+        const uint8_t *end = memchr(split->at, '\n', split->left);
+        size_t len = end ? (size_t)(end - split->at) : split->left - 1;
+        split->at += len;
+        split->left -= len;
         eat(split);
     }
     if (split->left) {
@@ -289,8 +298,8 @@ static const char *take_byte(struct store_json_split *split, bool *ret_done)
     const char *fault = NULL;
     if (!split->quoted) {
         fault = take_structure(split, c, ret_done);
-    } else if (c == '\n') {
-        fault = "has a text that does not end";
+    } else if (c == '\n' || c == '\0') {
+        fault = c ? "has a text that does not end" : "holds a zero byte";
     } else {
         take_text(split, c);
     }

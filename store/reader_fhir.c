@@ -10,9 +10,9 @@
 
 #include <stdio.h>
 
-#define JOINED_MAX   1024 /* bytes of a joined value */
-#define NULL_VALUE   UINT16_MAX
-#define CANCEL_EVERY 4096 /* objects */
+#define JOINED_MAX 1024 /* bytes of a joined value */
+#define NULL_VALUE UINT16_MAX
+#define LOOK_EVERY 4096 /* objects */
 
 /* A value that a join keeps: what path PATH of field FIELD leads to. */
 struct slot {
@@ -170,7 +170,7 @@ static void rewind_files(struct reader *reader)
 {
     close_file(reader);
     reader->file = 0;
-    reader->plain_before = reader->done_before = 0;
+    reader->plain_before = 0;
 }
 
 /* --- joins: what rows refer to ----------------------------------------------------------------- */
@@ -289,6 +289,17 @@ static enum err collect_piece(struct reader *reader, const struct store_json_pie
     return err;
 }
 
+static enum err look_up_from_work(const struct reader *reader, struct err_info *reterr)
+{
+    const struct store_reader_fhir_options *options = &reader->options;
+    if (options->progress) {
+        options->progress(options->user, reader->base.bytes_done, reader->base.bytes_total);
+    }
+    return options->cancelled && options->cancelled(options->user)
+               ? proto_err_set(reterr, E_CANCELLED, "the import was cancelled")
+               : E_OK;
+}
+
 /* The first reading. */
 static enum err collect(struct reader *reader, struct err_info *reterr)
 {
@@ -297,9 +308,8 @@ static enum err collect(struct reader *reader, struct err_info *reterr)
     for (uint64_t seen = 1; !err && !piece.end; seen++) {
         err = next_piece(reader, &piece, reterr);
         err = err || piece.end ? err : collect_piece(reader, &piece, reterr);
-        if (!err && seen % CANCEL_EVERY == 0 && reader->options.cancelled &&
-            reader->options.cancelled(reader->options.user)) {
-            err = proto_err_set(reterr, E_CANCELLED, "the import was cancelled");
+        if (!err && seen % LOOK_EVERY == 0) {
+            err = look_up_from_work(reader, reterr);
         }
     }
     for (size_t i = 0; i < reader->mapping->join_count && !err; i++) {
@@ -654,6 +664,7 @@ static enum err open_joins(struct reader *reader, struct err_info *reterr)
                   : store_join_open(reader->options.folder, memory / count, &reader->joins[i].table,
                                     reterr);
     }
+    reader->base.bytes_total *= count ? 2 : 1;
     return err || count == 0 ? err : collect(reader, reterr);
 }
 

@@ -27,9 +27,11 @@
 struct store_reader_fhir_options {
     const char *const *paths; /* borrowed until the source is freed */
     size_t count;
-    const char *folder;            /* for what does not fit into memory */
-    size_t memory_bytes;           /* of joins; 0: STORE_FHIR_MEMORY */
-    bool (*cancelled)(void *user); /* may be NULL; asked while what is joined is read */
+    const char *folder;  /* for what does not fit into memory */
+    size_t memory_bytes; /* of joins; 0: STORE_FHIR_MEMORY */
+    /* While what is joined is read, in open; each may be NULL. The two readings count as one way of twice the bytes. */
+    bool (*cancelled)(void *user);
+    void (*progress)(void *user, uint64_t bytes_done, uint64_t bytes_total);
     void *user;
 };
 

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* One row: the hash of its quasi-identifiers, and its unit or its sensitive value's hash. */
+/* One row: the hash of its quasi-identifiers, and its unit or its sensitive value (then the place of that among all values). */
 struct record {
     uint64_t class;
     uint64_t other;
@@ -43,6 +43,18 @@ static uint64_t value_hash(const struct store_batch *batch, size_t column, size_
     return mix(bits) | 2;
 }
 
+/* In the order of values, a missing one first. */
+static uint64_t value_order(const struct store_batch *batch, size_t column, size_t row)
+{
+    if (store_batch_missing(batch, column, row)) {
+        return 0;
+    }
+    double number = store_batch_number(batch, column, row) + 0.0; /* -0 is 0 */
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
+}
+
 static enum err take_batch(void *user, const struct store_batch *batch)
 {
     struct table *table = user;
@@ -55,7 +67,7 @@ static enum err take_batch(void *user, const struct store_batch *batch)
             return E_INTERNAL; /* more rows than the partition has */
         }
         table->records[table->count++] = (struct record){
-            class, table->with_unit ? batch->unit[row] : value_hash(batch, table->quasi, row)};
+            class, table->with_unit ? batch->unit[row] : value_order(batch, table->quasi, row)};
     }
     return E_OK;
 }
@@ -164,10 +176,74 @@ enum err store_risk_measure(struct store_partition *partition, const int *quasi,
 
 /* --- diversity ----------------------------------------------------------------------------- */
 
-static int descending(const void *a, const void *b)
+/* The sensitive column in all rows. */
+struct spread {
+    uint64_t *values; /* distinct, ascending */
+    uint64_t *counts; /* room for those of one class */
+    double *shares;   /* of all rows that have the value or a lesser one; so the last is 1 */
+    double *sums;     /* of the shares before a value's */
+    size_t count;
+    bool ordered;
+};
+
+static void close_spread(struct spread *spread)
+{
+    if (spread->values) {
+        crypto_wipe(spread->values, spread->count * sizeof *spread->values);
+    }
+    proto_free(spread->values);
+    proto_free(spread->counts);
+    proto_free(spread->shares);
+    proto_free(spread->sums);
+}
+
+static int ascending(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x < y) - (x > y);
+    return (x > y) - (x < y);
+}
+
+static int descending(const void *a, const void *b)
+{
+    return ascending(b, a);
+}
+
+static size_t place_of(const struct spread *spread, uint64_t value)
+{
+    const uint64_t *found = bsearch(&value, spread->values, spread->count, sizeof value, ascending);
+    return (size_t)(found - spread->values);
+}
+
+/* Values of records become their places among all values; the order of records stays. */
+static enum err open_spread(struct table *table, bool ordered, struct spread *ret)
+{
+    size_t rows = table->count;
+    ret->ordered = ordered;
+    ret->values = proto_alloc(rows + 1, sizeof *ret->values);
+    ret->counts = proto_alloc(rows + 1, sizeof *ret->counts);
+    ret->shares = proto_alloc(rows + 1, sizeof *ret->shares);
+    ret->sums = proto_alloc(rows + 1, sizeof *ret->sums);
+    if (!ret->values || !ret->counts || !ret->shares || !ret->sums) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < rows; i++) {
+        ret->values[i] = table->records[i].other;
+    }
+    qsort(ret->values, rows, sizeof *ret->values, ascending);
+    for (size_t i = 0; i < rows; i++) {
+        uint64_t value = ret->values[i];
+        if (ret->count == 0 || value != ret->values[ret->count - 1]) {
+            ret->values[ret->count++] = value;
+        }
+        ret->shares[ret->count - 1] = (double)(i + 1) / (double)rows;
+    }
+    for (size_t i = 0; i < ret->count; i++) {
+        ret->sums[i + 1] = ret->sums[i] + ret->shares[i];
+    }
+    for (size_t i = 0; i < rows; i++) {
+        table->records[i].other = place_of(ret, table->records[i].other);
+    }
+    return E_OK;
 }
 
 /* How often each sensitive value stands in the class's records, most frequent first; returns how many values. */
@@ -181,6 +257,61 @@ static size_t count_values(const struct record *records, size_t rows, uint64_t *
     }
     qsort(counts, values, sizeof *counts, descending);
     return values;
+}
+
+static double share_below(const struct spread *spread, size_t place)
+{
+    return place ? spread->shares[place - 1] : 0;
+}
+
+/* Half the sum of |p - q| over all values: what is too much in the class, since as much is too little elsewhere. */
+static double equal_distance(const struct spread *spread, const struct record *records, size_t rows)
+{
+    double distance = 0;
+    for (size_t i = 0, end; i < rows; i = end) {
+        size_t place = (size_t)records[i].other;
+        for (end = i + 1; end < rows && records[end].other == place; end++) {
+        }
+        double more =
+            (double)(end - i) / (double)rows - (spread->shares[place] - share_below(spread, place));
+        distance += more > 0 ? more : 0;
+    }
+    return distance;
+}
+
+/* The sum of |P - Q| over the values from FIRST to before END, where the class has share P of lesser or equal ones all along.
+ * Q ascends, so that the values where it is below P come first. */
+static double gap(const struct spread *spread, size_t first, size_t end, double p)
+{
+    size_t low = first, high = end;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (spread->shares[middle] < p) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    double below = p * (double)(low - first) - (spread->sums[low] - spread->sums[first]);
+    double above = (spread->sums[end] - spread->sums[low]) - p * (double)(end - low);
+    return below + above;
+}
+
+/* Between m values in a row: the sum of the differences of cumulative shares, over m - 1. */
+static double ordered_distance(const struct spread *spread, const struct record *records,
+                               size_t rows)
+{
+    double sum = 0;
+    size_t from = 0;
+    for (size_t i = 0, end; i < rows; i = end) {
+        size_t place = (size_t)records[i].other;
+        sum += gap(spread, from, place, (double)i / (double)rows);
+        for (end = i + 1; end < rows && records[end].other == place; end++) {
+        }
+        from = place;
+    }
+    sum += gap(spread, from, spread->count, 1);
+    return spread->count > 1 ? sum / (double)(spread->count - 1) : 0;
 }
 
 static void judge_class(const uint64_t *counts, size_t values, size_t rows, uint64_t l, bool first,
@@ -201,23 +332,37 @@ static void judge_class(const uint64_t *counts, size_t values, size_t rows, uint
     to->below_rows += values < l ? rows : 0;
 }
 
+static void judge_closeness(const struct spread *spread, const struct record *records, size_t rows,
+                            double t, struct store_diversity *to)
+{
+    double distance = spread->ordered ? ordered_distance(spread, records, rows)
+                                      : equal_distance(spread, records, rows);
+    bool far = distance > t + 1e-9; /* sums of shares round */
+    to->closeness = distance > to->closeness ? distance : to->closeness;
+    to->far_classes += far;
+    to->far_rows += far ? rows : 0;
+}
+
 enum err store_risk_diversity(struct store_partition *partition, const int *quasi, size_t count,
-                              int sensitive, uint64_t l, bool (*cancelled)(void *), void *user,
-                              struct store_diversity *ret, struct err_info *reterr)
+                              int sensitive, uint64_t l, double t, bool (*cancelled)(void *),
+                              void *user, struct store_diversity *ret, struct err_info *reterr)
 {
     struct table table = {.cancelled = cancelled, .user = user};
     struct store_diversity diversity = {0};
+    struct spread spread = {0};
     enum err err = open_table(partition, quasi, count, sensitive, &table, reterr);
-    uint64_t *counts = err ? NULL : proto_alloc(table.count + 1, sizeof *counts);
-    if (!err && !counts) {
+    bool ordered = !err && store_partition_form(partition, sensitive) == STORE_FORM_NUMBER;
+    if (!err && open_spread(&table, ordered, &spread)) {
         err = proto_err_set(reterr, E_NO_MEMORY, "measuring the risk");
     }
     for (size_t first = 0, end; !err && first < table.count; first = end) {
+        const struct record *records = table.records + first;
         end = class_end(&table, first);
-        size_t values = count_values(table.records + first, end - first, counts);
-        judge_class(counts, values, end - first, l, first == 0, &diversity);
+        size_t values = count_values(records, end - first, spread.counts);
+        judge_class(spread.counts, values, end - first, l, first == 0, &diversity);
+        judge_closeness(&spread, records, end - first, t, &diversity);
     }
-    proto_free(counts);
+    close_spread(&spread);
     close_table(&table);
     if (!err) {
         *ret = diversity;

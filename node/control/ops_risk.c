@@ -20,6 +20,7 @@ struct risk {
     size_t sensitive_count;
     uint64_t k;
     uint64_t l;
+    double t;
 };
 
 /* Columns that the option names, or that the manifest declares as OF. */
@@ -82,17 +83,20 @@ static json_t *names_view(const struct risk *risk, const int *columns, size_t co
 static enum err add_diversity(struct risk *risk, int column, json_t *to, struct err_info *reterr)
 {
     struct store_diversity diversity;
-    enum err err = store_risk_diversity(risk->partition, risk->quasi, risk->quasi_count, column,
-                                        risk->l, control_cancelled, risk->call, &diversity, reterr);
+    enum err err =
+        store_risk_diversity(risk->partition, risk->quasi, risk->quasi_count, column, risk->l,
+                             risk->t, control_cancelled, risk->call, &diversity, reterr);
     if (!err) {
         json_array_append_new(
-            to, json_pack(
-                    "{s:s, s:I, s:f, s:o, s:{s:I, s:I, s:I}}", "column",
-                    store_partition_schema(risk->partition)->columns[column].name, "distinct_l",
-                    (json_int_t)diversity.distinct, "entropy_l", diversity.entropy, "recursive_c",
-                    isfinite(diversity.recursive) ? json_real(diversity.recursive) : json_null(),
-                    "below_l", "l", (json_int_t)risk->l, "classes",
-                    (json_int_t)diversity.below_classes, "rows", (json_int_t)diversity.below_rows));
+            to,
+            json_pack("{s:s, s:I, s:f, s:o, s:{s:I, s:I, s:I}, s:f, s:{s:f, s:I, s:I}}", "column",
+                      store_partition_schema(risk->partition)->columns[column].name, "distinct_l",
+                      (json_int_t)diversity.distinct, "entropy_l", diversity.entropy, "recursive_c",
+                      isfinite(diversity.recursive) ? json_real(diversity.recursive) : json_null(),
+                      "below_l", "l", (json_int_t)risk->l, "classes",
+                      (json_int_t)diversity.below_classes, "rows", (json_int_t)diversity.below_rows,
+                      "t_closeness", diversity.closeness, "above_t", "t", risk->t, "classes",
+                      (json_int_t)diversity.far_classes, "rows", (json_int_t)diversity.far_rows));
     }
     return err;
 }
@@ -128,6 +132,10 @@ enum err control_dataset_risk(struct control_call *call, json_t **ret, struct er
     double l = control_number(call, "--l", 2);
     if (!(k >= 2 && k <= 1e6 && floor(k) == k && l >= 2 && l <= 1e6 && floor(l) == l)) {
         return proto_err_set(reterr, E_USAGE, "--k and --l are whole numbers of at least 2");
+    }
+    risk.t = control_number(call, "--t", 0.2);
+    if (!(risk.t >= 0 && risk.t <= 1)) {
+        return proto_err_set(reterr, E_USAGE, "--t lies in 0 to 1");
     }
     risk.k = (uint64_t)k;
     risk.l = (uint64_t)l;

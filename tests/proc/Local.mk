@@ -12,6 +12,7 @@ PROC_TESTS = \
 	%D%/federation.py \
 	%D%/imports.py \
 	%D%/keys.py \
+	%D%/large.py \
 	%D%/mesh.py \
 	%D%/planted.py \
 	%D%/sources.py \

@@ -118,6 +118,9 @@ def risks(box, manifest):
     ok(got == want and answer["quasi"] == ["age", "sex", "zip"], f"dataset risk: classes, k, unique, below k and rows: {got}, counted {want}")
     distinct = min(len(set(codes)) for codes in classes.values())
     ok(answer["sensitive"][0]["column"] == "code" and answer["sensitive"][0]["distinct_l"] == distinct, f"l-diversity: {answer['sensitive']}")
+    everywhere = {code: sum(codes.count(code) for codes in classes.values()) / 1200 for code in ("A00.1", "B01.2")}
+    far = max(sum(max(0, codes.count(code) / len(codes) - share) for code, share in everywhere.items()) for codes in classes.values())
+    ok(abs(answer["sensitive"][0]["t_closeness"] - far) < 1e-9, f"t-closeness: {answer['sensitive'][0]['t_closeness']}, counted {far}")
     answer = box.run("alpha", "dataset", "risk", "clinic", "--quasi", "sex", "--sensitive", "age")
     ok((answer["classes"], answer["k_anonymity"]) == (2, 600), "--quasi chooses other columns")
     code, _ = box.refusal("alpha", "dataset", "risk", "clinic", "--quasi", "nothing")

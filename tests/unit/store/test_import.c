@@ -748,7 +748,8 @@ static void risk_is_counted_by_people(void **state)
     assert_int_equal(risk.below_rows, 4);
     struct store_diversity diversity;
     assert_int_equal(
-        store_risk_diversity(partition, quasi, 2, 3, 2, NULL, NULL, &diversity, &job.info), E_OK);
+        store_risk_diversity(partition, quasi, 2, 3, 2, 0.2, NULL, NULL, &diversity, &job.info),
+        E_OK);
     assert_int_equal(diversity.distinct, 1);
     assert_true(fabs(diversity.entropy - 1) < 1e-12);
     assert_true(isinf(diversity.recursive));
@@ -756,18 +757,58 @@ static void risk_is_counted_by_people(void **state)
     assert_int_equal(diversity.below_rows, 2);
     /* By sex alone: F has 1 1 2 3 -, M has 1 1. */
     assert_int_equal(
-        store_risk_diversity(partition, quasi + 1, 1, 1, 2, NULL, NULL, &diversity, &job.info),
+        store_risk_diversity(partition, quasi + 1, 1, 1, 2, 0.2, NULL, NULL, &diversity, &job.info),
         E_OK);
     assert_int_equal(diversity.distinct, 1);
-    assert_int_equal(
-        store_risk_diversity(partition, (int[]){1}, 1, 3, 2, NULL, NULL, &diversity, &job.info),
-        E_OK);
+    assert_int_equal(store_risk_diversity(partition, (int[]){1}, 1, 3, 2, 0.2, NULL, NULL,
+                                          &diversity, &job.info),
+                     E_OK);
     /* 40: 1 1 2 1 1, missing: 3 -; so H = 0.8 ln(5/4) + 0.2 ln 5 and c = 4 / 1 in the first, 1 in the other. */
     assert_int_equal(diversity.distinct, 2);
     assert_true(fabs(diversity.entropy - exp(0.8 * log(1.25) + 0.2 * log(5))) < 1e-12);
     assert_true(fabs(diversity.recursive - 4) < 1e-12);
     assert_int_equal(store_risk_measure(partition, quasi, 0, 3, NULL, NULL, &risk, &job.info),
                      E_INVALID);
+    store_partition_close(partition);
+    home_remove(&job.home);
+}
+
+/* The salaries of Li, Li and Venkatasubramanian (2007), table 3: 3 to 11 thousand in three classes of three; the distances of
+ * {3, 4, 5} and {6, 8, 11} from all nine are 0.375 and 0.167. */
+static void closeness_is_that_of_the_paper(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job);
+    static const char *groups[] = {"A", "B", "C"};
+    static struct proto_column table[] = {
+        {.name = "patient", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_PSEUDONYM},
+        {.name = "group", .type = PROTO_COLUMN_CATEGORY, .values = groups, .value_count = 3},
+        {.name = "salary", .type = PROTO_COLUMN_INTEGER},
+        {.name = "disease", .type = PROTO_COLUMN_CATEGORY, .values = groups, .value_count = 3},
+    };
+    static const char text[] =
+        "patient,group,salary,disease\n1,A,3,A\n2,A,4,A\n3,A,5,B\n4,B,6,A\n5,B,11,B\n"
+        "6,B,8,C\n7,C,7,A\n8,C,9,B\n9,C,10,C\n";
+    struct store_diversity diversity;
+    struct store_partition *partition;
+    job_name(&job, "t.csv");
+    write_file(job.path, text, strlen(text));
+    assert_int_equal(job_run(&job, table, 4), E_OK);
+    assert_int_equal(store_partition_open(&job.home.store, "d", &partition, &job.info), E_OK);
+    int quasi[] = {1};
+    assert_int_equal(
+        store_risk_diversity(partition, quasi, 1, 2, 2, 0.167, NULL, NULL, &diversity, &job.info),
+        E_OK);
+    assert_true(fabs(diversity.closeness - 0.375) < 1e-9);
+    assert_int_equal(diversity.far_classes, 2); /* {7, 9, 10} is 0.236 away */
+    assert_int_equal(diversity.far_rows, 6);
+    /* Diseases: all 4 3 2 of 9; A has 2/3 1/3 0, which is 2/9 too much of the first. */
+    assert_int_equal(
+        store_risk_diversity(partition, quasi, 1, 3, 2, 0.2, NULL, NULL, &diversity, &job.info),
+        E_OK);
+    assert_true(fabs(diversity.closeness - 2.0 / 9) < 1e-9);
+    assert_int_equal(diversity.far_classes, 1);
     store_partition_close(partition);
     home_remove(&job.home);
 }
@@ -789,6 +830,7 @@ int main(void)
         cmocka_unit_test(fhir_needs_a_mapping),
         cmocka_unit_test(units_are_excluded_and_forgotten),
         cmocka_unit_test(risk_is_counted_by_people),
+        cmocka_unit_test(closeness_is_that_of_the_paper),
     };
     return cmocka_run_group_tests_name("import", tests, NULL, NULL);
 }

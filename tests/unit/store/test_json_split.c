@@ -118,6 +118,17 @@ static void faults_cost_one_object(void **state)
            "1e {\"a\":1}\n1! ends in the middle\n2 {\"b\":1}\n");
 }
 
+static void zero_bytes_are_refused(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"a\":\"\0\"}\n{\"b\":2}\n{\"c\":\0}\n{\"d\":4}\n";
+    struct store_json_split *split;
+    assert_int_equal(store_json_split_bytes(span_of(text, sizeof text - 1), &split, NULL), E_OK);
+    say(split);
+    assert_string_equal(said,
+                        "1! holds a zero byte\n2 {\"b\":2}\n3! holds a zero byte\n4 {\"d\":4}\n");
+}
+
 static void depth_and_length_have_limits(void **state)
 {
     (void)state;
@@ -153,6 +164,7 @@ int main(void)
         cmocka_unit_test(objects_come_one_by_one),
         cmocka_unit_test(entries_come_before_their_bundle),
         cmocka_unit_test(faults_cost_one_object),
+        cmocka_unit_test(zero_bytes_are_refused),
         cmocka_unit_test(depth_and_length_have_limits),
     };
     return crypto_init(&info) ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
