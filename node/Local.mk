@@ -7,6 +7,7 @@ include node/peer/Local.mk
 include node/query/Local.mk
 include node/train/Local.mk
 include node/control/Local.mk
+include node/console/Local.mk
 include node/daemon/Local.mk
 include node/cli/Local.mk
 EXTRA_DIST += %D%/README.md %D%/privacy/README.md %D%/query/README.md %D%/control/README.md %D%/cli/README.md

@@ -23,10 +23,11 @@
 #define HOME_RECORDS                                                                               \
     "identity/records" /* signed records, each after its length (u32, big-endian); put into the    \
                           store at start */
-#define HOME_SOCKET   "control.sock"
-#define HOME_PID      "pid"
-#define HOME_LOG      "log"
-#define HOME_PATH_MAX 4096
+#define HOME_SOCKET        "control.sock"
+#define HOME_PID           "pid"
+#define HOME_LOG           "log"
+#define HOME_CONSOLE_TOKEN "console.token" /* of the HTTP console; made anew at each start */
+#define HOME_PATH_MAX      4096
 
 /* "HOME/NAME" into TO of HOME_PATH_MAX bytes; an absolute NAME stays. false: too long. */
 bool config_home_path(const char *home, const char *name, char to[HOME_PATH_MAX]);

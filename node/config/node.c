@@ -115,6 +115,11 @@ static const struct config_row notify_rows[] = {
     CONFIG_ROWS_END,
 };
 
+static const struct config_row console_rows[] = {
+    {.name = "listen", .type = CONFIG_CHARS, .required = true, .offset = NODE(console), .max = 64},
+    CONFIG_ROWS_END,
+};
+
 static const struct config_row node_rows[] = {
     {.name = "node", .type = CONFIG_CHARS, .required = true, .offset = NODE(node), .max = 65},
     {.name = "org", .type = CONFIG_CHARS, .required = true, .offset = NODE(org), .max = 65},
@@ -159,6 +164,7 @@ static const struct config_row node_rows[] = {
     {.name = "log_level", .type = CONFIG_ENUM, .offset = NODE(log_level), .names = level_names},
     {.name = "limits", .type = CONFIG_MAP, .rows = limit_rows},
     {.name = "approvals", .type = CONFIG_MAP, .rows = approval_rows},
+    {.name = "console", .type = CONFIG_MAP, .rows = console_rows},
     {.name = "notify", .type = CONFIG_MAP, .rows = notify_rows},
     CONFIG_ROWS_END,
 };
@@ -480,6 +486,9 @@ enum err config_node_format(const struct config_node *node, struct buf *ret)
     }
     if (node->ontology[0]) {
         err = err ? err : put_line(ret, "ontology: ", node->ontology);
+    }
+    if (node->console[0]) {
+        err = err ? err : put_line(ret, "console:\n  listen: ", node->console);
     }
     err = err ? err : buf_put(ret, span_str(node->seeds.count ? "seeds:\n" : "seeds: []\n"));
     for (size_t i = 0; i < node->seeds.count && !err; i++) {

@@ -24,6 +24,7 @@
  *     log_level: info
  *     limits: {query_timeout_ms: 30000, requests_per_second: 400}
  *     approvals: {pending: 7d, valid: 30d}       # how long a request waits for a person, how long a decision stands
+ *     console: {listen: "127.0.0.1:7480"}        # HTTP for the operator and for metrics; without it there is none
  *     notify: {command: [/usr/local/bin/tell, --urgent], timeout: 10s}   # run with the event's name and id behind
  *
  * The home is not part of it: paths are relative to the directory that holds the file.
@@ -120,6 +121,7 @@ struct config_node {
     struct config_limits limits;
     struct config_approvals approvals;
     struct config_notify notify;
+    char console[64]; /* "ADDRESS:PORT", read at start only; "": none */
     struct arena arena;
 };
 

@@ -6,6 +6,6 @@ concordatd_SOURCES = \
 	%D%/main.c \
 	%D%/notify.c %D%/notify.h \
 	%D%/start.c %D%/start.h
-concordatd_LDADD = node/control/libcontrol.a node/source/libsource.a node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a \
+concordatd_LDADD = $(CONSOLE_LIBS) node/control/libcontrol.a node/source/libsource.a node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a \
 	node/model/libmodel.a node/privacy/libprivacy.a node/config/libconfig.a \
 	$(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) $(JANSSON_LIBS) $(YAML_LIBS) -lm

@@ -3,6 +3,7 @@
 
 #include "node/config/home.h"
 #include "node/control/dispatch.h"
+#include "node/console/console.h"
 #include "node/control/server.h"
 #include "node/daemon/log.h"
 #include "node/daemon/start.h"
@@ -31,6 +32,7 @@ struct daemon {
     struct node node;
     uv_loop_t loop;
     struct control_server *control;
+    struct console *console;
     uv_signal_t terminate, interrupt, reload;
     uv_timer_t second;
     uv_timer_t drain;
@@ -254,6 +256,19 @@ static void remove_pid(const char *home)
     }
 }
 
+static enum err open_console(struct daemon *daemon, struct err_info *reterr)
+{
+#ifdef HAVE_MICROHTTPD
+    return console_open(&daemon->node, &daemon->console, reterr);
+#else
+    return daemon->node.config.console[0]
+               ? proto_err_set(reterr, E_UNSUPPORTED,
+                               "console: this daemon was built without libmicrohttpd; take it out "
+                               "of node.yaml")
+               : E_OK;
+#endif
+}
+
 static enum err run(struct daemon *daemon, struct err_info *reterr)
 {
     struct node *node = &daemon->node;
@@ -263,6 +278,9 @@ static enum err run(struct daemon *daemon, struct err_info *reterr)
     }
     if (!err) {
         err = control_server_open(node, &daemon->control, reterr);
+    }
+    if (!err) {
+        err = open_console(daemon, reterr);
     }
     if (err) {
         return err;
@@ -281,6 +299,9 @@ static enum err run(struct daemon *daemon, struct err_info *reterr)
     control_rotate_pending(node);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     remove_pid(node->home);
+#ifdef HAVE_MICROHTTPD
+    console_close(daemon->console);
+#endif
     peer_free(node->peer);
     control_server_free(daemon->control);
     struct err_info info = {0};

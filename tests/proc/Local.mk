@@ -6,6 +6,7 @@ PROC_TESTS = \
 	%D%/budget.py \
 	%D%/chaos.py \
 	%D%/clock.py \
+	%D%/console.py \
 	%D%/core.py \
 	%D%/enrolment.py \
 	%D%/faults.py \
