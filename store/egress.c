@@ -81,6 +81,14 @@ static enum err add_in(struct store *store, MDB_txn *txn, void *ctx, struct err_
     return err ? err : put_row(store, txn, span_of(key, sizeof key), ctx, reterr);
 }
 
+enum err store_egress_add_in(struct store *store, MDB_txn *txn, const struct store_egress *row,
+                             struct err_info *reterr)
+{
+    struct stored stored = {row->time, span_str(row->peer), span_str(row->kind), span_str(row->id),
+                            row->bytes};
+    return add_in(store, txn, &stored, reterr);
+}
+
 enum err store_egress_add(struct store *store, const char *peer, const char *kind, const char *id,
                           uint64_t bytes, int64_t now, struct err_info *reterr)
 {

@@ -24,6 +24,10 @@ struct store_egress {
 MUST_CHECK enum err store_egress_add(struct store *store, const char *peer, const char *kind,
                                      const char *id, uint64_t bytes, int64_t now,
                                      struct err_info *reterr);
+/* The same inside a writer's transaction, for what becomes durable together with it. */
+struct MDB_txn;
+MUST_CHECK enum err store_egress_add_in(struct store *store, struct MDB_txn *txn,
+                                        const struct store_egress *row, struct err_info *reterr);
 void store_egress_count(struct store *store, const char *peer, const char *kind, uint64_t bytes);
 /* On failure the counters stay in memory. */
 MUST_CHECK enum err store_egress_flush(struct store *store, int64_t now, struct err_info *reterr);

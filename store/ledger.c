@@ -2,6 +2,8 @@
 #include "config.h"
 #include "store/ledger.h"
 
+#include "store/egress.h"
+
 #include "proto/time.h"
 #include "store/answer.h"
 #include "store/ledger_book.h"
@@ -280,18 +282,28 @@ enum err store_ledger_replayed(struct store *store, const struct store_charge *c
 
 /* --- releasing ---------------------------------------------------------------------------------- */
 
-struct release {
-    const uint8_t *id;
-    struct span answer;
-    const uint8_t *replay_key;
-    struct span audit_body;
-    int64_t now;
+struct releasing {
+    const struct store_release *release;
     bool other_answer;
 };
 
+static enum err list_answer(struct store *store, MDB_txn *txn, const struct store_release *release,
+                            struct err_info *reterr)
+{
+    char id[33];
+    span_to_hex(span_of(release->id, 16), id);
+    struct store_egress row = {.peer = release->leaves_to,
+                               .kind = "answer",
+                               .id = id,
+                               .bytes = release->answer.len,
+                               .time = release->now};
+    return store_egress_add_in(store, txn, &row, reterr);
+}
+
 static enum err release_in(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
 {
-    struct release *release = ctx;
+    struct releasing *releasing = ctx;
+    const struct store_release *release = releasing->release;
     struct arena arena = {0};
     struct store_ledger_charge row;
     uint8_t key[8];
@@ -302,12 +314,15 @@ static enum err release_in(struct store *store, MDB_txn *txn, void *ctx, struct 
         err = proto_err_set(reterr, E_INVALID,
                             "this charge is not one of a query that waits for its answer");
     }
-    release->other_answer = false;
+    releasing->other_answer = false;
     if (!err) {
         err = store_answer_put(store, txn, release->replay_key, row.dataset, release->id,
                                release->answer, reterr);
-        release->other_answer = err == E_EXISTS;
+        releasing->other_answer = err == E_EXISTS;
         err = err == E_EXISTS ? E_OK : err;
+    }
+    if (!err && release->leaves_to && !releasing->other_answer) {
+        err = list_answer(store, txn, release, reterr);
     }
     if (!err) {
         row.state = STORE_CHARGE_RELEASED;
@@ -318,17 +333,15 @@ static enum err release_in(struct store *store, MDB_txn *txn, void *ctx, struct 
     return err;
 }
 
-enum err store_ledger_release(struct store *store, const uint8_t id[16], struct span answer,
-                              const uint8_t replay_key[32], struct span audit_body, int64_t now,
+enum err store_ledger_release(struct store *store, const struct store_release *release,
                               struct err_info *reterr)
 {
-    if (answer.len > STORE_ANSWER_MAX) {
-        return proto_err_set(reterr, E_LIMIT, "an answer of %zu bytes", answer.len);
+    if (release->answer.len > STORE_ANSWER_MAX) {
+        return proto_err_set(reterr, E_LIMIT, "an answer of %zu bytes", release->answer.len);
     }
-    struct release release = {
-        .id = id, .answer = answer, .replay_key = replay_key, .audit_body = audit_body, .now = now};
-    enum err err = store_write(store, release_in, &release, reterr);
-    if (!err && release.other_answer) {
+    struct releasing releasing = {.release = release};
+    enum err err = store_write(store, release_in, &releasing, reterr);
+    if (!err && releasing.other_answer) {
         err = proto_err_set(reterr, E_EXISTS, "the same question was answered meanwhile");
     }
     return err;

@@ -9,7 +9,7 @@
  *     err = store_ledger_reserve(store, &charge, &after, &info);
  *     ... compute and add noise ...
  *     // durable: now send
- *     err = store_ledger_release(store, charge.id, answer, replay_key, body, now, &info);
+ *     err = store_ledger_release(store, &release, &info);
  *
  * A training reserves all its steps at once, marks each as started before it touches data (store_ledger_steps_start),
  * and when it ends gets back the steps that were never started (store_ledger_finish). Nothing is ever given back for a
@@ -170,14 +170,21 @@ MUST_CHECK enum err store_ledger_reserve(struct store *store, const struct store
 /* Whether the caps would admit it now; changes nothing (--explain). Errors as reserve. */
 MUST_CHECK enum err store_ledger_probe(struct store *store, const struct store_charge *charge,
                                        struct store_account *ret_after, struct err_info *reterr);
-/* Stores the answer, sealed under the DEK "dataset/NAME", with an audit entry. The caller sends
+struct store_release {
+    const uint8_t *id; /* of the charge */
+    struct span answer;
+    const uint8_t *replay_key; /* 32 bytes */
+    struct span audit_body;
+    const char *
+        leaves_to; /* a peer's name: who gets the answer, for the list of what left; NULL: it stays here */
+    int64_t now;
+};
+/* Stores the answer, sealed under the DEK "dataset/NAME", with an audit entry and its row of store/egress.h. The caller sends
  * only after E_OK. Errors: E_EXISTS another charge's answer stands under the replay key: the charge
  * is marked released, this answer is not stored; send the one that store_ledger_answer gives.
  * E_NOT_FOUND no such reservation, or the dataset's key is gone; E_INVALID it is a training or was
  * released before; E_IO, E_DISK_FULL: send nothing. */
-MUST_CHECK enum err store_ledger_release(struct store *store, const uint8_t id[16],
-                                         struct span answer, const uint8_t replay_key[32],
-                                         struct span audit_body, int64_t now,
+MUST_CHECK enum err store_ledger_release(struct store *store, const struct store_release *release,
                                          struct err_info *reterr);
 /* The stored bits. ret_id (may be NULL): the charge that paid. Whether the licence still allows it
  * is the caller's check. Errors: E_NOT_FOUND none, or its dataset's key was shredded or replaced;

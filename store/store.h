@@ -95,6 +95,12 @@ MUST_CHECK enum err store_identity(struct store *store, const struct crypto_iden
 /* Remembers in node.mdb how often the keyring was changed, so that an older keyring file put back is noticed at the next
  * store_open (E_ROLLBACK). To be called after a key was shredded, rotated or a slot removed; store_open does it too. */
 MUST_CHECK enum err store_keyring_anchor(struct store *store, struct err_info *reterr);
+/* Since store_open: COMMITS, each with a disk sync of its own, and the WRITES that they made durable together. */
+struct store_traffic {
+    uint64_t commits;
+    uint64_t writes;
+};
+struct store_traffic store_traffic(const struct store *store);
 /* No call may be under way. A zeroed or already closed store is fine. */
 void store_close(struct store *store);
 

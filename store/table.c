@@ -7,6 +7,7 @@
 #include "store/env.h"
 
 #include <pthread.h>
+#include <time.h>
 
 #define CONTEXT   "concordat/store/1"
 #define PART_MAX  ((size_t)1 << 20) /* plain bytes of one sealed part */
@@ -36,12 +37,24 @@ struct write_job {
     struct write_job *next;
 };
 
+/* When many write at once, a commit waits a little for more of them: one sync then serves a dozen, and nobody is later than
+ * by GATHER_MS. A lone writer, or a few, never wait. */
+#define GATHER_FROM   4  /* writers that wait, or that the last commit served */
+#define GATHER_ENOUGH 24 /* and then no longer */
+#define GATHER_GAP_MS 8  /* nobody came for so long: there is no rush */
+#define GATHER_MS     30
+
 struct store_writer {
     pthread_mutex_t lock;
     pthread_cond_t wake;
+    pthread_cond_t more; /* a write was queued while the leader gathers */
     struct write_job *first;
     struct write_job *last;
+    size_t queued;
     bool led;
+    bool gathering;
+    size_t served; /* by the last commit */
+    struct store_traffic traffic;
 };
 
 enum err store_writer_new(struct store_writer **ret)
@@ -52,6 +65,11 @@ enum err store_writer_new(struct store_writer **ret)
     }
     pthread_mutex_init(&writer->lock, NULL);
     pthread_cond_init(&writer->wake, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&writer->more, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     *ret = writer;
     return E_OK;
 }
@@ -59,6 +77,7 @@ enum err store_writer_new(struct store_writer **ret)
 void store_writer_free(struct store_writer *writer)
 {
     if (writer) {
+        pthread_cond_destroy(&writer->more);
         pthread_cond_destroy(&writer->wake);
         pthread_mutex_destroy(&writer->lock);
         proto_free(writer);
@@ -94,44 +113,48 @@ static void fail_all(struct write_job *jobs, enum err err, const struct err_info
     }
 }
 
-static void run_batch(struct store *store, struct write_job *jobs)
+/* One commit for all of them; the writes that it made durable. */
+static uint64_t run_batch(struct store *store, struct write_job *jobs)
 {
     struct err_info info = {0};
     MDB_txn *txn = NULL;
     int rc = mdb_txn_begin(store_env_mdb(store->env), NULL, 0, &txn);
     if (rc) {
         fail_all(jobs, store_env_error(rc, "beginning a write", &info), &info);
-        return;
+        return 0;
     }
-    bool any = false;
+    uint64_t good = 0;
     for (struct write_job *job = jobs; job; job = job->next) {
         bool alone = !jobs->next;
         job->result =
             alone ? job->fn(store, txn, job->ctx, job->reterr) : run_nested(store, txn, job);
-        any |= !job->result;
+        good += !job->result;
     }
-    if (!any) {
+    if (!good) {
         mdb_txn_abort(txn);
-        return;
+        return 0;
     }
     enum err err = store_audit_seal_head(store, txn, &info);
     if (err) {
         mdb_txn_abort(txn);
         fail_all(jobs, err, &info);
-        return;
+        return 0;
     }
     rc = mdb_txn_commit(txn);
     if (rc) {
         fail_all(jobs, store_env_error(rc, "committing", &info), &info);
     }
+    return rc ? 0 : good;
 }
 
 static struct write_job *take_batch(struct store_writer *writer)
 {
     struct write_job *batch = writer->first;
     struct write_job *end = batch;
+    writer->queued--;
     for (int n = 1; n < BATCH_MAX && end->next; n++) {
         end = end->next;
+        writer->queued--;
     }
     writer->first = end->next;
     if (!writer->first) {
@@ -139,6 +162,35 @@ static struct write_job *take_batch(struct store_writer *writer)
     }
     end->next = NULL;
     return batch;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Lock held. */
+static void gather(struct store_writer *writer)
+{
+    if (writer->queued < GATHER_FROM && writer->served < GATHER_FROM) {
+        return;
+    }
+    uint64_t end = now_ms() + GATHER_MS;
+    size_t before = 0;
+    writer->gathering = true;
+    while (writer->queued < GATHER_ENOUGH && writer->queued > before) {
+        before = writer->queued;
+        uint64_t now = now_ms();
+        uint64_t until = now + GATHER_GAP_MS < end ? now + GATHER_GAP_MS : end;
+        struct timespec at = {(time_t)(until / 1000), (long)(until % 1000) * 1000000};
+        if (now >= end) {
+            break;
+        }
+        pthread_cond_timedwait(&writer->more, &writer->lock, &at);
+    }
+    writer->gathering = false;
 }
 
 enum err store_write(struct store *store, store_write_fn *fn, void *ctx, struct err_info *reterr)
@@ -152,16 +204,24 @@ enum err store_write(struct store *store, store_write_fn *fn, void *ctx, struct 
         writer->first = &mine;
     }
     writer->last = &mine;
+    writer->queued++;
+    if (writer->gathering) {
+        pthread_cond_signal(&writer->more);
+    }
     while (!mine.done) {
         if (writer->led) {
             pthread_cond_wait(&writer->wake, &writer->lock);
             continue;
         }
         writer->led = true;
+        gather(writer);
+        writer->served = writer->queued;
         struct write_job *batch = take_batch(writer);
         pthread_mutex_unlock(&writer->lock);
-        run_batch(store, batch);
+        uint64_t good = run_batch(store, batch);
         pthread_mutex_lock(&writer->lock);
+        writer->traffic.commits += good > 0;
+        writer->traffic.writes += good;
         for (struct write_job *job = batch; job;) {
             struct write_job *next =
                 job->next; /* the job is its caller's stack: gone once done is seen */
@@ -173,6 +233,14 @@ enum err store_write(struct store *store, store_write_fn *fn, void *ctx, struct 
     }
     pthread_mutex_unlock(&writer->lock);
     return mine.result;
+}
+
+struct store_traffic store_traffic(const struct store *store)
+{
+    pthread_mutex_lock(&store->writer->lock);
+    struct store_traffic traffic = store->writer->traffic;
+    pthread_mutex_unlock(&store->writer->lock);
+    return traffic;
 }
 
 enum err store_read(struct store *store, MDB_txn **ret, struct err_info *reterr)

@@ -13,6 +13,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <uv.h>
 
 static const char *const statuses[] = {"answered", "refused", "unreachable", "unavailable",
                                        "waiting"};
@@ -403,6 +404,16 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
     return err ? err : control_purpose(call, &ask->purpose, reterr);
 }
 
+/* Beside the times that the sites say. */
+static void say_kept(struct control_call *call, const uint8_t id[16], uint64_t us)
+{
+    char hex[33];
+    char text[80];
+    span_to_hex(span_of(id, 16), hex);
+    snprintf(text, sizeof text, "%s keep %llu microseconds", hex, (unsigned long long)us);
+    call->node->query.log(call->node->query.user, PEER_LOG_DEBUG, "query.times", text);
+}
+
 static enum err run_ask(struct control_call *call, const struct query_ask *ask, json_t **ret,
                         struct err_info *reterr)
 {
@@ -415,10 +426,12 @@ static enum err run_ask(struct control_call *call, const struct query_ask *ask, 
     }
     if (result && result->site_count && !ask->explain) {
         struct err_info second = {0};
+        uint64_t began = uv_hrtime();
         enum err kept = keep_question(call, ask, result, *ret, err, &second);
         if (kept && !err) {
             call->node->query.log(call->node->query.user, PEER_LOG_WARN, "query.keep", second.text);
         }
+        say_kept(call, result->id, (uv_hrtime() - began) / 1000);
     }
     if (result) {
         query_result_fini(result);

@@ -89,6 +89,10 @@ enum err control_status(struct control_call *call, json_t **ret, struct err_info
                   (json_int_t)counters.malformed, "over_limit", (json_int_t)counters.over_limit,
                   "unauthorised", (json_int_t)counters.unauthorised, "records",
                   (json_int_t)counters.records_new));
+    struct store_traffic written = store_traffic(&node->store);
+    json_object_set_new(*ret, "store",
+                        json_pack("{s:I, s:I}", "commits", (json_int_t)written.commits, "writes",
+                                  (json_int_t)written.writes));
     return E_OK;
 }
 

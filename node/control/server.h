@@ -6,7 +6,7 @@
 
 #include "node/control/node.h"
 
-#define CONTROL_CALLS_MAX 64
+#define CONTROL_CALLS_MAX 256
 
 struct control_server;
 

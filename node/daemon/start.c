@@ -319,7 +319,7 @@ static enum err make_peer(struct node *node, struct buf *certificate, struct buf
         .federation = node->federation,
         .listen = node->config.listen,
         .charter_path = charter,
-        .limits = {.handler_threads = 16,
+        .limits = {.handler_threads = 32,
                    .rate_per_s = (uint32_t)node->config.limits.requests_per_second,
                    .burst = (uint32_t)node->config.limits.requests_per_second * 2},
         .log = peer_event,

@@ -19,6 +19,11 @@
 /* A request signed longer ago, or further in the future, is not answered: it may be a replay of an old one. */
 #define CLOCK_TOLERANCE_S 300
 
+/* Microseconds of the steps whose length is not the question's: for this site's operator, in the log at level debug. */
+struct times {
+    uint64_t begun, reserve, scan, release;
+};
+
 /* Everything about one request, so that each step is one short function. */
 struct job {
     struct query_context *context;
@@ -43,8 +48,17 @@ struct job {
     bool held;                /* a person must approve it, or has */
     struct query_held wait;
     bool stored; /* answer_bytes holds what leaves */
+    struct times times;
+    bool listed; /* and stands in the list of what left */
     struct buf answer_bytes;
 };
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
 
 uint64_t query_release_at(uint64_t started_ms, uint64_t tick_ms)
 {
@@ -392,6 +406,12 @@ static struct store_charge charge_of(struct job *job)
     return charge;
 }
 
+/* What we ask ourselves does not leave. */
+static bool leaves(const struct job *job)
+{
+    return memcmp(job->requester.id, job->context->node_id, 16) != 0;
+}
+
 /* Seals the finished answer message. HEAD is the newest: whoever gets the answer witnesses what it was charged. */
 static enum err seal(struct job *job, struct buf *out, struct err_info *reterr)
 {
@@ -468,6 +488,7 @@ static bool must_stop(void *user)
 static enum err compute(struct job *job, struct err_info *reterr)
 {
     struct query_sums sums;
+    uint64_t began = now_us();
     enum err err = query_execute(job->context->store, job->dataset, &job->query, &job->layout,
                                  must_stop, job, &sums, reterr);
     if (!err) {
@@ -477,6 +498,7 @@ static enum err compute(struct job *job, struct err_info *reterr)
                             &job->arena, &job->answer, reterr);
         query_sums_fini(&sums);
     }
+    job->times.scan = now_us() - began;
     if ((!err || err == E_CANCELLED) && must_stop(job) && job->withdrawn) {
         err = refuse(job, PROTO_REASON_REVOKED,
                      "the licence changed while the question was being answered");
@@ -492,7 +514,9 @@ static enum err charge_and_compute(struct job *job, struct err_info *reterr)
     enum err err = audit(job, "PERMIT", &body);
     charge.audit_body = buf_span(&body);
     if (!err) {
+        uint64_t began = now_us();
         err = store_ledger_reserve(job->context->store, &charge, &job->account, reterr);
+        job->times.reserve = now_us() - began;
     }
     if (err == E_BUDGET_EXHAUSTED) {
         err = refuse(job, PROTO_REASON_BUDGET, reterr ? reterr->text : NULL);
@@ -507,17 +531,24 @@ static enum err charge_and_compute(struct job *job, struct err_info *reterr)
         err = seal(job, &job->answer_bytes, reterr);
     }
     if (!err) {
-        err = store_ledger_release(job->context->store, charge.id, buf_span(&job->answer_bytes),
-                                   job->replay_key, buf_span(&body), query_now(), reterr);
-        if (err ==
-            E_EXISTS) { /* the same question was answered at the same time: there is one answer to it */
-            job->answer.coordinates = job->answer.keys = (struct proto_list){0};
-            job->answer_bytes.len = 0;
-            return replay(job, reterr);
-        }
+        struct store_release release = {.id = charge.id,
+                                        .answer = buf_span(&job->answer_bytes),
+                                        .replay_key = job->replay_key,
+                                        .audit_body = buf_span(&body),
+                                        .leaves_to = leaves(job) ? job->requester.name : NULL,
+                                        .now = query_now()};
+        uint64_t began = now_us();
+        err = store_ledger_release(job->context->store, &release, reterr);
+        job->times.release = now_us() - began;
+        job->stored = job->listed = err == E_OK;
     }
     buf_fini(&body);
-    job->stored = err == E_OK;
+    if (err ==
+        E_EXISTS) { /* the same question was answered at the same time: there is one answer to it */
+        job->answer.coordinates = job->answer.keys = (struct proto_list){0};
+        job->answer_bytes.len = 0;
+        err = replay(job, reterr);
+    }
     return err;
 }
 
@@ -621,16 +652,17 @@ static enum err finish(struct job *job, enum err err, const struct err_info *inf
 /* What leaves is on record before it waits for its tick. */
 static void reply(struct job *job, struct peer_request *incoming, enum err err, uint64_t at_ms)
 {
-    bool leaves = memcmp(job->requester.id, job->context->node_id, 16) != 0;
-    if (!err && leaves && job->answer.status == QUERY_UNAVAILABLE) {
+    if (err || job->listed || !leaves(job)) {
+        /* nothing more to list */
+    } else if (job->answer.status == QUERY_UNAVAILABLE) {
         /* It tells nothing but that; where the disk is full it must still get out. */
         store_egress_count(job->context->store, job->requester.name, "unavailable",
                            job->answer_bytes.len);
-    } else if (!err && leaves && job->request.explain) {
+    } else if (job->request.explain) {
         /* Nothing of the data is in it and nothing was charged: a durable row would cost a disk sync and protect nobody. */
         store_egress_count(job->context->store, job->requester.name, "explain",
                            job->answer_bytes.len);
-    } else if (!err && leaves) {
+    } else {
         char id[33];
         span_to_hex(job->request.query_id, id);
         struct err_info info = {0};
@@ -660,6 +692,20 @@ static uint64_t release_time(const struct job *job)
     return tick * (scan_ms / tick + 1);
 }
 
+static void say_times(const struct job *job, uint64_t at_ms)
+{
+    char id[33];
+    char text[200];
+    uint64_t now = now_us();
+    span_to_hex(job->request.query_id, id);
+    snprintf(text, sizeof text,
+             "%s all %llu reserve %llu scan %llu release %llu wait %llu microseconds", id,
+             (unsigned long long)(now - job->times.begun), (unsigned long long)job->times.reserve,
+             (unsigned long long)job->times.scan, (unsigned long long)job->times.release,
+             (unsigned long long)(at_ms * 1000 > now ? at_ms * 1000 - now : 0));
+    job->context->log(job->context->user, PEER_LOG_DEBUG, "query.times", text);
+}
+
 void query_site_handle(struct peer_request *request, void *user)
 {
     uint64_t started = query_now_ms();
@@ -670,6 +716,7 @@ void query_site_handle(struct peer_request *request, void *user)
         return;
     }
     job->context = user;
+    job->times.begun = now_us();
     job->canonical.max = PROTO_QUERY_TEXT_MAX * 8;
     job->answer_bytes.max = PEER_MESSAGE_MAX;
     job->answer.dataset_version = job->answer.values = job->answer.withheld = span_str("");
@@ -679,8 +726,12 @@ void query_site_handle(struct peer_request *request, void *user)
     bool ours = job->answer.query_id.len ==
                 16; /* authenticated: it gets a signed answer, also when that is no */
     err = ours ? finish(job, err, &info) : err;
-    reply(job, request, ours || err ? err : E_INTERNAL,
-          ours && !job->request.explain ? query_release_at(started, release_time(job)) : 0);
+    uint64_t at_ms =
+        ours && !job->request.explain ? query_release_at(started, release_time(job)) : 0;
+    reply(job, request, ours || err ? err : E_INTERNAL, at_ms);
+    if (job->stored) {
+        say_times(job, at_ms);
+    }
     buf_fini(&job->answer_bytes);
     buf_fini(&job->canonical);
     query_admission_fini(&job->admission);

@@ -1,6 +1,8 @@
 #include "config.h"
 #include "home.h"
 
+#include "store/egress.h"
+
 #include "store/ledger_row.h"
 #include "store/witness.h"
 
@@ -49,6 +51,16 @@ static enum err reserve(uint8_t id, const char *dataset, uint64_t nano)
 {
     struct store_charge charge = home_charge(id, dataset, nano);
     return store_ledger_reserve(&home.store, &charge, NULL, NULL);
+}
+
+static enum err release(uint8_t id, struct span answer, const uint8_t key[32])
+{
+    struct store_release release = {.id = (uint8_t[16]){id},
+                                    .answer = answer,
+                                    .replay_key = key,
+                                    .audit_body = BODY,
+                                    .now = NOW};
+    return store_ledger_release(&home.store, &release, NULL);
 }
 
 static void test_arithmetic(void **state)
@@ -143,17 +155,10 @@ static void test_release_and_replay(void **state)
     assert_int_equal(store_ledger_answer(&home.store, key, &got, NULL, NULL), E_NOT_FOUND);
     assert_int_equal(reserve(1, "d", 10), E_OK);
     assert_int_equal(reserve(2, "d", 10), E_OK);
-    assert_int_equal(
-        store_ledger_release(&home.store, (uint8_t[16]){9}, answer, key, BODY, NOW, NULL),
-        E_NOT_FOUND);
-    assert_int_equal(
-        store_ledger_release(&home.store, (uint8_t[16]){1}, answer, key, BODY, NOW, NULL), E_OK);
-    assert_int_equal(
-        store_ledger_release(&home.store, (uint8_t[16]){1}, answer, key, BODY, NOW, NULL),
-        E_INVALID);
-    assert_int_equal(
-        store_ledger_release(&home.store, (uint8_t[16]){2}, span_str("x"), key, BODY, NOW, NULL),
-        E_EXISTS);
+    assert_int_equal(release(9, answer, key), E_NOT_FOUND);
+    assert_int_equal(release(1, answer, key), E_OK);
+    assert_int_equal(release(1, answer, key), E_INVALID);
+    assert_int_equal(release(2, span_str("x"), key), E_EXISTS);
     reopen();
     assert_int_equal(store_ledger_answer(&home.store, key, &got, id, NULL), E_OK);
     assert_true(span_equal(buf_span(&got), answer));
@@ -165,13 +170,10 @@ static void test_release_and_replay(void **state)
     assert_int_equal(crypto_keyring_shred(home.keyring, "dataset/d", NULL), E_OK);
     assert_int_equal(store_ledger_answer(&home.store, key, &got, NULL, NULL), E_NOT_FOUND);
     assert_int_equal(reserve(4, "d", 1), E_OK);
-    assert_int_equal(
-        store_ledger_release(&home.store, (uint8_t[16]){4}, answer, key, BODY, NOW, NULL),
-        E_NOT_FOUND);
+    assert_int_equal(release(4, answer, key), E_NOT_FOUND);
     assert_int_equal(crypto_keyring_add(home.keyring, "dataset/d", NULL), E_OK);
     assert_int_equal(store_ledger_answer(&home.store, key, &got, NULL, NULL), E_NOT_FOUND);
-    assert_int_equal(
-        store_ledger_release(&home.store, (uint8_t[16]){4}, answer, key, BODY, NOW, NULL), E_OK);
+    assert_int_equal(release(4, answer, key), E_OK);
     assert_int_equal(account("d").spent_nano, 21);
     buf_fini(&got);
 }
@@ -294,6 +296,15 @@ static void test_last_budget_has_one_winner(void **state)
     reopen();
 }
 
+static enum err add_answer_bytes(void *user, const struct store_egress *row)
+{
+    if (strcmp(row->peer, "planted-peer") == 0 && strcmp(row->kind, "answer") == 0 &&
+        strlen(row->id) == 32) {
+        *(uint64_t *)user += row->bytes;
+    }
+    return E_OK;
+}
+
 static void test_nothing_in_clear(void **state)
 {
     (void)state;
@@ -303,9 +314,16 @@ static void test_nothing_in_clear(void **state)
     struct store_charge charge = home_charge(1, "planted-dataset", 10);
     charge.audit_body = span_str("{\"q\":\"planted-question\"}");
     assert_int_equal(store_ledger_reserve(&home.store, &charge, NULL, NULL), E_OK);
-    assert_int_equal(store_ledger_release(&home.store, charge.id, span_str("planted-answer"), key,
-                                          span_str("planted-body"), NOW, NULL),
-                     E_OK);
+    struct store_release planted = {.id = charge.id,
+                                    .answer = span_str("planted-answer"),
+                                    .replay_key = key,
+                                    .audit_body = span_str("planted-body"),
+                                    .leaves_to = "planted-peer",
+                                    .now = NOW};
+    assert_int_equal(store_ledger_release(&home.store, &planted, NULL), E_OK);
+    uint64_t listed = 0;
+    assert_int_equal(store_egress_each(&home.store, 0, add_answer_bytes, &listed, NULL), E_OK);
+    assert_int_equal(listed, strlen("planted-answer"));
     home_file(home.mdb, &file);
     assert_null(memmem(file.ptr, file.len, "planted", 7));
     assert_non_null(
@@ -328,8 +346,12 @@ static void test_disk_full(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
     uint8_t *big = calloc(1, 1 << 20);
     struct err_info info = {0};
-    enum err err = store_ledger_release(&home.store, (uint8_t[16]){1}, span_of(big, 1 << 20),
-                                        (uint8_t[32]){1}, BODY, NOW, &info);
+    struct store_release large = {.id = (uint8_t[16]){1},
+                                  .answer = span_of(big, 1 << 20),
+                                  .replay_key = (uint8_t[32]){1},
+                                  .audit_body = BODY,
+                                  .now = NOW};
+    enum err err = store_ledger_release(&home.store, &large, &info);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     free(big);
     assert_true(err == E_DISK_FULL || err == E_IO);
@@ -340,9 +362,7 @@ static void test_disk_full(void **state)
     assert_int_equal(head_seq(), seq);
     assert_int_equal(account("d").spent_nano, 10);
     reopen();
-    assert_int_equal(store_ledger_release(&home.store, (uint8_t[16]){1}, BODY, (uint8_t[32]){1},
-                                          BODY, NOW, NULL),
-                     E_OK);
+    assert_int_equal(release(1, BODY, (uint8_t[32]){1}), E_OK);
 }
 
 /* An older node.mdb with the newer head put in by hand, and a value flipped in place. */
