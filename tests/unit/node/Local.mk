@@ -122,3 +122,9 @@ check_PROGRAMS += %D%/test_wanted
 TESTS += %D%/test_wanted
 %C%_test_wanted_SOURCES = %D%/test_wanted.c %D%/answering.h
 %C%_test_wanted_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+# The table of errors beside other libraries' in doc/privacy.md.
+check_PROGRAMS += %D%/test_rivals
+TESTS += %D%/test_rivals
+%C%_test_rivals_SOURCES = %D%/test_rivals.c %D%/answering.h tests/lib/numbers.h
+%C%_test_rivals_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
