@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""make bench [BENCH=scan|query|idle|accountant|decision]: ratios against rivals on this machine, one line a result:
+"""make bench [BENCH=scan|import|query|idle|accountant|decision]: ratios against rivals on this machine, one line a result:
 
     bench NAME ours=... rival=... ratio=... unit=... rival_name=...
 
 A ratio above 1 always means that ours is better. Lines with # say what exactly was measured, on which load, and which rivals
-are not installed. ROWS=n sets the size of the scan's table (5,000,000), TMPDIR where the tables stand.
+are not installed. ROWS=n sets the size of the scan's table (5,000,000), TMPDIR where the tables stand; LARGE=n adds a table of n
+rows (50,000,000 needs 6 GB there for some minutes).
 """
 import json
 import os
@@ -19,177 +20,8 @@ import tempfile
 import threading
 import time
 
-TOP = os.environ.get("top_builddir", ".")
-SRC = os.environ.get("top_srcdir", ".")
-sys.path.insert(0, os.path.join(SRC, "tests/proc"))
-sys.dont_write_bytecode = True
-
-ROWS = int(os.environ.get("ROWS") or 5000000)
-TMP = os.environ.get("TMPDIR") or "/tmp"
-
-
-def say(text):
-    print(f"# {text}", flush=True)
-
-
-def load():
-    with open("/proc/loadavg", encoding="ascii") as file:
-        return file.read().split()[0]
-
-
-def result(name, ours, rival, unit, rival_name):
-    """Less is better for everything that is measured here."""
-    print(f"bench {name} ours={ours:.4g} rival={rival:.4g} ratio={rival / ours:.2f} unit={unit} rival_name={rival_name}",
-          flush=True)
-
-
-def better(name, ours, rival, unit, rival_name):
-    """More is better."""
-    print(f"bench {name} ours={ours:.4g} rival={rival:.4g} ratio={ours / rival:.2f} unit={unit} rival_name={rival_name}",
-          flush=True)
-
-
-def skipped(rival, why):
-    print(f"bench - skipped rival_name={rival}: {why}", flush=True)
-
-
-def program(name):
-    return os.path.join(TOP, "tests/bench", name)
-
-
-# --- scan --------------------------------------------------------------------------------------------
-
-def read_side(text):
-    """Output of scan_bench and its likes: times, cells, and the rest."""
-    times, cells, other = {}, {}, {}
-    for line in text.splitlines():
-        field = line.split("\t")
-        if field[0] == "time":
-            times[field[1]] = float(field[2])
-        elif field[0] == "cell":
-            cells.setdefault(field[1], []).append(field[2:])
-        else:
-            other[field[0]] = field[1:]
-    return times, cells, other
-
-
-def same_cells(ours, theirs, rival):
-    """Counts exactly, means within half the grid; a group that has no row may be absent on the other side."""
-    good = True
-    for name, rows in theirs.items():
-        groups = {tuple(r[:-2]): (int(r[-2]), float(r[-1])) for r in rows}
-        mine = {tuple(r[:-3]): (int(r[-3]), float(r[-2]), float(r[-1])) for r in ours[name]}
-        wrong = [g for g, (n, _, _) in mine.items() if n and g not in groups]
-        for group, (count, mean) in groups.items():
-            n, m, tolerance = mine.get(group, (-1, 0, 0))
-            if n != count or abs(m - mean) > tolerance + 1e-6:
-                wrong.append(group)
-        if wrong:
-            good = False
-            say(f"{name}: {len(wrong)} cells differ from {rival}, first {wrong[0]}")
-    if good:
-        say(f"all cells agree with {rival}")
-    return good
-
-
-def table():
-    csv = os.path.join(TMP, f"concordat-encounters-{ROWS}.csv")
-    if not os.path.exists(csv):
-        subprocess.run([program("encounters_csv"), csv + ".new", str(ROWS)], check=True)
-        os.rename(csv + ".new", csv)
-    return csv
-
-
-def duckdb(csv, folder, kind):
-    modules = program("duckdb")
-    if not shutil.which("node") or not shutil.which("npm"):
-        return None, "node and npm are not installed"
-    if not os.path.isdir(os.path.join(modules, "node_modules/@duckdb/node-api")):
-        os.makedirs(modules, exist_ok=True)
-        got = subprocess.run(["npm", "install", "--silent", "--prefix", modules, "@duckdb/node-api"], check=False,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        if got.returncode:
-            return None, "npm cannot install @duckdb/node-api"
-    run = subprocess.run(["node", os.path.join(SRC, "tests/bench/duckdb_bench.mjs"), modules, csv, folder, kind],
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-    return (run.stdout.decode(), None) if run.returncode == 0 else (None, run.stderr.decode()[-300:])
-
-
-CIPHER_QUESTIONS = {
-    "Q1": ("SELECT count(*) FROM patients", "SELECT count(*), 0 FROM patients"),
-    "Q2": ("SELECT avg(age) FROM patients WHERE diagnosis='E11.9'",
-           "SELECT count(*), avg(age) FROM patients WHERE diagnosis='E11.9'"),
-    "Q3": ("SELECT sex, site, count(*), avg(cost) FROM patients GROUP BY sex, site ORDER BY sex, site",) * 2,
-    "Q4": ("SELECT count(*) FROM patients WHERE age BETWEEN 50 AND 60 AND los_days > 7",
-           "SELECT count(*), 0 FROM patients WHERE age BETWEEN 50 AND 60 AND los_days > 7"),
-}
-
-
-def sqlcipher(csv, folder):
-    """One process: loads, warms up, then each question twice; user and system time as its own timer says."""
-    if not shutil.which("sqlcipher"):
-        return None, "the command sqlcipher is not installed (Debian: sqlcipher)"
-    file = os.path.join(folder, "bench.sqlcipher")
-    script = [f"PRAGMA key='bench';", "PRAGMA cipher_page_size=4096;",
-              "CREATE TABLE patients(patient_id INTEGER, age INTEGER, sex TEXT, site TEXT, diagnosis TEXT, admit_date TEXT,"
-              " los_days INTEGER, cost REAL);", ".mode csv", f".import {csv} patients",
-              "DELETE FROM patients WHERE rowid = 1;", '.separator "\\t"', ".mode tabs", "SELECT count(*) FROM patients;",
-              ".timer on"]
-    for name, (timed, _) in CIPHER_QUESTIONS.items():
-        script += [f"SELECT 'question {name}';", timed + ";", timed + ";"]
-    script += [".timer off"]
-    for name, (_, full) in CIPHER_QUESTIONS.items():
-        script += [f"SELECT 'cells {name}';", full + ";"]
-    run = subprocess.run(["sqlcipher", file], input="\n".join(script).encode(), stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, check=False)
-    lines, name, cells = [f"size\t0\t{os.path.getsize(file)}"], None, False
-    best = {}
-    for line in run.stdout.decode().splitlines():
-        if line.startswith("question ") or line.startswith("cells "):
-            cells, name, first = line.startswith("cells "), line.split()[1], True
-        elif line.startswith("Run Time:") and name and not cells:
-            word = line.split()
-            spent = (float(word[5]) + float(word[7])) * 1000
-            if first: # the timer of the heading itself
-                first = False
-            else:
-                best[name] = min(spent, best.get(name, spent))
-        elif cells:
-            lines.append(f"cell\t{name}\t{line}")
-    lines += [f"time\t{name}\t{ms}\t{ms}" for name, ms in best.items()]
-    return ("\n".join(lines), None) if len(best) == 4 else (None, run.stderr.decode()[-300:])
-
-
-def bench_scan():
-    csv = table()
-    say(f"scan: {ROWS} rows, no unit column; CPU ms of one thread, best of 9 warm runs, load {load()}")
-    say("ours: from SQL text to exact sums by query_execute; the partition is opened, checked and decrypted each time")
-    say("rivals: duckdb and duckdb-enum in the clear, warm, 1 thread, best of 9; sqlcipher encrypted, 4 KiB pages, best of 2")
-    run = subprocess.run([program("scan_bench"), csv], stdout=subprocess.PIPE, check=True,
-                         env={**os.environ, "TMPDIR": TMP})
-    times, cells, other = read_side(run.stdout.decode())
-    say(f"import {float(other['import'][0]):.0f} CPU ms, opening {float(other['open'][0]):.2f} CPU ms")
-    folder = tempfile.mkdtemp(prefix="concordat-bench.", dir=TMP)
-    good = True
-    try:
-        for rival in ("duckdb", "duckdb-enum", "sqlcipher"):
-            if rival == "sqlcipher":
-                text, why = sqlcipher(csv, folder)
-            else:
-                text, why = duckdb(csv, folder, "enum" if rival == "duckdb-enum" else "plain")
-            if text is None:
-                skipped(rival, why)
-                continue
-            rival_times, rival_cells, rival_other = read_side(text)
-            good = same_cells(cells, rival_cells, rival) and good
-            for name in sorted(rival_times):
-                result(f"scan-{name}", times[name], rival_times[name], "ms", rival)
-            result("scan-size", int(other["size"][1]) / 1e6, int(rival_other["size"][1]) / 1e6, "MB", rival)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    say(f"load {load()}")
-    return good
-
+import scan
+from report import SRC, TMP, TOP, better, load, program, result, say, skipped
 
 # --- query -------------------------------------------------------------------------------------------
 
@@ -471,7 +303,7 @@ def bench_decision():
     return float(rate) >= 1e6
 
 
-BENCHES = {"scan": bench_scan, "query": bench_query, "idle": bench_idle, "accountant": bench_accountant, "decision": bench_decision}
+BENCHES = {"scan": scan.bench_scan, "import": scan.bench_import, "query": bench_query, "idle": bench_idle, "accountant": bench_accountant, "decision": bench_decision}
 
 if __name__ == "__main__":
     wanted = sys.argv[1:] or list(BENCHES)

@@ -1,6 +1,7 @@
 #include "tests/lib/encounters.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FIRST_DAY 16436 /* 2015-01-01 */
@@ -156,8 +157,33 @@ void encounters_line(const struct encounter *row, FILE *to)
     fprintf(to, ",%d,%.2f\n", row->los_days, row->cost);
 }
 
-bool encounters_write(const char *path, uint64_t rows, uint32_t patients, uint64_t seed)
+/* The same with each field behind the patient missing in PERCENT of the rows, by bits that are not the table's own. */
+static void line_with_gaps(const struct encounter *row, unsigned percent, uint64_t *state, FILE *to)
 {
+    char *line = NULL;
+    size_t len = 0;
+    FILE *text = open_memstream(&line, &len);
+    if (!text) {
+        return;
+    }
+    encounters_line(row, text);
+    fclose(text);
+    for (char *at = line, *end; *at; at = end) {
+        end = at + strcspn(at, ",\n");
+        *state = *state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+        if (at == line || (*state >> 33) % 100 >= percent) {
+            fwrite(at, 1, (size_t)(end - at), to);
+        }
+        fputc(*end, to);
+        end++;
+    }
+    free(line);
+}
+
+bool encounters_write(const char *path, uint64_t rows, uint32_t patients, uint64_t seed,
+                      unsigned missing_percent)
+{
+    uint64_t gaps = seed;
     static struct encounters table;
     FILE *file = fopen(path, "w");
     if (!file) {
@@ -166,7 +192,11 @@ bool encounters_write(const char *path, uint64_t rows, uint32_t patients, uint64
     encounters_init(&table, rows, patients, seed);
     encounters_head(file);
     for (struct encounter row; encounters_next(&table, &row);) {
-        encounters_line(&row, file);
+        if (missing_percent) {
+            line_with_gaps(&row, missing_percent, &gaps, file);
+        } else {
+            encounters_line(&row, file);
+        }
     }
     bool good = !ferror(file);
     return fclose(file) == 0 && good;

@@ -53,7 +53,9 @@ bool encounters_next(struct encounters *table, struct encounter *ret);
 /* The header line, and one row as a line of CSV. */
 void encounters_head(FILE *to);
 void encounters_line(const struct encounter *row, FILE *to);
-/* Writes the whole table; false when the disk says no. */
-bool encounters_write(const char *path, uint64_t rows, uint32_t patients, uint64_t seed);
+/* Writes the whole table; false when the disk says no. MISSING_PERCENT of the values of each column but the patient are
+ * left out, 0 as a rule. */
+bool encounters_write(const char *path, uint64_t rows, uint32_t patients, uint64_t seed,
+                      unsigned missing_percent);
 
 #endif
