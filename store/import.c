@@ -148,7 +148,10 @@ static void close_import(struct import *import, enum err err)
     store_keyset_fini(&import->excluded_numbers);
     crypto_key_free(import->shift_key);
     proto_free(import->columns);
-    proto_free(import->seen);
+    if (import->unit_rows) { /* how many rows each person has is their business */
+        crypto_wipe(import->unit_rows, import->unit_cap);
+    }
+    proto_free(import->unit_rows);
     crypto_buf_fini(&import->encoded);
     buf_fini(&import->body);
     arena_fini(&import->arena);

@@ -7,20 +7,20 @@
 
 static enum err see_unit(struct import *import, uint32_t code)
 {
-    size_t word = code / 64;
-    if (word >= import->seen_words) {
-        size_t grown = (word + 1) * 2 < 1024 ? 1024 : (word + 1) * 2;
-        uint64_t *seen = proto_realloc(import->seen, grown, sizeof *seen);
-        if (!seen) {
+    if (code >= import->unit_cap) {
+        size_t grown = ((size_t)code + 1) * 2 < 65536 ? 65536 : ((size_t)code + 1) * 2;
+        uint8_t *rows = proto_realloc(import->unit_rows, grown, 1);
+        if (!rows) {
             return E_NO_MEMORY;
         }
-        memset(seen + import->seen_words, 0, (grown - import->seen_words) * sizeof *seen);
-        import->seen = seen;
-        import->seen_words = grown;
+        memset(rows + import->unit_cap, 0, grown - import->unit_cap);
+        import->unit_rows = rows;
+        import->unit_cap = grown;
     }
-    uint64_t mask = (uint64_t)1 << code % 64;
-    import->report->units += !(import->seen[word] & mask);
-    import->seen[word] |= mask;
+    uint8_t *rows = &import->unit_rows[code];
+    import->report->units += *rows == 0;
+    *rows = (uint8_t)(*rows + (*rows < STORE_UNIT_ROWS_MAX));
+    import->unit_most = *rows > import->unit_most ? *rows : import->unit_most;
     if (code >= import->unit_limit) {
         import->unit_limit = (uint64_t)code + 1;
     }

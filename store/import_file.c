@@ -125,12 +125,14 @@ static enum err finish_file(struct import *import, struct err_info *reterr)
 {
     struct store_import_report *report = import->report;
     bool has_unit = import->published.unit[0];
-    uint64_t units = has_unit ? import->unit_limit : report->rows;
+    const struct store_partition_counts counts = {.rows = report->rows,
+                                                  .units =
+                                                      has_unit ? import->unit_limit : report->rows,
+                                                  .unit_rows = has_unit ? import->unit_most : 1};
     enum err err = put_columns(import, reterr);
     err = err ? err
-              : store_partition_writer_finish(import->writer, report->rows, units,
-                                              buf_span(&import->body), report->root,
-                                              &report->bytes_stored, reterr);
+              : store_partition_writer_finish(import->writer, &counts, buf_span(&import->body),
+                                              report->root, &report->bytes_stored, reterr);
     if (!has_unit) {
         report->units = report->rows;
     }

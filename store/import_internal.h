@@ -77,8 +77,9 @@ struct import {
     size_t rows; /* in the chunk at hand */
     uint32_t chunks;
     uint64_t unit_limit; /* one more than the largest unit number */
-    uint64_t *seen;      /* bitmap of unit numbers */
-    size_t seen_words;
+    uint8_t *unit_rows;  /* by unit number; STORE_UNIT_ROWS_MAX: so many or more */
+    size_t unit_cap;
+    uint32_t unit_most; /* of these */
     struct import_column *tokens, *tags; /* of annotated notes; NULL: none */
     struct import_column *unit;          /* NULL: each row is one */
     struct crypto_key *shift_key;        /* of dateshift; NULL in a dry run */

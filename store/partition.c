@@ -85,7 +85,7 @@ enum err store_partition_read(const struct store_partition *partition, MDB_txn *
 
 size_t store_partition_chunk_rows(const struct store_partition *partition, uint32_t number)
 {
-    uint64_t left = partition->rows - (uint64_t)number * STORE_CHUNK_ROWS;
+    uint64_t left = partition->counts.rows - (uint64_t)number * STORE_CHUNK_ROWS;
     return left < STORE_CHUNK_ROWS ? (size_t)left : STORE_CHUNK_ROWS;
 }
 
@@ -185,18 +185,23 @@ static enum err read_meta(struct store_partition *partition, struct span meta,
                           struct err_info *reterr)
 {
     const uint8_t *p = meta.ptr;
-    if (meta.len < STORE_PARTITION_META_SIZE || memcmp(p, "CPM1", 4) != 0 ||
-        get_be32(p + 100) > meta.len - STORE_PARTITION_META_SIZE || get_be64(p + 84) > UINT32_MAX ||
-        get_be64(p + 92) > (uint64_t)UINT32_MAX + 1) {
+    if (meta.len >= 4 && memcmp(p, "CPM", 3) == 0 && p[3] != '2') {
+        return damaged(partition, E_UNSUPPORTED, "it was written by another version", reterr);
+    }
+    if (meta.len < STORE_PARTITION_META_SIZE || memcmp(p, "CPM2", 4) != 0 ||
+        get_be32(p + 104) > meta.len - STORE_PARTITION_META_SIZE || get_be64(p + 84) > UINT32_MAX ||
+        get_be64(p + 92) > (uint64_t)UINT32_MAX + 1 || get_be32(p + 100) > STORE_UNIT_ROWS_MAX) {
         return damaged(partition, E_CORRUPT, "its description", reterr);
     }
     if (memcmp(p + 4, partition->place.uuid, 16) != 0 || memcmp(p + 52, partition->root, 32) != 0) {
         return damaged(partition, E_ROLLBACK, "it is not the one of the catalogue", reterr);
     }
-    partition->rows = get_be64(p + 84);
-    partition->units = get_be64(p + 92);
-    partition->chunks = (uint32_t)((partition->rows + STORE_CHUNK_ROWS - 1) / STORE_CHUNK_ROWS);
-    return read_schema(partition, span_of(p + STORE_PARTITION_META_SIZE, get_be32(p + 100)),
+    struct store_partition_counts *counts = &partition->counts;
+    counts->rows = get_be64(p + 84);
+    counts->units = get_be64(p + 92);
+    counts->unit_rows = get_be32(p + 100);
+    partition->chunks = (uint32_t)((counts->rows + STORE_CHUNK_ROWS - 1) / STORE_CHUNK_ROWS);
+    return read_schema(partition, span_of(p + STORE_PARTITION_META_SIZE, get_be32(p + 104)),
                        reterr);
 }
 
@@ -486,12 +491,17 @@ const struct proto_schema *store_partition_schema(const struct store_partition *
 
 uint64_t store_partition_rows(const struct store_partition *partition)
 {
-    return partition->rows;
+    return partition->counts.rows;
 }
 
 uint64_t store_partition_units(const struct store_partition *partition)
 {
-    return partition->units;
+    return partition->counts.units;
+}
+
+uint32_t store_partition_unit_rows(const struct store_partition *partition)
+{
+    return partition->counts.unit_rows;
 }
 
 static bool has_column(const struct store_partition *partition, int column)

@@ -38,6 +38,9 @@ uint64_t store_partition_rows(const struct store_partition *partition);
 /* One more than the largest unit number; rows when each row is a unit. Private: it never leaves the
  * node. */
 uint64_t store_partition_units(const struct store_partition *partition);
+/* The most rows that any unit has, 1 when each row is one; STORE_UNIT_ROWS_MAX: so many or more. Private, too. */
+#define STORE_UNIT_ROWS_MAX 255
+uint32_t store_partition_unit_rows(const struct store_partition *partition);
 /* How the column is stored: a unit or pseudonym column is CODE whatever its type. */
 enum store_form store_partition_form(const struct store_partition *partition, int column);
 /* The text of a category's code: declared values, or the sealed list of a private category; NULL

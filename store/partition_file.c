@@ -430,18 +430,20 @@ enum err store_partition_writer_put(struct store_partition_writer *writer,
     return writer->uncommitted >= COMMIT_BYTES ? commit(writer, reterr) : E_OK;
 }
 
-static enum err put_meta(struct store_partition_writer *writer, uint64_t rows, uint64_t units,
-                         struct span dataset, const uint8_t root[32], struct err_info *reterr)
+static enum err put_meta(struct store_partition_writer *writer,
+                         const struct store_partition_counts *counts, struct span dataset,
+                         const uint8_t root[32], struct err_info *reterr)
 {
     struct buf meta = {.max = STORE_CHUNK_BYTES_MAX};
     uint8_t fixed[STORE_PARTITION_META_SIZE] = {0};
-    memcpy(fixed, "CPM1", 4);
+    memcpy(fixed, "CPM2", 4);
     memcpy(fixed + 4, writer->place.uuid, 16);
     memcpy(fixed + 20, writer->place.schema_hash, 32);
     memcpy(fixed + 52, root, 32);
-    put_be64(fixed + 84, rows);
-    put_be64(fixed + 92, units);
-    put_be32(fixed + 100, (uint32_t)dataset.len);
+    put_be64(fixed + 84, counts->rows);
+    put_be64(fixed + 92, counts->units);
+    put_be32(fixed + 100, counts->unit_rows);
+    put_be32(fixed + 104, (uint32_t)dataset.len);
     enum err err = buf_put(&meta, span_of(fixed, sizeof fixed));
     err = err ? err : buf_put(&meta, dataset);
     if (err) {
@@ -489,15 +491,16 @@ static enum err put_trailer(struct store_partition_writer *writer, uint64_t page
     return err;
 }
 
-enum err store_partition_writer_finish(struct store_partition_writer *writer, uint64_t rows,
-                                       uint64_t units, struct span dataset, uint8_t ret_root[32],
+enum err store_partition_writer_finish(struct store_partition_writer *writer,
+                                       const struct store_partition_counts *counts,
+                                       struct span dataset, uint8_t ret_root[32],
                                        uint64_t *ret_bytes, struct err_info *reterr)
 {
     enum err err = begin(writer, reterr);
     if (!err) {
         err = store_partition_root_of(writer->txn, writer->dbi, writer->index, ret_root, reterr);
     }
-    err = err ? err : put_meta(writer, rows, units, dataset, ret_root, reterr);
+    err = err ? err : put_meta(writer, counts, dataset, ret_root, reterr);
     err = err ? err : commit(writer, reterr);
     err = err ? err : store_env_sync(writer->env, reterr);
     if (err) {

@@ -10,7 +10,7 @@
 #define STORE_PARTITION_KEY       20  /* blinded name and big-endian number */
 #define STORE_PARTITION_AAD       192 /* room for the coordinates of a value */
 #define STORE_PARTITION_TRAILER   72
-#define STORE_PARTITION_META_SIZE 104  /* in front of the dataset body */
+#define STORE_PARTITION_META_SIZE 108  /* in front of the dataset body */
 #define STORE_ZONE_CHUNKS         256  /* chunks in one zone value */
 #define STORE_HISTOGRAM_MAX       1024 /* codes of a column that has histograms */
 #define STORE_DEK_VERSION         1
@@ -33,6 +33,13 @@ struct store_partition_column {
     bool is_unit;
     uint32_t value_count;
     const char *const *values;
+};
+
+/* All three are private. */
+struct store_partition_counts {
+    uint64_t rows;
+    uint64_t units;     /* one more than the largest unit number; rows when each row is one */
+    uint32_t unit_rows; /* the most that one unit has, STORE_UNIT_ROWS_MAX standing for more */
 };
 
 /* What a file looked like when it was checked: any write since then shows in it. */
@@ -60,8 +67,7 @@ struct store_partition {
     struct proto_schema schema;
     struct store_partition_column *columns;
     int unit; /* column; -1: none */
-    uint64_t rows;
-    uint64_t units;
+    struct store_partition_counts counts;
     uint32_t chunks;
     struct store_partition_place place;
     uint8_t root[32];
@@ -161,7 +167,7 @@ MUST_CHECK enum err store_partition_writer_put(struct store_partition_writer *wr
 /* Writes the meta value and the trailer; everything is on the disk on return. DATASET is the encoded
  * DATASET body. */
 MUST_CHECK enum err store_partition_writer_finish(struct store_partition_writer *writer,
-                                                  uint64_t rows, uint64_t units,
+                                                  const struct store_partition_counts *counts,
                                                   struct span dataset, uint8_t ret_root[32],
                                                   uint64_t *ret_bytes, struct err_info *reterr);
 /* Also of an unfinished one; the file stays. */

@@ -116,12 +116,12 @@ static enum err read_body(struct rotate *rotate, struct err_info *reterr)
               : store_partition_read(partition, txn, opener, STORE_PARTITION_META, "", 0, 0, &plain,
                                      reterr);
     if (!err && (plain.len < STORE_PARTITION_META_SIZE ||
-                 get_be32(plain.ptr + 100) > plain.len - STORE_PARTITION_META_SIZE)) {
+                 get_be32(plain.ptr + 104) > plain.len - STORE_PARTITION_META_SIZE)) {
         err = proto_err_set(reterr, E_CORRUPT, "dataset %s: its description", rotate->dataset);
     }
     err = err ? err
               : buf_put(&rotate->body,
-                        span_of(plain.ptr + STORE_PARTITION_META_SIZE, get_be32(plain.ptr + 100)));
+                        span_of(plain.ptr + STORE_PARTITION_META_SIZE, get_be32(plain.ptr + 104)));
     crypto_opener_free(opener);
     if (txn) {
         mdb_txn_abort(txn);
@@ -160,7 +160,7 @@ static enum err copy_all(struct rotate *rotate, struct err_info *reterr)
     err = err ? err : read_body(rotate, reterr);
     err = err ? err : store_partition_each(partition, copy_value, rotate, reterr);
     return err ? err
-               : store_partition_writer_finish(rotate->writer, partition->rows, partition->units,
+               : store_partition_writer_finish(rotate->writer, &partition->counts,
                                                buf_span(&rotate->body), rotate->root,
                                                &rotate->bytes, reterr);
 }

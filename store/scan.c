@@ -329,7 +329,7 @@ static void work(void *user, size_t index)
             return;
         }
         enum err err = E_OK;
-        if (question->cancelled && question->cancelled(question->cancel_user)) {
+        if (index == 0 && question->cancelled && question->cancelled(question->cancel_user)) {
             err = proto_err_set(&worker->info, E_CANCELLED, "the scan was cancelled");
         }
         err = err ? err : scan_chunk(worker);

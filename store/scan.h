@@ -65,7 +65,7 @@ struct store_scan_question {
     size_t count;
     const struct proto_predicate *where; /* NULL: every row */
     bool with_unit;                      /* false: batch->unit is NULL and its column is not read */
-    bool (*cancelled)(void *user);       /* NULL, or asked at each chunk by every thread */
+    bool (*cancelled)(void *user); /* NULL, or asked at each of its chunks by the caller's thread */
     void *cancel_user;
     store_scan_fn *on_batch;
     void *const *users; /* what on_batch gets; of these each belongs to one thread */

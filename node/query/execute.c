@@ -2,6 +2,7 @@
 #include "node/query/execute.h"
 
 #include "node/query/bound.h"
+#include "store/crew.h"
 #include "store/scan.h"
 
 #include "store/kernel.h"
@@ -27,7 +28,6 @@ struct run {
     size_t column_count;
     size_t group_at[PROTO_QUERY_GROUPS_MAX];
     size_t column_at[PROTO_SCHEMA_COLUMNS_MAX]; /* where a column of the schema is in a batch */
-    bool bounded;                               /* the privacy unit is a column */
     struct query_bound bound;
     size_t cells;
     size_t sizes[PROTO_QUERY_GROUPS_MAX]; /* values of each group column, private ones included */
@@ -575,12 +575,12 @@ static void keep_grouped(struct run *run, const struct store_batch *batch)
 static enum err on_rows(void *user, const struct store_batch *batch)
 {
     struct run *run = user;
-    if (counts_bits(run) && !run->bounded) {
+    if (counts_bits(run) && !run->bound.heavy_count) {
         run->sums[0] += (__int128)batch->selected_count;
         return E_OK;
     }
     keep_grouped(run, batch);
-    if (run->bounded) {
+    if (run->bound.heavy_count) {
         query_bound_filter(&run->bound, batch, run->keep);
     }
     choose_packed(run, batch);
@@ -626,11 +626,23 @@ static bool run_cancelled(void *user)
     return run->cancelled && run->cancelled(run->user);
 }
 
+/* What the partition knows of its units may be enough: no row of any of them can be too many. */
+static bool all_rows_count(const struct run *run, const struct store_partition *partition)
+{
+    const struct privacy_bounds *bounds = &run->layout->bounds;
+    uint32_t most = store_partition_unit_rows(partition);
+    bool grouped = run->cells > 1 && (most > bounds->cells || most > bounds->rows_per_cell);
+    return most < STORE_UNIT_ROWS_MAX && most <= bounds->rows && !grouped;
+}
+
 static enum err bound_units(struct run *run, struct store_partition *partition,
                             struct err_info *reterr)
 {
     bool again = false;
     const struct proto_predicate *where = run->query->where;
+    if (all_rows_count(run, partition)) {
+        return E_OK;
+    }
     enum err err =
         query_bound_init(&run->bound, store_partition_units(partition), &run->layout->bounds,
                          run->cells, store_partition_rows(partition));
@@ -750,6 +762,90 @@ static enum err same_columns(const struct proto_schema *bound, const struct prot
                                 "record: import again");
 }
 
+/* --- threads -------------------------------------------------------------------------------- */
+
+#define SUMS_PER_THREAD ((size_t)1 << 18) /* more of them take longer to add up than they save */
+
+static void run_fini(struct run *run)
+{
+    if (run->lanes) {
+        crypto_wipe(run->lanes, run->lanes_size * sizeof *run->lanes);
+    }
+    proto_free(run->lanes);
+    crypto_wipe(run, sizeof *run);
+    proto_free(run);
+}
+
+static size_t sums_of(const struct run *run)
+{
+    return run->cells * run->layout->slots;
+}
+
+/* The same question with sums of its own; what units may add is read from the first one's. NULL: no memory. */
+static struct run *run_beside(const struct run *first)
+{
+    struct run *run = proto_alloc(1, sizeof *run);
+    if (!run) {
+        return NULL;
+    }
+    *run = *first;
+    run->lanes = proto_alloc(run->lanes_size, sizeof *run->lanes);
+    run->sums = proto_alloc(sums_of(run), sizeof *run->sums);
+    if (!run->lanes || !run->sums) {
+        proto_free(run->sums);
+        run_fini(run);
+        return NULL;
+    }
+    return run;
+}
+
+static void join(struct run *first, struct run *other)
+{
+    for (size_t i = 0; i < sums_of(first); i++) {
+        first->sums[i] += other->sums[i];
+    }
+    crypto_wipe(other->sums, sums_of(first) * sizeof *other->sums);
+    proto_free(other->sums);
+    run_fini(other);
+}
+
+static bool has_units(const struct query_layout *layout)
+{
+    for (size_t part = 0; part < layout->count; part++) {
+        if (layout->parts[part].part == QUERY_PART_UNITS) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The last reading, on as many threads as there are cores free. Sums are integers: it does not matter who adds what. Seen
+ * units are kept in one set, which one thread fills. */
+static enum err add_up(struct run *run, struct store_partition *partition, struct err_info *reterr)
+{
+    void *users[STORE_CREW_MAX] = {run};
+    size_t count = 1;
+    bool units = has_units(run->layout);
+    size_t wanted = units || sums_of(run) > SUMS_PER_THREAD ? 1 : store_scan_workers(partition);
+    while (count < wanted && (users[count] = run_beside(run))) {
+        count++;
+    }
+    const struct store_scan_question question = {.columns = run->columns,
+                                                 .count = run->column_count,
+                                                 .where = run->query->where,
+                                                 .with_unit = units || run->bound.heavy_count,
+                                                 .cancelled = run_cancelled,
+                                                 .cancel_user = run,
+                                                 .on_batch = on_rows,
+                                                 .users = users,
+                                                 .user_count = count};
+    enum err err = store_scan_ask(partition, &question, NULL, reterr);
+    for (size_t i = 1; i < count; i++) {
+        join(run, users[i]);
+    }
+    return err;
+}
+
 static enum err run_on(struct run *run, struct store_partition *partition, struct query_sums *ret,
                        struct err_info *reterr)
 {
@@ -759,14 +855,10 @@ static enum err run_on(struct run *run, struct store_partition *partition, struc
         return err;
     }
     plan_columns(run);
-    run->bounded = run->query->schema->unit[0] != '\0';
-    if (run->bounded) {
+    if (run->query->schema->unit[0]) {
         err = bound_units(run, partition, reterr);
     }
-    if (!err) {
-        err = store_scan_with(partition, run->columns, run->column_count, run->query->where,
-                              run->bounded, run_cancelled, on_rows, run, NULL, reterr);
-    }
+    err = err ? err : add_up(run, partition, reterr);
     if (!err) {
         add_levels(run);
         err = keep_values(run, partition, ret);
@@ -802,12 +894,7 @@ enum err query_execute(struct store *store, const char *dataset, const struct pr
         store_partition_close(partition);
     }
     query_bound_fini(&run->bound);
-    if (run->lanes) {
-        crypto_wipe(run->lanes, run->lanes_size * sizeof *run->lanes);
-    }
-    proto_free(run->lanes);
-    crypto_wipe(run, sizeof *run);
-    proto_free(run);
+    run_fini(run);
     if (err) {
         query_sums_fini(ret);
     }

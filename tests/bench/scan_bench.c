@@ -66,7 +66,7 @@ static void give_up(const char *what, const struct err_info *info)
 struct asked {
     struct proto_query query;
     struct query_layout layout;
-    __int128 *sums;
+    struct query_sums sums;
 };
 
 /* Everything between the text and the exact sums. */
@@ -77,21 +77,18 @@ static void answer(struct home *home, const struct proto_schema *schema, const c
     memset(ret, 0, sizeof *ret);
     uint64_t rho = proto_privacy_rho_ceil_nano(1, 1e-6);
     if (proto_sql_parse(sql, &ret->query, &info) || proto_query_bind(&ret->query, schema, &info) ||
-        query_layout_plan(&ret->query, &ret->layout, &info) ||
-        privacy_mechanism_plan(rho, schema->max_rows_per_unit, ret->layout.coordinates,
-                               ret->layout.count, &info)) {
-        give_up(sql, &info);
-    }
-    ret->sums = calloc(ret->query.cells * ret->layout.count, sizeof *ret->sums);
-    if (!ret->sums || query_execute(&home->store, "patients", &ret->query, &ret->layout, NULL, NULL,
-                                    ret->sums, &info)) {
+        query_layout_plan(&ret->query, &(struct query_limits){0, 0}, &ret->layout, &info) ||
+        privacy_mechanism_plan_bounded(rho, &ret->layout.bounds, ret->layout.coordinates,
+                                       ret->layout.count, &info) ||
+        query_execute(&home->store, "patients", &ret->query, &ret->layout, NULL, NULL, &ret->sums,
+                      &info)) {
         give_up(sql, &info);
     }
 }
 
 static void forget(struct asked *asked)
 {
-    free(asked->sums);
+    query_sums_fini(&asked->sums);
     proto_query_fini(&asked->query);
 }
 
@@ -100,14 +97,14 @@ static void print_cells(const char *name, const struct asked *asked)
 {
     const struct query_layout *layout = &asked->layout;
     for (size_t cell = 0; cell < asked->query.cells; cell++) {
-        const __int128 *sums = asked->sums + cell * layout->count;
+        const __int128 *sums = asked->sums.sums + cell * layout->slots;
         double mean = 0;
         double tolerance = 0;
         for (size_t part = 0; part < layout->count; part++) {
             if (layout->parts[part].part == QUERY_PART_SUM) {
                 int grid = layout->coordinates[part].grid_log2;
-                mean =
-                    layout->parts[part].centre + ldexp((double)sums[part], grid) / (double)sums[0];
+                mean = layout->parts[part].centre +
+                       ldexp((double)sums[layout->offsets[part]], grid) / (double)sums[0];
                 tolerance = ldexp(0.5, grid);
             }
         }

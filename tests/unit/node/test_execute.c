@@ -11,6 +11,7 @@
 #include "node/query/bound.h"
 #include "node/query/estimate.h"
 #include "node/query/execute.h"
+#include "store/crew.h"
 #include "proto/privacy.h"
 #include "proto/sql.h"
 #include "tests/lib/encounters.h"
@@ -861,6 +862,69 @@ static void neighbours_stay_within_the_charge(void **state)
     home_remove(&home);
 }
 
+/* --- threads -------------------------------------------------------------------------------------- */
+
+#define COPIES 9 /* so that there are chunks enough for two threads */
+
+static void copy_rows(const char *csv)
+{
+    size_t len;
+    char *text = (char *)slurp(csv, &len);
+    const char *rows = strchr(text, '\n') + 1;
+    FILE *file = fopen(csv, "a");
+    assert_non_null(file);
+    for (int i = 1; i < COPIES; i++) {
+        assert_int_equal(fwrite(rows, 1, len - (size_t)(rows - text), file),
+                         len - (size_t)(rows - text));
+    }
+    assert_int_equal(fclose(file), 0);
+    free(text);
+}
+
+/* Sums are integers, so that it does not matter who adds what; which rows of a unit count is drawn anew for each question, so
+ * the table is one in which all do. */
+static void threads_add_up_the_same(void **state)
+{
+    (void)state;
+    static const char *const asks[] = {
+        "SELECT COUNT(*) FROM t WHERE age > 50 AND sex = 'F'",
+        "SELECT sex, site, COUNT(*), SUM(lab), AVG(raw), COUNT(age) FROM t GROUP BY sex, site",
+        "SELECT sex, HISTOGRAM(age, 12) FROM t GROUP BY sex",
+        "SELECT CORR(lab, raw), MEDIAN(lab) FROM t",
+        "SELECT sex, COUNT(DISTINCT patient) FROM t GROUP BY sex",
+    };
+    static struct table table;
+    struct seed seed = seed_of(7);
+    struct home home;
+    struct proto_manifest manifest;
+    struct store_partition *partition;
+    char csv[128];
+    home_open(&home);
+    snprintf(csv, sizeof csv, "%s/t.csv", home.path);
+    make_table(&table, ROWS_MAX, true, &seed);
+    write_table(&table, csv);
+    copy_rows(csv);
+    table_manifest(&manifest, true);
+    manifest.schema.max_rows_per_unit = 10000;
+    import(&home, &manifest, csv, table.rows * COPIES);
+    struct proto_schema *schema = published(&home, "t", &partition);
+    for (size_t q = 0; q < sizeof asks / sizeof *asks; q++) {
+        struct asked one, many;
+        store_crew_limit(1);
+        ask(&home, schema, asks[q], 1, &one);
+        store_crew_limit(3);
+        ask(&home, schema, asks[q], 1, &many);
+        assert_int_equal(one.all.cells, many.all.cells);
+        assert_memory_equal(one.sums, many.sums, one.all.cells * one.all.slots * sizeof *one.sums);
+        forget(&one);
+        forget(&many);
+    }
+    store_crew_limit(0);
+    store_partition_close(partition);
+    proto_manifest_fini(&manifest);
+    home_remove(&home);
+}
+
 /* --- refusals -------------------------------------------------------------------------------------- */
 
 static bool at_once(void *user)
@@ -920,6 +984,7 @@ int main(void)
         cmocka_unit_test(a_patient_alone_stays_within_the_charge),
         cmocka_unit_test(whole_tables_differ_by_one_share),
         cmocka_unit_test(neighbours_stay_within_the_charge),
+        cmocka_unit_test(threads_add_up_the_same),
         cmocka_unit_test(stops_when_told_and_when_it_cannot),
     };
     return cmocka_run_group_tests(tests, make_encounters, free_encounters);
