@@ -3,6 +3,7 @@ noinst_LIBRARIES += %D%/libproto.a
 	%D%/alloc.c %D%/alloc.h \
 	%D%/body.c %D%/body.h \
 	%D%/codec.c %D%/codec.h \
+	%D%/derive.c %D%/derive.h \
 	%D%/diseases.c \
 	%D%/duo.c %D%/duo.h \
 	%D%/err.c %D%/err.h \

@@ -142,10 +142,28 @@ static const struct {
     const char *id;
     bool commitment;
 } known_obligations[] = {
-    {"attribution", false},   {"share-alike", false}, {"no-reidentify", false},
-    {"no-relink", false},     {"delete-by", false},   {"notify-breach", false},
-    {"embargo-until", false}, {"collaborate", true},  {"publish", true},
-    {"return-results", true}, {"ethics-ref", true},
+    {"attribution", false},
+    {"share-alike", false},
+    {"no-reidentify", false},
+    {"no-relink", false},
+    {"delete-by", false},
+    {"notify-breach", false},
+    {"embargo-until", false},
+    {"collaborate", true},
+    {"publish", true},
+    {"return-results", true},
+    {"ethics-ref", true},
+    /* What data licences ask of a model; spdx_terms.h. */
+    {"notice", false},
+    {"state-changes", false},
+    {"publish-method", false},
+    {"non-commercial", false},
+    {"no-share", false},
+    {"use-restrictions", false},
+    {"name-prefix", false},
+    {"display-notice", false},
+    {"private-training", false},
+    {"unknown-terms", false},
 };
 #define OBLIGATIONS_KNOWN (sizeof known_obligations / sizeof *known_obligations)
 

@@ -66,6 +66,9 @@ enum proto_release {
 };
 const char *proto_release_name(uint64_t release); /* "federation", ... */
 
+/* A parameter of NMDS in derived licences: methods research is excluded inside the grant's own diseases too. */
+#define PROTO_NMDS_ALWAYS "always"
+
 struct proto_modifier {
     uint64_t code;            /* DUO number */
     struct proto_list params; /* struct proto_text */

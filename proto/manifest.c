@@ -608,28 +608,37 @@ static bool list_has(const struct proto_list *list, const char *text)
     return false;
 }
 
+static void add_place(struct proto_list *list, const char *code)
+{
+    struct proto_text *items = list->items;
+    if (!list_has(list, code)) {
+        items[list->count++].text = span_str(code);
+    }
+}
+
+/* A macro stands for its members, a plain code for itself. */
 static enum err put_geography(const struct proto_text_list *from, struct arena *arena,
                               struct proto_list *ret)
 {
-    size_t total = 0;
     const char *const *codes;
-    size_t count;
-    for (size_t i = 0; i < from->count; i++) {
-        total += proto_geography_expand(from->items[i], &codes, &count) ? count : 0;
-    }
-    struct proto_text *items = arena_alloc(arena, total + 1, sizeof *items);
-    if (!items) {
-        return E_NO_MEMORY;
-    }
-    *ret = (struct proto_list){items, 0};
+    size_t count, total = 0;
     for (size_t i = 0; i < from->count; i++) {
         if (!proto_geography_expand(from->items[i], &codes, &count)) {
             return E_INVALID;
         }
+        total += count ? count : 1;
+    }
+    *ret = (struct proto_list){arena_alloc(arena, total + 1, sizeof(struct proto_text)), 0};
+    if (!ret->items) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < from->count; i++) {
+        (void)proto_geography_expand(from->items[i], &codes, &count);
         for (size_t j = 0; j < count; j++) {
-            if (!list_has(ret, codes[j])) {
-                items[ret->count++].text = span_str(codes[j]);
-            }
+            add_place(ret, codes[j]);
+        }
+        if (count == 0) {
+            add_place(ret, from->items[i]);
         }
     }
     return E_OK;

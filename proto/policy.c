@@ -227,7 +227,8 @@ static enum proto_reason research_fault(const struct proto_request *r,
 }
 
 /* Methods research is refused, unless the request also matches the grant's own diseases. */
-static enum proto_reason methods_fault(const struct policy *p, const struct proto_grant *grant)
+static enum proto_reason methods_fault(const struct policy *p, const struct proto_grant *grant,
+                                       const struct proto_modifier *modifier)
 {
     const struct proto_purpose *purpose = &p->request->purpose;
     if (!purpose->has_research && purpose->permission != PROTO_DUO_MDS) {
@@ -236,7 +237,8 @@ static enum proto_reason methods_fault(const struct policy *p, const struct prot
     if (!(research_of(purpose) & PROTO_RESEARCH_BIT(PROTO_RESEARCH_METHODS))) {
         return PROTO_REASON_NONE;
     }
-    bool inside = grant->permission == PROTO_DUO_DS && purpose->permission == PROTO_DUO_DS &&
+    bool inside = modifier->params.count == 0 && grant->permission == PROTO_DUO_DS &&
+                  purpose->permission == PROTO_DUO_DS &&
                   disease_fault(p, grant) == PROTO_REASON_NONE;
     return when(inside, PROTO_REASON_MODIFIER_NMDS);
 }
@@ -292,21 +294,6 @@ static bool param_months(const struct proto_modifier *modifier, int32_t *ret)
     return true;
 }
 
-/* Calendar months; 31 January and a month is the last day of February. */
-static int64_t add_months(int64_t from, int32_t months)
-{
-    int32_t year, month, day, y, m, d;
-    int32_t days = (int32_t)(from / 86400);
-    proto_time_civil(days, &year, &month, &day);
-    int32_t total = year * 12 + month - 1 + months;
-    int32_t target = proto_time_days(total / 12, total % 12 + 1, day);
-    proto_time_civil(target, &y, &m, &d);
-    if (m != total % 12 + 1) { /* it ran over into the next month by d days */
-        target -= d;
-    }
-    return (int64_t)target * 86400 + from % 86400;
-}
-
 static enum proto_reason time_limit_fault(const struct policy *p,
                                           const struct proto_modifier *modifier)
 {
@@ -315,7 +302,7 @@ static enum proto_reason time_limit_fault(const struct policy *p,
     if (param_months(modifier, &months)) {
         /* Beyond the year 9999 the calendar functions end; no licence lives that long. */
         uint64_t start = p->licence->not_before;
-        end = start < UINT64_C(200000000000) ? add_months((int64_t)start, months) : 0;
+        end = start < UINT64_C(200000000000) ? proto_time_add_months((int64_t)start, months) : 0;
     } else if (!param_date(modifier, &end)) {
         return PROTO_REASON_MODIFIER_UNKNOWN;
     }
@@ -345,7 +332,7 @@ static enum proto_reason modifier_fault(const struct policy *p, const struct pro
     case PROTO_DUO_RS:
         return research_fault(r, modifier);
     case PROTO_DUO_NMDS:
-        return methods_fault(p, grant);
+        return methods_fault(p, grant, modifier);
     case PROTO_DUO_GSO:
         return !r->purpose.has_research
                    ? PROTO_REASON_MISSING_RESEARCH

@@ -95,3 +95,17 @@ const char *proto_time_format(int64_t unix_s, char text[PROTO_TIME_SIZE])
              (unsigned)(rest / 60 % 60), (unsigned)(rest % 60));
     return text;
 }
+
+int64_t proto_time_add_months(int64_t unix_s, int32_t months)
+{
+    int32_t year, month, day, y, m, d;
+    int32_t days = (int32_t)(unix_s / 86400);
+    proto_time_civil(days, &year, &month, &day);
+    int32_t total = year * 12 + month - 1 + months;
+    int32_t target = proto_time_days(total / 12, total % 12 + 1, day);
+    proto_time_civil(target, &y, &m, &d);
+    if (m != total % 12 + 1) { /* it ran over into the next month by d days */
+        target -= d;
+    }
+    return (int64_t)target * 86400 + unix_s % 86400;
+}

@@ -79,17 +79,21 @@ static json_t *grant_view(const struct proto_grant *grant)
                         grant->has_columns ? control_json_texts(&grant->columns) : json_null());
     json_object_set_new(
         view, "privacy",
-        json_pack("{s:f, s:f, s:f, s:f, s:s}", "epsilon_total",
+        json_pack("{s:f, s:f, s:f, s:f, s:s, s:s, s:f}", "epsilon_total",
                   (double)grant->privacy.epsilon_total_u / 1e6, "epsilon_per_query",
                   (double)grant->privacy.epsilon_per_query_u / 1e6, "epsilon_per_job",
                   (double)grant->privacy.epsilon_per_job_u / 1e6, "delta",
                   (double)grant->privacy.delta_e12 / 1e12, "mechanism",
-                  grant->privacy.mechanism == PROTO_MECHANISM_NONE ? "none" : "gaussian"));
+                  grant->privacy.mechanism == PROTO_MECHANISM_NONE ? "none" : "gaussian", "unit",
+                  grant->privacy.unit == PROTO_UNIT_ROW ? "row" : "patient", "min_noise",
+                  (double)grant->privacy.min_noise_u / 1e6));
     json_object_set_new(view, "finetune",
                         grant->has_finetune
-                            ? json_pack("{s:I, s:s}", "max_rounds",
+                            ? json_pack("{s:I, s:s, s:f, s:f}", "max_rounds",
                                         (json_int_t)grant->finetune.max_rounds, "release",
-                                        proto_release_name(grant->finetune.release))
+                                        proto_release_name(grant->finetune.release), "clip",
+                                        (double)grant->finetune.clip_u / 1e6, "noise_multiplier",
+                                        (double)grant->finetune.noise_mult_u / 1e6)
                             : json_null());
     return view;
 }
@@ -122,15 +126,22 @@ json_t *control_licence_view(const struct proto_licence *licence)
                                                      control_json_span(obligation[i].when), "text",
                                                      control_json_span(obligation[i].text)));
     }
+    json_t *parents = json_array();
+    const struct proto_parent *parent = licence->derived_from.items;
+    for (size_t i = 0; i < licence->derived_from.count; i++) {
+        json_array_append_new(parents, control_json_hex(parent[i].record_id.ptr, 16));
+    }
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "spdx",
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:b, s:o}", "spdx",
         control_json_span(licence->spdx), "version", control_json_span(licence->version),
         "not_before", control_json_time((int64_t)licence->not_before), "expires",
         control_json_time((int64_t)licence->expires), "geography",
         licence->has_geography ? control_json_texts(&licence->geography) : json_null(),
         "recipients", recipients_view(&licence->recipients), "obligations", obligations, "hold",
         licence->hold, "grants", grants, "deidentified",
-        licence->has_deidentified ? control_json_texts(&licence->deidentified) : json_null());
+        licence->has_deidentified ? control_json_texts(&licence->deidentified) : json_null(),
+        "contact", licence->contact.len ? control_json_span(licence->contact) : json_null(),
+        "survives_revocation", licence->survives_revocation, "derived_from", parents);
 }
 
 struct catalog {

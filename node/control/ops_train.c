@@ -548,30 +548,46 @@ static json_t *participants_view(struct control_call *call, const struct proto_m
     return array;
 }
 
-/* The record holds ids; their texts stand in the licences that it names. */
-static json_t *obligation_view(struct control_call *call, const struct proto_model *model,
+static bool show_obligation(const struct proto_licence *licence, struct span id, json_t *view)
+{
+    const struct proto_obligation *obligations = licence->obligations.items;
+    for (size_t i = 0; i < licence->obligations.count; i++) {
+        if (span_equal(obligations[i].id, id)) {
+            json_object_set_new(view, "when", control_json_span(obligations[i].when));
+            json_object_set_new(view, "text", control_json_span(obligations[i].text));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The record holds ids; their texts stand in the model's own licence, and of a model that has none in those of its
+ * training sets. */
+static json_t *obligation_view(struct control_call *call, const struct model_search *search,
                                struct span id)
 {
+    const struct proto_model *model = &search->model;
     const struct proto_model_licence *licences = model->licences.items;
+    struct proto_record record;
+    struct proto_licence licence;
+    bool readable;
     json_t *view = json_pack("{s:o, s:n, s:n}", "id", control_json_span(id), "when", "text");
-    for (size_t i = 0; i < model->licences.count; i++) {
+    const char *name = arena_strdup(&call->arena, model->name);
+    if (!name) {
+        return view;
+    }
+    (void)control_licence_state(call, search->record.envelope.issuer.ptr, name, query_now(),
+                                &record, &licence, &readable);
+    bool shown = readable && show_obligation(&licence, id, view);
+    for (size_t i = 0; i < model->licences.count && !shown && !readable; i++) {
         struct span bytes;
-        struct proto_record record;
-        struct proto_licence licence;
         if (store_records_by_id(&call->node->store, licences[i].record_id.ptr, &call->arena,
                                 &bytes) ||
             proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) ||
             proto_licence_decode(record.envelope.body, &call->arena, &licence, NULL)) {
             continue;
         }
-        const struct proto_obligation *obligations = licence.obligations.items;
-        for (size_t j = 0; j < licence.obligations.count; j++) {
-            if (span_equal(obligations[j].id, id)) {
-                json_object_set_new(view, "when", control_json_span(obligations[j].when));
-                json_object_set_new(view, "text", control_json_span(obligations[j].text));
-                return view;
-            }
-        }
+        shown = show_obligation(&licence, id, view);
     }
     return view;
 }
@@ -587,7 +603,7 @@ static json_t *model_view(struct control_call *call, const struct model_search *
         json_array_append_new(licence_ids, control_json_hex(licences[i].record_id.ptr, 16));
     }
     for (size_t i = 0; i < model->obligations.count; i++) {
-        json_array_append_new(duties, obligation_view(call, model, obligations[i].text));
+        json_array_append_new(duties, obligation_view(call, search, obligations[i].text));
     }
     json_t *metrics = json_loadb((const char *)model->metrics.ptr, model->metrics.len, 0, NULL);
     struct peer_member issuer;

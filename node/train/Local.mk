@@ -3,6 +3,7 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/coordinator.c \
 	%D%/evaluate.c %D%/evaluate.h \
 	%D%/internal.h \
+	%D%/lineage.c %D%/lineage.h \
 	%D%/message.c %D%/message.h \
 	%D%/model.c \
 	%D%/plan.c %D%/plan.h \

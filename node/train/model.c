@@ -1,12 +1,11 @@
 /* A finished job's model: the weights document, its MODEL record, and fetching weights from whoever holds them. */
 #include "config.h"
 #include "node/train/internal.h"
+#include "node/train/lineage.h"
 
 #include "crypto/provider.h"
 #include "node/peer/transfer.h"
 #include "node/query/site.h"
-#include "proto/policy.h"
-#include "proto/spdx_terms.h"
 #include "store/blob.h"
 #include "store/egress.h"
 #include "store/records.h"
@@ -163,135 +162,6 @@ static enum err make_document(struct train_service *service, const struct train_
 
 /* --- the record -------------------------------------------------------------------------------------------------------- */
 
-struct lineage {
-    struct proto_model_licence licences[TRAIN_SITES_MAX];
-    size_t licence_count;
-    struct proto_model_participant participants[TRAIN_SITES_MAX];
-    size_t participant_count;
-    struct proto_text duties[DUTIES_MAX];
-    size_t duty_count;
-    char spdx[PROTO_SPDX_MAX + 1];
-    struct proto_spdx_terms joined;
-    uint64_t release;
-    double epsilon;
-};
-
-static enum err add_duty(struct lineage *lineage, struct arena *arena, struct span id)
-{
-    for (size_t i = 0; i < lineage->duty_count; i++) {
-        if (span_equal(lineage->duties[i].text, id)) {
-            return E_OK;
-        }
-    }
-    if (lineage->duty_count == DUTIES_MAX) {
-        return E_LIMIT;
-    }
-    const char *copy = arena_strdup(arena, id);
-    lineage->duties[lineage->duty_count++].text = span_str(copy);
-    return copy ? E_OK : E_NO_MEMORY;
-}
-
-static enum err add_duties(struct lineage *lineage, struct arena *arena, const char *duties)
-{
-    enum err err = E_OK;
-    while (!err && *duties) {
-        size_t len = strcspn(duties, " ");
-        err = len ? add_duty(lineage, arena, span_of(duties, len)) : E_OK;
-        duties += len + (duties[len] == ' ');
-    }
-    return err;
-}
-
-/* Each different expression once, joined by AND; what does not fit in the record says so and stays in the federation. */
-static void add_spdx(struct lineage *lineage, struct span expression, const char **seen,
-                     size_t *seen_count, struct arena *arena)
-{
-    struct proto_spdx_terms spdx;
-    char *text = arena_strdup(arena, expression);
-    for (size_t i = 0; text && i < *seen_count; i++) {
-        if (strcmp(seen[i], text) == 0) {
-            return;
-        }
-    }
-    if (!text || proto_spdx_terms_of(expression, PROTO_READING_CONSERVATIVE, &spdx, NULL)) {
-        lineage->joined.release = PROTO_RELEASE_FEDERATION;
-        return;
-    }
-    proto_spdx_terms_join(&lineage->joined, &spdx);
-    size_t at = strlen(lineage->spdx);
-    bool bare = strchr(text, ' ') == NULL;
-    int written = snprintf(lineage->spdx + at, sizeof lineage->spdx - at, "%s%s%s%s",
-                           at ? " AND " : "", bare ? "" : "(", text, bare ? "" : ")");
-    if (written < 0 || (size_t)written >= sizeof lineage->spdx - at) {
-        snprintf(lineage->spdx, sizeof lineage->spdx, "LicenseRef-concordat-see-lineage");
-        lineage->joined.release = PROTO_RELEASE_FEDERATION;
-    }
-    seen[(*seen_count)++] = text;
-}
-
-static enum err add_site(struct train_service *service, const struct train_site *site,
-                         struct lineage *lineage, const char **seen, size_t *seen_count,
-                         struct arena *arena)
-{
-    struct span bytes;
-    struct proto_record record;
-    struct proto_licence *licence = arena_alloc(arena, 1, sizeof *licence);
-    if (!licence) {
-        return E_NO_MEMORY;
-    }
-    lineage->participants[lineage->participant_count++] = (struct proto_model_participant){
-        .node = span_of(site->id, 16),
-        .org = span_str(site->org),
-        .epsilon_u = (uint64_t)ceil(site->epsilon * 1e6),
-        .rounds = site->rounds,
-    };
-    bool known = false;
-    for (size_t i = 0; i < lineage->licence_count; i++) {
-        known = known || memcmp(lineage->licences[i].record_id.ptr, site->licence_id, 16) == 0;
-    }
-    if (!known) {
-        lineage->licences[lineage->licence_count++].record_id = span_of(site->licence_id, 16);
-    }
-    lineage->release = site->release < lineage->release ? site->release : lineage->release;
-    lineage->epsilon = fmax(lineage->epsilon, site->epsilon);
-    if (store_records_by_id(service->context->store, site->licence_id, arena, &bytes) ||
-        proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) ||
-        proto_licence_decode(record.envelope.body, arena, licence, NULL)) {
-        lineage->joined.release =
-            PROTO_RELEASE_FEDERATION; /* its terms are not at hand: the narrowest reading */
-    } else {
-        add_spdx(lineage, licence->spdx, seen, seen_count, arena);
-    }
-    return add_duties(lineage, arena, site->duties);
-}
-
-static enum err gather(struct train_service *service, const struct train_job_state *state,
-                       struct lineage *lineage, struct arena *arena, struct err_info *reterr)
-{
-    const char *seen[TRAIN_SITES_MAX];
-    size_t seen_count = 0;
-    proto_spdx_terms_any(&lineage->joined);
-    lineage->release = PROTO_RELEASE_PUBLIC;
-    enum err err = E_OK;
-    for (size_t i = 0; !err && i < state->site_count; i++) {
-        if (state->sites[i].admitted && state->sites[i].rounds) {
-            err = add_site(service, &state->sites[i], lineage, seen, &seen_count, arena);
-        }
-    }
-    for (int bit = 0; !err && bit < PROTO_DUTY_TOTAL; bit++) {
-        err = lineage->joined.duties & 1U << bit
-                  ? add_duty(lineage, arena, span_str(proto_duty_name((enum proto_duty_bit)bit)))
-                  : E_OK;
-    }
-    uint64_t widest = lineage->joined.release;
-    lineage->release = widest < lineage->release ? widest : lineage->release;
-    if (!lineage->spdx[0]) {
-        snprintf(lineage->spdx, sizeof lineage->spdx, "NOASSERTION");
-    }
-    return err ? proto_err_set(reterr, err, "the licences' obligations do not fit in one record")
-               : E_OK;
-}
-
 static enum err put_metric(struct buf *out, const char *name, double value)
 {
     return isfinite(value) ? buf_printf(out, "%s\"%s\":%.6g", out->len > 1 ? "," : "", name, value)
@@ -320,8 +190,9 @@ static enum err put_metrics(const struct train_job_state *state, struct buf *out
 }
 
 static enum err publish(struct train_service *service, struct train_job_state *state,
-                        const struct lineage *lineage, const char *name, const uint8_t hash[32],
-                        size_t size, const struct proto_schema *schema, struct err_info *reterr)
+                        const struct train_lineage *lineage, const char *name,
+                        const uint8_t hash[32], size_t size, const struct proto_schema *schema,
+                        struct err_info *reterr)
 {
     struct buf metrics = {.max = 1024};
     struct buf body = {.max = PROTO_RECORD_BODY_MAX};
@@ -368,7 +239,7 @@ enum err train_model_publish(struct train_service *service, struct train_job_sta
     struct buf document = {.max = TRAIN_BLOB_MAX};
     uint8_t hash[32];
     char name[33];
-    struct lineage *lineage = proto_alloc(1, sizeof *lineage);
+    struct train_lineage *lineage = proto_alloc(1, sizeof *lineage);
     enum err err = lineage
                        ? proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, reterr)
                        : E_NO_MEMORY;
@@ -379,10 +250,14 @@ enum err train_model_publish(struct train_service *service, struct train_job_sta
         err = store_blob_put(service->context->store, buf_span(&document), hash, reterr);
     }
     if (!err) {
-        err = gather(service, state, lineage, &arena, reterr);
+        span_to_hex(span_of(hash, 16), name);
+        err = train_lineage_gather(service, state, name, hash, lineage, &arena, reterr);
+    }
+    /* The licence first: a model that others see without one would be used without one. */
+    if (!err) {
+        err = train_lineage_publish(service, name, lineage, reterr);
     }
     if (!err) {
-        span_to_hex(span_of(hash, 16), name);
         err = publish(service, state, lineage, name, hash, document.len, &schema, reterr);
     }
     if (!err) {

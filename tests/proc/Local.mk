@@ -8,6 +8,7 @@ PROC_TESTS = \
 	%D%/clock.py \
 	%D%/console.py \
 	%D%/core.py \
+	%D%/derived.py \
 	%D%/disk_full.py \
 	%D%/enrolment.py \
 	%D%/faults.py \
