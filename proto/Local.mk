@@ -57,3 +57,8 @@ MAINTAINERCLEANFILES += %D%/sql_grammar.c %D%/sql_grammar.h
 %C%_libproto_a_SOURCES += \
 	%D%/round.c %D%/round.h \
 	%D%/round_site.c %D%/round_site.h
+
+# Projects and agreements.
+%C%_libproto_a_SOURCES += \
+	%D%/agreement.c %D%/agreement.h \
+	%D%/project.c %D%/project.h

@@ -136,8 +136,8 @@ static const struct proto_field project_fields[] = {
     PROTO_FIELD(struct proto_project, name, PROTO_STR, 1, 64),
     PROTO_FIELD(struct proto_project, permission, PROTO_U64, 1, 9999999),
     PROTO_FIELD_LIST(struct proto_project, diseases, &proto_text_message, 0, 16),
-    PROTO_FIELD(struct proto_project, research, PROTO_U64, 0, 65535),
-    PROTO_FIELD(struct proto_project, commercial, PROTO_BOOL, 0, 0),
+    PROTO_FIELD_PRESENT(struct proto_project, research, has_research, PROTO_U64, 0, 65535),
+    PROTO_FIELD_PRESENT(struct proto_project, commercial, has_commercial, PROTO_BOOL, 0, 0),
     PROTO_FIELD_OPTIONAL(struct proto_project, ethics_ref, PROTO_STR, 1, 128),
     PROTO_FIELD(struct proto_project, ethics_expires, PROTO_U64, 0, SAFE),
     PROTO_FIELD_LIST(struct proto_project, recipients, &proto_text_message, 0, 64),
@@ -299,9 +299,12 @@ static enum err head_valid(const struct proto_head *body, struct err_info *reter
 
 static enum err project_valid(const struct proto_project *body, struct err_info *reterr)
 {
-    return proto_dataset_name_valid(body->name)
+    if (!proto_dataset_name_valid(body->name)) {
+        return invalid(reterr, "project.name: a-z, 0-9, '.', '_' and '-' only");
+    }
+    return (body->ethics_ref.ptr != NULL) == (body->ethics_expires != 0)
                ? E_OK
-               : invalid(reterr, "project.name: a-z, 0-9, '.', '_' and '-' only");
+               : invalid(reterr, "project.ethics: reference and end need each other");
 }
 
 /* --- Readers and writers ------------------------------------------------------------------------------ */

@@ -140,7 +140,9 @@ struct proto_project {
     struct span name;
     uint64_t permission;        /* DUO number */
     struct proto_list diseases; /* struct proto_text */
+    bool has_research;          /* false: not said */
     uint64_t research;          /* bits of enum proto_research */
+    bool has_commercial;
     bool commercial;
     struct span ethics_ref; /* none when absent */
     uint64_t ethics_expires;

@@ -197,6 +197,31 @@ static const struct proto_argument query_arguments[] = {
     FLAG("--plot", "draw the answer as bars in the terminal"),
     OPTION("--svg", PROTO_ARG_FILE_OUT, "FILE", "draw the answer into FILE"),
     END};
+static const struct proto_argument project_create_arguments[] = {
+    POSITIONAL("FILE", PROTO_ARG_FILE_IN, "the project, YAML"), END};
+static const struct proto_argument project_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the project"), END};
+static const struct proto_argument project_end_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the project"),
+    OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why"), END};
+static const struct proto_argument agreement_request_arguments[] = {
+    POSITIONAL("DATASET", PROTO_ARG_TEXT, "the dataset"),
+    OPTION("--node", PROTO_ARG_TEXT, "NODE", "who publishes it, when several do"),
+    OPTION("--purpose", PROTO_ARG_TEXT, "DUO", "the purpose, such as DUO:0000042"),
+    PURPOSE_OPTIONS,
+    OPTION("--action", PROTO_ARG_TEXT, "A,B", "count, sum, ..., finetune (default: all)"),
+    OPTION("--recipient", PROTO_ARG_TEXT, "A,B", "institutions that get results as well"),
+    END};
+static const struct proto_argument agreement_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the agreement's id or its beginning"), END};
+static const struct proto_argument agreement_accept_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the agreement's id or its beginning"),
+    OPTION("--accept", PROTO_ARG_TEXT, "A,B",
+           "the duties that are accepted (default: those that the project promises)"),
+    END};
+static const struct proto_argument agreement_terminate_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the agreement's id or its beginning"),
+    OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the other side reads it"), END};
 static const struct proto_argument queries_arguments[] = {
     OPTION("--since", PROTO_ARG_TIME, "TIME", "only from then on"), END};
 static const struct proto_argument queries_show_arguments[] = {
@@ -302,6 +327,19 @@ static const struct proto_argument help_arguments[] = {
 #define BUDGET_ANSWER                                                                              \
     "[{\"node\",\"dataset\",\"epsilon_total\",\"epsilon_left\",\"delta\",\"rho_total\",\"rho_"     \
     "left\"}]"
+#define PROJECT_ANSWER                                                                             \
+    "{\"project\",\"node\",\"state\":\"open|ended\",\"purpose\",\"diseases\":[],\"research\":[],"  \
+    "\n"                                                                                           \
+    " \"commercial\",\"ethics\":{\"ref\",\"expires\"},\"recipients\":[],\"obligations\":[],\n"     \
+    " \"people\":[],\"ends\",\"record\"}"
+#define AGREEMENT_ANSWER                                                                           \
+    "{\"agreement\",\"state\":\"REQUESTED|OFFERED|ACCEPTED|AGREED|VERIFIED|FINALIZED|"             \
+    "TERMINATED\",\n"                                                                              \
+    " \"side\":\"consumer|provider\",\"node\",\"dataset\",\"in_force\",\"reason\",\"waits\",\n"    \
+    " \"institution\",\"org_type\",\"person\",\"project\",\"purpose\",\"diseases\":[],\"ethics\"," \
+    "\n"                                                                                           \
+    " \"recipients\":[],\"licence\",\"actions\":[],\"accepted\":[],\"starts\",\"ends\",\n"         \
+    " \"duties\":[{\"id\",\"when\",\"text\",\"promise\"}]}"
 #define TRAIN_ANSWER                                                                               \
     "{\"job\",\"state\":\"running|done|failed|stopped|waiting\",\"round\",\"rounds\",\n"           \
     " \"coordinator\",\"sites\":[{\"node\",\"state\",\"reason\"}],\n"                              \
@@ -589,6 +627,45 @@ const struct proto_operation proto_operations[] = {
         "Writes the weights and the model's record. Formats that this version has not are\n"
         "refused (exit 4).",
         "{\"model\",\"format\",\"files\":[{\"file\",\"bytes\"}]}"),
+    ROW(PROJECT_CREATE, "project create", DAEMON, COORDINATOR, false, project_create_arguments,
+        "publish a project: purpose, people, ethics approval, promises",
+        "Questions and jobs then name it with --project; what they leave open is the project's,\n"
+        "and what they state may only narrow it. Every site checks that against the record.\n"
+        "Creating it again replaces it. Keys of the file: project, purpose, diseases, research,\n"
+        "commercial, ethics: {ref, expires}, recipients, obligations, people, ends.",
+        PROJECT_ANSWER),
+    ROW(PROJECT_LIST, "project list", DAEMON, 0, false, no_arguments,
+        "list the projects that members have published", "Lists this node's and the others'.",
+        "[" PROJECT_ANSWER "]"),
+    ROW(PROJECT_SHOW, "project show", DAEMON, 0, false, project_arguments,
+        "show a project of this node", "Shows what every site reads of it.", PROJECT_ANSWER),
+    ROW(PROJECT_END, "project end", DAEMON, COORDINATOR, false, project_end_arguments,
+        "end a project for good", "Sites refuse what names it from then on.",
+        "{\"project\",\"state\",\"record\"}"),
+    ROW(AGREEMENT_REQUEST, "agreement request", DAEMON, ANALYST, true, agreement_request_arguments,
+        "ask a data holder for an agreement",
+        "Sends a signed request: who, which institution, for what. The data holder answers with\n"
+        "its offer, the terms of its licence, or leaves it to a person there; `agreement show`\n"
+        "asks again. Time limits of a licence count from an agreement's start.",
+        AGREEMENT_ANSWER),
+    ROW(AGREEMENT_LIST, "agreement list", DAEMON, 0, false, no_arguments,
+        "list agreements, those asked for and those given",
+        "Lists this node's agreements of both sides and whether they are in force.",
+        "[" AGREEMENT_ANSWER "]"),
+    ROW(AGREEMENT_SHOW, "agreement show", DAEMON, 0, false, agreement_arguments,
+        "show an agreement's parties, terms and state",
+        "Asks the data holder again where a person there had not decided.", AGREEMENT_ANSWER),
+    ROW(AGREEMENT_ACCEPT, "agreement accept", DAEMON, COORDINATOR, true, agreement_accept_arguments,
+        "accept the terms that were offered",
+        "Signs them; the data holder countersigns, and both sides keep the document. Questions "
+        "and\n"
+        "rounds of the project carry its number from then on. It ends with the licence: when that\n"
+        "expires, is withdrawn or replaced.",
+        AGREEMENT_ANSWER),
+    ROW(AGREEMENT_TERMINATE, "agreement terminate", DAEMON, COORDINATOR, true,
+        agreement_terminate_arguments, "end an agreement",
+        "Either side may. What runs under it stops at its next step; what was answered stays so.",
+        AGREEMENT_ANSWER),
     ROW(APPROVALS, "approvals", DAEMON, AUDITOR, false, approvals_arguments,
         "list the requests that wait for a person here",
         "Shows who asks what for which purpose, the shape of the result and what it costs. A\n"

@@ -68,6 +68,15 @@
     X(MODEL_LIST, "model list")                                                                    \
     X(MODEL_SHOW, "model show")                                                                    \
     X(MODEL_EXPORT, "model export")                                                                \
+    X(PROJECT_CREATE, "project create")                                                            \
+    X(PROJECT_LIST, "project list")                                                                \
+    X(PROJECT_SHOW, "project show")                                                                \
+    X(PROJECT_END, "project end")                                                                  \
+    X(AGREEMENT_REQUEST, "agreement request")                                                      \
+    X(AGREEMENT_LIST, "agreement list")                                                            \
+    X(AGREEMENT_SHOW, "agreement show")                                                            \
+    X(AGREEMENT_ACCEPT, "agreement accept")                                                        \
+    X(AGREEMENT_TERMINATE, "agreement terminate")                                                  \
     X(APPROVALS, "approvals")                                                                      \
     X(APPROVE, "approve")                                                                          \
     X(DENY, "deny")                                                                                \

@@ -22,7 +22,7 @@ struct policy {
 static bool is_needed(enum proto_reason reason)
 {
     return reason == PROTO_REASON_HOLD || reason == PROTO_REASON_LICENSE_UNKNOWN ||
-           (reason >= PROTO_REASON_MISSING_INSTITUTION && reason <= PROTO_REASON_MISSING_EPSILON);
+           (reason >= PROTO_REASON_MISSING_INSTITUTION && reason <= PROTO_REASON_MISSING_AGREEMENT);
 }
 
 static void add_clause(struct policy *p, enum proto_clause_id id, size_t modifier,
@@ -300,9 +300,12 @@ static enum proto_reason time_limit_fault(const struct policy *p,
     int64_t end;
     int32_t months;
     if (param_months(modifier, &months)) {
-        /* Beyond the year 9999 the calendar functions end; no licence lives that long. */
-        uint64_t start = p->licence->not_before;
-        end = start < UINT64_C(200000000000) ? proto_time_add_months((int64_t)start, months) : 0;
+        /* Beyond the year 9999 the calendar functions end; no agreement lives that long. */
+        int64_t start = p->request->agreement_start;
+        if (start <= 0) {
+            return PROTO_REASON_MISSING_AGREEMENT;
+        }
+        end = start < INT64_C(200000000000) ? proto_time_add_months(start, months) : 0;
     } else if (!param_date(modifier, &end)) {
         return PROTO_REASON_MODIFIER_UNKNOWN;
     }

@@ -64,6 +64,7 @@
     X(MISSING_CLIP, E_REFUSED, "the request states no clip norm")                                  \
     X(MISSING_NOISE, E_REFUSED, "the request states no noise multiplier")                          \
     X(MISSING_EPSILON, E_REFUSED, "the request states no epsilon")                                 \
+    X(MISSING_AGREEMENT, E_REFUSED, "a time limit counts from an agreement, and there is none")    \
     X(MODIFIER_UNKNOWN, E_REFUSED, "a modifier of the licence cannot be evaluated")                \
     X(MODIFIER_RS, E_REFUSED, "this kind of research is not permitted")                            \
     X(MODIFIER_NMDS, E_REFUSED, "methods research is not permitted")                               \
@@ -91,7 +92,9 @@
       "a model trained without privacy stays with its participants")                               \
     X(LICENSE_RELEASE, E_REFUSED, "the data licences leave no licence for the model")              \
     X(DENIED, E_REFUSED, "a person of the data holder said no")                                    \
-    X(CLOCK, E_CLOCK, "the site's clock cannot be trusted")
+    X(CLOCK, E_CLOCK, "the site's clock cannot be trusted")                                        \
+    X(AGREEMENT, E_REFUSED, "the agreement is not in force or does not cover it")                  \
+    X(PROJECT, E_REFUSED, "the project is not published, has ended or does not cover it")
 
 enum proto_reason {
 #define X(name, err, text) PROTO_REASON_##name,

@@ -7,6 +7,12 @@
 /* Integers of bodies stay within 2^53, so that every JSON reader shows them right. */
 #define SAFE (INT64_C(1) << 53)
 
+static const struct proto_field purpose_agreement_fields[] = {
+    PROTO_FIELD(struct proto_purpose_agreement, id, PROTO_BIN, 16, 16),
+};
+static const struct proto_message purpose_agreement_message =
+    PROTO_MESSAGE("agreement", struct proto_purpose_agreement, purpose_agreement_fields);
+
 static const struct proto_field purpose_fields[] = {
     PROTO_FIELD(struct proto_purpose, person, PROTO_STR, 1, 128),
     PROTO_FIELD(struct proto_purpose, project, PROTO_STR, 1, 128),
@@ -20,6 +26,8 @@ static const struct proto_field purpose_fields[] = {
     PROTO_FIELD(struct proto_purpose, ethics_expires, PROTO_U64, 0, SAFE),
     PROTO_FIELD_LIST(struct proto_purpose, accepted, &proto_text_message, 0,
                      PROTO_REQUEST_ACCEPTED_MAX),
+    PROTO_FIELD_LIST(struct proto_purpose, agreements, &purpose_agreement_message, 0,
+                     PROTO_REQUEST_AGREEMENTS),
 };
 const struct proto_message proto_purpose_message =
     PROTO_MESSAGE("purpose", struct proto_purpose, purpose_fields);

@@ -17,6 +17,7 @@
 
 #define PROTO_REQUEST_DISEASES_MAX 32
 #define PROTO_REQUEST_ACCEPTED_MAX 32
+#define PROTO_REQUEST_AGREEMENTS   16
 
 /* Kinds of research that a request declares: X(NAME, text) in bit order */
 #define PROTO_RESEARCH_TYPES(X)                                                                    \
@@ -67,6 +68,11 @@ struct proto_purpose {
     struct span ethics_ref;     /* none when absent */
     uint64_t ethics_expires;    /* unix seconds */
     struct proto_list accepted; /* struct proto_text: obligations that the asker promises */
+    struct proto_list
+        agreements; /* struct proto_purpose_agreement: made with the sites that are asked */
+};
+struct proto_purpose_agreement {
+    struct span id; /* 16 */
 };
 extern const struct proto_message proto_purpose_message;
 

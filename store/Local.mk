@@ -1,6 +1,7 @@
 noinst_LIBRARIES += %D%/libstore.a
 %C%_libstore_a_SOURCES = \
 	%D%/answer.c %D%/answer.h \
+	%D%/agreement.c %D%/agreement.h \
 	%D%/approval.c %D%/approval.h \
 	%D%/audit.c %D%/audit.h %D%/audit_chain.h \
 	%D%/audit_verify.c \

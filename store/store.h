@@ -46,7 +46,8 @@
     X(EGRESS, "egress")             /* number or blinded counter -> sealed row */                  \
     X(JOBS, "jobs")                 /* job id, or blinded (job, round) -> sealed state */          \
     X(PSEUDONYM, "pseudonym")       /* the import's own; sealed under the dataset's key */         \
-    X(APPROVALS, "approvals")       /* request id -> sealed row; project -> sealed id */
+    X(APPROVALS, "approvals")       /* request id -> sealed row; project -> sealed id */           \
+    X(AGREEMENTS, "agreements")     /* id -> sealed row */
 
 enum store_table {
 #define X(name, text) STORE_TABLE_##name,

@@ -193,6 +193,11 @@ static const char *cure_of(const char *reason)
         {"SCHEMA", "the site's columns differ; compare `concordat catalog`"},
         {"HOLD", "a person at the site must approve it"},
         {"LICENSE_UNKNOWN", "a person at the site must approve it"},
+        {"MISSING_AGREEMENT", "make one: `concordat agreement request DATASET`, then `agreement "
+                              "accept`"},
+        {"AGREEMENT", "`concordat agreement list` says which is in force"},
+        {"PROJECT", "`concordat project show NAME` says what it covers"},
+        {"CLOCK", "the site's operator must set its clock"},
         {"DENIED", "speak with the data holder; an operator there can still approve it"},
         {"RATE", "wait a minute and ask again"},
         {"OBLIGATIONS", "accept the licence's duties in a project"},
@@ -484,6 +489,26 @@ static const struct column job_columns[] = {
 static const struct column query_columns[] = {
     {"QUERY", "query_id"}, {"TIME", "time"},       {"PERSON", "person"}, {"PROJECT", "project"},
     {"STATE", "state"},    {"EPSILON", "epsilon"}, {"QUESTION", "sql"},  {NULL, NULL}};
+static const struct column project_columns[] = {
+    {"PROJECT", "project"}, {"NODE", "node"},         {"STATE", "state"},
+    {"PURPOSE", "purpose"}, {"DISEASES", "diseases"}, {"ETHICS", "ethics.ref"},
+    {"PEOPLE", "people"},   {"ENDS", "ends"},         {NULL, NULL}};
+static const struct column agreement_columns[] = {{"AGREEMENT", "agreement"},
+                                                  {"STATE", "state"},
+                                                  {"IN FORCE", "in_force"},
+                                                  {"SIDE", "side"},
+                                                  {"NODE", "node"},
+                                                  {"DATASET", "dataset"},
+                                                  {"PROJECT", "project"},
+                                                  {"PURPOSE", "purpose"},
+                                                  {"STARTS", "starts"},
+                                                  {"ENDS", "ends"},
+                                                  {NULL, NULL}};
+static const struct column duty_columns[] = {{"DUTY", "id"},
+                                             {"WHEN", "when"},
+                                             {"TO BE PROMISED", "promise"},
+                                             {"TEXT", "text"},
+                                             {NULL, NULL}};
 static const struct column approval_columns[] = {
     {"APPROVAL", "approval"},   {"STATE", "state"},     {"KIND", "kind"},
     {"DATASET", "dataset"},     {"NODE", "node"},       {"PERSON", "person"},
@@ -944,6 +969,18 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         break;
     case PROTO_OP_MODEL_EXPORT:
         answer_with_list(answer, "files", file_columns, to);
+        break;
+    case PROTO_OP_PROJECT_LIST:
+        print_list(answer, project_columns, "no projects are published", to);
+        break;
+    case PROTO_OP_AGREEMENT_LIST:
+        print_list(answer, agreement_columns, "no agreements", to);
+        break;
+    case PROTO_OP_AGREEMENT_REQUEST:
+    case PROTO_OP_AGREEMENT_SHOW:
+    case PROTO_OP_AGREEMENT_ACCEPT:
+    case PROTO_OP_AGREEMENT_TERMINATE:
+        answer_with_list(answer, "duties", duty_columns, to);
         break;
     case PROTO_OP_APPROVALS:
         print_list(answer, approval_columns, "nothing waits for approval", to);

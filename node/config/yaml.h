@@ -17,6 +17,33 @@
 #include "proto/mapping.h"
 #include "node/config/node.h"
 
+/* A project's file:
+ *     project: heart                    # [a-z0-9][a-z0-9._-]{0,63}
+ *     purpose: "DUO:0000007"
+ *     diseases: ["MONDO:0005015"]
+ *     research: [genetic]               # absent: not said
+ *     commercial: false                 # absent: not said
+ *     ethics: {ref: "EK 12/2026", expires: 2027-12-31}
+ *     recipients: [org-a]               # who else gets results
+ *     obligations: [publish, return-results]    # promises; also `accept`
+ *     people: [ada, eve]                # ids of people: in node.yaml; absent: all of this node
+ *     ends: 2028-12-31 */
+struct config_texts {
+    const char **items;
+    size_t count;
+};
+struct config_project {
+    struct arena arena;
+    char name[65];
+    char purpose[32];
+    struct config_texts diseases, research, recipients, accepted, people;
+    bool has_commercial;
+    bool commercial;
+    char ethics_ref[129];
+    int64_t ethics_expires;
+    int64_t ends;
+};
+
 #define CONFIG_YAML_BYTES_MAX ((size_t)1 << 20)
 #define CONFIG_YAML_DEPTH_MAX 16
 #define CONFIG_YAML_NODES_MAX 50000
@@ -38,6 +65,9 @@ MUST_CHECK enum err config_yaml_job_bytes(struct span bytes, const char *name,
                                           struct proto_job *ret, struct err_info *reterr);
 MUST_CHECK enum err config_yaml_mapping_bytes(struct span bytes, const char *name,
                                               struct proto_mapping *ret, struct err_info *reterr);
+/* RET->arena is the caller's to free. */
+MUST_CHECK enum err config_yaml_project_bytes(struct span bytes, const char *name,
+                                              struct config_project *ret, struct err_info *reterr);
 MUST_CHECK enum err config_yaml_node_bytes(struct span bytes, const char *name,
                                            struct config_node *ret, struct err_info *reterr);
 

@@ -4,6 +4,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/dispatch.c %D%/dispatch.h \
 	%D%/import.c %D%/import.h \
 	%D%/node.h \
+	%D%/ops_agreement.c \
 	%D%/ops_approval.c \
 	%D%/ops_audit.c \
 	%D%/ops_backup.c \
@@ -12,6 +13,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_dataset.c \
 	%D%/ops_federation.c \
 	%D%/ops_key.c \
+	%D%/ops_project.c \
 	%D%/ops_query.c \
 	%D%/ops_risk.c \
 	%D%/ops_status.c \

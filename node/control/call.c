@@ -123,6 +123,29 @@ int control_open(struct control_call *call, const char *path, struct err_info *r
     return fd;
 }
 
+enum err control_read(struct control_call *call, const char *path, size_t max, struct buf *to,
+                      struct err_info *reterr)
+{
+    int fd = control_open(call, path, reterr);
+    if (fd < 0) {
+        return reterr->code;
+    }
+    to->max = max;
+    enum err err = E_OK;
+    for (;;) {
+        err = buf_reserve(to, 4096);
+        ssize_t got = err ? -1 : read(fd, to->ptr + to->len, to->cap - to->len);
+        if (got <= 0) {
+            err = err ? proto_err_set(reterr, err, "%s: too long", path)
+                      : (got < 0 ? proto_err_set(reterr, E_IO, "%s: cannot be read", path) : E_OK);
+            break;
+        }
+        to->len += (size_t)got;
+    }
+    close(fd);
+    return err;
+}
+
 enum err control_audit(struct control_call *call, const char *kind, struct err_info *reterr, ...)
 {
     json_t *body = json_pack("{s:s}", "person", call->person);

@@ -49,6 +49,10 @@ bool control_cancelled(void *user);
 /* Opens PATH for reading only if the person behind the call could: the daemon must not lend its rights. -1 with reterr. */
 int control_open(struct control_call *call, const char *path, struct err_info *reterr);
 
+/* The whole of such a file of at most MAX bytes, appended to TO. Errors: as above; E_LIMIT; E_IO. */
+MUST_CHECK enum err control_read(struct control_call *call, const char *path, size_t max,
+                                 struct buf *to, struct err_info *reterr);
+
 /* Appends an administrative act to the audit chain: {"person": ..., then pairs of texts, NULL at the end}. */
 MUST_CHECK enum err control_audit(struct control_call *call, const char *kind,
                                   struct err_info *reterr, ...);

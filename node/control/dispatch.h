@@ -45,6 +45,15 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(MODEL_LIST, control_model_list)                                                              \
     X(MODEL_SHOW, control_model_show)                                                              \
     X(MODEL_EXPORT, control_model_export)                                                          \
+    X(PROJECT_CREATE, control_project_create)                                                      \
+    X(PROJECT_LIST, control_project_list)                                                          \
+    X(PROJECT_SHOW, control_project_show)                                                          \
+    X(PROJECT_END, control_project_end)                                                            \
+    X(AGREEMENT_REQUEST, control_agreement_request)                                                \
+    X(AGREEMENT_LIST, control_agreement_list)                                                      \
+    X(AGREEMENT_SHOW, control_agreement_show)                                                      \
+    X(AGREEMENT_ACCEPT, control_agreement_accept)                                                  \
+    X(AGREEMENT_TERMINATE, control_agreement_terminate)                                            \
     X(APPROVALS, control_approvals)                                                                \
     X(APPROVE, control_approve)                                                                    \
     X(DENY, control_deny)                                                                          \

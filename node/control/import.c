@@ -8,35 +8,12 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum err import_read_file(struct control_call *call, const char *path, size_t max, struct buf *to,
-                          struct err_info *reterr)
-{
-    int fd = control_open(call, path, reterr);
-    if (fd < 0) {
-        return reterr->code;
-    }
-    to->max = max;
-    enum err err = E_OK;
-    for (;;) {
-        err = buf_reserve(to, 4096);
-        ssize_t got = err ? -1 : read(fd, to->ptr + to->len, to->cap - to->len);
-        if (got <= 0) {
-            err = err ? proto_err_set(reterr, err, "%s: too long", path)
-                      : (got < 0 ? proto_err_set(reterr, E_IO, "%s: cannot be read", path) : E_OK);
-            break;
-        }
-        to->len += (size_t)got;
-    }
-    close(fd);
-    return err;
-}
-
 enum err import_load_manifest(struct import *import, const char *path, struct err_info *reterr)
 {
     /* What follows is signed with a time. */
     enum err err = query_clock_check(import->call->node->peer, reterr);
     if (!err) {
-        err = import_read_file(import->call, path, CONFIG_YAML_BYTES_MAX, &import->yaml, reterr);
+        err = control_read(import->call, path, CONFIG_YAML_BYTES_MAX, &import->yaml, reterr);
     }
     if (!err) {
         err = config_yaml_manifest_bytes(buf_span(&import->yaml), path, &import->manifest, reterr);
@@ -63,8 +40,8 @@ static enum err load_file(struct import *import, const char *name, struct buf *t
     enum err err = buf_printf(&path, "%.*s%s", folder, manifest, name);
     err = err ? err : buf_put(&path, span_of("", 1));
     err = err ? proto_err_set(reterr, err, "the path of %.64s is too long", name)
-              : import_read_file(import->call, (const char *)path.ptr, IMPORT_TABLE_BYTES_MAX, to,
-                                 reterr);
+              : control_read(import->call, (const char *)path.ptr, IMPORT_TABLE_BYTES_MAX, to,
+                             reterr);
     buf_fini(&path);
     return err;
 }

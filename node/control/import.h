@@ -44,9 +44,6 @@ struct import {
     struct store_import_report *report;
 };
 
-/* Appends the file to TO. Errors: those of control_open; E_LIMIT; E_IO. */
-MUST_CHECK enum err import_read_file(struct control_call *call, const char *path, size_t max,
-                                     struct buf *to, struct err_info *reterr);
 MUST_CHECK enum err import_load_manifest(struct import *import, const char *path,
                                          struct err_info *reterr);
 /* Mapping, tables and opt-out list; whether the mapping's fields may reach the columns. */

@@ -651,8 +651,8 @@ enum err control_dataset_forget(struct control_call *call, json_t **ret, struct 
     err = err ? err
               : config_yaml_manifest_bytes(buf_span(&import.yaml), name, &import.manifest, reterr);
     err = err ? err
-              : import_read_file(call, control_text(call, "--units"), IMPORT_TABLE_BYTES_MAX,
-                                 &import.exclude, reterr);
+              : control_read(call, control_text(call, "--units"), IMPORT_TABLE_BYTES_MAX,
+                             &import.exclude, reterr);
     err = err ? err : forget(&import, reterr);
     if (!err) {
         *ret = json_pack("{s:s, s:I, s:I}", "dataset", name, "rows",

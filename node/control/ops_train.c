@@ -22,29 +22,6 @@
 
 /* --- the job file ------------------------------------------------------------------------------------------------------ */
 
-static enum err read_file(struct control_call *call, const char *path, size_t max, struct buf *to,
-                          struct err_info *reterr)
-{
-    int fd = control_open(call, path, reterr);
-    if (fd < 0) {
-        return reterr->code;
-    }
-    to->max = max;
-    enum err err = E_OK;
-    for (;;) {
-        err = buf_reserve(to, 4096);
-        ssize_t got = err ? -1 : read(fd, to->ptr + to->len, to->cap - to->len);
-        if (got <= 0) {
-            err = err ? proto_err_set(reterr, err, "%s: too long", path)
-                      : (got < 0 ? proto_err_set(reterr, E_IO, "%s: cannot be read", path) : E_OK);
-            break;
-        }
-        to->len += (size_t)got;
-    }
-    close(fd);
-    return err;
-}
-
 /* What --set may change: the job's key with or without the section it stands in. */
 static const struct setting {
     const char *section;
@@ -308,7 +285,7 @@ enum err control_train_start(struct control_call *call, json_t **ret, struct err
     struct proto_job job = {0};
     uint8_t id[16] = {0};
     static const uint8_t none[16];
-    enum err err = read_file(call, path, CONFIG_YAML_BYTES_MAX, &yaml, reterr);
+    enum err err = control_read(call, path, CONFIG_YAML_BYTES_MAX, &yaml, reterr);
     if (!err) {
         err = config_yaml_job_bytes(buf_span(&yaml), path, &job, reterr);
     }

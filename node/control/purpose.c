@@ -3,6 +3,8 @@
 #include "node/control/dispatch.h"
 #include "node/control/views.h"
 
+#include "node/query/clock.h"
+#include "node/query/project.h"
 #include "proto/duo.h"
 #include "proto/licence.h"
 #include "proto/nearest.h"
@@ -110,5 +112,8 @@ enum err control_purpose(struct control_call *call, struct proto_purpose *ret,
     err = err ? err : diseases(call, ret, reterr);
     err = err ? err : research(call, ret, reterr);
     err = err ? err : ethics(call, ret, reterr);
-    return err ? err : accepted(call, ret, reterr);
+    err = err ? err : accepted(call, ret, reterr);
+    /* What was not said is the project's; what was said may only narrow it. */
+    return err ? err
+               : query_project_fill(&call->node->query, &call->arena, ret, query_now(), reterr);
 }

@@ -8,6 +8,7 @@
 #include "node/control/server.h"
 #include "node/daemon/log.h"
 #include "node/daemon/notify.h"
+#include "node/query/agreement.h"
 #include "node/query/site.h"
 #include "node/query/witness.h"
 #include "crypto/certificate.h"
@@ -406,6 +407,7 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     query->notify = notify_person;
     query->user = node;
     err = daemon_notifier_new(node, &node->notifier);
+    err = err ? err : query_agreement_open(query, reterr);
     err = err ? err : query_witnesses_new(query, &query->witnesses);
     err = err ? err : train_service_new(query, &node->train, reterr);
     if (err) {
@@ -417,6 +419,7 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     peer_handle(node->peer, PEER_MSG_TRAIN_STOP, 0, train_site_stop, node->train);
     peer_handle(node->peer, PEER_MSG_BLOB_GET, 0, train_blob_get, node->train);
     peer_handle(node->peer, PEER_MSG_HEAD, 0, daemon_head_handle, node);
+    peer_handle(node->peer, PEER_MSG_AGREEMENT, 0, query_agreement_handle, query);
     peer_handle(node->peer, PEER_MSG_NOTICE, 0, control_notice_handle, node);
     peer_on_record(node->peer, on_record, node);
     err = peer_start(node->peer, reterr);
@@ -452,6 +455,7 @@ void daemon_close(struct node *node)
 {
     train_service_free(node->train);
     daemon_notifier_free(node->notifier);
+    query_agreement_close(&node->query);
     query_witnesses_free(node->query.witnesses);
     privacy_pool_free(node->query.noise);
     store_close(&node->store);

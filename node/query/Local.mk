@@ -1,6 +1,9 @@
 noinst_LIBRARIES += %D%/libquery.a
 %C%_libquery_a_SOURCES = \
 	%D%/admission.c %D%/admission.h \
+	%D%/agreement.c %D%/agreement.h %D%/agreement_internal.h \
+	%D%/agreement_consumer.c \
+	%D%/agreement_provider.c \
 	%D%/approval.c %D%/approval.h \
 	%D%/ask.c %D%/ask.h \
 	%D%/bound.c %D%/bound.h \
@@ -11,6 +14,7 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/execute.c %D%/execute.h \
 	%D%/message.c %D%/message.h \
 	%D%/partial.c %D%/partial.h \
+	%D%/project.c %D%/project.h \
 	%D%/price.c %D%/price.h \
 	%D%/publishers.c \
 	%D%/regress.c %D%/regress.h \

@@ -1,6 +1,9 @@
 #include "config.h"
 #include "node/query/admission.h"
 
+#include "node/query/agreement.h"
+#include "node/query/project.h"
+
 #include "crypto/provider.h"
 
 #include "proto/manifest.h"
@@ -86,6 +89,37 @@ static size_t gather(struct query_context *context, const struct query_node_ref 
     return count;
 }
 
+/* What the agreement promised, beside what the question itself does. */
+static enum err unite_promises(struct arena *arena, const struct proto_list *promised,
+                               struct proto_purpose *purpose)
+{
+    struct proto_purpose outer = *purpose;
+    struct proto_purpose both;
+    outer.accepted = *promised;
+    enum err err = proto_purpose_fill(&outer, purpose, arena, &both);
+    purpose->accepted = both.accepted;
+    return err;
+}
+
+/* What this node knows beside licence and request: agreements and projects. They only ever refuse, but for one thing: an
+ * agreement was approved by a person where the licence wants that, so that what it covers waits for nobody. */
+static void after_policy(struct query_context *context, struct query_admission *admission,
+                         const struct peer_member *requester, const struct proto_purpose *purpose,
+                         bool bad_agreement, int64_t now)
+{
+    struct proto_decision *decision = &admission->decision;
+    if (decision->verdict == PROTO_DENY) {
+        return;
+    }
+    if (bad_agreement || !query_project_covers(context, requester->id, purpose, now)) {
+        decision->verdict = PROTO_DENY;
+        decision->reason = bad_agreement ? PROTO_REASON_AGREEMENT : PROTO_REASON_PROJECT;
+    } else if (decision->verdict == PROTO_HOLD && admission->agreed) {
+        decision->verdict = PROTO_PERMIT;
+        decision->reason = PROTO_REASON_NONE;
+    }
+}
+
 void query_admission_decide(struct query_context *context, struct query_admission *admission,
                             const struct peer_member *requester,
                             const struct proto_purpose *purpose, const struct proto_use *use,
@@ -95,11 +129,23 @@ void query_admission_decide(struct query_context *context, struct query_admissio
     struct proto_party *parties = proto_alloc(site_count + 1, sizeof *parties);
     struct peer_member *members = proto_alloc(site_count + 1, sizeof *members);
     struct proto_request request;
+    struct proto_purpose whole;
+    struct query_agreed agreed;
     size_t count = parties && members ? gather(context, sites, site_count, members, parties) : 0;
-    proto_request_build(&party, purpose, use, parties, count, now, &request);
+    enum err found =
+        query_agreement_find(context, admission, requester, purpose, use->actions, now, &agreed);
+    whole = *purpose;
+    if (agreed.found && unite_promises(&admission->arena, &agreed.accepted, &whole)) {
+        whole.accepted = (struct proto_list){0}; /* no memory: nothing was promised */
+    }
+    proto_request_build(&party, &whole, use, parties, count, now, &request);
+    request.agreement_start = agreed.found ? agreed.start : admission->agreement_start;
     proto_policy_decide(&request, admission->has_record ? &admission->record : NULL,
                         admission->has_licence ? &admission->licence : NULL, admission->forked,
                         context->ontology, &admission->decision);
+    admission->agreed = agreed.found;
+    memcpy(admission->agreement, agreed.id, 16);
+    after_policy(context, admission, requester, purpose, found != E_OK, now);
     proto_free(members);
     proto_free(parties);
 }

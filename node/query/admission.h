@@ -29,6 +29,10 @@ struct query_admission {
     struct proto_record record;
     bool has_licence; /* false: there is none, or its body is not understood */
     struct proto_licence licence;
+    int64_t
+        agreement_start;   /* counts as the start of an agreement where none is in force; 0: none */
+    bool agreed;           /* an agreement covers it, */
+    uint8_t agreement[16]; /* this one */
     struct proto_decision decision;
 };
 

@@ -3,6 +3,7 @@
 
 #include "crypto/random.h"
 #include "node/query/partial.h"
+#include "node/query/agreement.h"
 #include "node/query/price.h"
 #include "node/query/site.h"
 #include "node/query/witness.h"
@@ -166,6 +167,12 @@ static enum err encode_request(struct asking *asking, struct err_info *reterr)
     for (size_t i = 0; i < asking->publisher_count; i++) {
         sites[i].node = span_of(asking->publishers[i].member.id, 16);
     }
+    struct proto_purpose purpose = ask->purpose;
+    enum err err =
+        query_agreement_name(asking->context, result->query.dataset, &result->arena, &purpose);
+    if (err) {
+        return err;
+    }
     struct query_request request = {
         .version = QUERY_VERSION,
         .query_id = span_of(result->id, 16),
@@ -176,7 +183,7 @@ static enum err encode_request(struct asking *asking, struct err_info *reterr)
         .delta_e12 = (uint64_t)llround(result->delta * 1e12),
         .secure = ask->secure,
         .explain = ask->explain,
-        .purpose = ask->purpose,
+        .purpose = purpose,
         .sites = {sites, asking->publisher_count},
         .rows_limit = ask->limits.rows,
         .groups_limit = ask->limits.groups,

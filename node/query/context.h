@@ -21,6 +21,8 @@ struct query_shares {
 
 struct query_witnesses;
 
+struct query_agreements;
+
 struct query_context {
     struct store *store;
     struct peer *peer;
@@ -49,6 +51,7 @@ struct query_context {
     void *user;
     /* Counts versions of our own licences; running work looks at it and decides anew when it moved. */
     _Atomic uint64_t licence_changes;
+    struct query_agreements *agreements; /* agreement.h's own */
 };
 
 #endif

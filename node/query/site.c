@@ -348,12 +348,17 @@ static enum err audit(struct job *job, const char *verdict, struct buf *out)
     if (job->admission.has_record) {
         span_to_hex(span_of(job->admission.record.id, 16), record);
     }
+    char agreement[33] = "";
+    if (job->admission.agreed) {
+        span_to_hex(span_of(job->admission.agreement, 16), agreement);
+    }
     char decision[65];
     query_admission_digest(job->context, &job->admission, decision);
     return query_audit_text(out, "query", id, "dataset", job->dataset, "node", job->requester.name,
                             "institution", job->requester.org, "person", job->person, "project",
-                            job->project, "epsilon", epsilon, "licence", record, "verdict", verdict,
-                            "decision", decision, (const char *)NULL);
+                            job->project, "epsilon", epsilon, "licence", record, "agreement",
+                            agreement, "verdict", verdict, "decision", decision,
+                            (const char *)NULL);
 }
 
 static enum err audit_append(struct job *job, const char *kind, const char *verdict,

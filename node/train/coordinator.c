@@ -6,6 +6,8 @@
 
 #include "crypto/provider.h"
 #include "crypto/random.h"
+#include "node/query/agreement.h"
+#include "node/query/project.h"
 #include "node/query/ask.h"
 #include "node/query/site.h"
 #include "node/query/witness.h"
@@ -276,6 +278,10 @@ static enum err encode_plan(struct train_service *service, const struct proto_jo
         proto_job_purpose(job, state->person,
                           service->context->commercial_known ? &service->context->commercial : NULL,
                           &state->arena, &purpose, reterr);
+    err = err ? err
+              : query_project_fill(service->context, &state->arena, &purpose, query_now(), reterr);
+    err =
+        err ? err : query_agreement_name(service->context, state->dataset, &state->arena, &purpose);
     if (err) {
         return err;
     }

@@ -412,12 +412,17 @@ static enum err audit_body(struct work *work, const char *verdict, struct buf *o
     if (work->admission.has_record) {
         span_to_hex(span_of(work->admission.record.id, 16), record);
     }
+    char agreement[33] = "";
+    if (work->admission.agreed) {
+        span_to_hex(span_of(work->admission.agreement, 16), agreement);
+    }
     char decision[65];
     query_admission_digest(work->context, &work->admission, decision);
     return query_audit_text(out, "job", id, "plan", hash, "dataset", work->dataset, "node",
                             work->requester.name, "institution", work->requester.org, "person",
                             work->person, "project", work->project, "epsilon", epsilon, "licence",
-                            record, "verdict", verdict, "decision", decision, (const char *)NULL);
+                            record, "agreement", agreement, "verdict", verdict, "decision",
+                            decision, (const char *)NULL);
 }
 
 static enum err audit_append(struct work *work, const char *kind, const char *verdict,

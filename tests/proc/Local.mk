@@ -7,6 +7,7 @@ PROC_TESTS = \
 	%D%/chaos.py \
 	%D%/clock.py \
 	%D%/console.py \
+	%D%/contracts.py \
 	%D%/core.py \
 	%D%/derived.py \
 	%D%/disk_full.py \

@@ -21,6 +21,8 @@ MAY = {
     "train watch": ALL, "train list": ALL, "train show": ALL, "model list": ALL, "model show": ALL,
     "query": ANALYST, "queries collect": ANALYST,
     "train start": COORDINATOR, "train stop": COORDINATOR, "train resume": COORDINATOR, "model export": COORDINATOR,
+    "project list": ALL, "project show": ALL, "agreement list": ALL, "agreement show": ALL, "agreement request": ANALYST,
+    "project create": COORDINATOR, "project end": COORDINATOR, "agreement accept": COORDINATOR, "agreement terminate": COORDINATOR,
     "approvals": READ, "audit list": READ, "audit egress": READ, "audit export": READ,
     "approve": OPERATOR, "deny": OPERATOR, "federation invite": OPERATOR, "federation admit": OPERATOR, "revoke": OPERATOR,
     "dataset import": OPERATOR, "dataset risk": OPERATOR, "dataset update": OPERATOR, "dataset forget": OPERATOR,
@@ -194,6 +196,9 @@ def queries(box):
 
 
 def project(box):
+    for name in ("heart", "lung"):
+        box.run("alpha", "project", "create", box.write(name + ".yaml", f"project: {name}\npurpose: DUO:0000042\n"))
+    box.wait("the projects at beta", lambda: len(box.run("beta", "project", "list")) == 2)
     _, _, at = ask(box, "SELECT AVG(age) FROM manual", "--project", "heart")
     box.run("beta", "approve", at["beta"]["approval"], "--project")
     code, _, at = ask(box, "SELECT sex, AVG(age) FROM manual GROUP BY sex", "--project", "heart")

@@ -53,3 +53,7 @@ check_PROGRAMS += %D%/test_loss
 TESTS += %D%/test_loss
 %C%_test_loss_SOURCES = %D%/test_loss.c tests/lib/numbers.h
 %C%_test_loss_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
+check_PROGRAMS += %D%/test_agreement
+TESTS += %D%/test_agreement
+%C%_test_agreement_SOURCES = %D%/test_agreement.c tests/lib/fake_hash.h
+%C%_test_agreement_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm

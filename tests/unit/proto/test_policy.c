@@ -325,12 +325,14 @@ static void test_modifiers_of_duty(void **state)
     f.texts[0].text = span_str("soon");
     expect(&f, PROTO_REASON_MODIFIER_MOR);
     setup(&f);
-    modifier(&f, PROTO_DUO_TS, "1"); /* a month from 1970-01-01T00:16:40 */
+    modifier(&f, PROTO_DUO_TS, "1");
+    expect(&f, PROTO_REASON_MISSING_AGREEMENT); /* months count from an agreement's start */
+    f.request.agreement_start = 1000;           /* a month from 1970-01-01T00:16:40 */
     f.request.now = 31 * 86400 + 999;
     expect(&f, PROTO_REASON_NONE);
     f.request.now = 31 * 86400 + 1000;
     expect(&f, PROTO_REASON_MODIFIER_TS);
-    f.licence.not_before = 30 * 86400; /* 31 January and a month: 28 February */
+    f.request.agreement_start = 30 * 86400; /* 31 January and a month: 28 February */
     f.request.now = 58 * 86400 - 1;
     expect(&f, PROTO_REASON_NONE);
     f.request.now = 58 * 86400;
