@@ -31,6 +31,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/column_encode.c \
 	%D%/crew.c %D%/crew.h \
 	%D%/deidentify.c %D%/deidentify.h \
+	%D%/fhir_join.c %D%/fhir_join.h \
 	%D%/fhir_path.c %D%/fhir_path.h \
 	%D%/import.c %D%/import.h %D%/import_internal.h \
 	%D%/import_cell.c %D%/import_chunk.c %D%/import_column.c \
@@ -40,6 +41,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/json_split.c %D%/json_split.h \
 	%D%/json_text.c %D%/json_text.h \
 	%D%/kernel.h \
+	%D%/lines.c %D%/lines.h \
 	%D%/keyset.c %D%/keyset.h \
 	%D%/pack.c %D%/pack.h \
 	%D%/parse.c %D%/parse.h \

@@ -3,11 +3,8 @@
 
 #include "crypto/memory.h"
 #include "store/json_text.h"
-#include "store/stream.h"
+#include "store/lines.h"
 
-#include <stdio.h>
-
-#define BLOCK     ((size_t)256 << 10)
 #define DEPTH_MAX 63 /* bits of `kinds`; json_text.h refuses sooner */
 #define KEY       "entry"
 
@@ -25,12 +22,7 @@ enum place {
 };
 
 struct store_json_split {
-    struct store_stream *stream; /* NULL: borrowed bytes */
-    uint8_t *block;
-    const uint8_t *at;
-    size_t left;
-    bool last;
-    uint64_t line;
+    struct store_lines lines;
     bool line_start; /* the next byte is the first of its line */
     enum place place;
     unsigned depth;
@@ -52,29 +44,12 @@ struct store_json_split {
 
 /* --- bytes --------------------------------------------------------------------------------- */
 
-static enum err fill(struct store_json_split *split, struct err_info *reterr)
-{
-    if (split->left || split->last) {
-        return E_OK;
-    }
-    size_t got;
-    enum err err = store_stream_read(split->stream, split->block, BLOCK, &got, reterr);
-    if (err) {
-        proto_err_frame(reterr, "reading line %llu", (unsigned long long)split->line);
-        return err;
-    }
-    split->last = got == 0;
-    split->at = split->block;
-    split->left = got;
-    return E_OK;
-}
-
 /* Bytes from START up to the present place belong to the object or entry at hand. */
 static enum err keep(struct store_json_split *split, const uint8_t *start, enum place place)
 {
     struct buf *to = place == ENTRY ? &split->entry : &split->outer;
     bool *too_long = place == ENTRY ? &split->entry_long : &split->outer_long;
-    struct span bytes = span_of(start, (size_t)(split->at - start));
+    struct span bytes = span_of(start, (size_t)(split->lines.at - start));
     if ((place != OUTER && place != ENTRY) || *too_long || bytes.len == 0) {
         return E_OK;
     }
@@ -106,7 +81,7 @@ static void begin(struct store_json_split *split)
     split->kinds = 0;
     split->quoted = split->escaped = split->key = split->key_is_entry = false;
     split->before = 0;
-    split->outer_line = split->line;
+    split->outer_line = split->lines.line;
     split->outer.len = 0;
     split->outer_long = false;
 }
@@ -115,7 +90,7 @@ static void lose(struct store_json_split *split, const char *fault, struct store
 {
     bool inside = split->place == ENTRY;
     *ret = (struct store_json_piece){.entry = inside, .fault = fault};
-    ret->line = split->place == BETWEEN ? split->line
+    ret->line = split->place == BETWEEN ? split->lines.line
                 : inside                ? split->entry_line
                                         : split->outer_line;
     split->place = LOST;
@@ -192,24 +167,24 @@ static void take_text(struct store_json_split *split, uint8_t c)
 /* Most bytes stand in texts and say nothing: on to the next that does. */
 static void pass_text(struct store_json_split *split)
 {
-    const uint8_t *at = split->at;
-    const uint8_t *end = at + split->left;
+    const uint8_t *at = split->lines.at;
+    const uint8_t *end = at + split->lines.left;
     if (split->key || split->escaped) {
         return;
     }
     while (at < end && *at != '"' && *at != '\\' && *at > '\n') {
         at++;
     }
-    split->left = (size_t)(end - at);
-    split->at = at;
+    split->lines.left = (size_t)(end - at);
+    split->lines.at = at;
 }
 
 static void eat(struct store_json_split *split)
 {
-    split->line_start = *split->at == '\n';
-    split->line += split->line_start;
-    split->at++;
-    split->left--;
+    split->line_start = *split->lines.at == '\n';
+    split->lines.line += split->line_start;
+    split->lines.at++;
+    split->lines.left--;
 }
 
 static bool is_blank(uint8_t c)
@@ -221,12 +196,12 @@ static bool is_blank(uint8_t c)
 static void pass_between(struct store_json_split *split, struct store_json_piece *ret,
                          bool *ret_done)
 {
-    while (split->left && is_blank(*split->at)) {
+    while (split->lines.left && is_blank(*split->lines.at)) {
         eat(split);
     }
-    if (split->left && *split->at == '{') {
+    if (split->lines.left && *split->lines.at == '{') {
         begin(split);
-    } else if (split->left) {
+    } else if (split->lines.left) {
         lose(split, "is no JSON object", ret);
         *ret_done = true;
     }
@@ -235,14 +210,14 @@ static void pass_between(struct store_json_split *split, struct store_json_piece
 /* To the next line that begins with a brace. */
 static void pass_lost(struct store_json_split *split)
 {
-    while (split->left && !(split->line_start && *split->at == '{')) {
-        const uint8_t *end = memchr(split->at, '\n', split->left);
-        size_t len = end ? (size_t)(end - split->at) : split->left - 1;
-        split->at += len;
-        split->left -= len;
+    while (split->lines.left && !(split->line_start && *split->lines.at == '{')) {
+        const uint8_t *end = memchr(split->lines.at, '\n', split->lines.left);
+        size_t len = end ? (size_t)(end - split->lines.at) : split->lines.left - 1;
+        split->lines.at += len;
+        split->lines.left -= len;
         eat(split);
     }
-    if (split->left) {
+    if (split->lines.left) {
         begin(split);
     }
 }
@@ -286,7 +261,7 @@ static void enter(struct store_json_split *split, enum place place)
     if (place == ENTRY && split->place != ENTRY) {
         split->entry.len = 0;
         split->entry_long = false;
-        split->entry_line = split->line;
+        split->entry_line = split->lines.line;
     }
     split->place = place;
 }
@@ -294,7 +269,7 @@ static void enter(struct store_json_split *split, enum place place)
 /* Takes the byte at hand. NULL, or why the object cannot be used. */
 static const char *take_byte(struct store_json_split *split, bool *ret_done)
 {
-    uint8_t c = *split->at;
+    uint8_t c = *split->lines.at;
     const char *fault = NULL;
     if (!split->quoted) {
         fault = take_structure(split, c, ret_done);
@@ -309,21 +284,21 @@ static const char *take_byte(struct store_json_split *split, bool *ret_done)
 
 static bool is_cut_off(const struct store_json_split *split)
 {
-    return *split->at == '{' && split->line_start && !split->quoted && split->depth &&
+    return *split->lines.at == '{' && split->line_start && !split->quoted && split->depth &&
            !may_open(split);
 }
 
 /* Runs through the block until an object, an entry or a fault is given, or the block ends. */
 static enum err scan(struct store_json_split *split, struct store_json_piece *ret, bool *ret_done)
 {
-    const uint8_t *start = split->at;
+    const uint8_t *start = split->lines.at;
     const char *fault = NULL;
     enum err err = E_OK;
-    while (split->left && !*ret_done && !fault && !err) {
+    while (split->lines.left && !*ret_done && !fault && !err) {
         if (split->quoted) {
             pass_text(split);
         }
-        if (split->left == 0) {
+        if (split->lines.left == 0) {
             break;
         }
         if (is_cut_off(split)) {
@@ -332,16 +307,16 @@ static enum err scan(struct store_json_split *split, struct store_json_piece *re
             *ret_done = true;
             return E_OK;
         }
-        enum place place = split->quoted ? split->place : place_of(split, *split->at);
+        enum place place = split->quoted ? split->place : place_of(split, *split->lines.at);
         if (place != split->place) {
             err = keep(split, start, split->place);
-            start = split->at;
+            start = split->lines.at;
             enter(split, place);
         }
         fault = take_byte(split, ret_done);
         if (split->place != place) { /* the list begins behind its bracket */
             err = err ? err : keep(split, start, place);
-            start = split->at;
+            start = split->lines.at;
         }
     }
     err = err ? err : keep(split, start, split->place);
@@ -372,8 +347,8 @@ enum err store_json_split_next(struct store_json_split *split, struct store_json
     enum err err = E_OK;
     memset(ret, 0, sizeof *ret);
     while (!done && !err) {
-        err = fill(split, reterr);
-        if (err || split->left == 0) {
+        err = store_lines_fill(&split->lines, reterr);
+        if (err || split->lines.left == 0) {
             if (!err) {
                 end(split, ret);
             }
@@ -386,7 +361,7 @@ enum err store_json_split_next(struct store_json_split *split, struct store_json
         } else {
             err = scan(split, ret, &done);
             err = err ? proto_err_set(reterr, err, "line %llu: out of memory",
-                                      (unsigned long long)split->line)
+                                      (unsigned long long)split->lines.line)
                       : E_OK;
         }
     }
@@ -395,21 +370,26 @@ enum err store_json_split_next(struct store_json_split *split, struct store_json
 
 /* --- opening --------------------------------------------------------------------------------- */
 
-static enum err start(struct store_json_split *split, struct store_json_split **ret,
-                      struct err_info *reterr)
+/* PATH, or BYTES where it is NULL. */
+static enum err open_split(const char *path, struct span bytes, struct store_json_split **ret,
+                           struct err_info *reterr)
 {
-    split->line = 1;
-    split->line_start = true;
-    split->outer.max = split->entry.max = STORE_JSON_TEXT_MAX;
-    enum err err = fill(split, reterr);
+    struct store_json_split *split = proto_alloc(1, sizeof *split);
+    if (!split) {
+        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
+    }
+    enum err err = E_OK;
+    if (path) {
+        err = store_lines_open(&split->lines, path, reterr);
+    } else {
+        store_lines_bytes(&split->lines, bytes);
+    }
     if (err) {
-        store_json_split_close(split);
+        proto_free(split);
         return err;
     }
-    if (split->left >= 3 && memcmp(split->at, "\xef\xbb\xbf", 3) == 0) {
-        split->at += 3;
-        split->left -= 3;
-    }
+    split->line_start = true;
+    split->outer.max = split->entry.max = STORE_JSON_TEXT_MAX;
     *ret = split;
     return E_OK;
 }
@@ -417,65 +397,26 @@ static enum err start(struct store_json_split *split, struct store_json_split **
 enum err store_json_split_bytes(struct span bytes, struct store_json_split **ret,
                                 struct err_info *reterr)
 {
-    struct store_json_split *split = proto_alloc(1, sizeof *split);
-    if (!split) {
-        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
-    }
-    split->at = bytes.ptr;
-    split->left = bytes.len;
-    split->last = true;
-    return start(split, ret, reterr);
+    return open_split(NULL, bytes, ret, reterr);
 }
 
 enum err store_json_split_open(const char *path, struct store_json_split **ret,
                                struct err_info *reterr)
 {
-    struct store_stream *stream;
-    enum err err = store_stream_open(path, &stream, reterr);
-    if (err) {
-        return err;
-    }
-    struct store_json_split *split = proto_alloc(1, sizeof *split);
-    uint8_t *block = split ? proto_alloc(BLOCK, 1) : NULL;
-    if (!block) {
-        proto_free(split);
-        store_stream_close(stream);
-        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
-    }
-    split->stream = stream;
-    split->block = block;
-    return start(split, ret, reterr);
+    return open_split(path, SPAN_NONE, ret, reterr);
 }
 
-uint64_t store_json_split_done(const struct store_json_split *split)
+void store_json_split_tell(const struct store_json_split *split, struct store_source *source)
 {
-    return split->stream ? store_stream_done(split->stream) : 0;
-}
-
-uint64_t store_json_split_total(const struct store_json_split *split)
-{
-    return split->stream ? store_stream_total(split->stream) : 0;
-}
-
-uint64_t store_json_split_unpacked(const struct store_json_split *split)
-{
-    return split->stream ? store_stream_unpacked(split->stream) : 0;
-}
-
-bool store_json_split_is_packed(const struct store_json_split *split)
-{
-    return split->stream && store_stream_is_packed(split->stream);
+    store_lines_tell(&split->lines, source);
 }
 
 void store_json_split_close(struct store_json_split *split)
 {
-    if (!split) {
-        return;
+    if (split) {
+        store_lines_close(&split->lines);
+        crypto_buf_fini(&split->outer);
+        crypto_buf_fini(&split->entry);
+        proto_free(split);
     }
-    store_stream_close(split->stream);
-    crypto_wipe(split->block, BLOCK);
-    proto_free(split->block);
-    crypto_buf_fini(&split->outer);
-    crypto_buf_fini(&split->entry);
-    proto_free(split);
 }

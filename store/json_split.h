@@ -18,8 +18,7 @@
 #ifndef CONCORDAT_STORE_JSON_SPLIT_H
 #define CONCORDAT_STORE_JSON_SPLIT_H
 
-#include "proto/err.h"
-#include "proto/span.h"
+#include "store/source.h"
 
 struct store_json_piece {
     bool end; /* no more; nothing else is set */
@@ -41,11 +40,8 @@ MUST_CHECK enum err store_json_split_bytes(struct span bytes, struct store_json_
 /* Errors: those of store_stream_read, with the line; E_NO_MEMORY. */
 MUST_CHECK enum err store_json_split_next(struct store_json_split *split,
                                           struct store_json_piece *ret, struct err_info *reterr);
-/* Of the file, and of what came out of it, for progress. */
-uint64_t store_json_split_done(const struct store_json_split *split);
-uint64_t store_json_split_total(const struct store_json_split *split);
-uint64_t store_json_split_unpacked(const struct store_json_split *split);
-bool store_json_split_is_packed(const struct store_json_split *split);
+/* As store_lines_tell. */
+void store_json_split_tell(const struct store_json_split *split, struct store_source *source);
 /* NULL is fine. */
 void store_json_split_close(struct store_json_split *split);
 

@@ -4,12 +4,10 @@
 #include "crypto/memory.h"
 #include "proto/alloc.h"
 #include "proto/codec.h"
+#include "store/lines.h"
 #include "store/parse.h"
-#include "store/stream.h"
 
 #include <stdio.h>
-
-#define BLOCK ((size_t)64 << 10)
 
 enum {
     TOKENS,
@@ -26,18 +24,11 @@ struct value {
 
 struct reader {
     struct store_source base;
-    struct store_stream *stream;
-    uint8_t block[BLOCK];
-    const uint8_t *at;
-    size_t left;
-    bool last;
-    uint64_t line; /* of the next byte */
+    struct store_lines lines;
     uint64_t documents;
     bool marked; /* a document's mark was read */
     char document[STORE_CONLL_DOCUMENT_MAX + 1];
     char name[STORE_CONLL_DOCUMENT_MAX + 1]; /* of the row at hand */
-    char text[STORE_CONLL_LINE_MAX];         /* one line */
-    size_t text_len;
     char joined[DOCUMENT][STORE_CONLL_SENTENCE_MAX + 1];
     size_t joined_len[DOCUMENT];
     struct value *values; /* what lines say of their document */
@@ -47,59 +38,6 @@ struct reader {
     struct store_field *fields;
     bool *absent;
 };
-
-/* --- lines --------------------------------------------------------------------------------- */
-
-static enum err fill(struct reader *reader, struct err_info *reterr)
-{
-    if (reader->left || reader->last) {
-        return E_OK;
-    }
-    size_t got;
-    enum err err = store_stream_read(reader->stream, reader->block, BLOCK, &got, reterr);
-    if (err) {
-        proto_err_frame(reterr, "reading line %llu", (unsigned long long)reader->line);
-        return err;
-    }
-    reader->last = got == 0;
-    reader->at = reader->block;
-    reader->left = got;
-    reader->base.bytes_done = store_stream_done(reader->stream);
-    reader->base.bytes_plain += got;
-    return E_OK;
-}
-
-/* The next line into text, without its end; *RET_LONG: it did not fit. *RET_END: there is none. */
-static enum err next_line(struct reader *reader, bool *ret_long, bool *ret_end,
-                          struct err_info *reterr)
-{
-    reader->text_len = 0;
-    *ret_long = false;
-    for (bool any = false;; any = true) {
-        enum err err = fill(reader, reterr);
-        if (err) {
-            return err;
-        }
-        *ret_end = reader->left == 0 && !any;
-        if (reader->left == 0) {
-            return E_OK;
-        }
-        const uint8_t *end = memchr(reader->at, '\n', reader->left);
-        size_t len = end ? (size_t)(end - reader->at) : reader->left;
-        if (len > sizeof reader->text - reader->text_len) {
-            *ret_long = true;
-        } else {
-            memcpy(reader->text + reader->text_len, reader->at, len);
-            reader->text_len += len;
-        }
-        reader->at += len + (end != NULL);
-        reader->left -= len + (end != NULL);
-        if (end) {
-            reader->line++;
-            return E_OK;
-        }
-    }
-}
 
 /* --- what a line says ----------------------------------------------------------------------- */
 
@@ -215,13 +153,14 @@ static enum err read_sentence(struct reader *reader, struct store_row *row, stru
 {
     bool any = false;
     for (;;) {
-        uint64_t number = reader->line;
+        uint64_t number = reader->lines.line;
         bool too_long, end;
-        enum err err = next_line(reader, &too_long, &end, reterr);
+        struct span line;
+        enum err err = store_lines_next(&reader->lines, &line, &too_long, &end, reterr);
         if (err) {
             return err;
         }
-        struct span line = store_parse_trim(span_of(reader->text, reader->text_len));
+        line = store_parse_trim(line);
         bool mark = !end && !too_long && !any && take_mark(reader, line);
         bool comment = line.len >= 2 && line.ptr[0] == '#' && line.ptr[1] == ' ' &&
                        !memchr(line.ptr, '\t', line.len);
@@ -250,6 +189,7 @@ static enum err next_row(struct store_source *source, struct store_row *ret,
     memset(reader->joined_len, 0, sizeof reader->joined_len);
     reader->joined[TOKENS][0] = reader->joined[TAGS][0] = '\0';
     enum err err = read_sentence(reader, ret, reterr);
+    store_lines_tell(&reader->lines, &reader->base);
     if (err || ret->end) {
         return err;
     }
@@ -285,7 +225,7 @@ static void free_reader(struct store_source *source)
 {
     struct reader *reader = (struct reader *)source;
     if (reader) {
-        store_stream_close(reader->stream);
+        store_lines_close(&reader->lines);
         crypto_wipe(reader->values, reader->value_count * sizeof *reader->values);
         proto_free(reader->values);
         proto_free(reader->header);
@@ -332,22 +272,29 @@ static enum err take_names(struct reader *reader, const char *const *names, size
     return E_OK;
 }
 
-static enum err start(struct reader *reader, const char *const *names, size_t count,
-                      struct store_source **ret, struct err_info *reterr)
+/* PATH, or BYTES where it is NULL. */
+static enum err open_reader(const char *path, struct span bytes, const char *const *names,
+                            size_t count, struct store_source **ret, struct err_info *reterr)
 {
+    struct reader *reader = proto_alloc(1, sizeof *reader);
+    enum err err = reader ? take_names(reader, names, count) : E_NO_MEMORY;
+    if (err) {
+        free_reader((struct store_source *)reader);
+        return proto_err_set(reterr, err, "opening the data");
+    }
     reader->base.next = next_row;
     reader->base.free = free_reader;
-    reader->line = 1;
-    enum err err = take_names(reader, names, count);
-    err = err ? proto_err_set(reterr, err, "opening the data") : fill(reader, reterr);
+    reader->lines.max = STORE_CONLL_LINE_MAX;
+    if (path) {
+        err = store_lines_open(&reader->lines, path, reterr);
+    } else {
+        store_lines_bytes(&reader->lines, bytes);
+    }
     if (err) {
         free_reader(&reader->base);
         return err;
     }
-    if (reader->left >= 3 && memcmp(reader->at, "\xef\xbb\xbf", 3) == 0) {
-        reader->at += 3;
-        reader->left -= 3;
-    }
+    store_lines_tell(&reader->lines, &reader->base);
     *ret = &reader->base;
     return E_OK;
 }
@@ -355,34 +302,11 @@ static enum err start(struct reader *reader, const char *const *names, size_t co
 enum err store_reader_conll_bytes(struct span bytes, const char *const *names, size_t count,
                                   struct store_source **ret, struct err_info *reterr)
 {
-    struct reader *reader = proto_alloc(1, sizeof *reader);
-    if (!reader) {
-        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
-    }
-    reader->at = bytes.ptr;
-    reader->left = bytes.len;
-    reader->last = true;
-    reader->base.bytes_total = bytes.len;
-    reader->base.bytes_done = bytes.len;
-    reader->base.bytes_plain = bytes.len;
-    return start(reader, names, count, ret, reterr);
+    return open_reader(NULL, bytes, names, count, ret, reterr);
 }
 
 enum err store_reader_conll_open(const char *path, const char *const *names, size_t count,
                                  struct store_source **ret, struct err_info *reterr)
 {
-    struct store_stream *stream;
-    enum err err = store_stream_open(path, &stream, reterr);
-    if (err) {
-        return err;
-    }
-    struct reader *reader = proto_alloc(1, sizeof *reader);
-    if (!reader) {
-        store_stream_close(stream);
-        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
-    }
-    reader->stream = stream;
-    reader->base.bytes_total = store_stream_total(stream);
-    reader->base.packed = store_stream_is_packed(stream);
-    return start(reader, names, count, ret, reterr);
+    return open_reader(path, SPAN_NONE, names, count, ret, reterr);
 }

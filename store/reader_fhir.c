@@ -2,34 +2,14 @@
 #include "store/reader_fhir.h"
 
 #include "crypto/memory.h"
-#include "store/fhir_path.h"
-#include "store/join.h"
+#include "store/fhir_join.h"
 #include "store/json_split.h"
 #include "store/json_text.h"
 #include "store/transform.h"
 
 #include <stdio.h>
 
-#define JOINED_MAX 1024 /* bytes of a joined value */
-#define NULL_VALUE UINT16_MAX
 #define LOOK_EVERY 4096 /* objects */
-
-/* A value that a join keeps: what path PATH of field FIELD leads to. */
-struct slot {
-    size_t field; /* of the mapping; BIRTH: the date of birth that ages need */
-    size_t path;
-};
-#define BIRTH SIZE_MAX
-
-struct join {
-    const struct proto_mapping_join *declared;
-    struct store_join *table;
-    struct slot *slots;
-    size_t slot_count;
-    /* Of the row at hand: the joined resource's record. */
-    bool found;
-    struct span record;
-};
 
 struct reader {
     struct store_source base;
@@ -40,7 +20,7 @@ struct reader {
     uint32_t file; /* the one that split reads */
     uint64_t plain_before;
     uint64_t done_before;
-    struct join joins[PROTO_MAPPING_JOINS_MAX];
+    struct store_fhir_joins *joins;
     struct store_field *header;
     struct store_field *fields;
     char (*numbers)[STORE_JSON_NUMBER];
@@ -128,20 +108,28 @@ static bool is_other(const struct reader *reader, struct span text)
 
 static enum err open_file(struct reader *reader, uint32_t file, struct err_info *reterr)
 {
-    enum err err = reader->options.count == 0
-                       ? store_json_split_bytes(reader->bytes, &reader->split, reterr)
-                       : store_json_split_open(reader->options.paths[file], &reader->split, reterr);
     reader->file = file;
-    if (!err) {
-        reader->base.packed = reader->base.packed || store_json_split_is_packed(reader->split);
+    return reader->options.count == 0
+               ? store_json_split_bytes(reader->bytes, &reader->split, reterr)
+               : store_json_split_open(reader->options.paths[file], &reader->split, reterr);
+}
+
+/* What was read of the file at hand and of those before it. */
+static void tell(struct reader *reader)
+{
+    struct store_source now = {0};
+    if (reader->split) {
+        store_json_split_tell(reader->split, &now);
     }
-    return err;
+    reader->base.bytes_done = reader->done_before + now.bytes_done;
+    reader->base.bytes_plain = reader->plain_before + now.bytes_plain;
 }
 
 static void close_file(struct reader *reader)
 {
-    reader->plain_before += reader->split ? store_json_split_unpacked(reader->split) : 0;
-    reader->done_before += reader->split ? store_json_split_done(reader->split) : 0;
+    tell(reader);
+    reader->done_before = reader->base.bytes_done;
+    reader->plain_before = reader->base.bytes_plain;
     store_json_split_close(reader->split);
     reader->split = NULL;
 }
@@ -154,11 +142,7 @@ static enum err next_piece(struct reader *reader, struct store_json_piece *ret,
         enum err err = reader->split ? E_OK : open_file(reader, reader->file, reterr);
         err = err ? err : store_json_split_next(reader->split, ret, reterr);
         if (err || !ret->end || reader->file + 1 >= reader->options.count) {
-            reader->base.bytes_done =
-                reader->done_before + (reader->split ? store_json_split_done(reader->split) : 0);
-            reader->base.bytes_plain =
-                reader->plain_before +
-                (reader->split ? store_json_split_unpacked(reader->split) : 0);
+            tell(reader);
             return err;
         }
         close_file(reader);
@@ -173,117 +157,19 @@ static void rewind_files(struct reader *reader)
     reader->plain_before = 0;
 }
 
-/* --- joins: what rows refer to ----------------------------------------------------------------- */
-
-static const struct proto_mapping_path *path_of_slot(const struct proto_mapping *mapping,
-                                                     const struct slot *slot)
-{
-    static struct proto_mapping_step birth_step = {.key = "birthDate"};
-    static const struct proto_mapping_path birth = {.join = -1, .steps = &birth_step, .count = 1};
-    return slot->field == BIRTH ? &birth : &mapping->fields[slot->field].paths[slot->path];
-}
-
-static enum err put_value(struct buf *record, const struct store_field *value)
-{
-    uint8_t len[2];
-    put_be16(len, value->null ? NULL_VALUE : (uint16_t)value->len);
-    enum err err = buf_put(record, span_of(len, 2));
-    /* With its zero, so that fields can point into the record. */
-    return err || value->null ? err : buf_put(record, span_of(value->text, value->len + 1));
-}
-
-/* The value at PLACE of a record: 0 is the id, then the slots. */
-static struct store_field value_at(struct span record, size_t place)
-{
-    const uint8_t *at = record.ptr;
-    for (;; place--) {
-        uint16_t len = get_be16(at);
-        bool null = len == NULL_VALUE;
-        if (place == 0) {
-            return null ? (struct store_field){.text = "", .null = true}
-                        : (struct store_field){.text = (const char *)at + 2, .len = len};
-        }
-        at += 2 + (null ? 0 : (size_t)len + 1);
-    }
-}
-
-/* The record of the resource at hand: its id and the values that fields ask for. */
-static enum err make_record(struct reader *reader, const struct join *join, const char *id,
-                            struct buf *record, const char **ret_fault)
-{
-    struct store_field value = {.text = id, .len = strlen(id)};
-    enum err err = put_value(record, &value);
-    for (size_t i = 0; i < join->slot_count && !err && !*ret_fault; i++) {
-        const struct slot *slot = &join->slots[i];
-        const struct proto_mapping_path *path = path_of_slot(reader->mapping, slot);
-        char number[STORE_JSON_NUMBER];
-        *ret_fault = slot->field == BIRTH
-                         ? store_fhir_text(reader->row, path, number, &value)
-                         : store_fhir_value(reader->row, &reader->mapping->fields[slot->field],
-                                            path, number, &value);
-        if (!*ret_fault && value.len > JOINED_MAX) {
-            *ret_fault = "has too long a value to join";
-        }
-        err = *ret_fault ? E_OK : put_value(record, &value);
-    }
-    return err;
-}
-
-static enum err keep_resource(struct reader *reader, struct join *join, uint64_t line,
-                              struct err_info *reterr)
-{
-    struct buf record = {.max = STORE_JOIN_RECORD_MAX};
-    char name[STORE_FHIR_NAME], url[STORE_FHIR_NAME];
-    const char *id = text_of(reader->row, "id");
-    const char *full_url = text_of(reader->object, "fullUrl");
-    const char *fault = NULL;
-    bool named = id && store_fhir_reference(id, join->declared->resource, name);
-    bool has_url = full_url && store_fhir_reference(full_url, join->declared->resource, url);
-    if (!named && !has_url) {
-        return E_OK; /* nothing can refer to it */
-    }
-    enum err err = make_record(reader, join, named ? store_fhir_id(name) : store_fhir_id(url),
-                               &record, &fault);
-    if (err || fault) {
-        err = proto_err_set(reterr, err && err != E_LIMIT ? err : E_INVALID, "line %llu: %s %s",
-                            (unsigned long long)line, join->declared->resource,
-                            fault ? fault : "has too much to join");
-    }
-    if (!err && named) {
-        err = store_join_add(join->table, span_str(name), buf_span(&record), reterr);
-    }
-    if (!err && has_url && !(named && strcmp(name, url) == 0)) {
-        err = store_join_add(join->table, span_str(url), buf_span(&record), reterr);
-    }
-    crypto_buf_fini(&record);
-    return err;
-}
-
-/* Parsing costs most, so an object whose bytes do not even name a joined type is passed over. (\u may spell anything.) */
-static bool may_be_joined(const struct reader *reader, struct span text)
-{
-    bool may = memmem(text.ptr, text.len, "\\u", 2) != NULL;
-    for (size_t i = 0; i < reader->mapping->join_count && !may; i++) {
-        char quoted[80];
-        int len = snprintf(quoted, sizeof quoted, "\"%s\"", reader->mapping->joins[i].resource);
-        may = memmem(text.ptr, text.len, quoted, (size_t)len) != NULL;
-    }
-    return may;
-}
+/* --- what rows refer to ---------------------------------------------------------------------- */
 
 static enum err collect_piece(struct reader *reader, const struct store_json_piece *piece,
                               struct err_info *reterr)
 {
     const char *fault = piece->fault; /* reported when the rows are read */
-    if (fault || !may_be_joined(reader, piece->text)) {
+    if (fault || !store_fhir_joins_may(reader->joins, piece->text)) {
         return E_OK;
     }
     enum err err = open_piece(reader, piece, &fault, reterr);
-    const char *type = fault || err || !reader->row ? NULL : text_of(reader->row, "resourceType");
-    for (size_t i = 0; i < reader->mapping->join_count && type && !err; i++) {
-        if (strcmp(type, reader->joins[i].declared->resource) == 0) {
-            err = keep_resource(reader, &reader->joins[i], piece->line, reterr);
-        }
+    if (!err && !fault && reader->row) {
+        err = store_fhir_joins_keep(reader->joins, reader->row, text_of(reader->object, "fullUrl"),
+                                    piece->line, reterr);
     }
     drop_row(reader);
     return err;
@@ -312,44 +198,9 @@ static enum err collect(struct reader *reader, struct err_info *reterr)
             err = look_up_from_work(reader, reterr);
         }
     }
-    for (size_t i = 0; i < reader->mapping->join_count && !err; i++) {
-        err = store_join_finish(reader->joins[i].table, reterr);
-    }
+    err = err ? err : store_fhir_joins_finish(reader->joins, reterr);
     rewind_files(reader);
     return err;
-}
-
-/* What the row at hand refers to. */
-static enum err look_up(struct reader *reader, struct err_info *reterr)
-{
-    for (size_t i = 0; i < reader->mapping->join_count; i++) {
-        struct join *join = &reader->joins[i];
-        char number[STORE_JSON_NUMBER], name[STORE_FHIR_NAME];
-        struct store_field text;
-        join->found = false;
-        if (store_fhir_text(reader->row, &join->declared->path, number, &text) || text.null ||
-            !store_fhir_reference(text.text, join->declared->resource, name)) {
-            reader->base.unjoined++;
-            continue;
-        }
-        enum err err = store_join_find(join->table, span_str(name), &join->record, reterr);
-        if (err && err != E_NOT_FOUND) {
-            return err;
-        }
-        join->found = !err;
-        reader->base.unjoined += err != E_OK;
-    }
-    return E_OK;
-}
-
-static struct store_field joined_value(const struct join *join, size_t field, size_t path)
-{
-    for (size_t i = 0; i < join->slot_count && join->found; i++) {
-        if (join->slots[i].field == field && join->slots[i].path == path) {
-            return value_at(join->record, i + 1);
-        }
-    }
-    return (struct store_field){.text = "", .null = true};
 }
 
 /* --- fields ---------------------------------------------------------------------------------- */
@@ -365,7 +216,7 @@ static const char *first_value(struct reader *reader, size_t i, struct store_fie
         if (path->join < 0) {
             fault = store_fhir_value(reader->row, field, path, reader->numbers[i], ret);
         } else {
-            *ret = joined_value(&reader->joins[path->join], i, j);
+            *ret = store_fhir_joins_value(reader->joins, i, j);
         }
     }
     return fault;
@@ -380,15 +231,11 @@ static void refer(struct reader *reader, size_t i, struct store_field *field)
         *field = (struct store_field){.text = "", .null = true};
         return;
     }
-    for (size_t j = 0; j < reader->mapping->join_count; j++) {
-        const struct join *join = &reader->joins[j];
-        if (join->found && strcmp(join->declared->by, mapped->path_texts[0]) == 0) {
-            *field = value_at(join->record, 0);
-            return;
-        }
+    *field = store_fhir_joins_id(reader->joins, mapped->path_texts[0]);
+    if (field->null) {
+        const char *id = store_fhir_id(name);
+        *field = (struct store_field){.text = id, .len = strlen(id)};
     }
-    field->text = store_fhir_id(name);
-    field->len = strlen(field->text);
 }
 
 static bool read_day(const struct store_field *field, double *ret)
@@ -407,19 +254,13 @@ static void put_number(struct reader *reader, size_t i, long number, struct stor
 /* Years from the birth, whose day may be missing: then the first one is taken. */
 static const char *age(struct reader *reader, size_t i, struct store_field *field)
 {
-    struct store_field born = {.text = "", .null = true};
+    struct store_field born = store_fhir_joins_birth(reader->joins);
     char number[STORE_JSON_NUMBER];
-    const struct slot slot = {.field = BIRTH};
-    if (strcmp(reader->mapping->rows, "Patient") == 0) {
-        const char *fault =
-            store_fhir_text(reader->row, path_of_slot(reader->mapping, &slot), number, &born);
+    if (born.null && strcmp(reader->mapping->rows, "Patient") == 0) {
+        const json_t *date = json_object_get(reader->row, "birthDate");
+        const char *fault = store_json_scalar(date, number, &born);
         if (fault) {
             return fault;
-        }
-    }
-    for (size_t j = 0; j < reader->mapping->join_count && born.null; j++) {
-        if (strcmp(reader->joins[j].declared->resource, "Patient") == 0) {
-            born = joined_value(&reader->joins[j], BIRTH, 0);
         }
     }
     double from, to;
@@ -467,7 +308,7 @@ static bool is_known(const struct reader *reader, const struct proto_mapping_fie
     bool known = false;
     for (size_t i = 0; i < mapped->path_count; i++) {
         int join = mapped->paths[i].join;
-        known = known || join < 0 || reader->joins[join].found;
+        known = known || join < 0 || store_fhir_joins_found(reader->joins, join);
     }
     return known;
 }
@@ -549,7 +390,7 @@ static enum err take_piece(struct reader *reader, const struct store_json_piece 
         return E_OK;
     }
     name_row(reader);
-    err = look_up(reader, reterr);
+    err = store_fhir_joins_find(reader->joins, reader->row, &reader->base.unjoined, reterr);
     for (size_t i = 0; i < reader->mapping->field_count && !err && !row->fault; i++) {
         row->fault = take_field(reader, i);
         row->fault_column = row->fault ? reader->mapping->fields[i].name : NULL;
@@ -593,10 +434,7 @@ static void free_reader(struct store_source *source)
     }
     drop_row(reader);
     store_json_split_close(reader->split);
-    for (size_t i = 0; i < PROTO_MAPPING_JOINS_MAX; i++) {
-        store_join_close(reader->joins[i].table);
-        proto_free(reader->joins[i].slots);
-    }
+    store_fhir_joins_close(reader->joins);
     crypto_wipe(reader->numbers, reader->base.header_count * sizeof *reader->numbers);
     crypto_wipe(reader->names, reader->base.header_count * sizeof *reader->names);
     proto_free(reader->header);
@@ -626,62 +464,33 @@ static enum err take_fields(struct reader *reader)
     return E_OK;
 }
 
-/* Which values of the joined resource the fields ask for. */
-static enum err take_slots(struct reader *reader, size_t number)
-{
-    const struct proto_mapping *mapping = reader->mapping;
-    struct join *join = &reader->joins[number];
-    join->declared = &mapping->joins[number];
-    join->slots =
-        proto_alloc(mapping->field_count * PROTO_MAPPING_PATHS_MAX + 1, sizeof *join->slots);
-    if (!join->slots) {
-        return E_NO_MEMORY;
-    }
-    bool ages = false;
-    for (size_t i = 0; i < mapping->field_count; i++) {
-        const struct proto_mapping_field *field = &mapping->fields[i];
-        for (size_t j = 0; j < field->path_count; j++) {
-            if (field->paths[j].join == (int)number) {
-                join->slots[join->slot_count++] = (struct slot){i, j};
-            }
-        }
-        ages = ages || field->as == PROTO_MAPPING_AGE;
-    }
-    if (ages && strcmp(join->declared->resource, "Patient") == 0) {
-        join->slots[join->slot_count++] = (struct slot){.field = BIRTH};
-    }
-    return E_OK;
-}
-
 static enum err open_joins(struct reader *reader, struct err_info *reterr)
 {
-    size_t count = reader->mapping->join_count;
     size_t memory = reader->options.memory_bytes ? reader->options.memory_bytes : STORE_FHIR_MEMORY;
-    enum err err = E_OK;
-    for (size_t i = 0; i < count && !err; i++) {
-        err = take_slots(reader, i);
-        err = err ? proto_err_set(reterr, err, "opening the data")
-                  : store_join_open(reader->options.folder, memory / count, &reader->joins[i].table,
-                                    reterr);
-    }
-    reader->base.bytes_total *= count ? 2 : 1;
-    return err || count == 0 ? err : collect(reader, reterr);
+    bool joins = reader->mapping->join_count > 0;
+    enum err err = store_fhir_joins_open(reader->mapping, reader->options.folder, memory,
+                                         &reader->joins, reterr);
+    reader->base.bytes_total *= joins ? 2 : 1;
+    return err || !joins ? err : collect(reader, reterr);
 }
 
 /* All files are opened once, so that one that is missing is found before any is read. */
 static enum err measure_files(struct reader *reader, struct err_info *reterr)
 {
+    uint64_t total = 0;
     enum err err = E_OK;
-    bool known = true;
     for (uint32_t i = 0; i < reader->options.count && !err; i++) {
+        struct store_source file = {0};
         err = open_file(reader, i, reterr);
-        uint64_t total = err ? 0 : store_json_split_total(reader->split);
-        reader->base.bytes_total += total;
-        known = known && total;
-        store_json_split_close(reader->split);
-        reader->split = NULL;
+        if (!err) {
+            store_json_split_tell(reader->split, &file);
+            store_json_split_close(reader->split);
+            reader->split = NULL;
+        }
+        total += file.bytes_total;
+        reader->base.packed = reader->base.packed || file.packed;
     }
-    reader->base.bytes_total = known ? reader->base.bytes_total : 0;
+    reader->base.bytes_total = total;
     reader->file = 0;
     return err;
 }

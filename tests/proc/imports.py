@@ -136,6 +136,8 @@ def leaving(box):
     manifest = box.write("leaving.yaml", yaml)
     answer = box.run("alpha", "dataset", "import", manifest, "--data", put(box, "l.csv", csv(rows(100)).encode()))
     ok((answer["rows"], answer["excluded"]) == (98, 2), "exclude: keeps two people out")
+    box.run("alpha", "query", "SELECT COUNT(*) FROM leaving", "--purpose", "DUO:0000006", "--epsilon", "5")
+    spent = box.run("alpha", "budget", "leaving")["budget"][0]["rho_left"]
     folder = os.path.join(box.home("alpha"), "partitions")
     before = set(partitions(box))
     with open(os.path.join(box.home("alpha"), "keyring"), "rb") as file:
@@ -146,7 +148,8 @@ def leaving(box):
     with open(os.path.join(box.home("alpha"), "keyring"), "rb") as file:
         after = file.read()
     ok(after != keyring and len(before & set(os.listdir(folder))) == len(before) - 1, "the old file is gone, and the keyring is another")
-    answer = box.run("alpha", "query", "SELECT COUNT(*) FROM leaving", "--purpose", "DUO:0000006", "--epsilon", "5")
+    ok(box.run("alpha", "budget", "leaving")["budget"][0]["rho_left"] == spent, "what was spent stays spent")
+    answer = box.run("alpha", "query", "SELECT COUNT(*) FROM leaving WHERE weight >= 0", "--purpose", "DUO:0000006", "--epsilon", "5")
     ok(abs(answer["rows"][0][0] - 96) < 40, "questions go on")
     code, error = box.refusal("alpha", "dataset", "forget", "nothing", "--units", os.path.join(box.folder, "gone.txt"))
     ok(code == 3, f"an unknown dataset: exit {code}")

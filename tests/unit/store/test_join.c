@@ -10,8 +10,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "crypto/provider.h"
@@ -167,6 +170,30 @@ static void a_missing_folder_is_named(void **state)
     store_join_close(join);
 }
 
+/* A disk that takes no more (here a limit of the file's size) is an error that names it. */
+static void a_full_disk_is_named(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        struct store_join *join;
+        struct err_info info = {0};
+        struct rlimit small = {100000, 100000};
+        char name[32], text[200];
+        enum err err = store_join_open(folder, 40000, &join, NULL);
+        signal(SIGXFSZ, SIG_IGN);
+        (void)!setrlimit(RLIMIT_FSIZE, &small);
+        for (unsigned i = 0; i < 5000 && !err; i++) {
+            err = store_join_add(join, name_of(i, name), record_of(i, 1, text), &info);
+        }
+        store_join_close(join);
+        _exit(err && err != E_INTERNAL && info.text[0] ? 0 : 1);
+    }
+    int status = 1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     struct err_info info;
@@ -175,6 +202,7 @@ int main(void)
         cmocka_unit_test(nothing_can_be_read_on_disk),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(a_missing_folder_is_named),
+        cmocka_unit_test(a_full_disk_is_named),
     };
     if (crypto_init(&info) || !mkdtemp(folder)) {
         return 1;
