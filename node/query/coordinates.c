@@ -217,8 +217,13 @@ static enum err plan_moments_of_all(const struct proto_query_item *asked,
 
 double query_term_edge(const struct query_term *term, size_t i)
 {
-    return i >= term->bins ? term->top
-                           : term->low + (term->top - term->low) * ((double)i / (double)term->bins);
+    double width = term->top - term->low;
+    if (i >= term->bins) {
+        return term->top;
+    }
+    /* Classes of width one are whole numbers, exactly. */
+    return term->low +
+           (width == (double)term->bins ? (double)i : width * ((double)i / (double)term->bins));
 }
 
 size_t query_term_class(const struct query_term *term, double value)

@@ -2,6 +2,7 @@
 #include "node/query/estimate.h"
 
 #include "node/query/tree.h"
+#include "proto/privacy.h"
 
 #include <math.h>
 
@@ -229,9 +230,13 @@ struct target {
     double high;
 };
 
-static struct target target_of(enum proto_aggregate kind, double q, double total, double deviation)
+static struct target target_of(enum proto_aggregate kind, double q, double total, double deviation,
+                               size_t bins)
 {
-    double reach = QUERY_Z95 * deviation;
+    bool end = kind == PROTO_AGG_MIN || kind == PROTO_AGG_MAX;
+    /* Where rows end is sought at every edge at once: the interval must hold for all of them (Bonferroni). */
+    double reach =
+        deviation * (end ? -proto_privacy_normal_quantile(0.025 / (double)bins) : QUERY_Z95);
     struct target target;
     if (kind == PROTO_AGG_MIN) {
         target = (struct target){fmax(0.5, reach), 1 - reach, 1 + reach};
@@ -263,21 +268,23 @@ static double end_at(const struct ranks *ranks, double rank, bool upper)
 static enum err quantile_of(const struct ranks *ranks, enum proto_aggregate kind, double q,
                             struct query_estimate *ret)
 {
-    double deviation;
-    size_t class = class_at(ranks, q * (ranks->total - 1) + 0.5);
-    enum err err = rank_deviation(ranks, class, q, &deviation);
-    if (err) {
-        return err;
+    struct target target = {.rank = q * (ranks->total - 1) + 0.5};
+    enum err err = E_OK;
+    /* A rank's deviation depends on where it is, which depends on the deviation: that of the ends grows inwards. */
+    for (int turn = 0; turn < 3 && !err; turn++) {
+        double deviation;
+        size_t class = class_at(ranks, fmin(fmax(target.rank, 0), ranks->total));
+        err = rank_deviation(ranks, class, q, &deviation);
+        target = target_of(kind, q, ranks->total, deviation, ranks->term->bins);
     }
-    struct target target = target_of(kind, q, ranks->total, deviation);
     target.rank = fmin(fmax(target.rank, 0), ranks->total);
-    class = class_at(ranks, target.rank);
-    ret->known = true;
+    size_t class = class_at(ranks, target.rank);
+    ret->known = !err;
     ret->value = fmin(value_in(ranks, class, target.rank), ranks->term->high);
     ret->margin = fmax(end_at(ranks, target.high, true) - ret->value,
                        ret->value - end_at(ranks, target.low, false));
     ret->margin = fmax(ret->margin, 0);
-    return E_OK;
+    return err;
 }
 
 static enum err quantile_estimate(const struct query_layout *layout,

@@ -88,7 +88,8 @@ struct query_answer {
     uint64_t cost_nano;
     uint64_t cap_nano;
     uint64_t spent_nano;
-    uint64_t left_nano; /* what the asker may still take: the least that dataset, domain and its shares leave */
+    uint64_t
+        left_nano; /* what the asker may still take: the least that dataset, domain and its shares leave */
     uint64_t account_delta_e12;
     uint64_t epsilon_total_u;
     uint64_t epsilon_per_query_u;

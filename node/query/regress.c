@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define TERMS PROTO_QUERY_ARGUMENTS_MAX
+/* Beyond it what is left out of the first order is no longer small beside it. */
+#define DISTURBANCE_MAX 0.25
 
 /* The normal equations in centred columns: term 0 is the constant, term i column i (argument i; argument 0 is y). */
 struct normal {
@@ -41,8 +43,8 @@ static void fill(const struct query_layout *layout, const struct query_reads *re
     }
 }
 
-/* Cholesky's L L' = A, then the inverse by columns. False: A is not clearly positive. */
-static bool invert(struct normal *normal, const double *noise)
+/* Cholesky's L L' = A, then the inverse by columns. False: A is not positive. */
+static bool invert(struct normal *normal)
 {
     double l[TERMS][TERMS] = {{0}};
     for (size_t i = 0; i < normal->terms; i++) {
@@ -51,7 +53,7 @@ static bool invert(struct normal *normal, const double *noise)
             for (size_t k = 0; k < j; k++) {
                 left -= l[i][k] * l[j][k];
             }
-            if (i == j && !(left > 2 * noise[i] && left > 1e-12 * normal->a[i][i])) {
+            if (i == j && !(left > 1e-12 * normal->a[i][i])) {
                 return false;
             }
             l[i][j] = i == j ? sqrt(left) : left / l[j][j];
@@ -75,6 +77,27 @@ static bool invert(struct normal *normal, const double *noise)
         }
     }
     return true;
+}
+
+/* How far the noise moves A in its own scale: the root of the expected squared Frobenius norm of A^-1/2 E A^-1/2, which
+ * bounds by how much it can stretch any direction. */
+static double disturbance(const struct query_layout *layout, const struct query_reads *reads,
+                          const struct query_totals *totals, const struct normal *normal)
+{
+    double sum = 0;
+    for (size_t i = 0; i < normal->terms; i++) {
+        for (size_t j = i; j < normal->terms; j++) {
+            const double(*inverse)[TERMS] = normal->inverse;
+            double shift_i = i ? layout->parts[reads->products[i][i]].shift : 1;
+            double shift_j = j ? layout->parts[reads->products[j][j]].shift : 1;
+            double both = inverse[i][j] * inverse[i][j];
+            double own = i == j ? both : 2 * (inverse[i][i] * inverse[j][j] + both);
+            uint8_t part = j == 0 ? QUERY_NO_PART : i == 0 ? reads->sums[j] : reads->products[i][j];
+            sum += part == QUERY_NO_PART ? 0 : own * totals->variances[part];
+            sum += (i == j ? 1 : 2) * both * shift_i * shift_j * totals->variances[reads->values];
+        }
+    }
+    return sqrt(sum);
 }
 
 /* Adds the part of one released number, which moves db - dA beta by BY, to the variance of every coefficient. CENTRES turn
@@ -141,16 +164,14 @@ void query_regress(const struct proto_query_item *item, const struct query_layou
                    struct query_fit *ret)
 {
     struct normal normal = {.terms = item->argument_count};
-    double noise[TERMS] = {sqrt(totals->variances[reads->values])};
     double centres[TERMS];
     *ret = (struct query_fit){.terms = normal.terms, .deviation = NAN};
     for (size_t i = 0; i < normal.terms; i++) {
         centres[i] = layout->parts[reads->sums[i]].centre;
-        noise[i] = i ? sqrt(totals->variances[reads->products[i][i]]) : noise[0];
     }
     fill(layout, reads, totals, &normal);
     ret->rows = normal.a[0][0];
-    if (!invert(&normal, noise)) {
+    if (!invert(&normal) || disturbance(layout, reads, totals, &normal) > DISTURBANCE_MAX) {
         return;
     }
     double residual = normal.squares;

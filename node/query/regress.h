@@ -2,8 +2,9 @@
  *
  * With A the matrix of sums of products of (1, x1, ...) and b that of them with y, the coefficients are A^-1 b. Their noise
  * follows to first order from d(A^-1 b) = A^-1 (db - dA A^-1 b), one released number after the other, exactly; sampling adds
- * s^2 A^-1. A fit is not known when a column, given those before it, varies no more than twice its noise: then no honest
- * coefficient exists. There is no ridge: a shrunken coefficient with a small margin would mislead.
+ * s^2 A^-1. A fit is not known when the noise could move A, in A's own scale, by more than a quarter: the columns then vary
+ * too little beside it, and no honest coefficient exists. There is no ridge: a shrunken coefficient with a small margin
+ * would mislead.
  *
  * Threads: pure. */
 #ifndef CONCORDAT_NODE_QUERY_REGRESS_H

@@ -3,9 +3,8 @@
 
 #include "crypto/memory.h"
 #include "proto/body.h"
-#include "proto/privacy.h"
+#include "proto/selection.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 /* Numbers that get their noise together. */
@@ -14,10 +13,8 @@
 int64_t query_release_threshold(const struct query_layout *layout, double delta0)
 {
     double sigma = privacy_mechanism_sigma(&layout->coordinates[0]);
-    double each = delta0 / (double)layout->bounds.cells;
-    /* The quantile is good to 1e-9 of itself; a little more than that on top. */
-    double reach = -proto_privacy_normal_quantile(each) * (1 + 1e-6);
-    return 2 + (int64_t)ceil(fmax(sigma * reach, 0));
+    uint64_t most = proto_selection_threshold_gaussian_whole(sigma, delta0, layout->bounds.cells);
+    return most < INT64_MAX ? (int64_t)most : INT64_MAX;
 }
 
 /* ---- noise --------------------------------------------------------------------------------- */

@@ -3,10 +3,10 @@
  * A cell whose noisy number of units is below the minimum cohort keeps nothing, not even that number. With private groups a
  * cell is told at all only if it has a unit and its noisy number of units reaches the threshold T; the others are not
  * there, nor is how many they are. Proof: beside its noise, which costs rho whatever the groups are, a patient shows
- * when a group that is this patient's alone is told. There are at most g such groups (the bound of the layout), each has
- * one unit, and is told with probability P[1 + Y >= T] <= delta0 / g for discrete Gaussian Y. So with probability
- * 1 - delta0 none is, and the release is delta0-approximately rho-zCDP (Bun and Steinke 2016). By CKS20, proposition 25,
- * P[Y >= k] <= P[N >= k - 1] for normal N of the same sigma, so T = 2 + ceil(sigma z) with P[N >= sigma z] = delta0 / g.
+ * when a group that is this patient's alone is told. There are at most g such groups (the bound of the layout), each
+ * has one unit, and is told with probability P[1 + Y >= T] <= 1 - (1 - delta0)^(1/g) for discrete Gaussian Y, whose
+ * coins are independent. So with probability 1 - delta0 none is, and the release is delta0-approximately rho-zCDP (Bun
+ * and Steinke 2016). T: proto/selection.
  *
  * Threads: one call per thread. */
 #ifndef CONCORDAT_NODE_QUERY_RELEASE_H
@@ -21,7 +21,7 @@ struct query_release_terms {
     double delta0; /* of private groups, over all groups of a unit; else unused */
 };
 
-/* T. At least 2. */
+/* T. */
 int64_t query_release_threshold(const struct query_layout *layout, double delta0);
 
 /* Fills cells, coordinates, keys, values and withheld of ANSWER; their memory is ARENA's. SUMS may be wiped after it.

@@ -10,9 +10,19 @@
 /* Of the number of units nobody asks for, beside an aggregate's 1. */
 #define UNITS_ROOT 0.1
 
+/* At one point derivatives may cancel by chance: means lie above the middle or below it in these many patterns. */
+#define REFERENCES 4
+
+static double side(int column, unsigned turn)
+{
+    unsigned bits = (unsigned)column;
+    bool below = (turn & 1 && bits & 1) != (turn & 2 && bits & 2);
+    return below ? -0.5 : 0.5;
+}
+
 /* Public values at which the derivatives are taken: a mean halfway from the middle to the bound, squares as if spread
  * evenly, pairs correlated by one half. */
-static void reference(const struct query_layout *layout, double rows, double *sums)
+static void reference(const struct query_layout *layout, double rows, unsigned turn, double *sums)
 {
     for (size_t part = 0; part < layout->count; part++) {
         const struct query_term *term = &layout->parts[part];
@@ -21,11 +31,12 @@ static void reference(const struct query_layout *layout, double rows, double *su
                             fabs(term->factor_high - term->factor_centre));
         double *to = sums + layout->offsets[part];
         if (term->part == QUERY_PART_SUM) {
-            *to = rows * reach / 2;
+            *to = rows * reach * side(term->column, turn);
         } else if (term->part == QUERY_PART_PRODUCT && term->factor == term->column) {
             *to = rows * (reach * reach / 3 - term->shift);
         } else if (term->part == QUERY_PART_PRODUCT) {
-            *to = rows * reach * other * (1.0 / 4 + 0.5 / 12);
+            double means = side(term->column, turn) * side(term->factor, turn);
+            *to = rows * reach * other * (means + 0.5 / 12);
         } else if (term->width == 1) {
             *to = rows;
         }
@@ -72,24 +83,40 @@ static double residual_part(size_t count, size_t at, double *by)
     return roots;
 }
 
-/* Adds what ITEM wants of each part, relative to what it could have alone. */
-static void add_item(const struct proto_query *query, const struct query_layout *layout,
-                     size_t item, const double *sums, double *wanted)
+/* What ITEM's variance owes to each part, on average over the references. SUMS is scratch. */
+static void owed(const struct proto_query *query, const struct query_layout *layout, size_t item,
+                 double *sums, double *by)
 {
     const struct query_reads *reads = &layout->reads[item];
     enum proto_aggregate kind = query->items[item].kind;
-    bool levels = proto_aggregate_is_quantile(kind) || kind == PROTO_AGG_HISTOGRAM ||
-                  kind == PROTO_AGG_SURVIVAL;
+    if (proto_aggregate_is_quantile(kind) || kind == PROTO_AGG_HISTOGRAM ||
+        kind == PROTO_AGG_SURVIVAL) {
+        for (size_t level = 0; level < reads->height; level++) {
+            by[reads->levels + level] = 1;
+        }
+        return;
+    }
+    for (unsigned turn = 0; turn < REFERENCES && kind != PROTO_AGG_GROUP; turn++) {
+        reference(layout, 1e6, turn, sums);
+        for (size_t j = 0; j < layout->count; j++) {
+            by[j] += variance_by(query, layout, item, j, sums) / REFERENCES;
+        }
+    }
+}
+
+/* Adds what ITEM wants of each part, relative to what it could have alone. */
+static void add_item(const struct proto_query *query, const struct query_layout *layout,
+                     size_t item, double *sums, double *wanted)
+{
     double by[QUERY_COORDINATES_MAX] = {0};
     double roots = 0;
-    for (size_t j = 0; j < layout->count && kind != PROTO_AGG_GROUP; j++) {
-        by[j] = levels ? j >= reads->levels && j < (size_t)reads->levels + reads->height
-                       : variance_by(query, layout, item, j, sums);
+    owed(query, layout, item, sums, by);
+    for (size_t j = 0; j < layout->count; j++) {
         roots += sqrt(by[j]);
     }
-    if (kind ==
-        PROTO_AGG_LINREG) { /* the squares of y: no coefficient reads them, but every std_error */
-        roots = residual_part(layout->count, reads->products[0][0], by);
+    if (query->items[item].kind == PROTO_AGG_LINREG) {
+        /* The squares of y: no coefficient reads them, but every std_error. */
+        roots = residual_part(layout->count, layout->reads[item].products[0][0], by);
     }
     for (size_t j = 0; j < layout->count && roots > 0; j++) {
         wanted[j] += by[j] / (roots * roots);
@@ -103,7 +130,6 @@ enum err query_share(const struct proto_query *query, struct query_layout *layou
     if (!sums) {
         return E_NO_MEMORY;
     }
-    reference(layout, 1e6, sums);
     for (size_t i = 0; i < query->item_count; i++) {
         add_item(query, layout, i, sums, wanted);
     }

@@ -19,6 +19,7 @@ PROC_TESTS = \
 	%D%/large.py \
 	%D%/mesh.py \
 	%D%/planted.py \
+	%D%/questions.py \
 	%D%/sources.py \
 	%D%/training.py
 TESTS += $(PROC_TESTS)

@@ -2,11 +2,9 @@
 """Three nodes do the main job; each requirement that can be seen from outside is looked at once."""
 
 import os
-import sqlite3
-import statistics
 import time
 
-from harness import Refused, Sandbox, done, flchain, licence, note, ok, rng
+from harness import Refused, Sandbox, done, licence, ok
 
 COLUMNS = """
   - {name: age, type: integer, min: 50, max: 110, deidentify: age90}
@@ -23,120 +21,6 @@ COLUMNS = """
 
 def manifest(name, terms):
     return f"dataset: {name}\nversion: \"1\"\ntitle: Test table\nsize: 2500\ncolumns:{COLUMNS}{terms}"
-
-
-def pooled():
-    """sqlite3 on all rows, after the manifest's de-identification and clamping."""
-    rows = flchain()
-    head = rows[0]
-    take = [head.index(c) for c in ("age", "sex", "kappa", "lambda", "flc.grp", "creatinine", "mgus", "futime", "death")]
-    db = sqlite3.connect(":memory:")
-    moments(db)
-    db.execute("CREATE TABLE t(age, sex, kappa, lambda, flc_group, creatinine, mgus, futime, death)")
-
-    def clamp(text, low, high):
-        return None if text in ("", "NA") else min(max(float(text), low), high)
-
-    for row in rows[1:]:
-        v = [row[i] for i in take]
-        db.execute("INSERT INTO t VALUES(?,?,?,?,?,?,?,?,?)",
-                   (min(int(v[0]), 90), v[1], clamp(v[2], 0, 10), clamp(v[3], 0, 10), int(v[4]), clamp(v[5], 0, 5), int(v[6]),
-                    clamp(v[7], 0, 6000), int(v[8])))
-    return db
-
-
-def condition():
-    def leaf():
-        kind = rng.randrange(6)
-        if kind == 0:
-            low = rng.randrange(50, 80)
-            return f"age BETWEEN {low} AND {low + rng.randrange(5, 30)}"
-        if kind == 1:
-            return f"creatinine {rng.choice(['<', '<=', '>', '>='])} {rng.uniform(0.6, 1.6):.2f}"
-        if kind == 2:
-            return f"flc_group IN ({', '.join(map(str, rng.sample(range(1, 11), 4)))})"
-        if kind == 3:
-            return rng.choice(["sex = 'F'", "sex <> 'F'"])
-        if kind == 4:
-            return rng.choice(["creatinine IS NULL", "creatinine IS NOT NULL", "death = 1", "mgus = 0"])
-        return f"kappa > {rng.uniform(0.5, 2):.2f}"
-
-    terms = [leaf() for _ in range(rng.randrange(1, 4))]
-    text = terms[0]
-    for term in terms[1:]:
-        text = f"({text} {rng.choice(['AND', 'OR'])} {rng.choice(['', 'NOT '])}({term}))"
-    return text
-
-
-class Moments:
-    """Aggregates that sqlite3 lacks, by Python's statistics; over rows in which every argument has a value."""
-
-    def __init__(self):
-        self.rows = []
-
-    def step(self, *values):
-        if None not in values:
-            self.rows.append([float(value) for value in values])
-
-    def finalize(self):
-        try:
-            return self.of(*zip(*self.rows))
-        except (statistics.StatisticsError, TypeError):
-            return None
-
-
-def moments(db):
-    for name, arguments, function in (("VAR", 1, statistics.variance), ("STDDEV", 1, statistics.stdev),
-                                      ("CORR", 2, statistics.correlation)):
-        db.create_aggregate(name, arguments, type(name, (Moments,), {"of": staticmethod(function)}))
-
-
-def question():
-    items = rng.sample(["COUNT(*)", "COUNT(creatinine)", "SUM(kappa)", "AVG(creatinine)", "AVG(age)", "SUM(futime)", "AVG(lambda)", "VAR(age)",
-                        "STDDEV(creatinine)", "CORR(kappa, lambda)", "CORR(age, creatinine)"],
-                       rng.randrange(1, 4))
-    groups = rng.choice([[], [], ["sex"], ["sex", "death"]])
-    sql = "SELECT " + ", ".join(groups + items) + " FROM flchain"
-    if rng.random() < 0.8:
-        sql += " WHERE " + condition()
-    return sql + (" GROUP BY " + ", ".join(groups) if groups else ""), groups
-
-
-def agree(box, db, sql, groups, epsilon, seen):
-    """One question against sqlite3: no cell further off than twice its margin (and a thousandth). SEEN counts cells and those inside."""
-    answer = box.run(rng.choice(box.names), "query", sql, "--purpose", "DUO:0000006", "--epsilon", epsilon)
-    truth = {}
-    for row in db.execute(sql.replace("FROM flchain", "FROM t")):
-        key = tuple("true" if v == 1 else "false" if v == 0 else str(v) for v in row[:len(groups)])
-        truth[key] = row[len(groups):]
-    where = sql.split(" FROM flchain", 1)[1].split(" GROUP BY", 1)[0]
-    counts = [row[0] for row in db.execute(f"SELECT COUNT(*) FROM t {where}" + (" GROUP BY " + ", ".join(groups) if groups else ""))]
-    if min(counts, default=0) < 30 and any(site.get("withheld") for site in answer["sites"]):
-        return True  # a site kept a small cell to itself, as min_cohort asks: the sum is then of the others
-    fine = True
-    for row, margin in zip(answer["rows"], answer["margin95"]):
-        for got, width, want in zip(row[len(groups):], margin[len(groups):], truth.get(tuple(row[:len(groups)]), ())):
-            want = want or 0
-            if got is None:
-                continue
-            seen[0] += 1
-            seen[1] += abs(got - want) <= (width or 0) + 1e-9 * abs(want)
-            if abs(got - want) > max(1e-3 * abs(want), 2 * (width or 0)):
-                fine = False
-                note(f"{sql}: got {got} +- {width}, sqlite3 has {want}")
-    return fine
-
-
-def compare(box, db):
-    """50 generated queries at epsilon 1000. Twice the margin is 3.9 standard deviations, which about 190 cells exceed in one run of 60;
-    so a question that is off is asked again with fresh noise, and is wrong only when it is off both times."""
-    good = 0
-    seen = [0, 0]
-    for _ in range(50):
-        sql, groups = question()
-        good += agree(box, db, sql, groups, 1000, seen) or agree(box, db, sql, groups, 999, seen)
-    ok(good == 50, f"{good} of 50 generated queries agree with sqlite3 on the pooled rows")
-    ok(seen[0] > 50 and seen[1] >= 0.9 * seen[0], f"{seen[1]} of {seen[0]} cells lie within the printed margin")
 
 
 def main():
@@ -158,8 +42,6 @@ def main():
         ok(rows == 7874, "all rows were imported")
         seen = box.wait("catalogue", lambda: all(len(box.run(n, "catalog")["datasets"]) == 3 for n in box.names))
         ok(seen is not None, f"every node knows all three datasets after {seen or 0:.1f} s")
-
-        compare(box, pooled())
 
         sql = "SELECT sex, COUNT(*), AVG(creatinine) FROM flchain GROUP BY sex"
         first = box.run("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5")
