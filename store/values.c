@@ -1,6 +1,12 @@
 #include "config.h"
 #include "store/values.h"
 
+static bool is_text(const struct store_values *values, uint32_t code, struct span text)
+{
+    return values->lengths[code] == text.len &&
+           (text.len == 0 || memcmp(values->texts[code], text.ptr, text.len) == 0);
+}
+
 uint32_t store_values_find(const struct store_values *values, struct span text)
 {
     uint64_t hash = 14695981039346656037u; /* FNV-1a */
@@ -8,7 +14,7 @@ uint32_t store_values_find(const struct store_values *values, struct span text)
         hash = (hash ^ text.ptr[i]) * 1099511628211u;
     }
     uint32_t slot = (uint32_t)(hash ^ hash >> 32) & values->mask;
-    while (values->slots[slot] && !span_is(text, values->texts[values->slots[slot] - 1])) {
+    while (values->slots[slot] && !is_text(values, values->slots[slot] - 1, text)) {
         slot = (slot + 1) & values->mask;
     }
     return slot;
@@ -34,10 +40,12 @@ enum err store_values_open(struct store_values *values, const struct proto_colum
     values->grows = column->values_private;
     values->cap = values->grows ? 256 : (uint32_t)column->value_count + 1;
     values->texts = proto_alloc(values->cap, sizeof *values->texts);
-    if (!values->texts) {
+    values->lengths = proto_alloc(values->cap, sizeof *values->lengths);
+    if (!values->texts || !values->lengths) {
         return E_NO_MEMORY;
     }
     for (size_t i = 0; i < column->value_count; i++) {
+        values->lengths[values->count] = (uint32_t)strlen(column->values[i]);
         values->texts[values->count++] = column->values[i];
     }
     return index_values(values, 4096);
@@ -54,12 +62,18 @@ enum err store_values_add(struct store_values *values, struct span text, uint32_
             return E_NO_MEMORY;
         }
         values->texts = grown;
+        uint32_t *lengths = proto_realloc(values->lengths, values->cap * 2, sizeof *lengths);
+        if (!lengths) {
+            return E_NO_MEMORY;
+        }
+        values->lengths = lengths;
         values->cap *= 2;
     }
     const char *copy = arena_strdup(&values->arena, text);
     if (!copy) {
         return E_NO_MEMORY;
     }
+    values->lengths[values->count] = (uint32_t)text.len;
     values->texts[values->count++] = copy;
     values->slots[slot] = values->count;
     values->bytes += text.len + 2;
@@ -69,6 +83,7 @@ enum err store_values_add(struct store_values *values, struct span text, uint32_
 void store_values_close(struct store_values *values)
 {
     proto_free(values->texts);
+    proto_free(values->lengths);
     proto_free(values->slots);
     arena_fini(&values->arena);
 }

@@ -17,6 +17,7 @@
 /* Zero-initialised. Open addressing. */
 struct store_values {
     const char **texts;
+    uint32_t *lengths;
     uint32_t count;
     uint32_t cap;
     uint32_t *slots; /* code + 1; 0: free */

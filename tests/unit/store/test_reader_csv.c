@@ -9,6 +9,7 @@
 
 #include "store/parse.h"
 #include "store/reader_csv.h"
+#include "tests/lib/seed.h"
 
 static struct store_source *open_text(const char *text)
 {
@@ -121,6 +122,98 @@ static void long_fields_end_the_reading(void **state)
     free(text);
 }
 
+/* --- plain rows against libcsv's ------------------------------------------------------------- */
+
+static struct seed seed;
+
+static void put(char *to, size_t *len, const char *bytes, size_t count)
+{
+    memcpy(to + *len, bytes, count);
+    *len += count;
+}
+
+/* A field of few characters, some of which make the row unusable. */
+static void put_field(char *to, size_t *len)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } pieces[] = {{"a", 1}, {"bc", 2}, {" ", 1},  {"\t", 1},   {"\xc3\xa9", 2}, {"-1.5", 4},
+                  {"", 0},  {"'", 1},  {"\0", 1}, {"\xff", 1}, {"\xc3", 1}};
+    for (uint64_t n = seed_below(&seed, 5); n; n--) {
+        size_t i = seed_below(&seed, seed_below(&seed, 30) ? 8 : 11);
+        put(to, len, pieces[i].bytes, pieces[i].len);
+    }
+}
+
+/* The same rows with and without quotes round the first field, which send them through libcsv. */
+static void make_pair(char *plain, size_t *plain_len, char *quoted, size_t *quoted_len)
+{
+    static const char *const ends[] = {"\n", "\r\n", "\n", "\r"};
+    *plain_len = *quoted_len = 0;
+    put(plain, plain_len, "x,y,z\n", 6);
+    put(quoted, quoted_len, "x,y,z\n", 6);
+    for (unsigned row = 0; row < 60; row++) {
+        char rest[256], first[64];
+        size_t rest_len = 0, first_len = 0;
+        put_field(first, &first_len);
+        for (uint64_t n = seed_below(&seed, 8) ? 2 : 1 + seed_below(&seed, 3); n; n--) {
+            put(rest, &rest_len, ",", 1);
+            put_field(rest, &rest_len);
+        }
+        const char *end = ends[seed_below(&seed, row < 40 ? 3 : 4)];
+        put(rest, &rest_len, end, row < 59 ? strlen(end) : seed_below(&seed, 2));
+        put(plain, plain_len, first, first_len);
+        put(quoted, quoted_len, "\"", 1);
+        put(quoted, quoted_len, first, first_len);
+        put(quoted, quoted_len, "\"", 1);
+        put(plain, plain_len, rest, rest_len);
+        put(quoted, quoted_len, rest, rest_len);
+        if (seed_below(&seed, 9) == 0) { /* a blank line */
+            put(plain, plain_len, "\n", 1);
+            put(quoted, quoted_len, "\n", 1);
+        }
+    }
+}
+
+static void plain_rows_are_what_libcsv_makes_of_them(void **state)
+{
+    (void)state;
+    static char plain[32768], quoted[32768];
+    seed = seed_of(seed_number(21));
+    unsigned faults = 0, rows = 0;
+    for (unsigned round = 0; round < 300; round++) {
+        size_t plain_len, quoted_len;
+        struct store_source *a = NULL, *b = NULL;
+        struct err_info info = {0};
+        make_pair(plain, &plain_len, quoted, &quoted_len);
+        assert_int_equal(store_reader_csv_bytes(span_of(plain, plain_len), &a, &info), E_OK);
+        assert_int_equal(store_reader_csv_bytes(span_of(quoted, quoted_len), &b, &info), E_OK);
+        for (struct store_row x = next(a), y = next(b);; x = next(a), y = next(b)) {
+            assert_int_equal(x.end, y.end);
+            if (x.end) {
+                break;
+            }
+            assert_int_equal(x.line, y.line);
+            assert_int_equal(x.fault != NULL, y.fault != NULL);
+            faults += x.fault != NULL;
+            rows++;
+            if (x.fault) {
+                assert_string_equal(x.fault, y.fault);
+                continue;
+            }
+            assert_int_equal(x.count, y.count);
+            for (size_t i = 0; i < x.count; i++) {
+                assert_int_equal(x.fields[i].len, y.fields[i].len);
+                assert_string_equal(x.fields[i].text, y.fields[i].text);
+            }
+        }
+        a->free(a);
+        b->free(b);
+    }
+    assert_true(faults > 500 && rows > 10000);
+}
+
 static void no_header_no_source(void **state)
 {
     (void)state;
@@ -177,6 +270,7 @@ int main(void)
         cmocka_unit_test(unusable_rows_are_named_by_line),
         cmocka_unit_test(zero_bytes_are_refused),
         cmocka_unit_test(long_fields_end_the_reading),
+        cmocka_unit_test(plain_rows_are_what_libcsv_makes_of_them),
         cmocka_unit_test(no_header_no_source),
         cmocka_unit_test(numbers_parse),
     };
