@@ -9,7 +9,9 @@
 static const char *const task_names[PROTO_TASK_COUNT] = {
     "tabular-classification", "tabular-regression", "token-classification",
     "sequence-classification", "masked-lm"};
-static const char *const aggregation_names[] = {"fedavg", "fedadam", "fedprox", "scaffold"};
+static const char *const aggregation_names[PROTO_AGGREGATION_COUNT] = {
+    "fedavg", "fedadam", "fedprox", "scaffold", "trimmed-mean"};
+static const char *const tune_names[] = {"full", "lora", "ffa-lora"};
 
 const char *proto_task_name(enum proto_task task)
 {
@@ -18,23 +20,28 @@ const char *proto_task_name(enum proto_task task)
 
 const char *proto_aggregation_name(enum proto_aggregation method)
 {
-    return (unsigned)method <= PROTO_SCAFFOLD ? aggregation_names[method] : "unknown";
+    return (unsigned)method < PROTO_AGGREGATION_COUNT ? aggregation_names[method] : "unknown";
+}
+
+const char *proto_tune_name(enum proto_tune tune)
+{
+    return (unsigned)tune <= PROTO_TUNE_FFA_LORA ? tune_names[tune] : "unknown";
+}
+
+bool proto_task_tabular(enum proto_task task)
+{
+    return task == PROTO_TASK_TABULAR_CLASSIFICATION || task == PROTO_TASK_TABULAR_REGRESSION;
 }
 
 /* What the format can say and this version cannot do is refused by name, never weakened. */
 static enum err check_supported(const struct proto_job *job, struct err_info *reterr)
 {
-    if (job->task != PROTO_TASK_TABULAR_CLASSIFICATION) {
-        return proto_err_set(reterr, E_UNSUPPORTED,
-                             "task: this version cannot run '%s' (it has tabular-classification)",
+    if (job->task == PROTO_TASK_TABULAR_REGRESSION || job->task == PROTO_TASK_MASKED_LM) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "task: this version cannot run '%s'",
                              proto_task_name(job->task));
     }
-    if (job->has_model) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "model: this version trains no base model");
-    }
-    if (job->method != PROTO_FEDAVG) {
-        return proto_err_set(reterr, E_UNSUPPORTED,
-                             "aggregate.method: this version cannot do '%s' (it has fedavg)",
+    if (job->method == PROTO_SCAFFOLD) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "aggregate.method: this version cannot do '%s'",
                              proto_aggregation_name(job->method));
     }
     if (job->secure_aggregation) {
@@ -44,8 +51,53 @@ static enum err check_supported(const struct proto_job *job, struct err_info *re
     return E_OK;
 }
 
+static enum err check_model(const struct proto_job *job, struct err_info *reterr)
+{
+    static const char *const targets[] = {
+        "query",        "key",       "value", "attention.output.dense", "intermediate.dense",
+        "output.dense", "all-linear"};
+    if (proto_task_tabular(job->task)) {
+        return job->has_model
+                   ? proto_err_set(reterr, E_INVALID, "model: a tabular job has no base model")
+                   : E_OK;
+    }
+    if (!job->has_model) {
+        return proto_err_set(reterr, E_INVALID,
+                             "model: must name a base model; "
+                             "`concordat model import` brings one in");
+    }
+    if (job->tune == PROTO_TUNE_FULL && job->has_lora) {
+        return proto_err_set(reterr, E_INVALID, "model.lora: only with tune: lora or ffa-lora");
+    }
+    for (size_t i = 0; i < job->lora_targets.count; i++) {
+        bool known = false;
+        for (size_t j = 0; j < sizeof targets / sizeof *targets; j++) {
+            known = known || strcmp(job->lora_targets.items[i], targets[j]) == 0;
+        }
+        if (!known) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "model.lora.targets[%zu]: must be query, key, value, "
+                                 "attention.output.dense, intermediate.dense, output.dense or "
+                                 "all-linear",
+                                 i);
+        }
+    }
+    return E_OK;
+}
+
+/* Notes have their columns from the schema; classes of texts come from one text column and a target. */
 static enum err check_features(const struct proto_job *job, struct err_info *reterr)
 {
+    if (job->task == PROTO_TASK_TOKEN_CLASSIFICATION || job->task == PROTO_TASK_MASKED_LM) {
+        return job->features.count || job->target[0]
+                   ? proto_err_set(reterr, E_INVALID,
+                                   "features: %s takes the dataset's tokens and tags",
+                                   proto_task_name(job->task))
+                   : E_OK;
+    }
+    if (job->task == PROTO_TASK_SEQUENCE_CLASSIFICATION && job->features.count != 1) {
+        return proto_err_set(reterr, E_INVALID, "features: must be one column of text");
+    }
     if (job->features.count < 1 || job->features.count > PROTO_JOB_FEATURES_MAX) {
         return proto_err_set(reterr, E_INVALID, "features: must be 1 to %d columns",
                              PROTO_JOB_FEATURES_MAX);
@@ -90,6 +142,17 @@ static enum err check_numbers(const struct proto_job *job, struct err_info *rete
     if (job->has_privacy && !within(job->clip, 1e-6, 1e6)) {
         return proto_err_set(reterr, E_INVALID, "privacy.clip: must be 1e-6 to 1e6");
     }
+    if (!job->has_privacy && !within(job->clip, 0, 1e6)) {
+        return proto_err_set(reterr, E_INVALID, "privacy.clip: must be 0 to 1e6");
+    }
+    if (job->method == PROTO_TRIMMED_MEAN && !within(job->trim, 0, 0.49)) {
+        return proto_err_set(reterr, E_INVALID, "aggregate.trim: must be 0 to 0.49");
+    }
+    if (proto_task_tabular(job->task) && (job->weight_decay != 0 || job->warmup != 0)) {
+        return proto_err_set(
+            reterr, E_UNSUPPORTED,
+            "local: this version has no weight_decay and no warmup for tabular jobs");
+    }
     if (!within(job->learning_rate, 1e-9, 1e3)) {
         return proto_err_set(reterr, E_INVALID, "local.learning_rate: must be 1e-9 to 1000");
     }
@@ -107,13 +170,21 @@ static enum err check_numbers(const struct proto_job *job, struct err_info *rete
 
 static void fill_defaults(struct proto_job *job)
 {
-    bool tabular = job->task == PROTO_TASK_TABULAR_CLASSIFICATION ||
-                   job->task == PROTO_TASK_TABULAR_REGRESSION;
+    bool tabular = proto_task_tabular(job->task);
     if (job->batch == 0) {
         job->batch = tabular ? 256 : 16;
     }
     if (job->learning_rate == 0) {
         job->learning_rate = tabular ? 2.0 : 5e-4;
+    }
+    if (job->server_rate == 0) {
+        job->server_rate = job->method == PROTO_FEDADAM ? 1e-2 : 1;
+    }
+    if (job->method == PROTO_FEDADAM && job->server_momentum == 0) {
+        job->server_momentum = 0.9;
+    }
+    if (job->method == PROTO_FEDPROX && job->proximal == 0) {
+        job->proximal = 0.01;
     }
 }
 
@@ -190,6 +261,7 @@ enum err proto_job_check(struct proto_job *job, struct err_info *reterr)
     fill_defaults(job);
     enum err err = check_purpose(job, reterr);
     err = err ? err : check_supported(job, reterr);
+    err = err ? err : check_model(job, reterr);
     err = err ? err : check_features(job, reterr);
     return err ? err : check_numbers(job, reterr);
 }

@@ -33,10 +33,18 @@ enum proto_tune {
 };
 
 enum proto_aggregation {
-    PROTO_FEDAVG,
+    PROTO_FEDAVG, /* with server_momentum above 0: FedAvgM */
     PROTO_FEDADAM,
     PROTO_FEDPROX,
     PROTO_SCAFFOLD,
+    PROTO_TRIMMED_MEAN,
+    PROTO_AGGREGATION_COUNT
+};
+
+/* How much a site's update counts: by its declared number of units, or each alike. */
+enum proto_weighting {
+    PROTO_WEIGHT_SIZE,
+    PROTO_WEIGHT_UNIFORM,
 };
 
 enum proto_missing {
@@ -73,12 +81,19 @@ struct proto_job {
     uint64_t epochs;      /* per round, default 1 */
     uint64_t batch;       /* default 16 for encoders, 256 for tabular */
     double learning_rate; /* default 5e-4 for encoders, 2.0 for tabular */
-    double warmup;
+    double warmup;        /* share of all steps */
     double weight_decay;
     uint64_t max_length;
+    double dropout; /* below 0: as the model says */
+    uint64_t seed;  /* public: heads and adapters start from it; 0: the coordinator draws one */
 
     enum proto_aggregation method;
-    double server_momentum;
+    double server_momentum; /* FedAvgM; of FedAdam the first moment's */
+    double server_rate;     /* 0: the method's own */
+    double proximal;        /* FedProx: mu */
+    double trim;            /* trimmed mean: the share that is left out at each end */
+    double norm_bound;      /* updates of a larger L2 norm are refused; 0: none */
+    enum proto_weighting weighting;
 
     uint64_t min_sites;           /* institutions; default 1 */
     struct proto_text_list sites; /* empty: all that hold the dataset */
@@ -91,9 +106,10 @@ struct proto_job {
     bool secure_aggregation;
 
     double eval_split;
-    uint64_t eval_every; /* 0: never */
-    uint64_t early_stop; /* evaluations without improvement; 0: off */
-    double eval_share;   /* part of epsilon that evaluation may use, default 0.1 */
+    uint64_t eval_every;    /* 0: never */
+    uint64_t early_stop;    /* evaluations without improvement; 0: off */
+    double eval_share;      /* part of epsilon that evaluation may use, default 0.1 */
+    uint64_t eval_entities; /* of one unit and type, that count in private evaluation; default 20 */
 
     struct arena arena;
 };
@@ -110,6 +126,8 @@ MUST_CHECK enum err proto_job_purpose(const struct proto_job *job, const char *p
 void proto_job_fini(struct proto_job *job);
 
 const char *proto_task_name(enum proto_task task);
+bool proto_task_tabular(enum proto_task task);
+const char *proto_tune_name(enum proto_tune tune);
 const char *proto_aggregation_name(enum proto_aggregation method);
 
 #endif

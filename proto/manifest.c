@@ -190,6 +190,14 @@ static enum err check_privacy(struct proto_manifest_grant *grant, uint64_t permi
                              "DUO:0000004 and visible: site",
                              i);
     }
+    if (grant->mechanism == PROTO_MECHANISM_NONE) {
+        grant->delta = 0; /* the default of a key that means nothing here */
+        return grant->epsilon_total == 0 && grant->epsilon_per_query == 0 &&
+                       grant->epsilon_per_job == 0
+                   ? E_OK
+                   : proto_err_set(reterr, E_INVALID,
+                                   "licence.grants[%zu].privacy: mechanism none has no epsilon", i);
+    }
     if (!(grant->epsilon_total >= 1e-6 && grant->epsilon_total <= PROTO_EPSILON_MAX)) {
         return proto_err_set(reterr, E_INVALID,
                              "licence.grants[%zu].privacy.epsilon_total: must be 1e-6 to %g", i,

@@ -11,7 +11,9 @@ static const char *const task_names[] = {
     "sequence-classification", "masked-lm",          NULL};
 static const char *const tune_names[] = {"full", "lora", "ffa-lora", NULL};
 static const char *const missing_names[] = {"drop", "midpoint", NULL};
-static const char *const method_names[] = {"fedavg", "fedadam", "fedprox", "scaffold", NULL};
+static const char *const method_names[] = {"fedavg",   "fedadam",      "fedprox",
+                                           "scaffold", "trimmed-mean", NULL};
+static const char *const weight_names[] = {"size", "uniform", NULL};
 
 static const struct config_row lora_rows[] = {
     {.name = "rank", .type = CONFIG_U64, .offset = JOB(lora_rank), .min = 1, .max = 256},
@@ -42,6 +44,8 @@ static const struct config_row local_rows[] = {
      .min = 0,
      .max = 100},
     {.name = "max_length", .type = CONFIG_U64, .offset = JOB(max_length), .min = 8, .max = 4096},
+    {.name = "dropout", .type = CONFIG_NUMBER, .offset = JOB(dropout), .min = 0, .max = 0.9},
+    {.name = "seed", .type = CONFIG_U64, .offset = JOB(seed), .min = 0, .max = 9e15},
     CONFIG_ROWS_END,
 };
 
@@ -52,6 +56,11 @@ static const struct config_row aggregate_rows[] = {
      .offset = JOB(server_momentum),
      .min = 0,
      .max = 0.999},
+    {.name = "server_rate", .type = CONFIG_NUMBER, .offset = JOB(server_rate), .min = 0, .max = 10},
+    {.name = "mu", .type = CONFIG_NUMBER, .offset = JOB(proximal), .min = 0, .max = 100},
+    {.name = "trim", .type = CONFIG_NUMBER, .offset = JOB(trim), .min = 0, .max = 0.49},
+    {.name = "norm_bound", .type = CONFIG_NUMBER, .offset = JOB(norm_bound), .min = 0, .max = 1e9},
+    {.name = "weights", .type = CONFIG_ENUM, .offset = JOB(weighting), .names = weight_names},
     CONFIG_ROWS_END,
 };
 
@@ -95,6 +104,7 @@ static const struct config_row evaluate_rows[] = {
      .min = 0,
      .max = PROTO_JOB_ROUNDS_MAX},
     {.name = "share", .type = CONFIG_NUMBER, .offset = JOB(eval_share), .min = 0.001, .max = 0.9},
+    {.name = "entities", .type = CONFIG_U64, .offset = JOB(eval_entities), .min = 1, .max = 10000},
     CONFIG_ROWS_END,
 };
 
@@ -158,9 +168,12 @@ enum err config_yaml_job_bytes(struct span bytes, const char *name, struct proto
                               .clip = 1.0,
                               .lora_rank = 8,
                               .lora_alpha = 16,
+                              .trim = 0.2,
+                              .dropout = -1,
                               .eval_split = 0.1,
                               .eval_every = 1,
-                              .eval_share = 0.1};
+                              .eval_share = 0.1,
+                              .eval_entities = 20};
     return config_bind(bytes, name, job_rows, ret, &ret->arena, check_job, reterr);
 }
 

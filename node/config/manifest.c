@@ -182,7 +182,6 @@ static const struct config_row privacy_rows[] = {
      .names = mechanism_names},
     {.name = "epsilon_total",
      .type = CONFIG_NUMBER,
-     .required = true,
      .offset = GRANT(epsilon_total),
      .min = 1e-6,
      .max = PROTO_EPSILON_MAX},

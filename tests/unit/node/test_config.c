@@ -338,7 +338,7 @@ static void test_job(void **state)
         const char *says;
     } wrong[] = {
         {JOB "secure_aggregation: true\n", E_UNSUPPORTED, "j.yaml:6:21: secure_aggregation"},
-        {JOB "aggregate: {method: fedprox}\n", E_UNSUPPORTED, "j.yaml:6:21: aggregate.method"},
+        {JOB "aggregate: {method: scaffold}\n", E_UNSUPPORTED, "j.yaml:6:21: aggregate.method"},
         {JOB "rounds: 0\n", E_INVALID, "j.yaml:6:9: rounds"},
         {JOB "privacy: {}\n", E_INVALID, "j.yaml:6:10: the key 'epsilon' is missing"},
         {JOB "participation: {round_timeout: soon}\n", E_INVALID, "j.yaml:6:32: round_timeout"},
