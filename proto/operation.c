@@ -241,6 +241,10 @@ static const struct proto_argument model_export_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id"),
     OPTION("--as", PROTO_ARG_TEXT, "json|safetensors|peft|onnx", "the format (default json)"),
     OPTION_REQUIRED("--out", PROTO_ARG_FILE_OUT, "DIR", "the folder to write into"), END};
+static const struct proto_argument model_import_arguments[] = {
+    POSITIONAL("DIR", PROTO_ARG_FILE_IN, "a folder in the layout of Hugging Face"),
+    OPTION_REQUIRED("--name", PROTO_ARG_TEXT, "NAME", "what jobs call it: model: {base: NAME}"),
+    OPTION_REQUIRED("--licence", PROTO_ARG_TEXT, "SPDX", "the licence it came with"), END};
 static const struct proto_argument approvals_arguments[] = {
     FLAG("--all", "decided and expired ones too"), END};
 static const struct proto_argument approve_arguments[] = {
@@ -609,6 +613,11 @@ const struct proto_operation proto_operations[] = {
         "go on with a job from its last round",
         "After a crash or a stop of the coordinator; what was charged is not charged again.",
         "{\"job\",\"state\",\"round\"}"),
+    ROW(TRAIN_VERIFY, "train verify", DAEMON, 0, false, train_id_arguments,
+        "compute a job's model again from its recorded rounds",
+        "Takes the first weights that the plan names and the recorded mean of each round, and\n"
+        "compares the result of every round. Exit 8 when one leads elsewhere.",
+        "{\"job\",\"ok\",\"rounds\",\"weights\"}"),
     ROW(MODEL_LIST, "model list", DAEMON, 0, false, no_arguments, "list the federation's models",
         "Lists the models whose records this node has heard of.",
         "[{\"model\",\"job\",\"task\",\"dataset\",\"node\",\"epsilon\",\"delta\",\"created\","
@@ -627,6 +636,17 @@ const struct proto_operation proto_operations[] = {
         "Writes the weights and the model's record. Formats that this version has not are\n"
         "refused (exit 4).",
         "{\"model\",\"format\",\"files\":[{\"file\",\"bytes\"}]}"),
+    ROW(MODEL_IMPORT, "model import", DAEMON, COORDINATOR, false, model_import_arguments,
+        "bring in a base model for training jobs",
+        "Reads config.json, model.safetensors and vocab.txt or tokenizer.json of a BERT-family\n"
+        "model, checks all that training will need, and keeps it under its hash. Sites of a job\n"
+        "that lack it fetch it from the coordinator by that hash.",
+        "{\"name\",\"hash\",\"size\",\"parameters\",\"licence\"}"),
+    ROW(MODEL_REPORT, "model report", DAEMON, 0, false, model_id_arguments,
+        "print a model's classification report",
+        "Precision, recall and F1 of each entity type or class over the held-out notes of all\n"
+        "sites, as far as they were released; by the definitions of seqeval.",
+        "{\"model\",\"exact\",\"sigma\",\"report\":{\"types\",\"micro\",\"macro\",\"weighted\"},\"text\"}"),
     ROW(PROJECT_CREATE, "project create", DAEMON, COORDINATOR, false, project_create_arguments,
         "publish a project: purpose, people, ethics approval, promises",
         "Questions and jobs then name it with --project; what they leave open is the project's,\n"

@@ -65,9 +65,12 @@
     X(TRAIN_SHOW, "train show")                                                                    \
     X(TRAIN_STOP, "train stop")                                                                    \
     X(TRAIN_RESUME, "train resume")                                                                \
+    X(TRAIN_VERIFY, "train verify")                                                                \
     X(MODEL_LIST, "model list")                                                                    \
     X(MODEL_SHOW, "model show")                                                                    \
     X(MODEL_EXPORT, "model export")                                                                \
+    X(MODEL_IMPORT, "model import")                                                                \
+    X(MODEL_REPORT, "model report")                                                                \
     X(PROJECT_CREATE, "project create")                                                            \
     X(PROJECT_LIST, "project list")                                                                \
     X(PROJECT_SHOW, "project show")                                                                \

@@ -94,7 +94,7 @@
     X(DENIED, E_REFUSED, "a person of the data holder said no")                                    \
     X(CLOCK, E_CLOCK, "the site's clock cannot be trusted")                                        \
     X(AGREEMENT, E_REFUSED, "the agreement is not in force or does not cover it")                  \
-    X(PROJECT, E_REFUSED, "the project is not published, has ended or does not cover it")\
+    X(PROJECT, E_REFUSED, "the project is not published, has ended or does not cover it")          \
     X(MODEL, E_SCHEMA, "the plan means another base model than the one of that name here")         \
     X(LICENSE_SET, E_REFUSED, "the plan relies on other licences than this site knows")
 

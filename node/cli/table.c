@@ -400,8 +400,20 @@ static void answer_train(const json_t *answer, FILE *to)
                                            {"DOWN", "bytes_down"},
                                            {"SECONDS", "seconds"},
                                            {NULL, NULL}};
+    static const struct column note_rounds[] = {{"ROUND", "round"},
+                                                {"EVAL LOSS", "eval_loss"},
+                                                {"PRECISION", "metrics.precision"},
+                                                {"RECALL", "metrics.recall"},
+                                                {"F1", "metrics.f1"},
+                                                {"EPSILON", "epsilon"},
+                                                {"SITES", "participants"},
+                                                {"UP", "bytes_up"},
+                                                {"DOWN", "bytes_down"},
+                                                {"SECONDS", "seconds"},
+                                                {NULL, NULL}};
     static const struct column sites[] = {
         {"SITE", "node"}, {"STATE", "state"}, {"REASON", "reason"}, {NULL, NULL}};
+    bool tabular = strncmp(text_of(answer, "task"), "tabular", 7) == 0;
     fputs("job ", to);
     put(to, text_of(answer, "job"));
     fputs(": ", to);
@@ -417,7 +429,8 @@ static void answer_train(const json_t *answer, FILE *to)
         put(to, text_of(answer, "reason"));
         fputc('\n', to);
     }
-    print_list(json_object_get(answer, "history"), rounds, "no round has ended yet", to);
+    print_list(json_object_get(answer, "history"), tabular ? rounds : note_rounds,
+               "no round has ended yet", to);
     if (json_array_size(json_object_get(answer, "sites")) > 0) {
         print_list(json_object_get(answer, "sites"), sites, "", to);
     }
@@ -958,6 +971,10 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
             answer_train(answer, to);
         }
         break;
+    case PROTO_OP_TRAIN_VERIFY:
+        fprintf(to, "%.0f rounds computed again: each leads to the recorded weights\n",
+                number_of(answer, "rounds"));
+        break;
     case PROTO_OP_TRAIN_LIST:
         print_list(answer, job_columns, "no training jobs", to);
         break;
@@ -981,6 +998,17 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
     case PROTO_OP_AGREEMENT_ACCEPT:
     case PROTO_OP_AGREEMENT_TERMINATE:
         answer_with_list(answer, "duties", duty_columns, to);
+        break;
+    case PROTO_OP_MODEL_IMPORT:
+        fputs("model ", to);
+        put(to, text_of(answer, "name"));
+        fprintf(to, ": %.0f parameters, %.0f bytes, ", number_of(answer, "parameters"),
+                number_of(answer, "size"));
+        put(to, text_of(answer, "hash"));
+        fputc('\n', to);
+        break;
+    case PROTO_OP_MODEL_REPORT:
+        fputs(text_of(answer, "text"), to);
         break;
     case PROTO_OP_APPROVALS:
         print_list(answer, approval_columns, "nothing waits for approval", to);

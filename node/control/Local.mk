@@ -13,6 +13,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_dataset.c \
 	%D%/ops_federation.c \
 	%D%/ops_key.c \
+	%D%/ops_model.c \
 	%D%/ops_project.c \
 	%D%/ops_query.c \
 	%D%/ops_risk.c \

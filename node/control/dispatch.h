@@ -42,9 +42,12 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(TRAIN_SHOW, control_train_show)                                                              \
     X(TRAIN_STOP, control_train_stop)                                                              \
     X(TRAIN_RESUME, control_train_resume)                                                          \
+    X(TRAIN_VERIFY, control_train_verify)                                                          \
     X(MODEL_LIST, control_model_list)                                                              \
     X(MODEL_SHOW, control_model_show)                                                              \
     X(MODEL_EXPORT, control_model_export)                                                          \
+    X(MODEL_IMPORT, control_model_import)                                                          \
+    X(MODEL_REPORT, control_model_report)                                                          \
     X(PROJECT_CREATE, control_project_create)                                                      \
     X(PROJECT_LIST, control_project_list)                                                          \
     X(PROJECT_SHOW, control_project_show)                                                          \

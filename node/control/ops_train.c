@@ -131,7 +131,39 @@ static json_t *figure(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-static json_t *round_view(const struct train_round_view *round)
+/* Of tables accuracy and AUC; of notes precision, recall and F1 over all types, then of each. */
+static json_t *metrics_view(const struct train_view *view, const struct train_round_view *round)
+{
+    json_t *metrics = json_object();
+    if (!round->evaluated) {
+        return metrics;
+    }
+    json_object_set_new(metrics, "eval_loss_margin95", figure(round->eval_loss_margin));
+    if (round->types == 0 || isfinite(round->accuracy)) {
+        json_object_set_new(metrics, "accuracy", figure(round->accuracy));
+        json_object_set_new(metrics, "accuracy_margin95", figure(round->accuracy_margin));
+    }
+    if (round->types == 0) {
+        json_object_set_new(metrics, "auc", figure(round->auc));
+        return metrics;
+    }
+    static const char *const keys[] = {"precision", "recall", "f1"};
+    json_t *scores = control_scores_view(
+        view->types, (const double(*)[3])round->type_counts,
+        round->types < view->type_count ? round->types : view->type_count, round->type_sigma, NULL);
+    for (size_t i = 0; i < 3; i++) {
+        json_t *value = json_object_get(json_object_get(scores, "micro"), keys[i]);
+        json_object_set_new(metrics, keys[i], value ? json_incref(value) : json_null());
+    }
+    if (json_is_object(scores)) {
+        json_object_update(metrics, scores);
+    }
+    json_object_set_new(metrics, "count_sigma", json_real(round->type_sigma));
+    json_decref(scores);
+    return metrics;
+}
+
+static json_t *round_view(const struct train_view *view, const struct train_round_view *round)
 {
     json_t *participants = json_array();
     json_t *absent = json_array();
@@ -142,18 +174,13 @@ static json_t *round_view(const struct train_round_view *round)
         json_array_append_new(absent, json_pack("{s:s, s:s}", "node", round->absent[i].node,
                                                 "reason", round->absent[i].reason));
     }
-    json_t *metrics = json_object();
-    if (round->evaluated) {
-        json_object_set_new(metrics, "accuracy", figure(round->accuracy));
-        json_object_set_new(metrics, "accuracy_margin95", figure(round->accuracy_margin));
-        json_object_set_new(metrics, "eval_loss_margin95", figure(round->eval_loss_margin));
-        json_object_set_new(metrics, "auc", figure(round->auc));
-    }
-    return json_pack("{s:I, s:n, s:o, s:o, s:f, s:o, s:o, s:I, s:I, s:f}", "round",
+    return json_pack("{s:I, s:n, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:f, s:I, s:o}", "round",
                      (json_int_t)round->round, "train_loss", "eval_loss", figure(round->eval_loss),
-                     "metrics", metrics, "epsilon", round->epsilon, "participants", participants,
-                     "absent", absent, "bytes_up", (json_int_t)round->bytes_up, "bytes_down",
-                     (json_int_t)round->bytes_down, "seconds", round->seconds);
+                     "metrics", metrics_view(view, round), "epsilon", figure(round->epsilon),
+                     "participants", participants, "absent", absent, "bytes_up",
+                     (json_int_t)round->bytes_up, "bytes_down", (json_int_t)round->bytes_down,
+                     "seconds", round->seconds, "term", (json_int_t)round->term, "weights",
+                     control_json_hex(round->weights, 32));
 }
 
 static json_t *site_view(const struct train_site_view *site)
@@ -168,6 +195,10 @@ static json_t *site_view(const struct train_site_view *site)
     }
     if (site->sigma > 0) {
         json_object_set_new(view, "sigma", json_real(site->sigma));
+    }
+    if (site->total) {
+        json_object_set_new(view, "step", json_integer((json_int_t)site->done));
+        json_object_set_new(view, "steps", json_integer((json_int_t)site->total));
     }
     return view;
 }
@@ -189,13 +220,15 @@ static json_t *job_view(const struct train_view *view)
         json_array_append_new(sites, site_view(&view->sites[i]));
     }
     for (size_t i = 0; i < view->history_count; i++) {
-        json_array_append_new(history, round_view(&view->history[i]));
+        json_array_append_new(history, round_view(view, &view->history[i]));
     }
     json_t *answer = short_view(view);
     json_object_set_new(answer, "task", json_string(view->task));
     json_object_set_new(answer, "person", json_string(view->person));
-    json_object_set_new(answer, "privacy",
-                        json_pack("{s:f, s:f}", "epsilon", view->epsilon, "delta", view->delta));
+    json_object_set_new(
+        answer, "privacy",
+        view->noise ? json_pack("{s:f, s:f}", "epsilon", view->epsilon, "delta", view->delta)
+                    : json_null());
     json_object_set_new(answer, "sites", sites);
     json_object_set_new(answer, "history", history);
     json_object_set_new(answer, "model", view->model[0] ? json_string(view->model) : json_null());
@@ -327,12 +360,26 @@ static void show_round(struct control_call *call, const struct train_view *view,
 {
     char text[200];
     char loss[64] = "";
+    char quality[64] = "";
+    char spent[32] = "";
     if (isfinite(round->eval_loss)) {
-        snprintf(loss, sizeof loss, ", loss %.4f +- %.4f, accuracy %.3f", round->eval_loss,
-                 round->eval_loss_margin, round->accuracy);
+        snprintf(loss, sizeof loss, ", loss %.4f +- %.4f", round->eval_loss,
+                 round->eval_loss_margin);
     }
-    snprintf(text, sizeof text, "round %llu: %zu sites%s, epsilon %.3f",
-             (unsigned long long)round->round, round->participant_count, loss, round->epsilon);
+    if (isfinite(round->accuracy)) {
+        snprintf(quality, sizeof quality, ", accuracy %.3f", round->accuracy);
+    }
+    json_t *metrics = metrics_view(view, round);
+    const json_t *f1 = json_object_get(metrics, "f1");
+    if (json_is_number(f1)) {
+        snprintf(quality, sizeof quality, ", F1 %.3f", json_number_value(f1));
+    }
+    json_decref(metrics);
+    if (isfinite(round->epsilon)) {
+        snprintf(spent, sizeof spent, ", epsilon %.3f", round->epsilon);
+    }
+    snprintf(text, sizeof text, "round %llu: %zu sites%s%s%s", (unsigned long long)round->round,
+             round->participant_count, loss, quality, spent);
     control_progress(call, text, round->round, view->rounds);
 }
 
@@ -450,6 +497,22 @@ enum err control_train_stop(struct control_call *call, json_t **ret, struct err_
 enum err control_train_resume(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     return change(call, "train.resume", train_resume, ret, reterr);
+}
+
+enum err control_train_verify(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    uint8_t id[16];
+    uint8_t weights[32];
+    uint64_t rounds;
+    enum err err = find(call, id, reterr);
+    if (!err) {
+        err = train_verify(call->node->train, id, &rounds, weights, reterr);
+    }
+    if (!err) {
+        *ret = json_pack("{s:o, s:b, s:I, s:o}", "job", control_json_hex(id, 16), "ok", 1, "rounds",
+                         (json_int_t)rounds, "weights", control_json_hex(weights, 32));
+    }
+    return err;
 }
 
 /* --- models ------------------------------------------------------------------------------------------------------------ */

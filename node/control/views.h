@@ -15,6 +15,10 @@ MUST_CHECK enum err control_budget_view(struct control_call *call, const char *d
 /* One account: epsilon_left = eps(rho_max - rho_spent, delta), for people. */
 json_t *control_account_view(const char *node, const char *dataset, double epsilon_total,
                              double delta, uint64_t cap_nano, uint64_t spent_nano);
+/* {"types","micro","macro","weighted"} of counts of matched, predicted and gold; null where noise of deviation SIGMA may be all
+ * there is. TEXT (may be NULL) gets the same as a table. */
+json_t *control_scores_view(const char *const *names, const double (*counts)[3], uint32_t types,
+                            double sigma, struct buf *text);
 json_t *control_licence_view(const struct proto_licence *licence);
 const char *control_licence_state(struct control_call *call, const uint8_t issuer[16],
                                   const char *dataset, int64_t now, struct proto_record *ret_record,

@@ -1,14 +1,31 @@
 noinst_LIBRARIES += %D%/libtrain.a
 %C%_libtrain_a_SOURCES = \
-	%D%/coordinator.c \
+	%D%/aggregate.c %D%/aggregate.h \
+	%D%/ask.c \
+	%D%/base.c %D%/base.h \
+	%D%/coordinator.c %D%/coordinator_internal.h \
+	%D%/encoding.c %D%/encoding.h \
 	%D%/evaluate.c %D%/evaluate.h \
+	%D%/figures.c \
 	%D%/internal.h \
+	%D%/learner.c %D%/learner.h \
+	%D%/learner_notes.c \
+	%D%/learner_table.c \
 	%D%/lineage.c %D%/lineage.h \
 	%D%/message.c %D%/message.h \
 	%D%/model.c \
+	%D%/offers.c \
 	%D%/plan.c %D%/plan.h \
+	%D%/prepare.c \
+	%D%/rows.c %D%/rows.h \
 	%D%/service.c %D%/service.h \
-	%D%/site.c \
+	%D%/share.c \
+	%D%/site_internal.h \
+	%D%/site_offer.c \
+	%D%/site_round.c \
+	%D%/site_work.c \
 	%D%/state.c %D%/state.h \
-	%D%/table.c %D%/table.h
+	%D%/table.c %D%/table.h \
+	%D%/vector.c %D%/vector.h \
+	%D%/verify.c
 EXTRA_DIST += %D%/README.md

@@ -7,50 +7,80 @@
 
 #define Z95 1.959963984540054
 
-static void add_sums(const struct model_table *held, const double *weights,
-                     const struct privacy_coordinate *coordinates, __int128 *exact)
+/* Sums as they are added up: on the grids of their noise, or as doubles without noise. */
+struct adding {
+    bool noise;
+    const struct train_sums *spec;
+    struct privacy_coordinate coordinates[TRAIN_SUMS_MAX];
+    __int128 exact[TRAIN_SUMS_MAX];
+    double plain[TRAIN_SUMS_MAX];
+};
+
+static enum err adding_init(struct adding *adding, const struct train_figures_wish *wish)
 {
-    for (size_t row = 0; row < held->rows; row++) {
-        double score =
-            model_logistic_score(weights, held->x + row * held->features, held->features);
-        double loss = fmin(model_logistic_loss(score, held->y[row]), TRAIN_LOSS_CLIP);
-        bool correct = (score > 0) == (held->y[row] == 1);
-        exact[TRAIN_SUM_COUNT] += 1;
-        exact[TRAIN_SUM_LOSS] +=
-            privacy_mechanism_quantise(&coordinates[TRAIN_SUM_LOSS], loss - TRAIN_LOSS_CLIP / 2);
-        exact[TRAIN_SUM_CORRECT] +=
-            privacy_mechanism_quantise(&coordinates[TRAIN_SUM_CORRECT], correct ? 0.5 : -0.5);
+    *adding = (struct adding){.noise = wish->cost->sigma > 0, .spec = &wish->spec};
+    return adding->noise ? train_sums_plan(wish->cost->sums_nano, adding->spec, adding->coordinates)
+                         : E_OK;
+}
+
+static void add(struct adding *adding, size_t at, double value)
+{
+    if (adding->noise) {
+        adding->exact[at] += privacy_mechanism_quantise(&adding->coordinates[at], value);
+    } else {
+        adding->plain[at] += value;
     }
 }
 
-static enum err release_sums(struct privacy_pool *pool, const struct model_table *held,
-                             const double *weights, uint32_t m, uint64_t nano,
+static enum err release_sums(struct adding *adding, struct privacy_pool *pool,
                              struct train_figures *ret, struct err_info *reterr)
 {
-    struct privacy_coordinate coordinates[TRAIN_SUMS];
-    __int128 exact[TRAIN_SUMS] = {0};
-    int64_t noisy[TRAIN_SUMS];
-    enum err err = train_sums_plan(nano, m, coordinates);
-    if (!err) {
-        add_sums(held, weights, coordinates, exact);
-        err = privacy_mechanism_release_pooled(pool, coordinates, TRAIN_SUMS, exact, 1, noisy,
-                                               reterr);
+    int64_t noisy[TRAIN_SUMS_MAX] = {0};
+    size_t count = adding->spec->count;
+    enum err err = adding->noise
+                       ? privacy_mechanism_release_pooled(pool, adding->coordinates, count,
+                                                          adding->exact, 1, noisy, reterr)
+                       : E_OK;
+    for (size_t i = 0; !err && i < count; i++) {
+        ret->sums[i] = adding->noise ? privacy_mechanism_value(&adding->coordinates[i], noisy[i])
+                                     : adding->plain[i];
     }
-    for (size_t i = 0; !err && i < TRAIN_SUMS; i++) {
-        ret->sums[i] = privacy_mechanism_value(&coordinates[i], noisy[i]);
-    }
-    crypto_wipe(exact, sizeof exact);
+    ret->count = err ? 0 : count;
+    crypto_wipe(adding, sizeof *adding);
     return err;
 }
 
+static double bounded_loss(double loss)
+{
+    return (isfinite(loss) ? fmin(loss, TRAIN_LOSS_CLIP) : TRAIN_LOSS_CLIP) - TRAIN_LOSS_CLIP / 2;
+}
+
+static enum err release_table(struct privacy_pool *pool, const struct model_table *held,
+                              const double *weights, const struct train_figures_wish *wish,
+                              struct train_figures *ret, struct err_info *reterr)
+{
+    struct adding adding;
+    enum err err = adding_init(&adding, wish);
+    for (size_t row = 0; !err && row < held->rows; row++) {
+        double score =
+            model_logistic_score(weights, held->x + row * held->features, held->features);
+        bool correct = (score > 0) == (held->y[row] == 1);
+        add(&adding, TRAIN_SUM_COUNT, 1);
+        add(&adding, TRAIN_SUM_LOSS, bounded_loss(model_logistic_loss(score, held->y[row])));
+        add(&adding, TRAIN_SUM_CORRECT, correct ? 0.5 : -0.5);
+    }
+    return err ? err : release_sums(&adding, pool, ret, reterr);
+}
+
 static enum err release_histograms(struct privacy_pool *pool, const struct model_table *held,
-                                   const double *weights, uint32_t m, uint64_t nano, uint64_t bins,
+                                   const double *weights, const struct train_figures_wish *wish,
                                    struct train_figures *ret, struct err_info *reterr)
 {
     struct privacy_coordinate coordinate;
     __int128 exact[2 * TRAIN_BINS_MAX] = {0};
     int64_t noisy[2 * TRAIN_BINS_MAX];
-    enum err err = train_histogram_plan(nano, m, &coordinate);
+    uint64_t bins = wish->bins;
+    enum err err = train_histogram_plan(wish->cost->hist_nano, wish->spec.rows, &coordinate);
     for (size_t row = 0; !err && row < held->rows; row++) {
         double score =
             model_logistic_score(weights, held->x + row * held->features, held->features);
@@ -70,20 +100,34 @@ static enum err release_histograms(struct privacy_pool *pool, const struct model
     return err;
 }
 
-enum err train_evaluate(struct privacy_pool *pool, const struct model_table *held,
-                        const double *weights, uint32_t max_rows_per_unit,
-                        const struct train_cost *cost, bool sums, uint64_t bins,
-                        struct train_figures *ret, struct err_info *reterr)
+enum err train_evaluate_table(struct privacy_pool *pool, const struct model_table *held,
+                              const double *weights, const struct train_figures_wish *wish,
+                              struct train_figures *ret, struct err_info *reterr)
 {
-    *ret = (struct train_figures){.has_histograms = false};
-    enum err err =
-        sums ? release_sums(pool, held, weights, max_rows_per_unit, cost->sums_nano, ret, reterr)
-             : E_OK;
-    if (!err && bins) {
-        err = release_histograms(pool, held, weights, max_rows_per_unit, cost->hist_nano, bins, ret,
-                                 reterr);
+    enum err err = wish->sums ? release_table(pool, held, weights, wish, ret, reterr) : E_OK;
+    return err || !wish->bins ? err : release_histograms(pool, held, weights, wish, ret, reterr);
+}
+
+enum err train_evaluate_units(struct privacy_pool *pool,
+                              bool (*next)(void *user, struct train_unit_figures *ret), void *user,
+                              const struct train_figures_wish *wish, struct train_figures *ret,
+                              struct err_info *reterr)
+{
+    struct train_unit_figures unit;
+    struct adding adding;
+    enum err err = adding_init(&adding, wish);
+    while (!err && next(user, &unit)) {
+        add(&adding, TRAIN_SUM_COUNT, 1);
+        add(&adding, TRAIN_SUM_LOSS, bounded_loss(unit.loss));
+        if (wish->spec.correct) {
+            add(&adding, TRAIN_SUM_CORRECT, fmin(fmax(unit.correct, 0), 1) - 0.5);
+        }
+        for (size_t i = 0; i < 3 * (size_t)wish->spec.types; i++) {
+            add(&adding, wish->spec.types_at + i, unit.types[i / 3][i % 3]);
+        }
     }
-    return err;
+    crypto_wipe(&unit, sizeof unit);
+    return err ? err : release_sums(&adding, pool, ret, reterr);
 }
 
 static double clamp(double value, double low, double high)
@@ -91,9 +135,8 @@ static double clamp(double value, double low, double high)
     return value < low ? low : (value > high ? high : value);
 }
 
-struct train_metrics train_metrics_read(double count, double count_variance,
-                                        const double sums[TRAIN_SUMS],
-                                        const double variances[TRAIN_SUMS])
+struct train_metrics train_metrics_read(double count, double count_variance, const double *sums,
+                                        const double *variances)
 {
     struct train_metrics metrics = {NAN, NAN, NAN, NAN, NAN};
     if (!(count >= 1) || count < Z95 * sqrt(count_variance)) {
@@ -102,11 +145,13 @@ struct train_metrics train_metrics_read(double count, double count_variance,
     double loss = sums[TRAIN_SUM_LOSS] / count;
     double correct = sums[TRAIN_SUM_CORRECT] / count;
     metrics.loss = clamp(loss + TRAIN_LOSS_CLIP / 2, 0, TRAIN_LOSS_CLIP);
-    metrics.accuracy = clamp(correct + 0.5, 0, 1);
     metrics.loss_margin =
         Z95 * sqrt(variances[TRAIN_SUM_LOSS] + loss * loss * count_variance) / count;
-    metrics.accuracy_margin =
-        Z95 * sqrt(variances[TRAIN_SUM_CORRECT] + correct * correct * count_variance) / count;
+    if (isfinite(correct)) {
+        metrics.accuracy = clamp(correct + 0.5, 0, 1);
+        metrics.accuracy_margin =
+            Z95 * sqrt(variances[TRAIN_SUM_CORRECT] + correct * correct * count_variance) / count;
+    }
     return metrics;
 }
 

@@ -13,11 +13,31 @@
 #define TRAIN_SITE_REQUESTS     32 /* rounds in our hands at one time */
 #define TRAIN_SITE_WORKERS      2  /* of them with a table in memory */
 
-/* A job in whose round this site is at work; lives on the stack of the thread that works. */
-struct train_busy {
+/* This site's work on a round of a job; one at a time for a job. It is in the service's list until somebody took its result. All
+ * but the atomic members under the lock. */
+struct train_effort {
     uint8_t job_id[16];
-    _Atomic bool cancel; /* the job was stopped */
-    struct train_busy *next;
+    uint8_t requester[16];
+    uint64_t round;
+    _Atomic bool cancel; /* leave off */
+    _Atomic uint64_t done, total, fetched;
+    bool over; /* err and bytes are the result, which leaves at release_ms */
+    uint64_t release_ms;
+    enum err err;
+    struct buf bytes;
+    size_t refs;
+    struct train_effort *next;
+};
+
+/* A vector that others may fetch from us while a job runs; see train_share_put. */
+struct train_share {
+    uint8_t hash[32];
+    uint8_t job_id[16];
+    const char
+        *kind; /* under which its egress is counted; NULL: it was counted when its name was sent */
+    uint8_t (*nodes)[16];
+    size_t count;
+    struct train_share *next;
 };
 
 /* A job that this node coordinates. `state` is written by the job's thread under the lock; the rest of it by anybody. */
@@ -39,13 +59,14 @@ struct train_service {
     pthread_mutex_t
         offers; /* one admission at a time, so that a plan offered twice at once is admitted once */
     struct train_job *jobs;
-    struct train_busy *busy;
-    size_t site_requests; /* threads of train_site_round */
+    struct train_effort *efforts;
+    struct train_share *shares;
+    size_t site_requests; /* threads of train_site_round and of its works */
     size_t site_workers;
     _Atomic bool stopping;
 };
 
-/* --- site.c's shared parts */
+/* --- site_work.c's shared parts */
 /* Ids of a site's reservations: one for each kind of cost of a plan. */
 void train_charge_id(const char *kind, const uint8_t job_id[16], const uint8_t plan_hash[32],
                      uint8_t ret[16]);
@@ -54,6 +75,22 @@ void train_part_id(const uint8_t job_id[16], uint8_t ret[16]);
 MUST_CHECK enum err train_part_load(struct train_service *service, const uint8_t job_id[16],
                                     struct arena *arena, struct train_part *ret,
                                     struct err_info *reterr);
+
+/* --- share.c */
+/* Lets NODES (struct query_node_ref) fetch the blob until the job's shares are dropped. The same again replaces the nodes.
+ * Errors: E_NO_MEMORY. */
+MUST_CHECK enum err train_share_put(struct train_service *service, const uint8_t job_id[16],
+                                    const uint8_t hash[32], const char *kind,
+                                    const struct proto_list *nodes);
+/* HASH NULL: all of the job. */
+void train_share_drop(struct train_service *service, const uint8_t job_id[16], const uint8_t *hash);
+void train_share_fini(struct train_service *service);
+/* The record id of NODE's licence of DATASET as we know it; zeros when it has none but published the dataset. Errors:
+ * E_NOT_FOUND we have not heard of the dataset there; those of the store. */
+MUST_CHECK enum err train_licence_id(struct query_context *context, const uint8_t node[16],
+                                     const char *dataset, uint8_t ret[16]);
+/* Threads that local training may use. */
+unsigned train_threads(const struct train_service *service);
 
 /* --- coordinator.c */
 void *train_coordinator_run(void *job);

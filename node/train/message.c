@@ -6,33 +6,103 @@
 
 #include <math.h>
 
+static const struct proto_field plan_site_fields[] = {
+    PROTO_FIELD(struct train_plan_site, node, PROTO_BIN, 16, 16),
+    PROTO_FIELD(struct train_plan_site, licence, PROTO_BIN, 16, 16),
+};
+static const struct proto_message plan_site_message =
+    PROTO_MESSAGE("site of a plan", struct train_plan_site, plan_site_fields);
+
 static const struct proto_field plan_fields[] = {
     PROTO_FIELD(struct train_plan, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
     PROTO_FIELD(struct train_plan, job_id, PROTO_BIN, 16, 16),
     PROTO_FIELD(struct train_plan, job, PROTO_STR, 1, 64),
+    PROTO_FIELD(struct train_plan, task, PROTO_U64, 0, PROTO_TASK_COUNT - 1),
     PROTO_FIELD(struct train_plan, dataset, PROTO_STR, 1, 64),
     PROTO_FIELD(struct train_plan, schema_hash, PROTO_BIN, 32, 32),
-    PROTO_FIELD_LIST(struct train_plan, features, &proto_text_message, 1, TRAIN_FEATURES_MAX),
-    PROTO_FIELD(struct train_plan, target, PROTO_STR, 1, 64),
+    PROTO_FIELD_LIST(struct train_plan, features, &proto_text_message, 0, TRAIN_FEATURES_MAX),
+    PROTO_FIELD(struct train_plan, target, PROTO_STR, 0, 64),
     PROTO_FIELD(struct train_plan, midpoint, PROTO_BOOL, 0, 1),
+    PROTO_FIELD(struct train_plan, model, PROTO_BIN, 0, 32),
+    PROTO_FIELD(struct train_plan, model_size, PROTO_U64, 0, STORE_BLOB_MAX),
+    PROTO_FIELD(struct train_plan, model_name, PROTO_STR, 0, 64),
+    PROTO_FIELD(struct train_plan, model_base, PROTO_BIN, 0, 32),
+    PROTO_FIELD(struct train_plan, model_base_size, PROTO_U64, 0, STORE_BLOB_MAX),
+    PROTO_FIELD(struct train_plan, tune, PROTO_U64, 0, PROTO_TUNE_FFA_LORA),
+    PROTO_FIELD(struct train_plan, rank, PROTO_U64, 0, 256),
+    PROTO_FIELD(struct train_plan, alpha, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, targets, PROTO_U64, 0, 63),
+    PROTO_FIELD_LIST(struct train_plan, labels, &proto_text_message, 0, TRAIN_LABELS_MAX),
+    PROTO_FIELD(struct train_plan, max_length, PROTO_U64, 0, 8192),
+    PROTO_FIELD(struct train_plan, dropout, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, seed, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct train_plan, numbers, PROTO_U64, 1, TRAIN_NUMBERS_MAX),
+    PROTO_FIELD(struct train_plan, start, PROTO_BIN, 32, 32),
     PROTO_FIELD(struct train_plan, rounds, PROTO_U64, 1, 10000),
     PROTO_FIELD(struct train_plan, epochs, PROTO_U64, 1, 1000),
     PROTO_FIELD(struct train_plan, batch, PROTO_U64, 1, 10000000),
     PROTO_FIELD(struct train_plan, learning_rate, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, momentum, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, warmup, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, weight_decay, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, method, PROTO_U64, 0, PROTO_AGGREGATION_COUNT - 1),
+    PROTO_FIELD(struct train_plan, server_rate, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, server_momentum, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, proximal, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, trim, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, norm_bound, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, uniform, PROTO_BOOL, 0, 1),
+    PROTO_FIELD(struct train_plan, noise, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct train_plan, clip, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, epsilon, PROTO_F64, 0, 0),
-    PROTO_FIELD(struct train_plan, delta_e12, PROTO_U64, 1, 999999999999),
+    PROTO_FIELD(struct train_plan, delta_e12, PROTO_U64, 0, 999999999999),
     PROTO_FIELD(struct train_plan, eval_split, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, eval_every, PROTO_U64, 0, 10000),
     PROTO_FIELD(struct train_plan, eval_share, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, entities, PROTO_U64, 0, 10000),
     PROTO_FIELD(struct train_plan, bins, PROTO_U64, 0, TRAIN_BINS_MAX),
     PROTO_FIELD_NESTED(struct train_plan, purpose, &proto_purpose_message),
-    PROTO_FIELD_LIST(struct train_plan, sites, &query_node_ref_message, 1, QUERY_SITES_MAX),
+    PROTO_FIELD_LIST(struct train_plan, sites, &plan_site_message, 1, TRAIN_SITES_MAX),
+    PROTO_FIELD_LIST(struct train_plan, coordinators, &query_node_ref_message, 1,
+                     TRAIN_STANDBYS_MAX + 1),
     PROTO_FIELD(struct train_plan, time, PROTO_I64, 0, INT64_C(1) << 40),
 };
 const struct proto_message train_plan_message =
     PROTO_MESSAGE("training plan", struct train_plan, plan_fields);
+
+static bool within(double value, double low, double high)
+{
+    return value >= low && value <= high;
+}
+
+enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr)
+{
+    bool tabular = proto_task_tabular((enum proto_task)plan->task);
+    bool base = plan->model_base.len == 0 || (plan->model_base.len == 32 && plan->model_base_size);
+    bool model = plan->model.len == 32 && plan->model_size > 0 && base;
+    bool shape = tabular ? plan->model.len == 0 && plan->features.count > 0 && plan->target.len > 0
+                         : model && plan->max_length >= 8;
+    bool adapters = plan->tune == PROTO_TUNE_FULL ||
+                    (plan->rank > 0 && plan->targets > 0 && within(plan->alpha, 1e-3, 1e4));
+    bool local = within(plan->learning_rate, 1e-9, 1e3) && within(plan->momentum, 0, 0.9999) &&
+                 within(plan->warmup, 0, 1) && within(plan->weight_decay, 0, 100) &&
+                 within(plan->clip, 0, 1e6) && within(plan->proximal, 0, 100) && plan->dropout < 1;
+    bool server = within(plan->server_rate, 0, 10) && within(plan->server_momentum, 0, 0.9999) &&
+                  within(plan->trim, 0, 0.49) && within(plan->norm_bound, 0, 1e9);
+    bool privacy = plan->noise ? plan->epsilon > 0 && plan->delta_e12 > 0 && plan->clip > 0
+                               : plan->epsilon == 0;
+    bool evaluation = within(plan->eval_split, 0, 0.9) && within(plan->eval_share, 0, 0.9);
+    if (!shape || !adapters || !local || !server || !privacy || !evaluation) {
+        return proto_err_set(reterr, E_INVALID, "the plan's %s cannot be",
+                             !shape      ? "task and model"
+                             : !adapters ? "adapters"
+                             : !local    ? "local training"
+                             : !server   ? "aggregation"
+                             : !privacy  ? "privacy"
+                                         : "evaluation");
+    }
+    return E_OK;
+}
 
 static const struct proto_field offer_fields[] = {
     PROTO_FIELD(struct train_offer, to, PROTO_BIN, 16, 16),
@@ -68,6 +138,30 @@ static const struct proto_field admit_fields[] = {
 const struct proto_message train_admit_message =
     PROTO_MESSAGE("admission", struct train_admit, admit_fields);
 
+static const struct proto_field blob_fields[] = {
+    PROTO_FIELD(struct train_blob, hash, PROTO_BIN, 0, 32),
+    PROTO_FIELD(struct train_blob, size, PROTO_U64, 0, STORE_BLOB_MAX),
+    PROTO_FIELD(struct train_blob, chunks, PROTO_BIN, 0, TRAIN_CHUNK_HASHES),
+};
+const struct proto_message train_blob_message =
+    PROTO_MESSAGE("blob", struct train_blob, blob_fields);
+
+enum err train_blob_open(const struct train_blob *blob, struct peer_blob *ret)
+{
+    if (blob->hash.len != 32) {
+        return E_INVALID;
+    }
+    memcpy(ret->hash, blob->hash.ptr, 32);
+    ret->size = blob->size;
+    ret->chunks = blob->chunks;
+    return peer_blob_valid(ret) ? E_OK : E_INVALID;
+}
+
+struct train_blob train_blob_of(const struct peer_blob *blob)
+{
+    return (struct train_blob){span_of(blob->hash, 32), blob->size, blob->chunks};
+}
+
 static const struct proto_field round_fields[] = {
     PROTO_FIELD(struct train_round, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
     PROTO_FIELD(struct train_round, to, PROTO_BIN, 16, 16),
@@ -76,7 +170,7 @@ static const struct proto_field round_fields[] = {
     PROTO_FIELD(struct train_round, round, PROTO_U64, 1, 10001),
     PROTO_FIELD(struct train_round, term, PROTO_U64, 1, INT64_MAX),
     PROTO_FIELD(struct train_round, evaluate, PROTO_BOOL, 0, 1),
-    PROTO_FIELD(struct train_round, weights, PROTO_BIN, 8, TRAIN_WEIGHTS_MAX * 8),
+    PROTO_FIELD_NESTED(struct train_round, weights, &train_blob_message),
     PROTO_FIELD(struct train_round, time, PROTO_I64, 0, INT64_C(1) << 40),
 };
 const struct proto_message train_round_message =
@@ -84,9 +178,7 @@ const struct proto_message train_round_message =
 
 static const struct proto_field evaluation_fields[] = {
     PROTO_FIELD(struct train_evaluation, present, PROTO_BOOL, 0, 1),
-    PROTO_FIELD(struct train_evaluation, count, PROTO_F64, 0, 0),
-    PROTO_FIELD(struct train_evaluation, loss, PROTO_F64, 0, 0),
-    PROTO_FIELD(struct train_evaluation, correct, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_evaluation, sums, PROTO_BIN, 0, TRAIN_SUMS_MAX * 8),
     PROTO_FIELD(struct train_evaluation, histograms, PROTO_BIN, 0, 2 * TRAIN_BINS_MAX * 8),
 };
 static const struct proto_message evaluation_message =
@@ -97,11 +189,14 @@ static const struct proto_field update_fields[] = {
     PROTO_FIELD(struct train_update, job_id, PROTO_BIN, 16, 16),
     PROTO_FIELD(struct train_update, plan_hash, PROTO_BIN, 32, 32),
     PROTO_FIELD(struct train_update, round, PROTO_U64, 1, 10001),
-    PROTO_FIELD(struct train_update, updated, PROTO_BOOL, 0, 1),
+    PROTO_FIELD(struct train_update, answer, PROTO_U64, 0, TRAIN_ANSWERS - 1),
     PROTO_FIELD(struct train_update, error, PROTO_STR, 1, 64),
     PROTO_FIELD(struct train_update, reason, PROTO_STR, 0, 64),
     PROTO_FIELD(struct train_update, detail, PROTO_STR, 0, 512),
-    PROTO_FIELD(struct train_update, weights, PROTO_BIN, 0, TRAIN_WEIGHTS_MAX * 8),
+    PROTO_FIELD(struct train_update, base, PROTO_BIN, 0, 32),
+    PROTO_FIELD_NESTED(struct train_update, update, &train_blob_message),
+    PROTO_FIELD(struct train_update, done, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct train_update, total, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct train_update, steps_started, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD_NESTED(struct train_update, evaluation, &evaluation_message),
     PROTO_FIELD(struct train_update, head, PROTO_BIN, STORE_AUDIT_HEAD_SIZE, STORE_AUDIT_HEAD_SIZE),

@@ -6,8 +6,10 @@
 #include "crypto/provider.h"
 #include "node/peer/transfer.h"
 #include "node/query/site.h"
+#include "node/train/encoding.h"
+#include "node/train/learner.h"
+#include "node/train/vector.h"
 #include "store/blob.h"
-#include "store/egress.h"
 #include "store/records.h"
 
 #include <math.h>
@@ -84,7 +86,8 @@ static enum err put_target(struct buf *out, const struct proto_schema *schema, i
 
 static enum err put_document(const struct train_job_state *state, const struct train_plan *plan,
                              const struct train_encoding *encoding,
-                             const struct proto_schema *schema, struct buf *out)
+                             const struct proto_schema *schema, const float *weights,
+                             struct buf *out)
 {
     enum err err = buf_printf(
         out,
@@ -104,9 +107,9 @@ static enum err put_document(const struct train_job_state *state, const struct t
         err = buf_put(out, span_str(",\"weights\":["));
     }
     for (size_t i = 0; !err && i < encoding->width; i++) {
-        err = buf_printf(out, "%s%.17g", i ? "," : "", state->weights[i]);
+        err = buf_printf(out, "%s%.9g", i ? "," : "", (double)weights[i]);
     }
-    return err ? err : buf_printf(out, "],\"intercept\":%.17g}\n", state->weights[encoding->width]);
+    return err ? err : buf_printf(out, "],\"intercept\":%.9g}\n", (double)weights[encoding->width]);
 }
 
 /* The published schema that the plan was typed by: some site of the job publishes it. */
@@ -136,17 +139,18 @@ static enum err find_schema(struct train_service *service, const struct train_jo
     return proto_err_set(reterr, E_SCHEMA, "no site publishes the job's schema any more");
 }
 
-static enum err make_document(struct train_service *service, const struct train_job_state *state,
-                              const struct train_plan *plan, struct arena *arena,
-                              struct proto_schema *schema, struct buf *out, struct err_info *reterr)
+static enum err make_table_document(struct train_service *service,
+                                    const struct train_job_state *state,
+                                    const struct train_plan *plan,
+                                    const struct proto_schema *schema, struct arena *arena,
+                                    struct buf *out, struct err_info *reterr)
 {
     const struct proto_text *texts = plan->features.items;
     const char **features = arena_alloc(arena, plan->features.count, sizeof *features);
     struct train_encoding *encoding = arena_alloc(arena, 1, sizeof *encoding);
     const char *target = arena_strdup(arena, plan->target);
-    enum err err = features && encoding && target
-                       ? find_schema(service, state, plan, arena, schema, reterr)
-                       : E_NO_MEMORY;
+    float *weights = arena_alloc(arena, state->numbers, sizeof *weights);
+    enum err err = features && encoding && target && weights ? E_OK : E_NO_MEMORY;
     for (size_t i = 0; !err && i < plan->features.count; i++) {
         features[i] = arena_strdup(arena, texts[i].text);
         err = features[i] ? E_OK : E_NO_MEMORY;
@@ -154,10 +158,29 @@ static enum err make_document(struct train_service *service, const struct train_
     if (!err) {
         err = train_encoding_plan(schema, features, plan->features.count, target, encoding, reterr);
     }
-    if (!err && encoding->width + 1 != state->weight_count) {
+    if (!err && encoding->width + 1 != state->numbers) {
         err = proto_err_set(reterr, E_SCHEMA, "the weights do not fit the published schema");
     }
-    return err ? err : put_document(state, plan, encoding, schema, out);
+    if (!err) {
+        err = train_vector_get(service->context->store, state->server.weights, weights,
+                               state->numbers, reterr);
+    }
+    return err ? err : put_document(state, plan, encoding, schema, weights, out);
+}
+
+static enum err make_document(struct train_service *service, const struct train_job_state *state,
+                              const struct train_plan *plan, const char *name, const char *spdx,
+                              struct arena *arena, struct proto_schema *schema, struct buf *out,
+                              struct err_info *reterr)
+{
+    enum err err = find_schema(service, state, plan, arena, schema, reterr);
+    if (err) {
+        return err;
+    }
+    return proto_task_tabular((enum proto_task)plan->task)
+               ? make_table_document(service, state, plan, schema, arena, out, reterr)
+               : train_notes_document(service->context->store, plan, state->server.weights, name,
+                                      spdx, out, reterr);
 }
 
 /* --- the record -------------------------------------------------------------------------------------------------------- */
@@ -166,6 +189,28 @@ static enum err put_metric(struct buf *out, const char *name, double value)
 {
     return isfinite(value) ? buf_printf(out, "%s\"%s\":%.6g", out->len > 1 ? "," : "", name, value)
                            : E_OK;
+}
+
+/* {NAME:[matched,predicted,gold],..}: what `model report` prints. */
+static enum err put_types(const struct train_job_state *state, const struct train_round_row *row,
+                          struct buf *out)
+{
+    struct arena arena = {0};
+    struct train_plan plan;
+    struct span types[TRAIN_TYPES_MAX];
+    enum err err = proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, NULL);
+    uint32_t count = err ? 0 : train_plan_types(&plan, types);
+    if (!err) {
+        err = buf_printf(out, "%s\"sigma\":%.6g,\"types\":", out->len > 1 ? "," : "",
+                         row->type_sigma);
+    }
+    for (uint32_t i = 0; !err && i < count && i < row->types; i++) {
+        const double *counts = row->type_counts[i];
+        err = put_member(out, i ? "," : "{", types[i]);
+        err = err ? err : buf_printf(out, ":[%.1f,%.1f,%.1f]", counts[0], counts[1], counts[2]);
+    }
+    arena_fini(&arena);
+    return err ? err : buf_put(out, span_str("}"));
 }
 
 static enum err put_metrics(const struct train_job_state *state, struct buf *out)
@@ -185,6 +230,9 @@ static enum err put_metrics(const struct train_job_state *state, struct buf *out
         for (size_t i = 0; !err && i < sizeof metrics / sizeof *metrics; i++) {
             err = put_metric(out, metrics[i].name, metrics[i].value);
         }
+    }
+    if (!err && row && row->evaluated && row->types) {
+        err = put_types(state, row, out);
     }
     return err ? err : buf_put(out, span_str("}"));
 }
@@ -230,27 +278,43 @@ static enum err publish(struct train_service *service, struct train_job_state *s
     return err;
 }
 
+/* An id that does not depend on the document, which holds it: of the plan and the last weights. */
+static void model_name(const struct train_job_state *state, char ret[33])
+{
+    uint8_t hash[32];
+    const struct span parts[] = {span_of("concordat1-model", 17), span_of(state->plan_hash, 32),
+                                 span_of(state->server.weights, 32)};
+    crypto_sha256(parts, 3, hash);
+    span_to_hex(span_of(hash, 16), ret);
+}
+
 enum err train_model_publish(struct train_service *service, struct train_job_state *state,
                              struct err_info *reterr)
 {
     struct arena arena = {0};
     struct train_plan plan;
     struct proto_schema schema;
-    struct buf document = {.max = TRAIN_BLOB_MAX};
+    struct buf document = {.max = STORE_BLOB_MAX};
     uint8_t hash[32];
     char name[33];
     struct train_lineage *lineage = proto_alloc(1, sizeof *lineage);
     enum err err = lineage
                        ? proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, reterr)
                        : E_NO_MEMORY;
+    model_name(state, name);
+    /* The document names the licence, and the licence the document: the terms are the same whatever the weights. */
     if (!err) {
-        err = make_document(service, state, &plan, &arena, &schema, &document, reterr);
+        err = train_lineage_gather(service, state, name, state->server.weights, lineage, &arena,
+                                   reterr);
+    }
+    if (!err) {
+        err = make_document(service, state, &plan, name, lineage->spdx, &arena, &schema, &document,
+                            reterr);
     }
     if (!err) {
         err = store_blob_put(service->context->store, buf_span(&document), hash, reterr);
     }
     if (!err) {
-        span_to_hex(span_of(hash, 16), name);
         err = train_lineage_gather(service, state, name, hash, lineage, &arena, reterr);
     }
     /* The licence first: a model that others see without one would be used without one. */
@@ -271,65 +335,7 @@ enum err train_model_publish(struct train_service *service, struct train_job_sta
     return err;
 }
 
-/* --- weights on request ------------------------------------------------------------------------------------------------ */
-
-struct wanted {
-    struct train_service *service;
-    const uint8_t *hash;
-    bool found;
-};
-
-/* Only what a MODEL record of our own names is handed out; every release allows the federation's members. */
-static enum err look_for(void *user, struct span bytes, bool forked)
-{
-    struct wanted *wanted = user;
-    struct arena arena = {0};
-    struct proto_record record;
-    struct proto_model model;
-    (void)forked;
-    if (proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK &&
-        !(record.envelope.flags & PROTO_RECORD_FINAL) &&
-        memcmp(record.envelope.issuer.ptr, wanted->service->context->node_id, 16) == 0 &&
-        proto_model_decode(record.envelope.body, &arena, &model, NULL) == E_OK &&
-        memcmp(model.weights.ptr, wanted->hash, 32) == 0) {
-        wanted->found = true;
-    }
-    arena_fini(&arena);
-    return E_OK;
-}
-
-/* A row for each model that leaves, when its first chunk does; who asks again in the middle costs no row. */
-static enum err may_have(void *user, const struct peer_member *member, const uint8_t hash[32],
-                         uint64_t offset, size_t bytes)
-{
-    struct train_service *service = user;
-    struct store *store = service->context->store;
-    struct wanted wanted = {.service = service, .hash = hash};
-    char id[65];
-    enum err err = store_records_each(store, PROTO_RECORD_MODEL, look_for, &wanted);
-    if (!err && !wanted.found) {
-        err = E_NOT_FOUND;
-    }
-    if (err || offset) {
-        if (!err) {
-            store_egress_count(store, member->name, "model", bytes);
-        }
-        return err;
-    }
-    span_to_hex(span_of(hash, 32), id);
-    return store_egress_add(store, member->name, "model", id, bytes, query_now(), NULL);
-}
-
-void train_blob_get(struct peer_request *request, void *user)
-{
-    struct train_service *service = user;
-    const struct query_context *context = service->context;
-    if (context->refusing && context->refusing(context->user)) {
-        peer_reply(request, E_BUSY, SPAN_NONE);
-        return;
-    }
-    peer_transfer_serve(context->peer, context->store, request, may_have, service);
-}
+/* --- weights of others' models ------------------------------------------------------------------------------------------ */
 
 enum err train_model_fetch(struct train_service *service, const uint8_t issuer[16],
                            const uint8_t weights_hash[32], uint64_t size, struct buf *ret,

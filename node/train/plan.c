@@ -12,6 +12,7 @@
 struct train_terms train_plan_terms(const struct train_plan *plan, uint64_t size)
 {
     return (struct train_terms){
+        .noise = plan->noise,
         .size = size,
         .batch = plan->batch,
         .rounds = plan->rounds,
@@ -65,6 +66,14 @@ enum err train_cost_plan(const struct train_terms *terms, double order, struct t
                          struct err_info *reterr)
 {
     struct train_cost cost = {.rounds = terms->rounds};
+    if (!terms->noise && terms->rounds) {
+        cost.rate = 1;
+        cost.steps = 1;
+        cost.evaluations =
+            terms->eval_every ? (terms->rounds + terms->eval_every - 1) / terms->eval_every : 0;
+        *ret = cost;
+        return E_OK;
+    }
     if (terms->size == 0 || terms->batch == 0 || terms->rounds == 0 || terms->epochs == 0) {
         return proto_err_set(reterr, E_INVALID,
                              "size, batch, rounds and epochs must be at least 1");
@@ -115,6 +124,9 @@ double train_cost_epsilon(const struct train_cost *cost, uint64_t steps, uint64_
                           bool histogram, double delta)
 {
     double extra = evaluation_rho(cost, evaluations, histogram);
+    if (cost->sigma == 0) {
+        return NAN; /* nobody is protected */
+    }
     if (steps == 0) {
         return extra > 0 ? proto_privacy_epsilon(extra, delta) : 0;
     }
@@ -139,15 +151,73 @@ uint64_t train_bins_choose(double epsilon, double delta, double eval_share, doub
     return 0;
 }
 
-enum err train_sums_plan(uint64_t nano, uint32_t max_rows_per_unit,
-                         struct privacy_coordinate ret[TRAIN_SUMS])
+static bool known_type(const struct span *types, uint32_t count, struct span type)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (span_equal(types[i], type)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t train_plan_types(const struct train_plan *plan, struct span *to)
+{
+    const struct proto_text *labels = plan->labels.items;
+    bool tags = plan->task == PROTO_TASK_TOKEN_CLASSIFICATION;
+    struct span types[TRAIN_TYPES_MAX];
+    uint32_t count = 0;
+    for (size_t i = 0; i < plan->labels.count && count < TRAIN_TYPES_MAX; i++) {
+        struct span type = labels[i].text;
+        if (tags && (type.len < 3 || type.ptr[1] != '-')) {
+            continue; /* O */
+        }
+        type = tags ? span_of(type.ptr + 2, type.len - 2) : type;
+        if (!known_type(types, count, type)) {
+            types[count++] = type;
+        }
+    }
+    if (to) {
+        memcpy(to, types, count * sizeof *types);
+    }
+    return count;
+}
+
+struct train_sums train_sums_of(const struct train_plan *plan, uint32_t max_rows_per_unit)
+{
+    bool tabular = proto_task_tabular((enum proto_task)plan->task);
+    uint32_t types = train_plan_types(plan, NULL);
+    double entities = (double)plan->entities;
+    if (plan->task != PROTO_TASK_TOKEN_CLASSIFICATION && max_rows_per_unit < plan->entities) {
+        entities = max_rows_per_unit; /* a text has one class */
+    }
+    bool correct = plan->task != PROTO_TASK_TOKEN_CLASSIFICATION;
+    size_t types_at = TRAIN_SUM_CORRECT + correct;
+    return (struct train_sums){
+        .count = types_at + 3 * (size_t)types,
+        .correct = correct,
+        .types_at = types_at,
+        .types = types,
+        .entities = entities,
+        .rows = tabular ? max_rows_per_unit : 1,
+    };
+}
+
+enum err train_sums_plan(uint64_t nano, const struct train_sums *sums,
+                         struct privacy_coordinate ret[TRAIN_SUMS_MAX])
 {
     ret[TRAIN_SUM_COUNT] =
         (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = 1, .integer = true};
     ret[TRAIN_SUM_LOSS] =
         (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = TRAIN_LOSS_CLIP / 2};
-    ret[TRAIN_SUM_CORRECT] = (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = 0.5};
-    return privacy_mechanism_plan(nano, max_rows_per_unit, ret, TRAIN_SUMS, NULL);
+    if (sums->correct) {
+        ret[TRAIN_SUM_CORRECT] = (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = 0.5};
+    }
+    for (size_t i = sums->types_at; i < sums->count; i++) {
+        ret[i] = (struct privacy_coordinate){
+            .kind = PRIVACY_ROWS, .bound = sums->entities, .integer = true};
+    }
+    return privacy_mechanism_plan(nano, sums->rows, ret, sums->count, NULL);
 }
 
 enum err train_histogram_plan(uint64_t nano, uint32_t max_rows_per_unit,
@@ -155,122 +225,4 @@ enum err train_histogram_plan(uint64_t nano, uint32_t max_rows_per_unit,
 {
     *ret = (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = 1, .integer = true};
     return privacy_mechanism_plan(nano, max_rows_per_unit, ret, 1, NULL);
-}
-
-static enum err find_column(const struct proto_schema *schema, const char *name, int *ret,
-                            struct err_info *reterr)
-{
-    *ret = proto_schema_find(schema, name);
-    if (*ret >= 0) {
-        return E_OK;
-    }
-    const char *near = proto_schema_suggest(schema, name);
-    return proto_err_set(reterr, E_SCHEMA, "the dataset has no column %s%s%s", name,
-                         near ? "; did you mean " : "", near ? near : "");
-}
-
-static enum err plan_feature(const struct proto_schema *schema, const char *name,
-                             struct train_column *to, struct err_info *reterr)
-{
-    enum err err = find_column(schema, name, &to->column, reterr);
-    if (err) {
-        return err;
-    }
-    const struct proto_column *column = &schema->columns[to->column];
-    to->width = 1;
-    if (strcmp(name, schema->unit) == 0) {
-        return proto_err_set(reterr, E_UNSUPPORTED,
-                             "%s is the privacy unit and cannot be a feature", name);
-    }
-    switch (column->type) {
-    case PROTO_COLUMN_BOOLEAN:
-        to->kind = TRAIN_KIND_BOOLEAN;
-        return E_OK;
-    case PROTO_COLUMN_INTEGER:
-    case PROTO_COLUMN_REAL:
-        to->kind = TRAIN_KIND_NUMBER;
-        to->low = column->min;
-        to->high = column->max;
-        if (!column->has_bounds || !(column->max > column->min)) {
-            return proto_err_set(reterr, E_UNSUPPORTED, "column %s has no bounds to scale it by",
-                                 name);
-        }
-        return E_OK;
-    case PROTO_COLUMN_CATEGORY:
-        to->kind = TRAIN_KIND_CATEGORY;
-        to->width = column->value_count - 1;
-        if (column->values_private || column->value_count < 2) {
-            return proto_err_set(reterr, E_UNSUPPORTED,
-                                 "column %s has no public list of at least two values", name);
-        }
-        return E_OK;
-    default:
-        return proto_err_set(reterr, E_UNSUPPORTED, "column %s of type %s cannot be a feature",
-                             name, proto_column_type_name(column->type));
-    }
-}
-
-static enum err plan_target(const struct proto_schema *schema, const char *name,
-                            struct train_encoding *ret, struct err_info *reterr)
-{
-    enum err err = find_column(schema, name, &ret->target, reterr);
-    if (err) {
-        return err;
-    }
-    const struct proto_column *column = &schema->columns[ret->target];
-    bool two = column->type == PROTO_COLUMN_CATEGORY && !column->values_private &&
-               column->value_count == 2;
-    bool bit = column->type == PROTO_COLUMN_INTEGER && column->has_bounds && column->min == 0 &&
-               column->max == 1;
-    return column->type == PROTO_COLUMN_BOOLEAN || two || bit
-               ? E_OK
-               : proto_err_set(reterr, E_UNSUPPORTED,
-                               "target %s must be a boolean, a public category of two values or an "
-                               "integer from 0 to 1",
-                               name);
-}
-
-enum err train_encoding_plan(const struct proto_schema *schema, const char *const *features,
-                             size_t feature_count, const char *target, struct train_encoding *ret,
-                             struct err_info *reterr)
-{
-    if (feature_count == 0 || feature_count > TRAIN_FEATURES_MAX) {
-        return proto_err_set(reterr, E_LIMIT, "1 to %d features", TRAIN_FEATURES_MAX);
-    }
-    memset(ret, 0, sizeof *ret);
-    enum err err = plan_target(schema, target, ret, reterr);
-    for (size_t i = 0; !err && i < feature_count; i++) {
-        struct train_column *column = &ret->columns[i];
-        err = plan_feature(schema, features[i], column, reterr);
-        if (!err && column->column == ret->target) {
-            err = proto_err_set(reterr, E_UNSUPPORTED, "the target cannot be a feature");
-        }
-        column->at = ret->width;
-        ret->width += column->width;
-    }
-    ret->count = feature_count;
-    if (!err && ret->width > MODEL_FEATURES_MAX) {
-        err = proto_err_set(reterr, E_LIMIT, "the features become %zu values, more than %u",
-                            ret->width, MODEL_FEATURES_MAX);
-    }
-    return err;
-}
-
-void train_encoding_put(const struct train_column *column, double value, bool missing, float *to)
-{
-    float *at = to + column->at;
-    switch (column->kind) {
-    case TRAIN_KIND_NUMBER:
-        at[0] = missing || isnan(value) ? 0 : model_standardise(value, column->low, column->high);
-        return;
-    case TRAIN_KIND_BOOLEAN:
-        at[0] = missing ? 0.5F : (value != 0 ? 1.0F : 0.0F);
-        return;
-    case TRAIN_KIND_CATEGORY:
-        for (size_t i = 0; i < column->width; i++) {
-            at[i] = missing ? 1.0F / (float)(column->width + 1)
-                            : (value == (double)(i + 1) ? 1.0F : 0.0F);
-        }
-        return;
-    }
 }

@@ -1,15 +1,17 @@
-/* The pure arithmetic of a training plan: how many steps, how much noise, what it costs, and what a column becomes.
+/* The pure arithmetic of a training plan: how many steps, how much noise, what it costs. What a column becomes: encoding.h.
  *
  *     struct train_terms terms = train_plan_terms(&plan, declared_size);
  *     err = train_cost_plan(&terms, order, &cost, reterr);        cost.sigma, cost.steps, train_cost_total(&cost)
- *     err = train_encoding_plan(&schema, &plan, &encoding, reterr);
  *
  * A site calibrates its own noise from its own declared size, since its sampling rate is batch / size. Everything here is
  * computed from public numbers, so coordinator and site come to the same figures.
  *
- * Evaluation: one release [count, loss, correct] after every EVAL_EVERY rounds and after the last, and one score histogram
- * at the end when BINS is not 0. Together they have the zCDP of epsilon * eval_share at delta; half of it goes to the
- * histogram. Weights before the first round are zero and known to everybody, so nothing is paid for their loss (ln 2).
+ * Evaluation: one release [count, loss, correct] and, where there are entities or classes, [matched, predicted, gold] of each
+ * type, after every EVAL_EVERY rounds and after the last, and one score histogram at the end when BINS is not 0. Together they
+ * have the zCDP of epsilon * eval_share at delta; half of it goes to the histogram. Weights before the first round are known to
+ * everybody, so nothing is paid for their loss.
+ *
+ * A job without noise (its licences allow it: proto/policy) costs nothing, has sigma 0 and counts a round as one step.
  *
  * Accounting: proto/privacy.h. A step costs R(a*)/a* of the account's order; proto_privacy_sgd_calibrate makes steps and
  * evaluations together (epsilon, delta). Threads: pure. */
@@ -18,9 +20,9 @@
 
 #include "node/privacy/mechanism.h"
 #include "node/train/message.h"
-#include "proto/schema.h"
 
 struct train_terms {
+    bool noise;
     uint64_t size; /* declared units of the site */
     uint64_t batch;
     uint64_t rounds;
@@ -36,10 +38,10 @@ struct train_cost {
     double rate;    /* q: each unit joins a step with this probability */
     uint64_t steps; /* of one round */
     uint64_t rounds;
-    double sigma;         /* noise multiplier */
+    double sigma;         /* noise multiplier; 0: a job without noise */
     uint64_t step_nano;   /* one step, at the order it was planned for */
     uint64_t evaluations; /* of sums */
-    uint64_t sums_nano;   /* one evaluation's [count, loss, correct] */
+    uint64_t sums_nano;   /* one evaluation's sums */
     uint64_t hist_nano;   /* the histogram at the end; 0: none */
 };
 
@@ -64,47 +66,29 @@ uint64_t train_bins_choose(double epsilon, double delta, double eval_share, doub
 
 #define TRAIN_LOSS_CLIP 4.0 /* a row's loss counts as at most this */
 
+/* The sums of one evaluation. For tables of rows; for texts of units (patients, documents), each of which counts once with the
+ * means over its own labels. */
 enum train_sum {
-    TRAIN_SUM_COUNT,   /* held-out rows */
+    TRAIN_SUM_COUNT,   /* held-out rows or units */
     TRAIN_SUM_LOSS,    /* of loss - TRAIN_LOSS_CLIP / 2 */
-    TRAIN_SUM_CORRECT, /* of correct - 1/2 */
-    TRAIN_SUMS
+    TRAIN_SUM_CORRECT, /* of correct - 1/2; correct: 0 or 1, or a share; where sums.correct */
 };
-MUST_CHECK enum err train_sums_plan(uint64_t nano, uint32_t max_rows_per_unit,
-                                    struct privacy_coordinate ret[TRAIN_SUMS]);
+/* What the sums of a plan's evaluation are. */
+struct train_sums {
+    size_t count;    /* at most TRAIN_SUMS_MAX */
+    bool correct;    /* not for tags, where entities tell more */
+    size_t types_at; /* from here on, for each type: matched, predicted, gold */
+    uint32_t types;  /* of entities or classes */
+    double entities; /* of one unit and type that count at most */
+    uint32_t rows;   /* of one unit at most: max_rows_per_unit for tables, 1 for texts */
+};
+struct train_sums train_sums_of(const struct train_plan *plan, uint32_t max_rows_per_unit);
+/* Types of the plan's labels, each once, in their order: X of B-X and I-X, or classes. Returns how many; with TO (may be NULL)
+ * also which: spans into the plan. At most TRAIN_TYPES_MAX are told apart. */
+uint32_t train_plan_types(const struct train_plan *plan, struct span *to);
+MUST_CHECK enum err train_sums_plan(uint64_t nano, const struct train_sums *sums,
+                                    struct privacy_coordinate ret[TRAIN_SUMS_MAX]);
 MUST_CHECK enum err train_histogram_plan(uint64_t nano, uint32_t max_rows_per_unit,
                                          struct privacy_coordinate *ret);
-
-/* --- columns ------------------------------------------------------------------------------------------------------- */
-
-enum train_kind {
-    TRAIN_KIND_NUMBER,   /* one value: standardised to -1 .. 1 by its bounds */
-    TRAIN_KIND_BOOLEAN,  /* one value: 0 or 1 */
-    TRAIN_KIND_CATEGORY, /* one 0-or-1 value for each declared value but the first */
-};
-
-struct train_column {
-    int column; /* of the schema */
-    enum train_kind kind;
-    double low, high;
-    size_t at;    /* first of its encoded values */
-    size_t width; /* how many */
-};
-
-struct train_encoding {
-    struct train_column columns[TRAIN_FEATURES_MAX];
-    size_t count;
-    size_t width; /* encoded values in all; weights are one more */
-    int target;   /* its value or code is 0 or 1 */
-};
-
-/* Errors: E_SCHEMA a column is missing; E_UNSUPPORTED its type cannot be used, it has no bounds or its values are private;
- * E_LIMIT more than MODEL_FEATURES_MAX encoded values. */
-MUST_CHECK enum err train_encoding_plan(const struct proto_schema *schema,
-                                        const char *const *features, size_t feature_count,
-                                        const char *target, struct train_encoding *ret,
-                                        struct err_info *reterr);
-/* VALUE (a category's code) or, when MISSING, the middle of what may stand there, into TO[column->at ...]. */
-void train_encoding_put(const struct train_column *column, double value, bool missing, float *to);
 
 #endif

@@ -146,6 +146,12 @@ void train_service_free(struct train_service *service)
         wait_ms(service, 100);
     }
     pthread_mutex_unlock(&service->lock);
+    train_share_fini(service);
+    for (struct train_effort *effort = service->efforts, *next; effort; effort = next) {
+        next = effort->next;
+        buf_fini(&effort->bytes);
+        proto_free(effort);
+    }
     for (struct train_job *job = service->jobs, *next; job; job = next) {
         next = job->next;
         if (job->joinable) {
@@ -263,9 +269,9 @@ static enum err not_coordinated(struct err_info *reterr)
 /* A call to oneself cannot be taken back: our own site is told directly. */
 static void cancel_own_part(struct train_service *service, const uint8_t id[16])
 {
-    for (struct train_busy *busy = service->busy; busy; busy = busy->next) {
-        if (memcmp(busy->job_id, id, 16) == 0) {
-            busy->cancel = true;
+    for (struct train_effort *effort = service->efforts; effort; effort = effort->next) {
+        if (memcmp(effort->job_id, id, 16) == 0) {
+            effort->cancel = true;
         }
     }
 }
@@ -305,10 +311,6 @@ enum err train_resume(struct train_service *service, const uint8_t id[16], struc
     } else if (job->running || job->state.state != TRAIN_WAITING) {
         err = proto_err_set(reterr, E_INVALID, "only a waiting job can be resumed; this one is %s",
                             train_state_name((enum train_state)job->state.state));
-    } else if (!job->state.has_machine) {
-        err = proto_err_set(reterr, E_UNSUPPORTED,
-                            "an earlier version left this job in a form that cannot go on; "
-                            "`concordat train stop` gives back what is left, then start it anew");
     } else {
         err = launch(job, reterr);
         err = err ? err : wait_planned(job, reterr);
@@ -331,6 +333,8 @@ static void view_site(const struct train_site *site, struct train_site_view *to)
         .spent_nano = site->spent_nano,
         .account_delta_e12 = site->account_delta_e12,
         .epsilon = site->epsilon,
+        .done = site->done,
+        .total = site->total,
         .clauses = site->clauses,
         .clause_count = site->clause_count,
     };
@@ -351,11 +355,17 @@ static enum err view_round(const struct train_job_state *state, const struct tra
         .accuracy = row->accuracy,
         .accuracy_margin = row->accuracy_margin,
         .auc = row->auc,
+        .types = row->types,
+        .type_sigma = row->type_sigma,
+        .term = row->term,
         .epsilon = row->epsilon,
         .bytes_up = row->bytes_up,
         .bytes_down = row->bytes_down,
         .seconds = row->seconds,
     };
+    memcpy(to->type_counts, row->type_counts, sizeof to->type_counts);
+    memcpy(to->mean, row->mean, 32);
+    memcpy(to->weights, row->weights, 32);
     to->participants = arena_alloc(arena, state->site_count, sizeof *to->participants);
     to->absent = arena_alloc(arena, row->absent_count, sizeof *to->absent);
     if (!to->participants || !to->absent) {
@@ -376,6 +386,22 @@ static enum err view_round(const struct train_job_state *state, const struct tra
     return E_OK;
 }
 
+/* Of entities or classes, as the plan has them. */
+static void name_types(const struct train_job_state *state, struct train_view *to)
+{
+    struct arena arena = {0};
+    struct train_plan plan;
+    struct span types[TRAIN_TYPES_MAX];
+    if (proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, NULL) == E_OK) {
+        to->type_count = train_plan_types(&plan, types);
+        for (uint32_t i = 0; i < to->type_count; i++) {
+            const char *name = arena_strdup(&to->arena, types[i]);
+            to->types[i] = name ? name : "";
+        }
+    }
+    arena_fini(&arena);
+}
+
 static enum err view_job(const struct train_job_state *state, struct train_view *to)
 {
     memset(to, 0, sizeof *to);
@@ -394,6 +420,8 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
     to->started = state->started;
     to->epsilon = state->epsilon;
     to->delta = state->delta;
+    to->noise = state->noise;
+    name_types(state, to);
     to->sites = arena_alloc(&to->arena, state->site_count, sizeof *to->sites);
     to->history = arena_alloc(&to->arena, state->history_count, sizeof *to->history);
     enum err err = to->sites && to->history ? E_OK : E_NO_MEMORY;
@@ -424,7 +452,8 @@ static enum err view_part(struct train_service *service, const struct train_part
         (void)span_to_cstr(plan.job, to->name, sizeof to->name);
         (void)span_to_cstr(plan.dataset, to->dataset, sizeof to->dataset);
         (void)span_to_cstr(plan.purpose.person, to->person, sizeof to->person);
-        snprintf(to->task, sizeof to->task, "tabular-classification");
+        snprintf(to->task, sizeof to->task, "%s", proto_task_name((enum proto_task)plan.task));
+        to->noise = plan.noise;
         if (peer_member_by_id(service->context->peer, part->coordinator.ptr, &member)) {
             memcpy(to->coordinator, member.name, sizeof to->coordinator);
         }

@@ -11,7 +11,7 @@
 #define CONCORDAT_NODE_TRAIN_SERVICE_H
 
 #include "node/query/context.h"
-#include "node/query/message.h"
+#include "node/train/message.h"
 #include "proto/job.h"
 
 #define TRAIN_JOBS_MAX 16
@@ -32,6 +32,7 @@ struct train_site_view {
     double sigma, rate;
     uint64_t size, steps, cost_nano, cap_nano, spent_nano, account_delta_e12;
     double epsilon;
+    uint64_t done, total; /* of the open round's steps, as the site says; total 0: bytes fetched */
     const struct query_clause *clauses; /* of train_explain */
     size_t clause_count;
 };
@@ -46,7 +47,12 @@ struct train_round_view {
     bool evaluated;
     double eval_loss, accuracy, auc;          /* noisy, released; NAN: not known */
     double eval_loss_margin, accuracy_margin; /* 95 %, of the noise alone */
-    double epsilon;                           /* spent so far, of the site that spent most */
+    uint32_t types; /* of entities or classes; their names stand in the view */
+    double type_counts[TRAIN_TYPES_MAX][3]; /* matched, predicted, gold; noisy */
+    double type_sigma;                      /* standard deviation of each; 0: exact */
+    double epsilon; /* spent so far, of the site that spent most; NAN: without noise */
+    uint64_t term;
+    uint8_t mean[32], weights[32]; /* blobs: of the updates, and after the server's step */
     uint64_t bytes_up, bytes_down;
     double seconds; /* rounded up to the round tick */
     size_t participant_count, absent_count;
@@ -68,7 +74,10 @@ struct train_view {
     enum err error_code;
     uint64_t round, rounds;
     int64_t started;
+    bool noise;
     double epsilon, delta;
+    uint32_t type_count;
+    const char *types[TRAIN_TYPES_MAX];
     size_t site_count, history_count;
     struct train_site_view *sites;
     struct train_round_view *history;
@@ -114,6 +123,12 @@ MUST_CHECK enum err train_stop(struct train_service *service, const uint8_t id[1
                                struct err_info *reterr);
 /* Errors: E_NOT_FOUND; E_INVALID it is running, done, or was stopped (its steps were given back); E_LIMIT. */
 MUST_CHECK enum err train_resume(struct train_service *service, const uint8_t id[16],
+                                 struct err_info *reterr);
+
+/* Computes the job again from its first weights and the mean of each round that is on disk, and compares.
+ * Errors: E_NOT_FOUND we do not coordinate it, or a mean was not kept; E_CORRUPT a round leads elsewhere; those of the store. */
+MUST_CHECK enum err train_verify(struct train_service *service, const uint8_t id[16],
+                                 uint64_t *ret_rounds, uint8_t ret_weights[32],
                                  struct err_info *reterr);
 
 /* Handlers of PEER_MSG_TRAIN_PLAN, _ROUND, _STOP and of PEER_MSG_BLOB_GET (a model's weights, for members that its licence names). */

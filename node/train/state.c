@@ -6,10 +6,8 @@
 #include <math.h>
 
 #define MAGIC_SIZE 4
-static const char part_magic[MAGIC_SIZE + 1] = "CTP2";
-static const char old_part_magic[MAGIC_SIZE + 1] = "CTP1"; /* without the term */
-static const char job_magic[MAGIC_SIZE + 1] = "CTJ2";
-static const char old_job_magic[MAGIC_SIZE + 1] = "CTJ1"; /* without the machine */
+static const char part_magic[MAGIC_SIZE + 1] = "CTP3";
+static const char job_magic[MAGIC_SIZE + 1] = "CTJ3";
 
 /* --- a site's part ---------------------------------------------------------------------------------------------------- */
 
@@ -29,10 +27,12 @@ static const struct proto_field part_fields[] = {
     PROTO_FIELD(struct train_part, evaluations, PROTO_U64, 0, 10000),
     PROTO_FIELD(struct train_part, sums_nano, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct train_part, hist_nano, PROTO_U64, 0, INT64_MAX),
-    PROTO_FIELD(struct train_part, last_round, PROTO_U64, 0, 10001),
+    PROTO_FIELD(struct train_part, last_round, PROTO_U64, 0, 10000),
     PROTO_FIELD(struct train_part, ended, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct train_part, time, PROTO_I64, 0, INT64_C(1) << 40),
     PROTO_FIELD(struct train_part, term, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct train_part, charged, PROTO_BOOL, 0, 1),
+    PROTO_FIELD(struct train_part, update, PROTO_BIN, 0, 32),
 };
 static const struct proto_message part_message =
     PROTO_MESSAGE("part in a job", struct train_part, part_fields);
@@ -45,17 +45,11 @@ enum err train_part_encode(const struct train_part *part, struct buf *out)
 
 enum err train_part_decode(struct span bytes, struct arena *arena, struct train_part *ret)
 {
-    struct proto_message old_message = part_message;
-    bool old = bytes.len >= MAGIC_SIZE && memcmp(bytes.ptr, old_part_magic, MAGIC_SIZE) == 0;
-    old_message.count--; /* all but the last field */
-    if (bytes.len < MAGIC_SIZE || (!old && memcmp(bytes.ptr, part_magic, MAGIC_SIZE) != 0)) {
+    if (bytes.len < MAGIC_SIZE || memcmp(bytes.ptr, part_magic, MAGIC_SIZE) != 0) {
         return E_INVALID;
     }
-    enum err err = proto_codec_decode(old ? &old_message : &part_message,
-                                      span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE),
-                                      arena, ret, NULL);
-    ret->term = err || old ? 0 : ret->term;
-    return err;
+    return proto_codec_decode(
+        &part_message, span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), arena, ret, NULL);
 }
 
 void train_part_machine(const struct train_part *part, uint64_t left, struct proto_round_site *ret)
@@ -67,8 +61,7 @@ void train_part_machine(const struct train_part *part, uint64_t left, struct pro
         .rounds = part->rounds,
         .steps_per_round = part->steps,
         .steps_left = left,
-        /* The request after the last round only evaluates; an older version counted it as a round. */
-        .last_round = part->last_round < part->rounds ? part->last_round : part->rounds,
+        .last_round = part->last_round,
         .term = part->term,
     };
     memcpy(ret->plan_hash, part->plan_hash.ptr, sizeof ret->plan_hash);
@@ -96,13 +89,15 @@ struct disk_head {
     uint64_t state;
     struct span error, error_text, yaml, plan;
     uint64_t min_sites, round_timeout_ms, early_stop;
-    double server_momentum, epsilon, delta;
+    bool noise;
+    double epsilon, delta;
     uint64_t max_rows_per_unit;
     bool planned;
     uint64_t term, round, rounds;
     bool finished;
     int64_t started;
-    struct span weights, velocity; /* 8 bytes each */
+    uint64_t numbers;
+    struct span weights, first, second; /* 32 each */
     double best_loss;
     uint64_t stale;
     struct span model;
@@ -124,7 +119,7 @@ static const struct proto_field head_fields[] = {
     PROTO_FIELD(struct disk_head, min_sites, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct disk_head, round_timeout_ms, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct disk_head, early_stop, PROTO_U64, 0, INT64_MAX),
-    PROTO_FIELD(struct disk_head, server_momentum, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct disk_head, noise, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct disk_head, epsilon, PROTO_F64, 0, 0),
     PROTO_FIELD(struct disk_head, delta, PROTO_F64, 0, 0),
     PROTO_FIELD(struct disk_head, max_rows_per_unit, PROTO_U64, 1, UINT32_MAX),
@@ -134,8 +129,10 @@ static const struct proto_field head_fields[] = {
     PROTO_FIELD(struct disk_head, rounds, PROTO_U64, 1, 10000),
     PROTO_FIELD(struct disk_head, finished, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct disk_head, started, PROTO_I64, 0, INT64_C(1) << 40),
-    PROTO_FIELD(struct disk_head, weights, PROTO_BIN, 8, TRAIN_WEIGHTS_MAX * 8),
-    PROTO_FIELD(struct disk_head, velocity, PROTO_BIN, 8, TRAIN_WEIGHTS_MAX * 8),
+    PROTO_FIELD(struct disk_head, numbers, PROTO_U64, 1, TRAIN_NUMBERS_MAX),
+    PROTO_FIELD(struct disk_head, weights, PROTO_BIN, 32, 32),
+    PROTO_FIELD(struct disk_head, first, PROTO_BIN, 32, 32),
+    PROTO_FIELD(struct disk_head, second, PROTO_BIN, 32, 32),
     PROTO_FIELD(struct disk_head, best_loss, PROTO_F64, 0, 0),
     PROTO_FIELD(struct disk_head, stale, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct disk_head, model, PROTO_STR, 0, 64),
@@ -205,26 +202,32 @@ static const struct proto_field absent_fields[] = {
 static const struct proto_message absent_message =
     PROTO_MESSAGE("absent site", struct disk_absent, absent_fields);
 
-#define ROW_FIGURES 5
+#define ROW_FIGURES 7 /* loss, margin, accuracy, margin, AUC, sigma of types, epsilon */
 struct disk_row {
     uint64_t round;
     bool evaluated;
     struct span figures; /* ROW_FIGURES doubles, NAN allowed */
-    double epsilon;
+    struct span types;   /* three doubles each */
     uint64_t bytes_up, bytes_down;
     double seconds;
     struct span participants; /* 8 bytes: bits */
+    uint64_t term;
+    struct span coordinator, mean, weights;
     struct proto_list absent;
 };
 static const struct proto_field row_fields[] = {
     PROTO_FIELD(struct disk_row, round, PROTO_U64, 0, 10001),
     PROTO_FIELD(struct disk_row, evaluated, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct disk_row, figures, PROTO_BIN, ROW_FIGURES * 8, ROW_FIGURES * 8),
-    PROTO_FIELD(struct disk_row, epsilon, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct disk_row, types, PROTO_BIN, 0, TRAIN_TYPES_MAX * 24),
     PROTO_FIELD(struct disk_row, bytes_up, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct disk_row, bytes_down, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct disk_row, seconds, PROTO_F64, 0, 0),
     PROTO_FIELD(struct disk_row, participants, PROTO_BIN, 8, 8),
+    PROTO_FIELD(struct disk_row, term, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct disk_row, coordinator, PROTO_BIN, 16, 16),
+    PROTO_FIELD(struct disk_row, mean, PROTO_BIN, 32, 32),
+    PROTO_FIELD(struct disk_row, weights, PROTO_BIN, 32, 32),
     PROTO_FIELD_LIST(struct disk_row, absent, &absent_message, 0, TRAIN_SITES_MAX),
 };
 static const struct proto_message row_message = PROTO_MESSAGE("round", struct disk_row, row_fields);
@@ -259,7 +262,7 @@ static enum err put_frame(struct buf *out, const struct proto_message *message, 
     return err;
 }
 
-static enum err put_head(const struct train_job_state *state, struct arena *arena, struct buf *out,
+static enum err put_head(const struct train_job_state *state, struct buf *out,
                          struct err_info *reterr)
 {
     struct disk_head head = {
@@ -278,7 +281,7 @@ static enum err put_head(const struct train_job_state *state, struct arena *aren
         .min_sites = state->min_sites,
         .round_timeout_ms = state->round_timeout_ms,
         .early_stop = state->early_stop,
-        .server_momentum = state->server_momentum,
+        .noise = state->noise,
         .epsilon = state->epsilon,
         .delta = state->delta,
         .max_rows_per_unit = state->max_rows_per_unit,
@@ -288,17 +291,17 @@ static enum err put_head(const struct train_job_state *state, struct arena *aren
         .rounds = state->rounds,
         .finished = state->finished,
         .started = state->started,
+        .numbers = state->numbers,
+        .weights = span_of(state->server.weights, 32),
+        .first = span_of(state->server.first, 32),
+        .second = span_of(state->server.second, 32),
         .best_loss = state->best_loss,
         .stale = state->stale,
         .model = span_str(state->model),
         .sites = state->site_count,
         .rows = state->history_count,
     };
-    enum err err = train_pack_doubles(state->weights, state->weight_count, arena, &head.weights);
-    if (!err) {
-        err = train_pack_doubles(state->velocity, state->weight_count, arena, &head.velocity);
-    }
-    return err ? err : put_frame(out, &head_message, &head, reterr);
+    return put_frame(out, &head_message, &head, reterr);
 }
 
 static enum err put_site(const struct train_site *site, struct buf *out, struct err_info *reterr)
@@ -343,11 +346,16 @@ static enum err put_row(const struct train_round_row *row, struct buf *out, stru
 {
     uint8_t figures[ROW_FIGURES * 8];
     uint8_t participants[8];
+    uint8_t types[TRAIN_TYPES_MAX * 24];
     struct disk_absent absent[TRAIN_SITES_MAX];
-    const double values[ROW_FIGURES] = {row->loss, row->loss_margin, row->accuracy,
-                                        row->accuracy_margin, row->auc};
+    const double values[ROW_FIGURES] = {
+        row->loss, row->loss_margin, row->accuracy, row->accuracy_margin,
+        row->auc,  row->type_sigma,  row->epsilon};
     for (size_t i = 0; i < ROW_FIGURES; i++) {
         put_double(figures + 8 * i, values[i]);
+    }
+    for (size_t i = 0; i < 3 * (size_t)row->types; i++) {
+        put_double(types + 8 * i, row->type_counts[i / 3][i % 3]);
     }
     put_be64(participants, row->participants);
     for (size_t i = 0; i < row->absent_count; i++) {
@@ -357,11 +365,15 @@ static enum err put_row(const struct train_round_row *row, struct buf *out, stru
         .round = row->round,
         .evaluated = row->evaluated,
         .figures = span_of(figures, sizeof figures),
-        .epsilon = row->epsilon,
+        .types = span_of(types, 24 * (size_t)row->types),
         .bytes_up = row->bytes_up,
         .bytes_down = row->bytes_down,
         .seconds = row->seconds,
         .participants = span_of(participants, sizeof participants),
+        .term = row->term,
+        .coordinator = span_of(row->coordinator, 16),
+        .mean = span_of(row->mean, 32),
+        .weights = span_of(row->weights, 32),
         .absent = {absent, row->absent_count},
     };
     return put_frame(out, &row_message, &disk, reterr);
@@ -388,10 +400,9 @@ static enum err put_machine(const struct train_job_state *state, struct buf *out
 enum err train_job_state_encode(const struct train_job_state *state, struct buf *out,
                                 struct err_info *reterr)
 {
-    struct arena arena = {0};
     enum err err = buf_put(out, span_of(job_magic, MAGIC_SIZE));
     if (!err) {
-        err = put_head(state, &arena, out, reterr);
+        err = put_head(state, out, reterr);
     }
     if (!err) {
         err = put_machine(state, out, reterr);
@@ -402,7 +413,6 @@ enum err train_job_state_encode(const struct train_job_state *state, struct buf 
     for (size_t i = 0; !err && i < state->history_count; i++) {
         err = put_row(&state->history[i], out, reterr);
     }
-    arena_fini(&arena);
     return err;
 }
 
@@ -453,18 +463,6 @@ static enum err keep_bytes(struct arena *arena, struct span from, struct span *r
     return E_OK;
 }
 
-static enum err keep_doubles(struct train_job_state *state, const struct disk_head *head)
-{
-    state->weight_count = head->weights.len / 8;
-    state->weights = arena_alloc(&state->arena, state->weight_count, sizeof *state->weights);
-    state->velocity = arena_alloc(&state->arena, state->weight_count, sizeof *state->velocity);
-    if (!state->weights || !state->velocity) {
-        return E_NO_MEMORY;
-    }
-    enum err err = train_unpack_doubles(head->weights, state->weights, state->weight_count);
-    return err ? err : train_unpack_doubles(head->velocity, state->velocity, state->weight_count);
-}
-
 static enum err get_head(const struct disk_head *head, struct train_job_state *state)
 {
     char error[65];
@@ -485,7 +483,11 @@ static enum err get_head(const struct disk_head *head, struct train_job_state *s
     state->min_sites = head->min_sites;
     state->round_timeout_ms = head->round_timeout_ms;
     state->early_stop = head->early_stop;
-    state->server_momentum = head->server_momentum;
+    state->noise = head->noise;
+    state->numbers = head->numbers;
+    memcpy(state->server.weights, head->weights.ptr, 32);
+    memcpy(state->server.first, head->first.ptr, 32);
+    memcpy(state->server.second, head->second.ptr, 32);
     state->epsilon = head->epsilon;
     state->delta = head->delta;
     state->max_rows_per_unit = head->max_rows_per_unit;
@@ -503,7 +505,7 @@ static enum err get_head(const struct disk_head *head, struct train_job_state *s
         err = keep_bytes(&state->arena, head->plan, &state->plan);
     }
     train_plan_hash(state->plan, state->plan_hash);
-    return err ? err : keep_doubles(state, head);
+    return err;
 }
 
 static enum err get_site(const struct disk_site *disk, struct train_site *site)
@@ -552,7 +554,19 @@ static enum err get_row(const struct disk_row *disk, struct train_round_row *row
     row->accuracy = get_double(disk->figures.ptr + 16);
     row->accuracy_margin = get_double(disk->figures.ptr + 24);
     row->auc = get_double(disk->figures.ptr + 32);
-    row->epsilon = disk->epsilon;
+    row->type_sigma = get_double(disk->figures.ptr + 40);
+    row->epsilon = get_double(disk->figures.ptr + 48);
+    if (disk->types.len % 24) {
+        return E_INVALID;
+    }
+    row->types = (uint32_t)(disk->types.len / 24);
+    for (size_t i = 0; i < 3 * (size_t)row->types; i++) {
+        row->type_counts[i / 3][i % 3] = get_double(disk->types.ptr + 8 * i);
+    }
+    row->term = disk->term;
+    memcpy(row->coordinator, disk->coordinator.ptr, 16);
+    memcpy(row->mean, disk->mean.ptr, 32);
+    memcpy(row->weights, disk->weights.ptr, 32);
     row->bytes_up = disk->bytes_up;
     row->bytes_down = disk->bytes_down;
     row->seconds = disk->seconds;
@@ -567,7 +581,7 @@ static enum err get_row(const struct disk_row *disk, struct train_round_row *row
     return E_OK;
 }
 
-static enum err decode(struct span from, bool old, struct arena *arena, struct train_job_state *ret,
+static enum err decode(struct span from, struct arena *arena, struct train_job_state *ret,
                        struct err_info *reterr)
 {
     struct disk_head head;
@@ -575,7 +589,7 @@ static enum err decode(struct span from, bool old, struct arena *arena, struct t
     if (!err) {
         err = get_head(&head, ret);
     }
-    if (!err && !old) {
+    if (!err) {
         err = get_machine(&from, ret, reterr);
     }
     for (size_t i = 0; !err && i < ret->site_count; i++) {
@@ -599,12 +613,11 @@ enum err train_job_state_decode(struct span bytes, struct train_job_state *ret,
                                 struct err_info *reterr)
 {
     struct arena arena = {0};
-    bool old = bytes.len >= MAGIC_SIZE && memcmp(bytes.ptr, old_job_magic, MAGIC_SIZE) == 0;
-    if (bytes.len < MAGIC_SIZE || (!old && memcmp(bytes.ptr, job_magic, MAGIC_SIZE) != 0)) {
+    if (bytes.len < MAGIC_SIZE || memcmp(bytes.ptr, job_magic, MAGIC_SIZE) != 0) {
         return E_INVALID;
     }
     enum err err =
-        decode(span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), old, &arena, ret, reterr);
+        decode(span_of(bytes.ptr + MAGIC_SIZE, bytes.len - MAGIC_SIZE), &arena, ret, reterr);
     arena_fini(&arena);
     return err;
 }

@@ -2,19 +2,19 @@
  *
  * Both begin with four letters that no JSON document begins with, since questions asked are kept in the same table.
  * A coordinator's state is a sequence of framed messages (u32 length | msgpack): head, the machine of proto/round.h as it
- * was then, sites, then one for each round. An older form had no machine: such a job can be looked at and stopped only.
+ * was then, sites, then one for each round. Vectors are blobs that it names; they are on disk before it is.
  * Threads: pure. Limits: STORE_JOB_MAX; TRAIN_SITES_MAX sites. */
 #ifndef CONCORDAT_NODE_TRAIN_STATE_H
 #define CONCORDAT_NODE_TRAIN_STATE_H
 
+#include "node/train/aggregate.h"
 #include "node/train/message.h"
 #include "node/train/plan.h"
 #include "node/train/service.h"
 #include "proto/round.h"
 #include "proto/round_site.h"
 
-#define TRAIN_SITES_MAX 64
-#define TRAIN_YAML_MAX  (1 << 20)
+#define TRAIN_YAML_MAX (1 << 20)
 
 /* A site's part. Spans point into the decoded bytes. */
 struct train_part {
@@ -36,7 +36,9 @@ struct train_part {
     uint64_t last_round; /* highest whose work began */
     bool ended;
     int64_t time;
-    uint64_t term; /* highest of the coordinator's that was worked for; 0 in the older form */
+    uint64_t term;      /* highest of a coordinator's that was worked for */
+    bool charged;       /* steps were reserved in the ledger */
+    struct span update; /* 32: the blob of the last update; or empty */
 };
 MUST_CHECK enum err train_part_encode(const struct train_part *part, struct buf *out);
 /* Errors: E_INVALID it is something else; those of the codec. */
@@ -63,6 +65,7 @@ struct train_site {
     uint64_t size;
     uint64_t cost_nano, cap_nano, spent_nano, account_delta_e12;
     uint64_t steps_started, evaluations, histograms, rounds;
+    uint64_t done, total; /* of the open round, as the site says; not stored */
     double epsilon;
     uint64_t counts;
     double
@@ -75,10 +78,19 @@ struct train_round_row {
     uint64_t round;
     bool evaluated;
     double loss, loss_margin, accuracy, accuracy_margin, auc; /* NAN: not known */
-    double epsilon;
+    /* Of entity types or classes, in the order of train_plan_types: matched, predicted, gold over all sites, noisy; TYPE_SIGMA is
+     * the standard deviation of each. */
+    uint32_t types;
+    double type_counts[TRAIN_TYPES_MAX][3];
+    double type_sigma;
+    double epsilon; /* NAN: without noise */
     uint64_t bytes_up, bytes_down;
     double seconds;
     uint64_t participants; /* bits: numbers of sites */
+    uint64_t term;         /* of the coordinator that closed it */
+    uint8_t coordinator[16];
+    uint8_t mean[32];    /* the weighted mean of the updates */
+    uint8_t weights[32]; /* after the server's step */
     struct train_row_absent {
         uint64_t site;
         char reason[PROTO_ROUND_REASON];
@@ -87,7 +99,7 @@ struct train_round_row {
 };
 
 struct train_job_state {
-    struct arena arena; /* plan, yaml and weights live here */
+    struct arena arena; /* plan and yaml live here */
     uint8_t id[16];
     char name[65];
     char dataset[65];
@@ -103,11 +115,11 @@ struct train_job_state {
     uint64_t min_sites;
     uint64_t round_timeout_ms;
     uint64_t early_stop;
-    double server_momentum;
+    bool noise;
     double epsilon, delta;
     uint64_t max_rows_per_unit;
     bool planned;
-    bool has_machine; /* false: from an older version's disk */
+    bool has_machine; /* false: not begun */
     struct proto_round machine;
     uint64_t term;
     uint64_t round; /* finished ones */
@@ -116,9 +128,8 @@ struct train_job_state {
     uint64_t rounds;
     bool finished; /* the last evaluation is in, or was not wanted */
     int64_t started;
-    size_t weight_count;
-    double *weights;
-    double *velocity;
+    uint64_t numbers; /* of a vector */
+    struct train_server_state server;
     double best_loss; /* of released ones; 0: none yet */
     uint64_t stale;   /* evaluations since it fell */
     char model[65];

@@ -2,32 +2,19 @@
 #include "node/train/table.h"
 
 #include "crypto/memory.h"
-#include "node/query/bound.h"
-#include "store/scan.h"
+#include "node/train/learner.h"
+#include "node/train/rows.h"
 
 #include <math.h>
-
-#define WORDS (STORE_CHUNK_ROWS / 64)
 
 /* Rows in the order of the partition, growing. */
 struct load {
     const struct train_table_wish *wish;
-    struct store_partition *partition;
-    struct query_bound bound;
-    bool bounded; /* the unit is a column */
-    int columns[TRAIN_FEATURES_MAX + 1];
-    uint64_t keep[WORDS];
     size_t rows, cap, width;
     float *x;
     uint8_t *y;
     uint32_t *unit;
 };
-
-static bool load_cancelled(void *user)
-{
-    const struct load *load = user;
-    return load->wish->cancelled && load->wish->cancelled(load->wish->user);
-}
 
 static void wipe_free(void *memory, size_t bytes)
 {
@@ -99,88 +86,21 @@ static bool take_row(struct load *load, const struct store_batch *batch, size_t 
                            missing, x);
     }
     load->y[load->rows] = store_batch_number(batch, encoding->count, row) >= 0.5;
-    load->unit[load->rows] = batch->unit ? batch->unit[row] : (uint32_t)(batch->first_row + row);
+    load->unit[load->rows] = train_rows_unit(batch, row);
     load->rows++;
     return true;
 }
 
-static enum err on_rows(void *user, const struct store_batch *batch)
+static enum err on_rows(void *user, const struct store_batch *batch, const uint64_t *keep)
 {
     struct load *load = user;
-    memcpy(load->keep, batch->selected, (batch->rows + 63) / 64 * sizeof *load->keep);
-    if (load->bounded) {
-        query_bound_filter(&load->bound, batch, load->keep);
-    }
     enum err err = grow(load, batch->rows);
     for (size_t word = 0; !err && word * 64 < batch->rows; word++) {
-        for (uint64_t left = load->keep[word]; left; left &= left - 1) {
+        for (uint64_t left = keep[word]; left; left &= left - 1) {
             (void)take_row(load, batch, word * 64 + (size_t)__builtin_ctzll(left));
         }
     }
     return err;
-}
-
-static enum err on_count(void *user, const struct store_batch *batch)
-{
-    query_bound_count(&((struct load *)user)->bound, batch);
-    return E_OK;
-}
-
-static enum err on_rank(void *user, const struct store_batch *batch)
-{
-    query_bound_rank(&((struct load *)user)->bound, batch);
-    return E_OK;
-}
-
-static enum err bound_units(struct load *load, struct err_info *reterr)
-{
-    bool again = false;
-    uint32_t most = load->wish->schema->max_rows_per_unit;
-    const struct privacy_bounds bounds = {most, most, 1};
-    enum err err = query_bound_init(&load->bound, store_partition_units(load->partition), &bounds,
-                                    1, store_partition_rows(load->partition));
-    memcpy(load->bound.key, load->wish->key, sizeof load->bound.key);
-    if (!err) {
-        err = store_scan(load->partition, NULL, 0, NULL, load_cancelled, on_count, load, reterr);
-    }
-    if (!err) {
-        err = query_bound_counted(&load->bound, &again);
-    }
-    return !err && again
-               ? store_scan(load->partition, NULL, 0, NULL, load_cancelled, on_rank, load, reterr)
-               : err;
-}
-
-/* Column numbers of the published schema must mean the same in the partition. */
-static enum err plan_columns(struct load *load, struct err_info *reterr)
-{
-    const struct train_encoding *encoding = load->wish->encoding;
-    const struct proto_schema *stored = store_partition_schema(load->partition);
-    bool same = strcmp(load->wish->schema->unit, stored->unit) == 0;
-    for (size_t i = 0; i <= encoding->count; i++) {
-        int number = i < encoding->count ? encoding->columns[i].column : encoding->target;
-        const struct proto_column *column = &load->wish->schema->columns[number];
-        load->columns[i] = proto_schema_find(stored, column->name);
-        const struct proto_column *other =
-            load->columns[i] >= 0 ? &stored->columns[load->columns[i]] : NULL;
-        same = same && other && other->type == column->type &&
-               other->value_count == column->value_count;
-    }
-    load->width = encoding->width;
-    load->bounded = stored->unit[0] != '\0';
-    return same ? E_OK
-                : proto_err_set(reterr, E_SCHEMA,
-                                "the stored partition has another schema than the published "
-                                "record: import again");
-}
-
-static bool held_out(const struct load *load, uint32_t unit, uint64_t threshold)
-{
-    uint8_t key[16];
-    for (size_t i = 0; i < sizeof key; i++) {
-        key[i] = load->wish->key[i] ^ 0x5a; /* not the key that picks rows */
-    }
-    return query_bound_hash(key, unit) < threshold;
 }
 
 /* Rows sorted by unit, by counting; UNITS is one more than the largest. */
@@ -252,13 +172,14 @@ static void copy_row(const struct load *load, size_t from, struct target *to)
 
 static enum err split(const struct load *load, struct train_tables *ret)
 {
-    uint64_t threshold = (uint64_t)ldexp(load->wish->eval_split, 63) * 2;
+    uint64_t threshold = train_held_threshold(load->wish->eval_split);
+    const uint8_t *key = load->wish->key;
     uint64_t units = 0;
     size_t held = 0;
     size_t *order;
     for (size_t i = 0; i < load->rows; i++) {
         units = load->unit[i] >= units ? (uint64_t)load->unit[i] + 1 : units;
-        held += held_out(load, load->unit[i], threshold);
+        held += train_held_out(key, load->unit[i], threshold);
     }
     enum err err = sort_rows(load, units, &order);
     if (err) {
@@ -270,25 +191,32 @@ static enum err split(const struct load *load, struct train_tables *ret)
         err = make_target(ret, 1, held, load->width, &targets[1]);
     }
     for (size_t i = 0; !err && i < load->rows; i++) {
-        copy_row(load, order[i], &targets[held_out(load, load->unit[order[i]], threshold)]);
+        copy_row(load, order[i], &targets[train_held_out(key, load->unit[order[i]], threshold)]);
     }
     wipe_free(order, load->rows * sizeof *order);
     return err;
 }
 
-static enum err read_rows(struct load *load, struct err_info *reterr)
+static enum err read_rows(struct load *load, struct store *store, struct err_info *reterr)
 {
-    enum err err = plan_columns(load, reterr);
-    if (!err && load->bounded) {
-        err = bound_units(load, reterr);
+    const struct train_table_wish *wish = load->wish;
+    const struct train_encoding *encoding = wish->encoding;
+    int columns[TRAIN_FEATURES_MAX + 1];
+    for (size_t i = 0; i < encoding->count; i++) {
+        columns[i] = encoding->columns[i].column;
     }
-    if (!err && !load->bounded && store_partition_rows(load->partition) > UINT32_MAX) {
-        err = E_LIMIT;
-    }
-    if (!err) {
-        err = store_scan_with(load->partition, load->columns, load->wish->encoding->count + 1, NULL,
-                              load->bounded, load_cancelled, on_rows, load, NULL, reterr);
-    }
+    columns[encoding->count] = encoding->target;
+    struct train_rows_wish rows = {
+        .dataset = wish->dataset,
+        .schema = wish->schema,
+        .columns = columns,
+        .count = encoding->count + 1,
+        .key = wish->key,
+        .cancelled = wish->cancelled,
+        .user = wish->user,
+    };
+    load->width = encoding->width;
+    enum err err = train_rows_each(store, &rows, on_rows, load, reterr);
     return err == E_LIMIT
                ? proto_err_set(reterr, err, "the table of this job would exceed %zu bytes",
                                TRAIN_TABLE_BYTES)
@@ -299,24 +227,14 @@ enum err train_tables_load(struct store *store, const struct train_table_wish *w
                            struct train_tables *ret, struct err_info *reterr)
 {
     memset(ret, 0, sizeof *ret);
-    struct load *load = proto_alloc(1, sizeof *load);
-    if (!load) {
-        return E_NO_MEMORY;
-    }
-    load->wish = wish;
-    enum err err = store_partition_open(store, wish->dataset, &load->partition, reterr);
+    struct load load = {.wish = wish};
+    enum err err = read_rows(&load, store, reterr);
     if (!err) {
-        err = read_rows(load, reterr);
-        store_partition_close(load->partition);
+        err = split(&load, ret);
     }
-    if (!err) {
-        err = split(load, ret);
-    }
-    query_bound_fini(&load->bound);
-    wipe_free(load->x, load->cap * load->width * sizeof(float));
-    wipe_free(load->y, load->cap);
-    wipe_free(load->unit, load->cap * sizeof(uint32_t));
-    wipe_free(load, sizeof *load);
+    wipe_free(load.x, load.cap * load.width * sizeof(float));
+    wipe_free(load.y, load.cap);
+    wipe_free(load.unit, load.cap * sizeof(uint32_t));
     if (err) {
         train_tables_fini(ret);
     }

@@ -8,6 +8,7 @@
 #define CONCORDAT_NODE_TRAIN_TABLE_H
 
 #include "node/model/logistic.h"
+#include "node/train/encoding.h"
 #include "node/train/plan.h"
 #include "store/store.h"
 

@@ -101,7 +101,7 @@ TESTS += %D%/replay_token
 check_PROGRAMS += %D%/replay_train
 TESTS += %D%/replay_train
 %C%_replay_train_SOURCES = %D%/fuzz_train.c %D%/replay.c
-%C%_replay_train_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a node/model/libmodel.a node/privacy/libprivacy.a $(STORE_LIBS) -lm -lpthread
+%C%_replay_train_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) -lm -lpthread
 
 check_PROGRAMS += %D%/replay_round
 TESTS += %D%/replay_round
@@ -204,7 +204,7 @@ noinst_PROGRAMS += %D%/fuzz_round
 %C%_fuzz_round_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_train
 %C%_fuzz_train_SOURCES = %D%/fuzz_train.c
-%C%_fuzz_train_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a node/model/libmodel.a node/privacy/libprivacy.a $(STORE_LIBS) -lm -lpthread
+%C%_fuzz_train_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) -lm -lpthread
 %C%_fuzz_train_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_frame
 %C%_fuzz_frame_SOURCES = %D%/fuzz_frame.c

@@ -21,11 +21,14 @@ static void open_one(const struct proto_message *message, struct span bytes)
     if (query_message_peek(message, bytes, &arena, object, NULL) == E_OK &&
         message == &train_update_message) {
         const struct train_update *update = object;
-        double weights[8];
-        if (train_unpack_doubles(update->weights, weights,
-                                 update->weights.len / 8 < 8 ? update->weights.len / 8 : 8) ==
+        double sums[TRAIN_SUMS_MAX];
+        struct peer_blob blob;
+        if (train_unpack_doubles(update->evaluation.sums, sums, update->evaluation.sums.len / 8) ==
             E_OK) {
-            assert(update->weights.len <= 64);
+            assert(update->evaluation.sums.len <= sizeof sums);
+        }
+        if (train_blob_open(&update->update, &blob) == E_OK) {
+            assert(peer_blob_valid(&blob));
         }
     }
     proto_free(object);
@@ -40,8 +43,7 @@ static void state_one(struct span bytes)
     assert(state);
     if (train_job_state_decode(bytes, state, NULL) == E_OK) {
         assert(train_job_state_encode(state, &out, NULL) == E_OK);
-        /* An older form, which has "CTJ1" before it, is written in the newer one. */
-        assert(bytes.ptr[3] == '1' || span_equal(buf_span(&out), bytes));
+        assert(span_equal(buf_span(&out), bytes));
     }
     buf_fini(&out);
     train_job_state_fini(state);
@@ -71,7 +73,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         (void)!train_part_decode(rest, &arena, &part);
         break;
     case 6:
-        (void)!proto_codec_decode(&train_plan_message, rest, &arena, &plan, NULL);
+        if (proto_codec_decode(&train_plan_message, rest, &arena, &plan, NULL) == E_OK &&
+            train_plan_check(&plan, NULL) == E_OK) {
+            struct train_sums sums = train_sums_of(&plan, 1);
+            assert(sums.count <= TRAIN_SUMS_MAX);
+        }
         break;
     case 7:
         (void)!proto_codec_decode(&peer_chunk_request_message, rest, &arena, &wish, NULL);

@@ -18,6 +18,7 @@ PROC_TESTS = \
 	%D%/keys.py \
 	%D%/large.py \
 	%D%/mesh.py \
+	%D%/notes.py \
 	%D%/planted.py \
 	%D%/questions.py \
 	%D%/sources.py \

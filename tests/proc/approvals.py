@@ -18,9 +18,9 @@ LOCAL = ("completion", "dataset mapping", "help", "init", "man", "sandbox", "too
 MAY = {
     "status": ALL, "doctor": ALL, "peers": ALL, "catalog": ALL, "budget": ALL, "queries": ALL, "queries show": ALL,
     "dataset list": ALL, "dataset show": ALL, "licence show": ALL, "licence check": ALL, "federation council": ALL,
-    "train watch": ALL, "train list": ALL, "train show": ALL, "model list": ALL, "model show": ALL,
+    "train watch": ALL, "train list": ALL, "train show": ALL, "train verify": ALL, "model list": ALL, "model show": ALL, "model report": ALL,
     "query": ANALYST, "queries collect": ANALYST,
-    "train start": COORDINATOR, "train stop": COORDINATOR, "train resume": COORDINATOR, "model export": COORDINATOR,
+    "train start": COORDINATOR, "train stop": COORDINATOR, "train resume": COORDINATOR, "model export": COORDINATOR, "model import": COORDINATOR,
     "project list": ALL, "project show": ALL, "agreement list": ALL, "agreement show": ALL, "agreement request": ANALYST,
     "project create": COORDINATOR, "project end": COORDINATOR, "agreement accept": COORDINATOR, "agreement terminate": COORDINATOR,
     "approvals": READ, "audit list": READ, "audit egress": READ, "audit export": READ,

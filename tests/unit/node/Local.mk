@@ -39,12 +39,17 @@ EXTRA_DIST += tests/vectors/cli
 check_PROGRAMS += %D%/test_train_message
 TESTS += %D%/test_train_message
 %C%_test_train_message_SOURCES = %D%/test_train_message.c
-%C%_test_train_message_LDADD = node/train/libtrain.a node/query/libquery.a node/model/libmodel.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+%C%_test_train_message_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_aggregate
+TESTS += %D%/test_aggregate
+%C%_test_aggregate_SOURCES = %D%/test_aggregate.c tests/lib/seed.h tests/unit/store/home.h
+%C%_test_aggregate_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 
 check_PROGRAMS += %D%/test_train_plan
 TESTS += %D%/test_train_plan
 %C%_test_train_plan_SOURCES = %D%/test_train_plan.c
-%C%_test_train_plan_LDADD = node/train/libtrain.a node/query/libquery.a node/model/libmodel.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+%C%_test_train_plan_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 
 check_PROGRAMS += %D%/test_query_message %D%/test_bound %D%/test_coordinates %D%/test_execute
 TESTS += %D%/test_query_message %D%/test_bound %D%/test_coordinates %D%/test_execute

@@ -31,7 +31,7 @@ static void doubles_come_back_and_nan_does_not(void **state)
     arena_fini(&arena);
 }
 
-static struct train_update sample_update(struct span weights)
+static struct train_update sample_update(struct span sums)
 {
     static const uint8_t zeros[256];
     return (struct train_update){
@@ -39,14 +39,16 @@ static struct train_update sample_update(struct span weights)
         .job_id = span_of(zeros, 16),
         .plan_hash = span_of(zeros, 32),
         .round = 3,
-        .updated = true,
+        .answer = TRAIN_UPDATED,
         .error = span_str("OK"),
         .reason = span_str(""),
         .detail = span_str(""),
-        .weights = weights,
+        .base = span_of(zeros, 32),
+        .update = {span_of(zeros, 32), STORE_BLOB_CHUNK + 1, span_of(zeros, 64)},
+        .done = 3,
+        .total = 10,
         .steps_started = 30,
-        .evaluation =
-            {.present = true, .count = 12.5, .loss = -3, .correct = 4, .histograms = span_str("")},
+        .evaluation = {.present = true, .sums = sums, .histograms = span_str("")},
         .head = span_of(zeros, 168),
     };
 }
@@ -54,20 +56,25 @@ static struct train_update sample_update(struct span weights)
 static void an_update_round_trips(void **state)
 {
     struct arena arena = {0};
-    struct span weights;
+    struct span sums;
     const double values[] = {0.5, -0.25};
     struct buf out = {.max = 4096};
     struct train_update back;
+    struct peer_blob blob;
     (void)state;
-    assert_int_equal(train_pack_doubles(values, 2, &arena, &weights), E_OK);
-    struct train_update update = sample_update(weights);
+    assert_int_equal(train_pack_doubles(values, 2, &arena, &sums), E_OK);
+    struct train_update update = sample_update(sums);
     assert_int_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_OK);
     assert_int_equal(proto_codec_decode(&train_update_message, buf_span(&out), &arena, &back, NULL),
                      E_OK);
     assert_int_equal(back.round, 3);
-    assert_true(span_equal(back.weights, weights));
-    assert_true(back.evaluation.present && back.evaluation.count == 12.5 &&
-                back.evaluation.loss == -3);
+    assert_true(back.evaluation.present && span_equal(back.evaluation.sums, sums));
+    assert_int_equal(train_blob_open(&back.update, &blob), E_OK);
+    assert_int_equal(blob.size, STORE_BLOB_CHUNK + 1);
+    back.update.chunks.len -= 32; /* one hash for two chunks */
+    assert_int_equal(train_blob_open(&back.update, &blob), E_INVALID);
+    back.update = TRAIN_BLOB_NONE;
+    assert_int_equal(train_blob_open(&back.update, &blob), E_INVALID);
     for (size_t len = 0; len < out.len; len++) { /* every truncation is refused */
         assert_int_not_equal(
             proto_codec_decode(&train_update_message, span_of(out.ptr, len), &arena, &back, NULL),
@@ -80,7 +87,7 @@ static void an_update_round_trips(void **state)
 static void bounds_are_refused(void **state)
 {
     struct buf out = {.max = 1 << 20};
-    static const uint8_t many[(TRAIN_WEIGHTS_MAX + 1) * 8];
+    static const uint8_t many[TRAIN_SUMS_MAX * 8 + 8];
     (void)state;
     struct train_update update = sample_update(span_of(many, sizeof many));
     assert_int_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_LIMIT);
@@ -88,9 +95,67 @@ static void bounds_are_refused(void **state)
     update.round = 0;
     assert_int_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_LIMIT);
     update = sample_update(span_str(""));
-    update.evaluation.loss = NAN;
-    assert_int_not_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_OK);
+    update.answer = TRAIN_ANSWERS;
+    assert_int_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_LIMIT);
+    update = sample_update(span_str(""));
+    update.update.size = STORE_BLOB_MAX + 1;
+    assert_int_equal(proto_codec_encode(&train_update_message, &update, &out, NULL), E_LIMIT);
     buf_fini(&out);
+}
+
+static struct train_plan sample_plan(void)
+{
+    static const uint8_t hash[32] = {1};
+    static struct proto_text labels[3];
+    labels[0].text = span_str("O");
+    labels[1].text = span_str("B-Disease");
+    labels[2].text = span_str("I-Disease");
+    return (struct train_plan){
+        .task = PROTO_TASK_TOKEN_CLASSIFICATION,
+        .model = span_of(hash, 32),
+        .model_size = 10,
+        .labels = {labels, 3},
+        .max_length = 128,
+        .dropout = -1,
+        .learning_rate = 5e-4,
+        .server_rate = 1,
+        .noise = true,
+        .clip = 1,
+        .epsilon = 8,
+        .delta_e12 = 10000000,
+    };
+}
+
+/* What the fields allow one by one and no plan may be. */
+static void plans_that_cannot_be_are_refused(void **state)
+{
+    struct train_plan plan = sample_plan();
+    (void)state;
+    assert_int_equal(train_plan_check(&plan, NULL), E_OK);
+#define REFUSED(change)                                                                            \
+    plan = sample_plan();                                                                          \
+    change;                                                                                        \
+    assert_int_equal(train_plan_check(&plan, NULL), E_INVALID)
+    REFUSED(plan.model = span_str(""));
+    REFUSED(plan.task = PROTO_TASK_TABULAR_CLASSIFICATION);
+    REFUSED(plan.model_base = span_str("short"));
+    REFUSED(plan.max_length = 2);
+    REFUSED(plan.tune = PROTO_TUNE_LORA); /* without a rank */
+    REFUSED(plan.epsilon = 0);
+    REFUSED(plan.clip = 0);
+    REFUSED(plan.noise = false); /* and yet an epsilon */
+    REFUSED(plan.learning_rate = 0);
+    REFUSED(plan.learning_rate = NAN);
+    REFUSED(plan.trim = 0.5);
+    REFUSED(plan.server_momentum = 1);
+    REFUSED(plan.dropout = 1);
+    REFUSED(plan.eval_split = -0.1);
+#undef REFUSED
+    plan = sample_plan();
+    plan.noise = false;
+    plan.epsilon = 0;
+    plan.delta_e12 = 0;
+    assert_int_equal(train_plan_check(&plan, NULL), E_OK);
 }
 
 static void plans_hash_by_their_bytes(void **state)
@@ -120,10 +185,10 @@ static void fill_job(struct train_job_state *job)
     job->round = 2;
     job->term = 3;
     job->max_rows_per_unit = 1;
-    job->weight_count = 3;
-    job->weights = arena_alloc(&job->arena, 3, sizeof *job->weights);
-    job->velocity = arena_alloc(&job->arena, 3, sizeof *job->velocity);
-    job->weights[1] = -0.125;
+    job->numbers = 3;
+    job->noise = true;
+    job->server.weights[1] = 7;
+    job->server.first[2] = 8;
     job->site_count = 2;
     snprintf(job->sites[1].node, sizeof job->sites[1].node, "beta");
     job->sites[1].admitted = true;
@@ -150,6 +215,10 @@ static void fill_job(struct train_job_state *job)
     }
     job->history[0].evaluated = true;
     job->history[0].loss = 0.5;
+    job->history[0].types = 2;
+    job->history[0].type_counts[1][2] = 12.5;
+    job->history[0].epsilon = NAN;
+    job->history[0].mean[3] = 9;
 }
 
 static void a_job_survives_the_disk(void **state)
@@ -168,7 +237,11 @@ static void a_job_survives_the_disk(void **state)
     assert_true(back->history[0].loss == 0.5 && isnan(back->history[1].loss));
     assert_string_equal(back->history[1].absent[0].reason, LONG_REASON);
     assert_true(back->has_machine && back->machine.term == 1 && back->machine.min_sites == 2);
-    assert_true(back->weights[1] == -0.125);
+    assert_true(back->noise && back->numbers == 3);
+    assert_memory_equal(&back->server, &job->server, sizeof job->server);
+    assert_int_equal(back->history[0].types, 2);
+    assert_true(back->history[0].type_counts[1][2] == 12.5 && isnan(back->history[0].epsilon));
+    assert_int_equal(back->history[0].mean[3], 9);
     assert_true(back->sites[1].admitted && back->sites[1].error == E_BUSY &&
                 back->sites[1].cost.sigma == 1.5);
     assert_memory_equal(back->plan_hash, job->plan_hash, 32);
@@ -189,38 +262,7 @@ static void a_job_survives_the_disk(void **state)
     buf_fini(&again);
 }
 
-/* A job of the version before had no machine; it can be read, and is known for what it is. */
-static void an_older_job_is_read(void **state)
-{
-    struct train_job_state *job = proto_alloc(1, sizeof *job);
-    struct train_job_state *back = proto_alloc(1, sizeof *back);
-    struct buf out = {.max = 1 << 20};
-    struct buf old = {.max = 1 << 20};
-    (void)state;
-    fill_job(job);
-    job->has_machine = false;
-    assert_int_equal(train_job_state_encode(job, &out, NULL), E_OK);
-    size_t head = 8 + get_be32(out.ptr + 4); /* magic, length, head */
-    assert_int_equal(get_be32(out.ptr + head), 0);
-    assert_int_equal(buf_put(&old, span_str("CTJ1")), E_OK);
-    assert_int_equal(buf_put(&old, span_of(out.ptr + 4, head - 4)), E_OK);
-    assert_int_equal(buf_put(&old, span_of(out.ptr + head + 4, out.len - head - 4)), E_OK);
-    assert_int_equal(train_job_state_decode(buf_span(&old), back, NULL), E_OK);
-    assert_false(back->has_machine);
-    assert_int_equal(back->round, 2);
-    assert_int_equal(back->history_count, 2);
-    train_job_state_fini(back);
-    old.ptr[3] = '2';
-    assert_int_not_equal(train_job_state_decode(buf_span(&old), back, NULL), E_OK);
-    train_job_state_fini(back);
-    train_job_state_fini(job);
-    proto_free(job);
-    proto_free(back);
-    buf_fini(&out);
-    buf_fini(&old);
-}
-
-/* A site's part, in both forms, and as its machine takes it. */
+/* A site's part, and as its machine takes it. */
 static void a_part_survives_the_disk(void **state)
 {
     static const uint8_t bytes[32] = {7};
@@ -240,6 +282,8 @@ static void a_part_survives_the_disk(void **state)
         .last_round = 3,
         .time = 5,
         .term = 9,
+        .charged = true,
+        .update = span_str(""),
     };
     struct train_part back;
     struct proto_round_site site;
@@ -255,25 +299,16 @@ static void a_part_survives_the_disk(void **state)
     assert_int_equal(site.last_round, 3);
     assert_int_equal(site.steps_left, 28);
     assert_memory_equal(site.plan_hash, bytes, 32);
-    back.last_round = 11; /* the last evaluation, as an older version counted it */
-    train_part_machine(&back, 0, &site);
-    assert_true(proto_round_site_valid(&site));
     back.last_round = 0;
     train_part_machine(&back, 40, &site);
     assert_int_equal(site.state, PROTO_ROUND_SITE_PLANNED);
     back.ended = true;
     train_part_machine(&back, 40, &site);
     assert_int_equal(site.state, PROTO_ROUND_SITE_ENDED);
-    /* The older form: one field fewer in the array of more than fifteen, and no term. */
-    assert_int_equal(out.ptr[4], 0xdc);
-    out.ptr[6]--;
-    out.ptr[3] = '1';
-    out.len--;
-    assert_int_equal(train_part_decode(buf_span(&out), &arena, &back), E_OK);
-    assert_int_equal(back.term, 0);
-    assert_int_equal(back.last_round, 3);
-    out.ptr[3] = '2';
-    assert_int_not_equal(train_part_decode(buf_span(&out), &arena, &back), E_OK);
+    assert_true(back.charged && back.update.len == 0);
+    for (size_t len = 0; len < out.len; len++) {
+        assert_int_not_equal(train_part_decode(span_of(out.ptr, len), &arena, &back), E_OK);
+    }
     arena_fini(&arena);
     buf_fini(&out);
 }
@@ -284,9 +319,9 @@ int main(void)
         cmocka_unit_test(doubles_come_back_and_nan_does_not),
         cmocka_unit_test(an_update_round_trips),
         cmocka_unit_test(bounds_are_refused),
+        cmocka_unit_test(plans_that_cannot_be_are_refused),
         cmocka_unit_test(plans_hash_by_their_bytes),
         cmocka_unit_test(a_job_survives_the_disk),
-        cmocka_unit_test(an_older_job_is_read),
         cmocka_unit_test(a_part_survives_the_disk),
     };
     assert_int_equal(crypto_init(NULL), E_OK);

@@ -8,12 +8,14 @@
 #include <math.h>
 
 #include "crypto/provider.h"
+#include "node/train/encoding.h"
 #include "node/train/evaluate.h"
 #include "proto/privacy.h"
 
 static struct train_terms usual(void)
 {
-    return (struct train_terms){.size = 2500,
+    return (struct train_terms){.noise = true,
+                                .size = 2500,
                                 .batch = 256,
                                 .rounds = 10,
                                 .epochs = 1,
@@ -207,7 +209,13 @@ static void figures_come_back(void **state)
     static uint8_t y[ROWS];
     static uint32_t unit[ROWS];
     const double weights[2] = {2, 0};
-    const struct train_cost cost = {.sums_nano = 500000000000, .hist_nano = 500000000000};
+    const struct train_cost cost = {
+        .sigma = 1, .sums_nano = 500000000000, .hist_nano = 500000000000};
+    const struct train_figures_wish wish = {
+        .spec = {.count = 3, .correct = true, .types_at = 3, .rows = 1},
+        .cost = &cost,
+        .sums = true,
+        .bins = 64};
     struct train_figures figures;
     double loss = 0;
     size_t correct = 0;
@@ -221,9 +229,8 @@ static void figures_come_back(void **state)
     }
     struct model_table table = {
         .rows = ROWS, .features = 1, .x = x, .y = y, .unit = unit, .units = ROWS};
-    assert_int_equal(train_evaluate(NULL, &table, weights, 1, &cost, true, 64, &figures, NULL),
-                     E_OK);
-    double variances[TRAIN_SUMS] = {0};
+    assert_int_equal(train_evaluate_table(NULL, &table, weights, &wish, &figures, NULL), E_OK);
+    double variances[3] = {0};
     struct train_metrics metrics =
         train_metrics_read(figures.sums[TRAIN_SUM_COUNT], 0, figures.sums, variances);
     assert_true(fabs(figures.sums[TRAIN_SUM_COUNT] - (double)ROWS) < 3);
@@ -246,6 +253,86 @@ static void figures_come_back(void **state)
     assert_true(isnan(metrics.loss) && isnan(metrics.accuracy));
 }
 
+/* Without noise a plan costs nothing, and a round is one step. */
+static void no_noise_costs_nothing(void **state)
+{
+    struct train_terms terms = usual();
+    struct train_cost cost;
+    (void)state;
+    terms.noise = false;
+    terms.epsilon = 0;
+    assert_int_equal(train_cost_plan(&terms, 4.4, &cost, NULL), E_OK);
+    assert_true(cost.sigma == 0 && cost.steps == 1 && cost.evaluations == 10);
+    assert_int_equal(train_cost_total(&cost), 0);
+    assert_true(isnan(train_cost_epsilon(&cost, 5, 5, false, 1e-6)));
+}
+
+static struct proto_text tags[] = {{{NULL, 0}}, {{NULL, 0}}, {{NULL, 0}}, {{NULL, 0}}, {{NULL, 0}}};
+
+static struct train_plan notes_plan(void)
+{
+    static const char *const names[] = {"O", "B-Drug", "I-Drug", "B-Disease", "I-Disease"};
+    for (size_t i = 0; i < 5; i++) {
+        tags[i].text = span_str(names[i]);
+    }
+    return (struct train_plan){
+        .task = PROTO_TASK_TOKEN_CLASSIFICATION, .labels = {tags, 5}, .noise = true, .entities = 4};
+}
+
+static void sums_follow_the_labels(void **state)
+{
+    struct train_plan plan = notes_plan();
+    struct span types[TRAIN_TYPES_MAX];
+    (void)state;
+    assert_int_equal(train_plan_types(&plan, types), 2);
+    assert_true(span_is(types[0], "Drug") && span_is(types[1], "Disease"));
+    struct train_sums sums = train_sums_of(&plan, 30);
+    assert_true(!sums.correct && sums.types_at == 2 && sums.count == 8 && sums.rows == 1 &&
+                sums.entities == 4);
+    plan.task = PROTO_TASK_SEQUENCE_CLASSIFICATION;
+    sums = train_sums_of(&plan, 2);
+    assert_true(sums.correct && sums.types == 5 && sums.count == 18 && sums.entities == 2);
+    plan.task = PROTO_TASK_TABULAR_CLASSIFICATION;
+    plan.labels.count = 0;
+    sums = train_sums_of(&plan, 3);
+    assert_true(sums.correct && sums.count == 3 && sums.rows == 3);
+}
+
+struct units {
+    size_t left;
+};
+
+/* A unit with far more entities than may count. */
+static bool next(void *user, struct train_unit_figures *ret)
+{
+    struct units *units = user;
+    *ret = (struct train_unit_figures){.loss = 100, .types = {{50, 60, 3}, {1, 0, 2}}};
+    return units->left-- > 0;
+}
+
+/* With noise each unit's part is bounded: the noise is fitted to that. Without, it is exact. */
+static void units_are_bounded(void **state)
+{
+    struct train_plan plan = notes_plan();
+    struct train_cost cost = {.sigma = 1, .sums_nano = 4000000000000000};
+    struct train_figures figures;
+    struct train_figures_wish wish = {.spec = train_sums_of(&plan, 1), .cost = &cost, .sums = true};
+    struct units units = {1000};
+    (void)state;
+    assert_int_equal(train_evaluate_units(NULL, next, &units, &wish, &figures, NULL), E_OK);
+    const double bounded[] = {1000, 2000, 4000, 4000, 3000, 1000, 0, 2000};
+    for (size_t i = 0; i < 8; i++) {
+        assert_true(fabs(figures.sums[i] - bounded[i]) < 2); /* sigma is below 0.1: 20 of them */
+    }
+    cost = (struct train_cost){.sigma = 0};
+    units.left = 1000;
+    assert_int_equal(train_evaluate_units(NULL, next, &units, &wish, &figures, NULL), E_OK);
+    const double exact[] = {1000, 2000, 50000, 60000, 3000, 1000, 0, 2000};
+    for (size_t i = 0; i < 8; i++) {
+        assert_true(figures.sums[i] == exact[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +344,9 @@ int main(void)
         cmocka_unit_test(columns_become_numbers),
         cmocka_unit_test(columns_that_cannot_be_used_are_refused),
         cmocka_unit_test(figures_come_back),
+        cmocka_unit_test(no_noise_costs_nothing),
+        cmocka_unit_test(sums_follow_the_labels),
+        cmocka_unit_test(units_are_bounded),
     };
     assert_int_equal(crypto_init(NULL), E_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);

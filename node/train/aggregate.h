@@ -1,0 +1,54 @@
+/* From the updates of a round to the next weights, block by block: nothing is in memory but TRAIN_VECTOR_BLOCK numbers of each
+ * update, whatever the number of sites and numbers. Updates are blobs (sealed on disk) that the caller deletes with the round.
+ *
+ *     err = train_mean(store, &updates, mean, reterr);              the round's one result
+ *     err = train_server_step(store, &server, round, count, mean, &from, &to, reterr);
+ *
+ * The mean is rounded to float32 and stored before the step reads it, so that the model can be computed again from the first
+ * weights and the means of all rounds, bit by bit (train_server_step alone): that is what `train verify` does.
+ *
+ * Mean: sum w_i u_i / sum w_i in double, in the order given; or, trimmed (Yin et al. 2018, arXiv 1803.01498), for each number
+ * without the floor(trim n) smallest and largest, unweighted.
+ * Server step on mean d (Reddi et al. 2021, arXiv 2003.00295):
+ *     fedavg, fedprox, trimmed-mean:  w += rate d;          with momentum b > 0 (FedAvgM): v <- b v + d, w += rate v
+ *     fedadam:                        m <- b m + (1-b) d,  v <- 0.99 v + 0.01 d^2,  w += rate m / (sqrt(v) + 1e-3)
+ * Threads: any. Limits: TRAIN_SITES_MAX updates. */
+#ifndef CONCORDAT_NODE_TRAIN_AGGREGATE_H
+#define CONCORDAT_NODE_TRAIN_AGGREGATE_H
+
+#include "node/train/message.h"
+
+struct train_updates {
+    const uint8_t *job_id; /* 16 */
+    uint64_t round;
+    uint64_t numbers;
+    size_t count;
+    const uint8_t (*hash)[32];
+    const double *weight; /* positive; not used by the trimmed mean */
+    bool trimmed;
+    double trim;
+};
+/* Errors: E_INVALID no update, or a mean that is not finite; those of reading and writing. */
+MUST_CHECK enum err train_mean(struct store *store, const struct train_updates *updates,
+                               uint8_t ret_mean[32], struct err_info *reterr);
+
+struct train_server {
+    enum proto_aggregation method;
+    double rate, momentum;
+    const uint8_t *job_id; /* 16 */
+};
+/* What a server's step leaves for the next: names of blobs, or zeros where there is none yet (then they are all zero). */
+struct train_server_state {
+    uint8_t weights[32];
+    uint8_t first[32];  /* momentum, or the first moment */
+    uint8_t second[32]; /* the second moment */
+};
+/* TO's blobs are durable on return. FROM's stay. Errors: E_INVALID the weights became not finite; those of reading, writing. */
+MUST_CHECK enum err train_server_step(struct store *store, const struct train_server *server,
+                                      uint64_t round, uint64_t numbers, const uint8_t mean[32],
+                                      const struct train_server_state *from,
+                                      struct train_server_state *to, struct err_info *reterr);
+
+bool train_hash_none(const uint8_t hash[32]);
+
+#endif

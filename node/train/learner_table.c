@@ -1,0 +1,166 @@
+/* Logistic regression on a table: node/model/logistic.h under the plan's terms. */
+#include "config.h"
+#include "node/train/learner.h"
+
+#include "node/train/table.h"
+
+struct learner {
+    struct train_learner base;
+    struct train_learner_wish wish;
+    struct train_encoding encoding;
+    struct train_tables tables;
+};
+
+static enum err name_columns(const struct train_plan *plan, struct arena *arena,
+                             const char ***ret_features, const char **ret_target)
+{
+    const struct proto_text *texts = plan->features.items;
+    const char **features = arena_alloc(arena, plan->features.count, sizeof *features);
+    *ret_target = arena_strdup(arena, plan->target);
+    for (size_t i = 0; features && i < plan->features.count; i++) {
+        features[i] = arena_strdup(arena, texts[i].text);
+        if (!features[i]) {
+            return E_NO_MEMORY;
+        }
+    }
+    *ret_features = features;
+    return features && *ret_target ? E_OK : E_NO_MEMORY;
+}
+
+static enum err encode_columns(const struct train_plan *plan, const struct proto_schema *schema,
+                               struct train_encoding *ret, struct err_info *reterr)
+{
+    struct arena arena = {0};
+    const char **features;
+    const char *target;
+    enum err err = name_columns(plan, &arena, &features, &target);
+    if (!err) {
+        err = train_encoding_plan(schema, features, plan->features.count, target, ret, reterr);
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+static enum err table_check(const struct train_plan *plan, const struct proto_schema *schema,
+                            struct err_info *reterr)
+{
+    struct train_encoding *encoding = proto_alloc(1, sizeof *encoding);
+    enum err err = encoding ? encode_columns(plan, schema, encoding, reterr) : E_NO_MEMORY;
+    proto_free(encoding);
+    return err;
+}
+
+static enum err table_open(const struct train_learner_wish *wish, struct train_learner **ret,
+                           struct err_info *reterr)
+{
+    struct learner *learner = proto_alloc(1, sizeof *learner);
+    enum err err = learner ? encode_columns(wish->plan, wish->schema, &learner->encoding, reterr)
+                           : E_NO_MEMORY;
+    if (err) {
+        proto_free(learner);
+        return err;
+    }
+    learner->wish = *wish;
+    *ret = &learner->base;
+    return E_OK;
+}
+
+static size_t table_count(const struct train_learner *base)
+{
+    return ((const struct learner *)base)->encoding.width + 1;
+}
+
+static enum err table_start(struct train_learner *base, float *ret, struct err_info *reterr)
+{
+    (void)reterr;
+    memset(ret, 0, table_count(base) * sizeof *ret);
+    return E_OK;
+}
+
+static enum err table_load(struct train_learner *base, struct err_info *reterr)
+{
+    struct learner *learner = (struct learner *)base;
+    const struct train_plan *plan = learner->wish.plan;
+    struct train_table_wish wish = {
+        .dataset = learner->wish.dataset,
+        .schema = learner->wish.schema,
+        .encoding = &learner->encoding,
+        .midpoint = plan->midpoint,
+        .eval_split = plan->eval_every ? plan->eval_split : 0,
+        .key = learner->wish.key,
+        .cancelled = learner->wish.cancelled,
+        .user = learner->wish.user,
+    };
+    train_tables_fini(&learner->tables);
+    return train_tables_load(learner->wish.store, &wish, &learner->tables, reterr);
+}
+
+/* The caller frees. */
+static double *widen(const float *from, size_t count)
+{
+    double *to = proto_alloc(count, sizeof *to);
+    for (size_t i = 0; to && i < count; i++) {
+        to[i] = (double)from[i];
+    }
+    return to;
+}
+
+static enum err table_train(struct train_learner *base, const float *weights,
+                            const struct train_local *local, float *ret_change,
+                            struct err_info *reterr)
+{
+    struct learner *learner = (struct learner *)base;
+    const struct train_plan *plan = learner->wish.plan;
+    size_t count = table_count(base);
+    double *trained = widen(weights, count);
+    struct model_sgd sgd = {
+        .rate = local->cost->rate,
+        .clip = plan->clip,
+        .sigma = local->cost->sigma,
+        .learning_rate = plan->learning_rate,
+        .momentum = plan->momentum,
+        .expected_batch = local->cost->rate * (double)local->size,
+        .steps = (uint32_t)local->steps,
+    };
+    uint32_t done;
+    enum err err =
+        trained ? model_logistic_train(&learner->tables.train, &sgd, trained,
+                                       learner->wish.cancelled, learner->wish.user, &done, reterr)
+                : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < count; i++) {
+        ret_change[i] = (float)(trained[i] - (double)weights[i]);
+    }
+    proto_free(trained);
+    return err;
+}
+
+static enum err table_evaluate(struct train_learner *base, const float *weights,
+                               const struct train_figures_wish *wish, struct train_figures *ret,
+                               struct err_info *reterr)
+{
+    struct learner *learner = (struct learner *)base;
+    double *wide = widen(weights, table_count(base));
+    enum err err = wide ? train_evaluate_table(learner->wish.noise, &learner->tables.held, wide,
+                                               wish, ret, reterr)
+                        : E_NO_MEMORY;
+    proto_free(wide);
+    return err;
+}
+
+static void table_close(struct train_learner *base)
+{
+    struct learner *learner = (struct learner *)base;
+    train_tables_fini(&learner->tables);
+    proto_free(learner);
+}
+
+const struct train_learner_kind train_learner_table = {
+    .check = table_check,
+    .open = table_open,
+    .count = table_count,
+    .start = table_start,
+    .load = table_load,
+    .train = table_train,
+    .evaluate = table_evaluate,
+    .close = table_close,
+};
