@@ -9,6 +9,7 @@ include tests/sim/Local.mk
 include tests/fuzz/Local.mk
 include tests/proc/Local.mk
 include tests/bench/Local.mk
+include tests/audit/Local.mk
 EXTRA_DIST += tests/run
 
 # Known answers from any folder of the formats in tests/vectors: make check-vectors VECTORS=DIR

@@ -1,0 +1,4 @@
+/* Nothing is planted. */
+#include "tests/audit/audit.h"
+
+const char *const audit_planted = NULL;
