@@ -194,8 +194,9 @@ static const struct proto_argument query_arguments[] = {
     OPTION("--mode", PROTO_ARG_TEXT, "per-node|secure", "how the answers are put together"),
     FLAG("--explain", "show cost, margins and verdicts; spend nothing"),
     OPTION("--timeout", PROTO_ARG_DURATION, "TIME", "how long to wait for sites (default 30s)"),
-    FLAG("--plot", "draw the answer as bars in the terminal"),
+    FLAG("--plot", "draw the answer as bars or curves in the terminal"),
     OPTION("--svg", PROTO_ARG_FILE_OUT, "FILE", "draw the answer into FILE"),
+    FLAG("--csv", "print the rows as CSV, margins beside them"),
     END};
 static const struct proto_argument project_create_arguments[] = {
     POSITIONAL("FILE", PROTO_ARG_FILE_IN, "the project, YAML"), END};
@@ -544,7 +545,8 @@ const struct proto_operation proto_operations[] = {
         "\n"
         "  concordat query \"SELECT sex, COUNT(*), AVG(creatinine) FROM flchain GROUP BY sex\" \\\n"
         "      --purpose DUO:0000042 --epsilon 0.5",
-        "{\"query_id\",\"dataset\",\"mode\",\"columns\":[],\"rows\":[[]],\"margin95\":[[]],\n"
+        "{\"query_id\",\"dataset\",\"mode\",\"shape\":\"cells|histogram|linreg|survival\",\n"
+        " \"columns\":[],\"rows\":[[]],\"margin95\":[[]],\n"
         " \"sites\":" SITES_ANSWER ",\n"
         " \"cost\":{\"epsilon\",\"delta\",\"rho\"},\n"
         " \"budget\":" BUDGET_ANSWER ",\n"

@@ -5,6 +5,8 @@ noinst_LIBRARIES += %D%/libcli.a
 	%D%/ask.c %D%/ask.h \
 	%D%/cli.h \
 	%D%/client.c %D%/client.h \
+	%D%/csv.c \
+	%D%/curve.c %D%/plot.h \
 	%D%/doctor.c \
 	%D%/grid.c %D%/grid.h \
 	%D%/help.c \

@@ -44,7 +44,7 @@ static void print_error(const struct cli_call *call, const json_t *document)
     }
 }
 
-/* --plot and --svg belong to the command; the daemon never hears of them. */
+/* --plot, --svg and --csv belong to the command; the daemon never hears of them. */
 static enum err draw(const struct cli_call *call, const json_t *answer, struct err_info *reterr)
 {
     const char *svg = cli_text(call, "--svg");
@@ -52,7 +52,7 @@ static enum err draw(const struct cli_call *call, const json_t *answer, struct e
         return E_OK;
     }
     if (cli_text(call, "--plot") && !call->json && !cli_plot_terminal(answer, stdout)) {
-        fputs("there is nothing to draw: --plot needs a GROUP BY\n", stderr);
+        fputs("there is nothing to draw: --plot needs GROUP BY, HISTOGRAM or SURVIVAL\n", stderr);
     }
     if (!svg) {
         return E_OK;
@@ -65,7 +65,7 @@ static enum err draw(const struct cli_call *call, const json_t *answer, struct e
     }
     if (!drawn) {
         unlink(svg);
-        fputs("there is nothing to draw: --svg needs a GROUP BY\n", stderr);
+        fputs("there is nothing to draw: --svg needs GROUP BY, HISTOGRAM or SURVIVAL\n", stderr);
     }
     return E_OK;
 }
@@ -92,6 +92,9 @@ static int finish(struct cli_call *call, enum err err, json_t *answer, int exit_
     if (!err && answer && !refused) {
         if (call->json) {
             print_json(answer);
+        } else if (call->operation->id == PROTO_OP_QUERY && cli_text(call, "--csv")) {
+            cli_csv_print(answer, stdout);
+            cli_table_sites(answer, stderr);
         } else {
             cli_table_answer(call->operation->id, answer, stdout);
         }

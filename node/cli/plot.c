@@ -1,7 +1,7 @@
 #include "config.h"
 #include "node/cli/table.h"
 
-#include "node/cli/grid.h"
+#include "node/cli/plot.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -32,8 +32,7 @@ static double number_at(const json_t *rows, size_t row, size_t column)
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
-/* The text cells of a row, joined: its group. */
-static const char *label_of(struct cli_grid *scratch, const json_t *row)
+const char *cli_plot_label(struct cli_grid *scratch, const json_t *row)
 {
     char text[128] = "";
     for (size_t c = 0; c < json_array_size(row); c++) {
@@ -46,8 +45,42 @@ static const char *label_of(struct cli_grid *scratch, const json_t *row)
     return cli_grid_text(scratch, text);
 }
 
-static bool is_numeric(const json_t *rows, size_t column)
+static bool is_shape(const json_t *answer, const char *shape)
 {
+    const char *text = json_string_value(json_object_get(answer, "shape"));
+    return text && strcmp(text, shape) == 0;
+}
+
+/* Of a histogram the class as well: its columns low and high are neighbours. */
+static const char *label_of(struct cli_grid *scratch, const json_t *answer, size_t r)
+{
+    const json_t *rows = json_object_get(answer, "rows");
+    const json_t *row = json_array_get(rows, r);
+    const char *group = cli_plot_label(scratch, row);
+    if (!is_shape(answer, "histogram")) {
+        return group;
+    }
+    for (size_t c = 0; c + 1 < json_array_size(row); c++) {
+        double low = number_at(rows, r, c);
+        double high = number_at(rows, r, c + 1);
+        if (!isnan(low) && !isnan(high)) {
+            char text[192];
+            snprintf(text, sizeof text, "%s%s%.6g to %.6g", group, *group ? " / " : "", low, high);
+            return cli_grid_text(scratch, text);
+        }
+    }
+    return group;
+}
+
+/* A column to draw: it has numbers, and is not what the bars are labelled with. */
+static bool is_drawn(const json_t *answer, size_t column)
+{
+    const json_t *rows = json_object_get(answer, "rows");
+    const char *name =
+        json_string_value(json_array_get(json_object_get(answer, "columns"), column));
+    if (is_shape(answer, "histogram") && name && strcmp(name, "count") != 0) {
+        return false;
+    }
     for (size_t r = 0; r < json_array_size(rows); r++) {
         if (!isnan(number_at(rows, r, column))) {
             return true;
@@ -65,7 +98,7 @@ static void fill(const json_t *answer, size_t column, struct cli_grid *scratch, 
     ret->count = json_array_size(rows) < PLOT_BARS_MAX ? json_array_size(rows) : PLOT_BARS_MAX;
     ret->most = 0;
     for (size_t r = 0; r < ret->count; r++) {
-        ret->bars[r].label = label_of(scratch, json_array_get(rows, r));
+        ret->bars[r].label = label_of(scratch, answer, r);
         ret->bars[r].value = number_at(rows, r, column);
         ret->bars[r].margin = number_at(json_object_get(answer, "margin95"), r, column);
         double end = ret->bars[r].value + (isnan(ret->bars[r].margin) ? 0 : ret->bars[r].margin);
@@ -73,11 +106,14 @@ static void fill(const json_t *answer, size_t column, struct cli_grid *scratch, 
     }
 }
 
-/* Something to group by, and at least one row. */
+/* Something to group by, or a histogram, and at least one row. Coefficients have different units: bars would mislead. */
 static bool can_draw(const json_t *answer)
 {
     const json_t *rows = json_object_get(answer, "rows");
     const json_t *first = json_array_get(rows, 0);
+    if (is_shape(answer, "histogram") || is_shape(answer, "linreg")) {
+        return first && is_shape(answer, "histogram");
+    }
     for (size_t c = 0; c < json_array_size(first); c++) {
         if (json_is_string(json_array_get(first, c))) {
             return true;
@@ -118,12 +154,15 @@ static void draw_bars(const struct series *s, FILE *to)
 
 bool cli_plot_terminal(const json_t *answer, FILE *to)
 {
+    if (is_shape(answer, "survival")) {
+        return cli_curve_terminal(answer, to);
+    }
     struct cli_grid scratch = {0};
     struct series *s = proto_alloc(1, sizeof *s);
     const json_t *columns = json_object_get(answer, "columns");
     bool drawn = false;
     for (size_t c = 0; s && can_draw(answer) && c < json_array_size(columns); c++) {
-        if (is_numeric(json_object_get(answer, "rows"), c)) {
+        if (is_drawn(answer, c)) {
             fill(answer, c, &scratch, s);
             draw_bars(s, to);
             drawn = true;
@@ -134,7 +173,7 @@ bool cli_plot_terminal(const json_t *answer, FILE *to)
     return drawn;
 }
 
-static void put_xml(FILE *to, const char *text)
+void cli_plot_xml(FILE *to, const char *text)
 {
     for (; *text; text++) {
         const char *escape = *text == '<'   ? "&lt;"
@@ -155,7 +194,7 @@ static size_t draw_svg(const struct series *s, size_t y, FILE *to)
     const double span = SVG_WIDTH - SVG_LABEL - SVG_VALUE;
     double scale = s->most > 0 ? span / s->most : 0;
     fprintf(to, "<text x=\"8\" y=\"%zu\" font-weight=\"bold\">", y + 22);
-    put_xml(to, s->title);
+    cli_plot_xml(to, s->title);
     fputs("</text>\n", to);
     y += SVG_HEAD;
     for (size_t i = 0; i < s->count; i++, y += SVG_BAR) {
@@ -167,7 +206,7 @@ static size_t draw_svg(const struct series *s, size_t y, FILE *to)
             cli_table_number(value, s->bars[i].margin, text, sizeof text);
         }
         fprintf(to, "<text x=\"%d\" y=\"%zu\" text-anchor=\"end\">", SVG_LABEL - 8, y + 15);
-        put_xml(to, s->bars[i].label);
+        cli_plot_xml(to, s->bars[i].label);
         fprintf(
             to,
             "</text>\n<rect x=\"%d\" y=\"%zu\" width=\"%.1f\" height=\"%d\" fill=\"#4477aa\"/>\n",
@@ -179,7 +218,7 @@ static size_t draw_svg(const struct series *s, size_t y, FILE *to)
                     SVG_LABEL + fmax(0, (value + margin) * scale), y + SVG_BAR / 2);
         }
         fprintf(to, "<text x=\"%d\" y=\"%zu\">", SVG_WIDTH - SVG_VALUE + 8, y + 15);
-        put_xml(to, text);
+        cli_plot_xml(to, text);
         fputs("</text>\n", to);
     }
     return y;
@@ -187,13 +226,16 @@ static size_t draw_svg(const struct series *s, size_t y, FILE *to)
 
 bool cli_plot_svg(const json_t *answer, FILE *to)
 {
+    if (is_shape(answer, "survival")) {
+        return cli_curve_svg(answer, to);
+    }
     struct cli_grid scratch = {0};
     struct series *s = proto_alloc(1, sizeof *s);
     const json_t *columns = json_object_get(answer, "columns");
     const json_t *rows = json_object_get(answer, "rows");
     size_t numeric = 0;
     for (size_t c = 0; can_draw(answer) && c < json_array_size(columns); c++) {
-        numeric += is_numeric(rows, c);
+        numeric += is_drawn(answer, c);
     }
     if (s && numeric > 0) {
         size_t bars = json_array_size(rows) < PLOT_BARS_MAX ? json_array_size(rows) : PLOT_BARS_MAX;
@@ -203,7 +245,7 @@ bool cli_plot_svg(const json_t *answer, FILE *to)
                 SVG_WIDTH, numeric * (SVG_HEAD + bars * SVG_BAR) + 8);
         size_t y = 0;
         for (size_t c = 0; c < json_array_size(columns); c++) {
-            if (is_numeric(rows, c)) {
+            if (is_drawn(answer, c)) {
                 fill(answer, c, &scratch, s);
                 y = draw_svg(s, y, to);
             }

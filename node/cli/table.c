@@ -252,6 +252,11 @@ static void print_sites(const json_t *sites, bool all, FILE *to)
     }
 }
 
+void cli_table_sites(const json_t *answer, FILE *to)
+{
+    print_sites(json_object_get(answer, "sites"), false, to);
+}
+
 static void print_budgets(const json_t *budgets, bool datasets, FILE *to)
 {
     static const struct column with[] = {{"NODE", "node"},
@@ -284,7 +289,8 @@ static void print_budgets(const json_t *budgets, bool datasets, FILE *to)
 
 /* --- query ---------------------------------------------------------------------------------------- */
 
-static const char *query_cell(struct cli_grid *grid, const json_t *value, const json_t *margin)
+static const char *query_cell(struct cli_grid *grid, const json_t *value, const json_t *margin,
+                              const char *nothing)
 {
     char text[96];
     if (json_is_number(value)) {
@@ -293,7 +299,60 @@ static const char *query_cell(struct cli_grid *grid, const json_t *value, const 
                          sizeof text);
         return cli_grid_text(grid, text);
     }
-    return json_is_null(value) ? "withheld" : cell_of(grid, value);
+    return json_is_null(value) ? nothing : cell_of(grid, value);
+}
+
+/* Some site kept cells to itself. */
+static bool any_withheld(const json_t *answer)
+{
+    const json_t *sites = json_object_get(answer, "sites");
+    for (size_t i = 0; i < json_array_size(sites); i++) {
+        if (json_object_get(json_array_get(sites, i), "withheld")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Sites that told each group of a private category, where not all did. */
+static size_t row_sites(const json_t *answer)
+{
+    const json_t *sites = json_object_get(answer, "sites");
+    const json_t *told = json_object_get(answer, "row_sites");
+    json_int_t answered = 0;
+    for (size_t i = 0; i < json_array_size(sites); i++) {
+        answered += strcmp(text_of(json_array_get(sites, i), "status"), "answered") == 0;
+    }
+    size_t fewer = 0;
+    for (size_t i = 0; i < json_array_size(told); i++) {
+        fewer += json_integer_value(json_array_get(told, i)) < answered;
+    }
+    return fewer;
+}
+
+/* What an aggregate says beside its rows. */
+static void print_extras(const json_t *answer, FILE *to)
+{
+    const json_t *comparison = json_object_get(answer, "comparison");
+    const json_t *fit = json_object_get(answer, "fit");
+    size_t fewer = row_sites(answer);
+    if (comparison) {
+        double p = number_of(comparison, "p");
+        fprintf(to, "log-rank test of the groups: chi-square %.4g on %.0f df, p %s %.2g\n",
+                number_of(comparison, "chi2"), number_of(comparison, "freedom"),
+                p < 1e-15 ? "<" : "=", fmax(p, 1e-15));
+    }
+    if (fit) {
+        fprintf(to, "about %.0f rows", number_of(fit, "rows"));
+        if (isfinite(number_of(fit, "residual_deviation"))) {
+            fprintf(to, ", residual standard deviation %.3g", number_of(fit, "residual_deviation"));
+        }
+        fputs("; std_error is of sampling and noise\n", to);
+    }
+    if (fewer) {
+        fprintf(to, "%zu groups lack some site, where too few people were in them to be told\n",
+                fewer);
+    }
 }
 
 static void print_rows(const json_t *answer, FILE *to)
@@ -305,7 +364,8 @@ static void print_rows(const json_t *answer, FILE *to)
     const char *cells[CLI_GRID_COLUMNS] = {NULL};
     size_t count = json_array_size(columns);
     count = count < CLI_GRID_COLUMNS ? count : CLI_GRID_COLUMNS;
-    bool withheld = false;
+    bool missing = false;
+    const char *nothing = any_withheld(answer) ? "withheld" : "not known";
     for (size_t c = 0; c < count; c++) {
         cells[c] = cell_of(&grid, json_array_get(columns, c));
         for (size_t r = 0; r < json_array_size(rows); r++) {
@@ -318,16 +378,21 @@ static void print_rows(const json_t *answer, FILE *to)
         const json_t *row = json_array_get(rows, r);
         const json_t *margin = json_array_get(margins, r);
         for (size_t c = 0; c < count; c++) {
-            cells[c] = query_cell(&grid, json_array_get(row, c), json_array_get(margin, c));
-            withheld = withheld || json_is_null(json_array_get(row, c));
+            cells[c] =
+                query_cell(&grid, json_array_get(row, c), json_array_get(margin, c), nothing);
+            missing = missing || json_is_null(json_array_get(row, c));
         }
         cli_grid_row(&grid, cells);
     }
     cli_grid_print(&grid, to);
     cli_grid_fini(&grid);
     fputs("± is the 95 % interval of the noise\n", to);
-    if (withheld) {
-        fputs("withheld: too few people in the cell for the licence's min_cohort\n", to);
+    print_extras(answer, to);
+    if (missing) {
+        fputs(any_withheld(answer)
+                  ? "withheld: too few people in the cell for the licence's min_cohort\n"
+                  : "not known: too few values, or the noise hides it\n",
+              to);
     }
 }
 

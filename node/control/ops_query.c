@@ -176,6 +176,16 @@ static uint64_t questions_more(const struct query_result *result)
     return more;
 }
 
+static const char *shape_of(const struct proto_query *query)
+{
+    enum proto_aggregate kind =
+        query->table < 0 ? PROTO_AGG_GROUP : query->items[query->table].kind;
+    return kind == PROTO_AGG_HISTOGRAM  ? "histogram"
+           : kind == PROTO_AGG_SURVIVAL ? "survival"
+           : kind == PROTO_AGG_LINREG   ? "linreg"
+                                        : "cells";
+}
+
 /* What protects whom, and what of a person's rows counts. */
 static json_t *privacy_view(const struct query_result *result)
 {
@@ -238,6 +248,7 @@ static json_t *result_view(struct query_result *result, const struct query_ask *
                             control_json_nano(result->replayed ? 0 : nano)),
                   "budget", budgets_view(result), "replayed", result->replayed);
     json_object_set_new(view, "privacy", privacy_view(result));
+    json_object_set_new(view, "shape", json_string(shape_of(&result->query)));
     uint64_t more = questions_more(result);
     if (more != UINT64_MAX) {
         json_object_set_new(view, "forecast", json_pack("{s:I}", "questions", (json_int_t)more));

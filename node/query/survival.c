@@ -78,6 +78,7 @@ static enum err bands(const struct forest *forest, struct query_curve *curve, do
 {
     enum err err = E_OK;
     double greenwood = 0;
+    bool known = true;
     for (size_t j = 0; j < curve->bins && !err; j++) {
         struct query_curve_point *point = &curve->points[j];
         double variance;
@@ -86,6 +87,9 @@ static enum err bands(const struct forest *forest, struct query_curve *curve, do
         }
         err = variance_of(forest, by_event, by_left, &variance);
         point->risk_margin = QUERY_Z95 * sqrt(variance);
+        /* With fewer at risk than the noise may make up, what follows would be of the noise alone. */
+        known = known && point->at_risk > point->risk_margin;
+        point->known = point->known && known;
         if (err || !point->known || point->survival <= 0) {
             point->margin = point->lower = point->upper = NAN;
             continue;

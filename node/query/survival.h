@@ -17,7 +17,8 @@
 struct query_curve_point {
     double at_risk; /* at the bin's start */
     double risk_margin;
-    bool known;      /* at least one person at risk */
+    bool
+        known; /* until here at least one person at risk, and more than the margin of how many they are */
     double survival; /* at the bin's end */
     double margin;   /* of the noise alone */
     double lower;    /* 95 % band by noise and by the choice of people */

@@ -30,7 +30,8 @@ enum how {
     ANSWER,
     ERROR,
     PLOT,
-    SVG
+    SVG,
+    CSV
 };
 
 static char *render(const char *name, enum how how, enum proto_op_id id)
@@ -43,6 +44,8 @@ static char *render(const char *name, enum how how, enum proto_op_id id)
         cli_table_answer(id, json, to);
     } else if (how == ERROR) {
         cli_table_error(json, to);
+    } else if (how == CSV) {
+        cli_csv_print(json, to);
     } else if (how == PLOT) {
         assert_true(cli_plot_terminal(json, to));
     } else {
@@ -82,7 +85,6 @@ static void golden(const char *name, const char *suffix, enum how how, enum prot
 static void test_golden_texts(void **state)
 {
     (void)state;
-    golden("query", "txt", ANSWER, PROTO_OP_QUERY);
     golden("query-replayed", "txt", ANSWER, PROTO_OP_QUERY);
     golden("query-explain", "txt", ANSWER, PROTO_OP_QUERY);
     golden("peers", "txt", ANSWER, PROTO_OP_PEERS);
@@ -94,8 +96,16 @@ static void test_golden_texts(void **state)
     golden("check", "txt", ANSWER, PROTO_OP_LICENCE_CHECK);
     golden("error-budget", "txt", ERROR, PROTO_OP_HELP);
     golden("error-usage", "txt", ERROR, PROTO_OP_HELP);
-    golden("query", "plot", PLOT, PROTO_OP_QUERY);
-    golden("query", "svg", SVG, PROTO_OP_QUERY);
+    static const char *const asked[] = {"query", "query-histogram", "query-survival",
+                                        "query-linreg"};
+    for (size_t i = 0; i < 4; i++) {
+        golden(asked[i], "txt", ANSWER, PROTO_OP_QUERY);
+        golden(asked[i], "csv", CSV, PROTO_OP_QUERY);
+        if (i < 3) { /* coefficients are not drawn */
+            golden(asked[i], "plot", PLOT, PROTO_OP_QUERY);
+            golden(asked[i], "svg", SVG, PROTO_OP_QUERY);
+        }
+    }
 }
 
 /* Whatever an answer lacks, rendering must neither crash nor print "(null)". */
@@ -104,6 +114,12 @@ static void test_every_operation_survives_strange_answers(void **state)
     (void)state;
     static const char *const strange[] = {
         "{}",
+        "{\"shape\":\"survival\",\"columns\":[\"time\"],\"rows\":[[null],[1,2],[\"x\"],[1]],"
+        "\"comparison\":{},"
+        "\"fit\":3,\"row_sites\":[1,{}]}",
+        "{\"shape\":\"survival\",\"columns\":[\"time\",\"survival\",\"lower\",\"upper\"],\"rows\":"
+        "[[1,-1e300,1e300,null],[2,5,-3,1e300]]}",
+        "{\"shape\":\"histogram\",\"columns\":[\"count\"],\"rows\":[[],[7]]}",
         "[]",
         "null",
         "[null, 3, \"x\", {}]",
@@ -122,6 +138,7 @@ static void test_every_operation_survives_strange_answers(void **state)
             cli_table_error(json, to);
             cli_plot_terminal(json, to);
             cli_plot_svg(json, to);
+            cli_csv_print(json, to);
             fclose(to);
             assert_null(strstr(text, "(null)"));
             free(text);
