@@ -7,7 +7,9 @@ noinst_LIBRARIES += %D%/libproto.a
 	%D%/diseases.c \
 	%D%/duo.c %D%/duo.h \
 	%D%/err.c %D%/err.h \
+	%D%/compare.c %D%/compare.h \
 	%D%/countries.h \
+	%D%/explain.c %D%/explain.h \
 	%D%/geography.c %D%/geography.h \
 	%D%/gossip.c %D%/gossip.h \
 	%D%/hash.h \

@@ -233,6 +233,9 @@ static enum err check_terms(const struct proto_schema *schema, struct proto_mani
                             size_t i, struct err_info *reterr)
 {
     enum proto_unit unit = schema->unit[0] ? PROTO_UNIT_PATIENT : PROTO_UNIT_ROW;
+    if (schema->count == 0) { /* the table is not known */
+        unit = grant->has_unit ? grant->unit : PROTO_UNIT_PATIENT;
+    }
     if (grant->has_unit && grant->unit != unit) {
         return proto_err_set(reterr, E_INVALID, "licence.grants[%zu].privacy.unit: the manifest %s",
                              i,
@@ -437,7 +440,7 @@ static enum err check_grant(const struct proto_schema *schema, struct proto_mani
                                  grant->diseases.items[j], why.text);
         }
     }
-    for (size_t j = 0; j < grant->columns.count; j++) {
+    for (size_t j = 0; schema->count && j < grant->columns.count; j++) {
         int at = proto_schema_find(schema, grant->columns.items[j]);
         if (at < 0 || schema->columns[at].deidentify == PROTO_DEID_DROP) {
             const char *near =
@@ -553,6 +556,13 @@ static enum err check_format(const struct proto_manifest *manifest, struct err_i
     return manifest->connection && !database
                ? proto_err_set(reterr, E_INVALID, "database: belongs to format: postgres")
                : E_OK;
+}
+
+enum err proto_manifest_check_terms(struct proto_manifest *manifest, struct err_info *reterr)
+{
+    return manifest->has_licence
+               ? check_licence(manifest, reterr)
+               : proto_err_set(reterr, E_INVALID, "licence: is needed, and nothing else");
 }
 
 enum err proto_manifest_check(struct proto_manifest *manifest, struct err_info *reterr)

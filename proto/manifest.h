@@ -132,6 +132,11 @@ struct proto_manifest {
  * that this version cannot honour. */
 MUST_CHECK enum err proto_manifest_check(struct proto_manifest *manifest, struct err_info *reterr);
 
+/* The licence alone, where the table is not known: columns that grants name are taken as they are. Texts and errors as
+ * above. */
+MUST_CHECK enum err proto_manifest_check_terms(struct proto_manifest *manifest,
+                                               struct err_info *reterr);
+
 /* Body of the LICENCE record of a checked manifest. Country macros are expanded and no-reidentify
  * and no-relink are added here. Spans and lists point into the manifest and ARENA: both outlive
  * RET. Errors: E_INVALID (no licence, or it has expired at NOW), E_NO_MEMORY. */

@@ -159,7 +159,8 @@ static const struct proto_argument catalog_arguments[] = {
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "only what this node publishes"), END};
 static const struct proto_argument licence_show_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
-    OPTION("--as", PROTO_ARG_TEXT, "json|odrl|croissant|dcat", "the vocabulary (default json)"),
+    OPTION("--as", PROTO_ARG_TEXT, "json|odrl|croissant|dcat|record",
+           "the vocabulary (default json); record: the signed body, hexadecimal"),
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "only the licence of this node"), END};
 static const struct proto_argument licence_check_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
@@ -172,6 +173,33 @@ static const struct proto_argument licence_check_arguments[] = {
     OPTION("--delta", PROTO_ARG_NUMBER, "D", "its delta"),
     OPTION("--rounds", PROTO_ARG_NUMBER, "N", "of training: how many rounds"),
     FLAG("--without-privacy", "of training: without noise"),
+    END};
+static const struct proto_argument licence_explain_arguments[] = {
+    POSITIONAL("NAME", PROTO_ARG_TEXT,
+               "a manifest, a file with `licence:` alone, a dataset or a model"),
+    OPTION("--node", PROTO_ARG_TEXT, "NODE", "only the licence of this node"),
+    OPTION("--ontology", PROTO_ARG_TEXT, "FILE",
+           "where diseases get their names from (default: the shipped hierarchy)"),
+    END};
+static const struct proto_argument licence_new_arguments[] = {
+    OPTION("--answers", PROTO_ARG_FILE_IN, "FILE",
+           "\"key: value\" lines in place of a terminal; the man page lists the keys"),
+    OPTION("--out", PROTO_ARG_FILE_OUT, "FILE", "write into this new file"), END};
+static const struct proto_argument licence_diff_arguments[] = {
+    POSITIONAL("OLD", PROTO_ARG_TEXT, "a manifest, a file with `licence:` alone, or a dataset"),
+    POSITIONAL("NEW", PROTO_ARG_TEXT, "the same"),
+    OPTION("--node", PROTO_ARG_TEXT, "NODE", "of a dataset, the licence of this node"),
+    OPTION("--ontology", PROTO_ARG_TEXT, "FILE",
+           "which diseases lie below which (default: the shipped hierarchy)"),
+    END};
+static const struct proto_argument licence_compat_arguments[] = {
+    OPTION("--release", PROTO_ARG_TEXT, "LICENCE", "the licence that the model shall carry"),
+    {.name = "LICENCE",
+     .type = PROTO_ARG_TEXT,
+     .required = true,
+     .repeated = true,
+     .value_name = "LICENCE",
+     .help = "of each training set, an SPDX expression"},
     END};
 static const struct proto_argument licence_withdraw_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
@@ -525,6 +553,41 @@ const struct proto_operation proto_operations[] = {
         "{\"dataset\",\"sites\":[{\"node\",\"verdict\":\"permit|hold|deny\",\"reason\",\"text\",\n"
         "  \"grant\",\"clauses\":[{\"clause\",\"expected\",\"result\":\"pass|fail|needed\","
         "\"reason\",\"grant\"}]}]}"),
+    ROW(LICENCE_EXPLAIN, "licence explain", LOCAL, 0, false, licence_explain_arguments,
+        "say in plain words what a licence permits and forbids",
+        "For each alternative: what it permits, what it is not for, and what the one who asks\n"
+        "must be, state or promise. For example:\n"
+        "\n"
+        "  concordat licence explain flchain\n"
+        "  concordat licence explain manifest.yaml",
+        "{\"licences\":[{\"source\",\"state\",\"about\":[],\n"
+        "  \"grants\":[{\"title\",\"permits\":[],\"forbids\":[],\"needs\":[]}]}]}"),
+    ROW(LICENCE_NEW, "licence new", LOCAL, 0, false, licence_new_arguments,
+        "ask what a licence needs and write it",
+        "Asks on the terminal and prints the manifest's `licence:` block. Keys of --answers:\n"
+        "spdx and expires (needed), permission, disease, use (any|nonprofit|noncommercial|both),\n"
+        "geography, institutions, ethics, publish, collaborate, embargo, actions, min_cohort,\n"
+        "epsilon_total, epsilon_per_query, delta, training, max_rounds, epsilon_per_job, release,\n"
+        "approval, contact.",
+        "{\"licence\":\"the block, YAML\"}"),
+    ROW(LICENCE_DIFF, "licence diff", LOCAL, 0, false, licence_diff_arguments,
+        "tell what became wider or narrower, clause by clause",
+        "Compares two licences; alternatives are matched by what they permit.",
+        "{\"summary\":\"same|wider|narrower|mixed\",\"wider\",\"narrower\",\"old\",\"new\",\n"
+        " \"changes\":[{\"change\":\"wider|narrower|changed\",\"clause\",\"from\",\"to\"}]}"),
+    ROW(LICENCE_COMPAT, "licence compat", LOCAL, 0, false, licence_compat_arguments,
+        "tell whether a model may be trained on A and B and released under C",
+        "Answers in two readings: conservative (a model is an adaptation of its data; what\n"
+        "decisions use) and text (only what the licences say). Each verdict names the licence\n"
+        "and the clause that decides. This is a table read by engineers, not legal advice. For\n"
+        "example:\n"
+        "\n"
+        "  concordat licence compat --release Apache-2.0 CC-BY-SA-4.0 CC-BY-4.0",
+        "{\"data\":[],\"release\",\"readings\":[{\"reading\",\"train\":\"yes|a person "
+        "decides|no\",\n"
+        "  "
+        "\"train_decides\":{\"licence\",\"clause\"},\"release\",\"release_decides\",\"outbound\",\n"
+        "  \"clash\",\"elected\":[],\"duties\":[{\"id\",\"meaning\",\"from\":[]}]}]}"),
     ROW(LICENCE_WITHDRAW, "licence withdraw", DAEMON, OPERATOR, false, licence_withdraw_arguments,
         "withdraw a licence for good",
         "Every node that hears of it refuses new work at once. What was answered stays answered.",

@@ -52,6 +52,10 @@
     X(CATALOG, "catalog")                                                                          \
     X(LICENCE_SHOW, "licence show")                                                                \
     X(LICENCE_CHECK, "licence check")                                                              \
+    X(LICENCE_EXPLAIN, "licence explain")                                                          \
+    X(LICENCE_NEW, "licence new")                                                                  \
+    X(LICENCE_DIFF, "licence diff")                                                                \
+    X(LICENCE_COMPAT, "licence compat")                                                            \
     X(LICENCE_WITHDRAW, "licence withdraw")                                                        \
     X(QUERY, "query")                                                                              \
     X(QUERIES, "queries")                                                                          \

@@ -12,6 +12,9 @@ noinst_LIBRARIES += %D%/libcli.a
 	%D%/help.c \
 	%D%/home.c \
 	%D%/init.c \
+	%D%/licence.c \
+	%D%/licence_file.c %D%/licence_file.h \
+	%D%/licence_new.c \
 	%D%/plot.c \
 	%D%/process.c %D%/process.h \
 	%D%/progress.c %D%/progress.h \

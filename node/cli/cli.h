@@ -65,6 +65,10 @@ typedef enum err cli_handler(struct cli_call *call, json_t **ret_json, int *ret_
     X(KEY_RECOVER, cli_key_recover)                                                                \
     X(RESTORE, cli_restore)                                                                        \
     X(DATASET_MAPPING, cli_dataset_mapping)                                                        \
+    X(LICENCE_EXPLAIN, cli_licence_explain)                                                        \
+    X(LICENCE_NEW, cli_licence_new)                                                                \
+    X(LICENCE_DIFF, cli_licence_diff)                                                              \
+    X(LICENCE_COMPAT, cli_licence_compat)                                                          \
     X(TOOL_ACCOUNTANT, cli_tool_accountant)                                                        \
     X(TOOL_LICENCE_DECIDE, cli_tool_licence_decide)                                                \
     X(COMPLETION, cli_completion)                                                                  \

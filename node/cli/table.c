@@ -881,6 +881,109 @@ static void answer_licence(const json_t *answer, FILE *to)
     }
 }
 
+static void print_sentences(const json_t *sentences, const char *head, FILE *to)
+{
+    for (size_t i = 0; i < json_array_size(sentences); i++) {
+        fprintf(to, "    %s ", head);
+        put(to, json_string_value(json_array_get(sentences, i)));
+        fputc('\n', to);
+    }
+}
+
+static void answer_explain(const json_t *answer, FILE *to)
+{
+    const json_t *licences = json_object_get(answer, "licences");
+    for (size_t i = 0; i < json_array_size(licences); i++) {
+        const json_t *licence = json_array_get(licences, i);
+        const json_t *about = json_object_get(licence, "about");
+        const json_t *grants = json_object_get(licence, "grants");
+        fputs(i ? "\n" : "", to);
+        put(to, text_of(licence, "source"));
+        if (strcmp(text_of(licence, "state"), "file") != 0) {
+            fputs(" (", to);
+            put(to, text_of(licence, "state"));
+            fputc(')', to);
+        }
+        fputc('\n', to);
+        for (size_t j = 0; j < json_array_size(about); j++) {
+            fputs("  ", to);
+            put(to, json_string_value(json_array_get(about, j)));
+            fputc('\n', to);
+        }
+        for (size_t j = 0; j < json_array_size(grants); j++) {
+            const json_t *grant = json_array_get(grants, j);
+            fprintf(to, json_array_size(grants) > 1 ? "  Alternative %zu: " : "  ", j + 1);
+            put(to, text_of(grant, "title"));
+            fputc('\n', to);
+            print_sentences(json_object_get(grant, "permits"), "may     ", to);
+            print_sentences(json_object_get(grant, "forbids"), "may not ", to);
+            print_sentences(json_object_get(grant, "needs"), "needs   ", to);
+        }
+    }
+}
+
+static void answer_diff(const json_t *answer, FILE *to)
+{
+    static const struct column columns[] = {
+        {"CHANGE", "change"}, {"CLAUSE", "clause"}, {"OLD", "from"}, {"NEW", "to"}, {NULL, NULL}};
+    const char *summary = text_of(answer, "summary");
+    print_list(json_object_get(answer, "changes"), columns, "", to);
+    fputs(strcmp(summary, "same") == 0       ? "the two say the same\n"
+          : strcmp(summary, "wider") == 0    ? "the new one permits more\n"
+          : strcmp(summary, "narrower") == 0 ? "the new one permits less\n"
+                                             : "wider in some clauses, narrower in others\n",
+          to);
+}
+
+static void print_decider(const json_t *decider, FILE *to)
+{
+    if (json_is_object(decider)) {
+        fputs(" (", to);
+        put(to, text_of(decider, "licence"));
+        fputs(", ", to);
+        put(to, text_of(decider, "clause"));
+        fputc(')', to);
+    }
+    fputc('\n', to);
+}
+
+static void answer_compat(const json_t *answer, FILE *to)
+{
+    const json_t *readings = json_object_get(answer, "readings");
+    for (size_t i = 0; i < json_array_size(readings); i++) {
+        const json_t *reading = json_array_get(readings, i);
+        const json_t *duties = json_object_get(reading, "duties");
+        put(to, text_of(reading, "reading"));
+        fputs(" reading\n  train: ", to);
+        put(to, text_of(reading, "train"));
+        print_decider(json_object_get(reading, "train_decides"), to);
+        if (json_is_string(json_object_get(answer, "release"))) {
+            fputs("  release under ", to);
+            put(to, text_of(answer, "release"));
+            fputs(": ", to);
+            put(to, text_of(reading, "release"));
+            print_decider(json_object_get(reading, "release_decides"), to);
+        }
+        fputs("  it may be released under: ", to);
+        put(to, text_of(reading, "outbound"));
+        if (*text_of(reading, "clash")) {
+            fputs("; these clash: ", to);
+            put(to, text_of(reading, "clash"));
+        }
+        fputc('\n', to);
+        for (size_t d = 0; d < json_array_size(duties); d++) {
+            const json_t *duty = json_array_get(duties, d);
+            struct cli_grid scratch = {0};
+            fputs("  duty ", to);
+            put(to, text_of(duty, "id"));
+            fputs(": ", to);
+            put(to, text_of(duty, "meaning"));
+            fprintf(to, " (%s)\n", cell_of(&scratch, json_object_get(duty, "from")));
+            cli_grid_fini(&scratch);
+        }
+    }
+}
+
 static void answer_catalog(const json_t *answer, FILE *to)
 {
     print_list(json_object_get(answer, "datasets"), catalog_columns, "no datasets are published",
@@ -1014,6 +1117,15 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         break;
     case PROTO_OP_LICENCE_CHECK:
         answer_check(answer, to);
+        break;
+    case PROTO_OP_LICENCE_EXPLAIN:
+        answer_explain(answer, to);
+        break;
+    case PROTO_OP_LICENCE_DIFF:
+        answer_diff(answer, to);
+        break;
+    case PROTO_OP_LICENCE_COMPAT:
+        answer_compat(answer, to);
         break;
     case PROTO_OP_TOOL_LICENCE_DECIDE:
         answer_decide(answer, to);

@@ -1,6 +1,7 @@
 /* audit verify, dataset mapping, tool accountant, tool licence-decide: what needs neither daemon nor keys. */
 #include "config.h"
 #include "node/cli/cli.h"
+#include "node/cli/licence_file.h"
 
 #include "crypto/provider.h"
 #include "node/config/home.h"
@@ -163,44 +164,15 @@ static enum err load_json(const char *path, json_t **ret, struct err_info *reter
     return E_OK;
 }
 
-/* A column of each name that a grant lists, and one more: the licence alone names no schema. */
-static json_t *columns_for(const json_t *licence)
-{
-    json_t *columns = json_array();
-    json_t *seen = json_object();
-    const json_t *grants = json_object_get(licence, "grants");
-    json_object_set_new(seen, "value", json_true());
-    for (size_t g = 0; g < json_array_size(grants); g++) {
-        const json_t *names = json_object_get(json_array_get(grants, g), "columns");
-        for (size_t c = 0; c < json_array_size(names); c++) {
-            const char *name = json_string_value(json_array_get(names, c));
-            if (name) {
-                json_object_set_new(seen, name, json_true());
-            }
-        }
-    }
-    const char *name;
-    json_t *value;
-    json_object_foreach(seen, name, value)
-    {
-        json_array_append_new(columns, json_pack("{s:s, s:s, s:i, s:i}", "name", name, "type",
-                                                 "integer", "min", 0, "max", 1));
-    }
-    json_decref(seen);
-    return columns;
-}
-
-/* JSON is YAML: the licence goes into a manifest and through the one reader and checker of licences. */
+/* JSON is YAML: the licence goes through the one reader and checker of licences. */
 static enum err read_licence(json_t *licence, struct proto_manifest *manifest, struct arena *arena,
                              struct proto_licence *ret, struct err_info *reterr)
 {
     static const uint8_t no_hash[32];
-    json_t *document =
-        json_pack("{s:s, s:s, s:s, s:o, s:O}", "dataset", "dataset", "version", "1", "title",
-                  "dataset", "columns", columns_for(licence), "licence", licence);
+    json_t *document = json_pack("{s:O}", "licence", licence);
     char *text = document ? json_dumps(document, JSON_ENSURE_ASCII) : NULL;
     enum err err =
-        text ? config_yaml_manifest_bytes(span_str(text), "record", manifest, reterr) : E_NO_MEMORY;
+        text ? config_yaml_licence_bytes(span_str(text), "record", manifest, reterr) : E_NO_MEMORY;
     if (!err) {
         /* At second 1, so that an expired licence is judged, not refused here. */
         err = proto_manifest_licence_body(manifest, no_hash, 1, arena, ret, reterr);
@@ -497,26 +469,6 @@ static enum err decide(json_t *file, const json_t *asked, const struct proto_ont
     return err;
 }
 
-/* --ontology FILE, else the hierarchy that is shipped; "none" is none. */
-static enum err load_ontology(struct cli_call *call, struct proto_ontology *ret,
-                              struct err_info *reterr)
-{
-    const char *path = cli_text(call, "--ontology");
-    struct buf file = {.max = PROTO_ONTOLOGY_FILE_MAX};
-    enum err err = E_OK;
-    if (path && strcmp(path, "none") == 0) {
-        return E_OK;
-    }
-    if (path) {
-        err = store_file_read(path, &file, reterr);
-    }
-    err = err ? err
-              : proto_ontology_parse(path ? buf_span(&file) : proto_ontology_shipped(),
-                                     &crypto_proto_hash, ret, reterr);
-    buf_fini(&file);
-    return err;
-}
-
 enum err cli_tool_licence_decide(struct cli_call *call, json_t **ret, int *ret_exit,
                                  struct err_info *reterr)
 {
@@ -527,7 +479,7 @@ enum err cli_tool_licence_decide(struct cli_call *call, json_t **ret, int *ret_e
     enum err err = crypto_init(reterr);
     err = err ? err : load_json(cli_text(call, "--record"), &file, reterr);
     err = err ? err : load_json(cli_text(call, "--request"), &asked, reterr);
-    err = err ? err : load_ontology(call, &ontology, reterr);
+    err = err ? err : cli_ontology_load(call, &ontology, reterr);
     err = err ? err : decide(file, asked, &ontology, ret, reterr);
     proto_ontology_fini(&ontology);
     json_decref(file);

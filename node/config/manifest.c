@@ -487,6 +487,31 @@ static enum err check_manifest(void *object, struct err_info *reterr)
     return proto_manifest_check(manifest, reterr);
 }
 
+static const struct config_row terms_rows[] = {
+    {.name = "licence",
+     .type = CONFIG_MAP,
+     .required = true,
+     .present = TOP(has_licence),
+     .offset = TOP(licence),
+     .rows = licence_rows},
+    CONFIG_ROWS_END,
+};
+
+static enum err check_terms(void *object, struct err_info *reterr)
+{
+    return proto_manifest_check_terms(object, reterr);
+}
+
+enum err config_yaml_licence_bytes(struct span bytes, const char *name, struct proto_manifest *ret,
+                                   struct err_info *reterr)
+{
+    struct proto_manifest manifest = {.dataset = "dataset", .version = "1", .size = 1000};
+    enum err err =
+        config_bind(bytes, name, terms_rows, &manifest, &manifest.arena, check_terms, reterr);
+    *ret = manifest;
+    return err;
+}
+
 enum err config_yaml_manifest_bytes(struct span bytes, const char *name, struct proto_manifest *ret,
                                     struct err_info *reterr)
 {

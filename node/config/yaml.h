@@ -61,6 +61,9 @@ MUST_CHECK enum err config_yaml_node(const char *path, struct config_node *ret,
 /* The same from bytes; NAME stands for the file in texts. */
 MUST_CHECK enum err config_yaml_manifest_bytes(struct span bytes, const char *name,
                                                struct proto_manifest *ret, struct err_info *reterr);
+/* A file that holds `licence:` alone; the dataset gets the name "dataset" and version "1". */
+MUST_CHECK enum err config_yaml_licence_bytes(struct span bytes, const char *name,
+                                              struct proto_manifest *ret, struct err_info *reterr);
 MUST_CHECK enum err config_yaml_job_bytes(struct span bytes, const char *name,
                                           struct proto_job *ret, struct err_info *reterr);
 MUST_CHECK enum err config_yaml_mapping_bytes(struct span bytes, const char *name,

@@ -303,6 +303,16 @@ enum err control_model_list(struct control_call *call, json_t **ret, struct err_
     return err;
 }
 
+/* All bytes of a record's body, longer than what control_json_hex shows. */
+static json_t *body_view(struct control_call *call, struct span body)
+{
+    char *text = arena_alloc(&call->arena, 2 * body.len + 1, 1);
+    if (text) {
+        span_to_hex(body, text);
+    }
+    return text ? json_string(text) : json_null();
+}
+
 enum err control_licence_show(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     const char *name = control_text(call, "NAME");
@@ -310,7 +320,8 @@ enum err control_licence_show(struct control_call *call, json_t **ret, struct er
     const char *only = control_text(call, "--node");
     size_t count;
     struct peer_member *members = control_members(call, &count);
-    if (as && strcmp(as, "json") != 0) {
+    bool raw = as && strcmp(as, "record") == 0;
+    if (as && !raw && strcmp(as, "json") != 0) {
         return proto_err_set(reterr, E_UNSUPPORTED, "this version shows licences as json only");
     }
     json_t *licences = json_array();
@@ -326,7 +337,10 @@ enum err control_licence_show(struct control_call *call, json_t **ret, struct er
         if (strcmp(state, "none") == 0) {
             continue;
         }
-        json_t *view = readable ? control_licence_view(&licence) : json_object();
+        json_t *view = readable && !raw ? control_licence_view(&licence) : json_object();
+        if (raw) {
+            json_object_set_new(view, "body", body_view(call, record.envelope.body));
+        }
         json_object_set_new(view, "node", json_string(members[i].name));
         json_object_set_new(view, "id", control_json_hex(record.id, 16));
         json_object_set_new(view, "seq", json_integer((json_int_t)record.envelope.seq));
@@ -337,7 +351,7 @@ enum err control_licence_show(struct control_call *call, json_t **ret, struct er
         json_decref(licences);
         return proto_err_set(reterr, E_NOT_FOUND, "no licence is known for a dataset %s", name);
     }
-    *ret = json_pack("{s:s, s:o}", "dataset", name, "licences", licences);
+    *ret = json_pack("{s:s, s:o}", "dataset", name, raw ? "records" : "licences", licences);
     return E_OK;
 }
 

@@ -222,3 +222,86 @@ void terms_random(struct terms *terms, struct seed *seed)
     random_licence(terms, seed);
     random_request(terms, seed);
 }
+
+/* --- Restrictions ----------------------------------------------------------------------------------------- */
+
+static struct proto_text names[] = {{{(const uint8_t *)"org-b", 5}}, {{(const uint8_t *)"DE", 2}}};
+
+static void restrict_grant(struct proto_grant *grant, struct seed *s)
+{
+    switch (seed_below(s, 8)) {
+    case 0:
+        grant->privacy.epsilon_per_query_u /= 2;
+        break;
+    case 1:
+        grant->privacy.min_noise_u += 1500000;
+        break;
+    case 2:
+        grant->min_sites += 1;
+        break;
+    case 3:
+        grant->has_columns = true;
+        grant->columns.count = grant->columns.count ? grant->columns.count - 1 : 0;
+        break;
+    case 4:
+        grant->finetune.clip_u = 1;
+        break;
+    case 5:
+        grant->diseases.count -= grant->diseases.count > 1;
+        break;
+    case 6:
+        grant->actions &= seed_next(s);
+        grant->has_finetune = (grant->actions & PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE)) != 0;
+        break;
+    default:
+        grant->finetune.max_rounds = 1;
+        break;
+    }
+}
+
+void terms_restrict(struct terms *t, struct seed *s)
+{
+    static const uint64_t narrowing[] = {12, 15, 16, 18, 19, 20, 21, 22, 24,
+                                         25, 26, 27, 28, 29, 44, 45, 46}; /* all but CC */
+    struct proto_licence *l = &t->licence;
+    struct proto_grant *grant = &t->grants[seed_below(s, l->grants.count)];
+    struct proto_modifier *modifiers = grant->modifiers.items;
+    switch (seed_below(s, 9)) {
+    case 0:
+        l->grants.count -= l->grants.count > 1;
+        break;
+    case 1:
+        l->hold = true;
+        break;
+    case 2:
+        if (l->recipients.has_institutions) {
+            l->recipients.institutions.count -= l->recipients.institutions.count > 0;
+        } else {
+            l->recipients.has_institutions = true;
+            l->recipients.institutions = (struct proto_list){names, 1};
+        }
+        break;
+    case 3:
+        l->recipients.has_projects = true;
+        l->recipients.projects.count = 0;
+        break;
+    case 4:
+        l->has_geography = true;
+        l->geography.count = l->geography.count > 1 ? l->geography.count - 1 : 0;
+        break;
+    case 5:
+        l->expires = 900000000;
+        t->record.envelope.expires = 900000000;
+        break;
+    case 6:
+    case 7:
+        if (grant->modifiers.count < PROTO_LICENCE_MODIFIERS_MAX) {
+            modifiers[grant->modifiers.count++] =
+                (struct proto_modifier){narrowing[seed_below(s, 17)], {&names[1], 1}};
+        }
+        break;
+    default:
+        restrict_grant(grant, s);
+        break;
+    }
+}

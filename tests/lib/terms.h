@@ -29,5 +29,7 @@ struct terms {
 struct terms *terms_new(void);
 void terms_free(struct terms *terms);
 void terms_random(struct terms *terms, struct seed *seed);
+/* One more restriction somewhere; the licence need not be valid afterwards. */
+void terms_restrict(struct terms *terms, struct seed *seed);
 
 #endif

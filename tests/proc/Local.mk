@@ -16,6 +16,7 @@ PROC_TESTS = \
 	%D%/federation.py \
 	%D%/imports.py \
 	%D%/keys.py \
+	%D%/licence_tools.py \
 	%D%/large.py \
 	%D%/mesh.py \
 	%D%/notes.py \
