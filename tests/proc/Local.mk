@@ -4,6 +4,7 @@ PROC_TESTS = \
 	%D%/approvals.py \
 	%D%/bad_input.py \
 	%D%/budget.py \
+	%D%/channels.py \
 	%D%/chaos.py \
 	%D%/clock.py \
 	%D%/console.py \
