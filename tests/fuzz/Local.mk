@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row csv fhir frame gossip keyring licence manifest mapping model_config names ndjson notes ontology record round safetensors share spdx sql token tokenizer train
+FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row csv fhir frame gossip keyring licence manifest mapping model_config names ndjson notes ontology partial record round safetensors share spdx sql token tokenizer train
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -32,6 +32,11 @@ check_PROGRAMS += %D%/replay_sql
 TESTS += %D%/replay_sql
 %C%_replay_sql_SOURCES = %D%/fuzz_sql.c %D%/replay.c
 %C%_replay_sql_LDADD = $(PROTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_partial
+TESTS += %D%/replay_partial
+%C%_replay_partial_SOURCES = %D%/fuzz_partial.c %D%/replay.c
+%C%_replay_partial_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) -lm -lpthread
 
 check_PROGRAMS += %D%/replay_codec
 TESTS += %D%/replay_codec
@@ -270,6 +275,10 @@ noinst_PROGRAMS += %D%/fuzz_manifest
 %C%_fuzz_manifest_SOURCES = %D%/fuzz_manifest.c
 %C%_fuzz_manifest_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm
 %C%_fuzz_manifest_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_partial
+%C%_fuzz_partial_SOURCES = %D%/fuzz_partial.c
+%C%_fuzz_partial_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) -lm -lpthread
+%C%_fuzz_partial_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_sql
 %C%_fuzz_sql_SOURCES = %D%/fuzz_sql.c
 %C%_fuzz_sql_LDADD = $(PROTO_LIBS) -lm

@@ -62,6 +62,10 @@ def main():
         ok(code == 7 or code == 2 and "creatinine" in error.get("detail", ""), "a misspelt column is named with a suggestion")
         ok("creatinine" in error.get("detail", ""), "the suggestion is the right column")
 
+        flood = "SELECT COUNT(*) FROM flchain WHERE age IN (" + ",".join(["50"] * 40000) + ")"
+        code, error = box.refusal("gamma", "query", flood, "--purpose", "DUO:0000006")
+        ok(code in (2, 7) and error.get("code") == "LIMIT", f"40,000 constants are refused by a limit: exit {code}, {error.get('code')}")
+
         tight = box.write("tight.yaml", manifest("tight", licence(epsilon_total=2, per_query=2)))
         box.run("alpha", "dataset", "import", tight, "--data", f"{box.dir}/alpha.csv")
         spent = []

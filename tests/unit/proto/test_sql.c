@@ -322,6 +322,44 @@ static void test_columns_read(void **state)
     }
 }
 
+/* HEAD, then ITEM as many times as is said, then TAIL: refused by a limit, whoever sent it, in memory that does not grow with it. */
+static void refuse_flood(const char *head, const char *item, size_t times, const char *tail)
+{
+    size_t each = strlen(item);
+    char *sql = malloc(strlen(head) + times * each + strlen(tail) + 1);
+    assert_non_null(sql);
+    char *at = sql + sprintf(sql, "%s", head);
+    for (size_t i = 0; i < times; i++, at += each) {
+        memcpy(at, item, each);
+    }
+    strcpy(at, tail);
+    for (int peer = 0; peer < 2; peer++) {
+        struct proto_query query = {0};
+        struct err_info info = {0};
+        enum err err = peer ? proto_sql_parse_span(span_str(sql), &query, &info)
+                            : proto_sql_parse(sql, &query, &info);
+        assert_int_equal(err, E_LIMIT);
+        assert_memory_equal(info.text, "at character ", 13);
+        assert_true(query.arena.used < 400000);
+        proto_query_fini(&query);
+    }
+    free(sql);
+}
+
+static void test_floods(void **state)
+{
+    (void)state;
+    refuse_flood(W "age = 1", " ", 1 << 20, "");
+    refuse_flood(W, "(", 10000, "age = 1");
+    refuse_flood(W, "NOT ", 3000, "mgus");
+    refuse_flood(W "age IN (0", ", 1", 1000000, ")");
+    refuse_flood(W "age IN (0", ",1", 6000, ")");
+    refuse_flood(W "age = 1", " OR age=2", 1500, "");
+    refuse_flood("SELECT COUNT(*)", ", COUNT(*)", 1000, " FROM d");
+    refuse_flood("SELECT COUNT(*) FROM d GROUP BY sex", ", sex1, sex2, sex3, sex4, sex5", 1, "");
+    refuse_flood("SELECT LINREG(age", ", age", 3000, ") FROM d");
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -561,7 +599,8 @@ int main(void)
         cmocka_unit_test(test_accepted),     cmocka_unit_test(test_refused),
         cmocka_unit_test(test_equal),        cmocka_unit_test(test_bound_shape),
         cmocka_unit_test(test_columns_read), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_random),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_floods),       cmocka_unit_test(test_random),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
