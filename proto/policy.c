@@ -445,10 +445,7 @@ static enum proto_reason visibility_fault(const struct proto_request *r,
     if (!r->nonprivate || model) {
         return PROTO_REASON_NONE;
     }
-    if (!grant->visible_site) {
-        return PROTO_REASON_UNSUPPORTED;
-    }
-    return when(grant->privacy.mechanism == PROTO_MECHANISM_NONE &&
+    return when(grant->visible_site && grant->privacy.mechanism == PROTO_MECHANISM_NONE &&
                     grant->permission == PROTO_DUO_NRES,
                 PROTO_REASON_NOISE);
 }

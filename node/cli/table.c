@@ -522,8 +522,12 @@ static void answer_train_start(const json_t *answer, FILE *to)
         fputs("`\n", to);
         return;
     }
-    fprintf(to, "noise multiplier %.4g over %.0f steps at sampling rate %.4g\n",
-            number_of(answer, "sigma"), number_of(answer, "steps"), number_of(answer, "rate"));
+    if (number_of(answer, "sigma") > 0) {
+        fprintf(to, "noise multiplier %.4g over %.0f steps at sampling rate %.4g\n",
+                number_of(answer, "sigma"), number_of(answer, "steps"), number_of(answer, "rate"));
+    } else {
+        fputs("no noise: it runs only where every licence allows that\n", to);
+    }
     print_sites(json_object_get(answer, "sites"), true, to);
     print_cost(answer, to);
 }

@@ -497,7 +497,7 @@ static void test_privacy_clauses(void **state)
     f.request.rounds = 1;
     f.request.epsilon_u = 0;
     f.request.nonprivate = true;
-    expect(&f, PROTO_REASON_UNSUPPORTED);
+    expect(&f, PROTO_REASON_NOISE);
     f.grants[0].visible_site = true;
     expect(&f, PROTO_REASON_NOISE);
     f.grants[0].permission = PROTO_DUO_NRES;
