@@ -462,9 +462,14 @@ static enum err store_apply(struct store *store, const struct model *model, cons
         return store_ledger_steps_start(store, charge.id, op->steps, op->now, NULL);
     case OP_FINISH:
         return store_ledger_finish(store, charge.id, BODY, op->now, NULL, NULL);
-    case OP_RELEASE:
-        return store_ledger_release(store, charge.id, span_of(charge.id, 16), key, BODY, op->now,
-                                    NULL);
+    case OP_RELEASE: {
+        struct store_release release = {.id = charge.id,
+                                        .answer = span_of(charge.id, 16),
+                                        .replay_key = key,
+                                        .audit_body = BODY,
+                                        .now = op->now};
+        return store_ledger_release(store, &release, NULL);
+    }
     case OP_REPLAYED:
         return store_ledger_replayed(store, &charge, NULL);
     case OP_PROBE:
