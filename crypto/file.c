@@ -159,3 +159,17 @@ enum err crypto_file_write(const char *path, struct span bytes, bool fresh, stru
     }
     return err;
 }
+
+void crypto_file_tidy(const char *path)
+{
+    char beside[PATH_MAX];
+    int n = snprintf(beside, sizeof beside, "%s.new", path);
+    int fd =
+        n > 0 && (size_t)n < sizeof beside ? open(beside, O_WRONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    if (fd >= 0) {
+        if (unlink(beside) == 0) {
+            overwrite(fd);
+        }
+        close(fd);
+    }
+}

@@ -16,4 +16,7 @@ MUST_CHECK enum err crypto_file_read(const char *path, struct buf *buf, struct e
 MUST_CHECK enum err crypto_file_write(const char *path, struct span bytes, bool fresh,
                                       struct err_info *reterr);
 
+/* Removes what a write of PATH that was cut off left beside it, and overwrites its blocks. Nobody may be writing PATH. */
+void crypto_file_tidy(const char *path);
+
 #endif

@@ -649,6 +649,13 @@ enum err crypto_keyring_open(const char *path, const struct crypto_unlock *unloc
     return E_OK;
 }
 
+void crypto_keyring_tidy(struct crypto_keyring *keyring)
+{
+    pthread_mutex_lock(&keyring->lock);
+    crypto_file_tidy(keyring->path);
+    pthread_mutex_unlock(&keyring->lock);
+}
+
 const uint8_t *crypto_keyring_node_id(const struct crypto_keyring *keyring)
 {
     return keyring->node_id;

@@ -68,6 +68,9 @@ MUST_CHECK enum err crypto_keyring_open(const char *path, const struct crypto_un
                                         struct crypto_keyring **ret, struct err_info *reterr);
 void crypto_keyring_close(struct crypto_keyring *keyring);
 
+/* Removes the remains of a write that a crash cut off. Only for whoever holds the home: another process may be writing. */
+void crypto_keyring_tidy(struct crypto_keyring *keyring);
+
 /* The id that the keyring was made for. */
 const uint8_t *crypto_keyring_node_id(const struct crypto_keyring *keyring);
 

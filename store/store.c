@@ -291,6 +291,9 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     }
     /* Only now that no other daemon can be at work here: it might be writing what is swept. */
     err = err ? err : sweep_home(home, reterr);
+    if (!err) {
+        crypto_keyring_tidy(keyring);
+    }
     err = err ? err : open_tables(&store, reterr);
     err = err ? err : check_ids(&store, reterr);
     err = err ? err : check_keyring(&store, reterr);

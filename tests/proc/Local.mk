@@ -10,6 +10,7 @@ PROC_TESTS = \
 	%D%/console.py \
 	%D%/contracts.py \
 	%D%/core.py \
+	%D%/crashes.py \
 	%D%/derived.py \
 	%D%/disk_full.py \
 	%D%/enrolment.py \
@@ -18,6 +19,7 @@ PROC_TESTS = \
 	%D%/imports.py \
 	%D%/keys.py \
 	%D%/licence_tools.py \
+	%D%/kills.py \
 	%D%/large.py \
 	%D%/mesh.py \
 	%D%/notes.py \
@@ -26,7 +28,7 @@ PROC_TESTS = \
 	%D%/sources.py \
 	%D%/training.py
 TESTS += $(PROC_TESTS)
-EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/postgres.py %D%/records.py %D%/plaintext.c %D%/fault.c
+EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/postgres.py %D%/records.py %D%/plaintext.c %D%/fault.c %D%/record.c
 
 check_PROGRAMS += %D%/dump
 %C%_dump_SOURCES = %D%/dump.c
@@ -46,7 +48,9 @@ TESTS += %D%/cli_usage.sh %D%/cli_client.py
 EXTRA_DIST += %D%/cli_usage.sh %D%/cli_client.py
 
 .PHONY: chaos
-# kill -9 at random moments, at least 200 of them.
-chaos: all
+# kill -9 at random moments of a federation (at least 200) and of everything that changes a home (1,000), and disks after crashes of the machine.
+chaos: all tests/proc/act
 	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) KILLS=$(if $(KILLS),$(KILLS),200) MINUTES=$(if $(MINUTES),$(MINUTES),0) \
 		python3 $(srcdir)/tests/proc/chaos.py
+	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) POINTS=$(if $(POINTS),$(POINTS),1000) python3 $(srcdir)/tests/proc/kills.py
+	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) IMAGES=$(if $(IMAGES),$(IMAGES),150) python3 $(srcdir)/tests/proc/crashes.py

@@ -1,8 +1,11 @@
 /* For tests only: one act on a home, so that a test can fail every write of it and look at the home afterwards.
  *
  *     act HOME make                 a new home with one dataset of 300 rows and one charge
- *     act HOME import ROWS          the dataset again, with ROWS rows
- *     act HOME charge | keyring | rotate | remove | backup FOLDER
+ *     act HOME import ROWS [FIRST]  the dataset again, with the patients FIRST (0) to FIRST + ROWS - 1
+ *     act HOME append ROWS FIRST    as many more
+ *     act HOME forget ROWS FIRST    these patients go
+ *     act HOME charge | keyring | rotate | kek | remove | backup FOLDER
+ *     act HOME verify FOLDER        whether a backup is whole
  *     act HOME look                 prints "rows N spent N keys N slots N ok 0|1"
  *
  * Exit 0 done, 10 refused with a text on standard error, 1 something else. */
@@ -75,34 +78,64 @@ static enum err open_home(struct act *act, bool fresh)
     return err ? err : store_identity(&act->store, act->identity, federation, NULL, &act->info);
 }
 
-static enum err import_rows(struct act *act, unsigned rows)
+static void manifest_of(struct proto_manifest *ret)
 {
     static struct proto_column columns[] = {
         {.name = "patient", .type = PROTO_COLUMN_TEXT, .deidentify = PROTO_DEID_PSEUDONYM},
         {.name = "age", .type = PROTO_COLUMN_INTEGER, .has_bounds = true, .max = 110},
     };
-    struct proto_manifest manifest = {.size = 1000, .schema = {.columns = columns, .count = 2}};
+    *ret = (struct proto_manifest){.size = 1000, .schema = {.columns = columns, .count = 2}};
+    strcpy(ret->dataset, "d");
+    strcpy(ret->version, "1");
+    strcpy(ret->title, "test");
+    strcpy(ret->schema.unit, "patient");
+    ret->schema.max_rows_per_unit = 1;
+}
+
+static enum err run_import(struct act *act, const struct proto_manifest *manifest,
+                           const struct store_import_options *options)
+{
+    struct store_import_report *report = calloc(1, sizeof *report);
+    enum err err =
+        report ? store_import_run(&act->store, manifest, options, report, &act->info) : E_NO_MEMORY;
+    free(report);
+    return err;
+}
+
+static enum err import_rows(struct act *act, unsigned rows, unsigned first, bool append)
+{
+    struct proto_manifest manifest;
+    manifest_of(&manifest);
     char path[] = "/tmp/concordat-act-XXXXXX";
     FILE *file = fdopen(mkstemp(path), "w");
     if (!file) {
         return E_IO;
     }
     fputs("patient,age\n", file);
-    for (unsigned i = 0; i < rows; i++) {
-        fprintf(file, "p%u,%u\n", i, i % 90);
+    for (unsigned i = first; i < first + rows; i++) {
+        fprintf(file, "PLANTED-%06u,%u\n", i, i % 90);
     }
     fclose(file);
-    strcpy(manifest.dataset, "d");
-    strcpy(manifest.version, "1");
-    strcpy(manifest.title, "test");
-    strcpy(manifest.schema.unit, "patient");
-    manifest.schema.max_rows_per_unit = 1;
-    struct store_import_options options = {.data_path = path, .format = "csv", .now = 5};
-    struct store_import_report *report = calloc(1, sizeof *report);
-    enum err err = report ? store_import_run(&act->store, &manifest, &options, report, &act->info)
-                          : E_NO_MEMORY;
-    free(report);
+    struct store_import_options options = {
+        .data_path = path, .format = "csv", .now = 5, .append = append};
+    enum err err = run_import(act, &manifest, &options);
     unlink(path);
+    return err;
+}
+
+static enum err forget_rows(struct act *act, unsigned rows, unsigned first)
+{
+    struct proto_manifest manifest;
+    struct buf list = {.max = (size_t)1 << 20};
+    enum err err = E_OK;
+    for (unsigned i = first; i < first + rows && !err; i++) {
+        err = buf_printf(&list, "PLANTED-%06u\n", i);
+    }
+    manifest_of(&manifest);
+    struct store_import_options options = {
+        .format = "csv", .now = 6, .forget = true, .exclude = buf_span(&list)};
+    err = err ? err : run_import(act, &manifest, &options);
+    buf_fini(&list);
     return err;
 }
 
@@ -129,6 +162,24 @@ static enum err keyring(struct act *act)
     path_of(act, "unlock.key", key);
     struct crypto_unlock unlock = {.how = CRYPTO_UNLOCK_KEYFILE, .path = key};
     return crypto_keyring_slot_add(act->keyring, &unlock, &id, &act->info);
+}
+
+static enum err kek(struct act *act)
+{
+    char key[512];
+    path_of(act, "unlock.key", key);
+    struct crypto_unlock unlock = {.how = CRYPTO_UNLOCK_KEYFILE, .path = key};
+    enum err err = crypto_keyring_rotate(act->keyring, &unlock, &act->info);
+    return err ? err : store_keyring_anchor(&act->store, &act->info);
+}
+
+static enum err verify(struct act *act, const char *folder)
+{
+    char key[512];
+    struct store_backup_report report;
+    path_of(act, "unlock.key", key);
+    struct crypto_unlock unlock = {.how = CRYPTO_UNLOCK_KEYFILE, .path = key};
+    return store_backup_verify(folder, &unlock, &report, &act->info);
 }
 
 static enum err backup(struct act *act, const char *folder)
@@ -175,13 +226,18 @@ static enum err run(struct act *act, int argc, char **argv)
 {
     const char *what = argv[2];
     if (strcmp(what, "make") == 0) {
-        enum err err = import_rows(act, 300);
+        enum err err = import_rows(act, 300, 0, false);
         struct store_budget budget = {.cap_nano = 1000000, .delta_e12 = 1000, .order = 4.5};
         err = err ? err : store_ledger_account(&act->store, "d", &budget, 6, &act->info);
         return err ? err : charge(act);
     }
-    if (strcmp(what, "import") == 0 && argc > 3) {
-        return import_rows(act, (unsigned)strtoul(argv[3], NULL, 10));
+    unsigned rows = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 0;
+    unsigned first = argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : 0;
+    if (strcmp(what, "import") == 0 || strcmp(what, "append") == 0) {
+        return import_rows(act, rows, first, what[0] == 'a');
+    }
+    if (strcmp(what, "forget") == 0) {
+        return forget_rows(act, rows, first);
     }
     if (strcmp(what, "rotate") == 0) {
         enum err err = store_rotate_begin(&act->store, "d", &act->info);
@@ -189,8 +245,10 @@ static enum err run(struct act *act, int argc, char **argv)
     }
     return strcmp(what, "charge") == 0    ? charge(act)
            : strcmp(what, "keyring") == 0 ? keyring(act)
+           : strcmp(what, "kek") == 0     ? kek(act)
            : strcmp(what, "remove") == 0  ? store_import_remove(&act->store, "d", &act->info)
            : strcmp(what, "backup") == 0 && argc > 3 ? backup(act, argv[3])
+           : strcmp(what, "verify") == 0 && argc > 3 ? verify(act, argv[3])
            : strcmp(what, "look") == 0               ? look(act)
                                                      : E_USAGE;
 }
