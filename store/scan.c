@@ -324,15 +324,16 @@ static void work(void *user, size_t index)
     struct worker *worker = &scan->workers[index];
     const struct store_scan_question *question = scan->question;
     while (!atomic_load(&scan->stop)) {
+        if (index == 0 && question->cancelled && question->cancelled(question->cancel_user)) {
+            fail(scan, proto_err_set(&worker->info, E_CANCELLED, "the scan was cancelled"),
+                 &worker->info);
+            return;
+        }
         worker->chunk = (uint32_t)atomic_fetch_add(&scan->next, 1);
         if (worker->chunk >= scan->partition->chunks) {
             return;
         }
-        enum err err = E_OK;
-        if (index == 0 && question->cancelled && question->cancelled(question->cancel_user)) {
-            err = proto_err_set(&worker->info, E_CANCELLED, "the scan was cancelled");
-        }
-        err = err ? err : scan_chunk(worker);
+        enum err err = scan_chunk(worker);
         if (err) {
             fail(scan, err, &worker->info);
         }
