@@ -450,6 +450,7 @@ const struct proto_operation proto_operations[] = {
         " \"peers\":[{\"node\",\"org\",\"state\",\"address\",\"last_seen\",\"root_equal\"}],\n"
         " \"datasets\":[{\"dataset\",\"version\",\"title\"}],\n"
         " \"jobs\":[{\"job\",\"name\",\"state\",\"round\",\"rounds\"}],\n"
+        " \"reminders\":[{\"what\",\"id\",\"name\",\"node\",\"due\",\"days\",\"text\"}],\n"
         " \"budgets\":" BUDGET_ANSWER "}"),
     ROW(PEERS, "peers", DAEMON, 0, false, no_arguments, "list the members and who is reachable",
         "Lists every member of the federation as this node sees it.",

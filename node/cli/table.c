@@ -622,6 +622,10 @@ static const struct column file_columns[] = {{"FILE", "file"}, {"BYTES", "bytes"
 static const struct column participant_columns[] = {
     {"PARTICIPANT", "node"}, {"ORG", "org"}, {"EPSILON", "epsilon"}, {NULL, NULL}};
 
+static const struct column reminder_columns[] = {
+    {"FALLS DUE", "what"}, {"OF", "name"},         {"NODE", "node"}, {"ON", "due"},
+    {"DAYS", "days"},      {"WHAT IT IS", "text"}, {NULL, NULL}};
+
 static void answer_status(const json_t *answer, FILE *to)
 {
     fputs("node ", to);
@@ -648,6 +652,10 @@ static void answer_status(const json_t *answer, FILE *to)
     print_list(json_object_get(answer, "jobs"), job_columns, "no training jobs", to);
     fputc('\n', to);
     print_budgets(json_object_get(answer, "budgets"), true, to);
+    if (json_array_size(json_object_get(answer, "reminders")) > 0) {
+        fputc('\n', to);
+        print_list(json_object_get(answer, "reminders"), reminder_columns, "", to);
+    }
 }
 
 static void answer_doctor(const json_t *answer, FILE *to)

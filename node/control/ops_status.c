@@ -4,6 +4,7 @@
 #include "node/control/views.h"
 
 #include "crypto/memory.h"
+#include "node/query/reminder.h"
 #include "node/query/site.h"
 #include "store/audit.h"
 #include "store/catalogue.h"
@@ -55,19 +56,34 @@ static enum err add_dataset(void *user, const struct store_dataset *row)
                : E_OK;
 }
 
+static enum err add_reminder(void *user, const struct query_reminder *reminder)
+{
+    int64_t days = (reminder->due - query_now()) / 86400;
+    return json_array_append_new(user, json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:s}", "what",
+                                                 reminder->what, "id", reminder->id, "name",
+                                                 reminder->name, "node", reminder->node, "due",
+                                                 control_json_time(reminder->due), "days",
+                                                 (json_int_t)days, "text", reminder->text))
+               ? E_NO_MEMORY
+               : E_OK;
+}
+
 enum err control_status(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     struct node *node = call->node;
     char fingerprint[65];
     crypto_identity_fingerprint(crypto_identity_point(node->identity), fingerprint);
     json_t *datasets = json_array();
+    json_t *reminders = json_array();
     json_t *budgets = NULL;
     enum err err = store_catalogue_each(&node->store, add_dataset, datasets, reterr);
     if (!err) {
         err = control_budget_view(call, NULL, &budgets, reterr);
     }
+    err = err ? err : query_reminders(&node->query, query_now(), add_reminder, reminders, reterr);
     if (err) {
         json_decref(datasets);
+        json_decref(reminders);
         return err;
     }
     struct peer_counters counters;
@@ -82,6 +98,7 @@ enum err control_status(struct control_call *call, json_t **ret, struct err_info
         PACKAGE_VERSION, "cryptography", crypto_provider()->name, "wire", 1, "peers",
         control_peers_view(call), "datasets", datasets, "jobs", control_jobs_view(call), "budgets",
         budgets);
+    json_object_set_new(*ret, "reminders", reminders);
     json_object_set_new(
         *ret, "traffic",
         json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "requests_in", (json_int_t)counters.requests_in,

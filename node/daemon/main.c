@@ -100,6 +100,9 @@ static void *confirm_main(void *arg)
         daemon_log(DAEMON_WARN, "clock", "%s", clock.text);
     }
     warn_of_clock(&daemon->node);
+    if (daemon->node.ready) {
+        daemon_remind(&daemon->node);
+    }
     enum err err = daemon_confirm(&daemon->node, &info);
     if (err == E_ROLLBACK) {
         daemon->node.ready = false;
@@ -204,6 +207,7 @@ static void on_signal(uv_signal_t *handle, int number)
         daemon_log(DAEMON_ERROR, "reload", "%s; the old configuration stays", info.text);
     } else {
         daemon_log(DAEMON_INFO, "reload", "node.yaml was read again");
+        confirm(daemon); /* and what it does every minute, now */
     }
 }
 

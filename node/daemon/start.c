@@ -337,6 +337,28 @@ static enum err make_peer(struct node *node, struct buf *certificate, struct buf
     return err;
 }
 
+/* What may no longer go on because of this record: questions under our own licence, training with a site that withdrew. */
+static void act_on_change(struct node *node, const struct proto_record *record, bool forked)
+{
+    const struct proto_envelope *envelope = &record->envelope;
+    bool ended = forked || (envelope->flags & PROTO_RECORD_FINAL);
+    if (envelope->kind == PROTO_RECORD_LICENCE &&
+        memcmp(envelope->issuer.ptr, node->query.node_id, 16) == 0) {
+        node->query.licence_changes++;
+    }
+    if (envelope->kind == PROTO_RECORD_LICENCE && ended) {
+        train_withdrawn(node->train, envelope->issuer.ptr, envelope->key.ptr);
+    }
+    if (envelope->kind == PROTO_RECORD_REVOKE) {
+        struct arena arena = {0};
+        struct proto_revoke revoke;
+        if (proto_revoke_decode(envelope->body, &arena, &revoke, NULL) == E_OK) {
+            train_withdrawn(node->train, revoke.issuer.ptr, revoke.key.ptr);
+        }
+        arena_fini(&arena);
+    }
+}
+
 static void on_record(void *user, struct span record, bool forked)
 {
     struct node *node = user;
@@ -344,15 +366,13 @@ static void on_record(void *user, struct span record, bool forked)
     if (proto_record_decode(record, &crypto_proto_hash, &decoded, NULL)) {
         return;
     }
-    if (decoded.envelope.kind == PROTO_RECORD_LICENCE &&
-        memcmp(decoded.envelope.issuer.ptr, node->query.node_id, 16) == 0) {
-        node->query.licence_changes++;
-    }
+    act_on_change(node, &decoded, forked);
     if (forked) {
         char issuer[33];
         span_to_hex(decoded.envelope.issuer, issuer);
         daemon_log(DAEMON_ERROR, "equivocation", "%s signed two versions of one %s record", issuer,
                    proto_record_kind_name(decoded.envelope.kind));
+        notify_person(node, "record.forked", issuer);
     }
 }
 

@@ -21,6 +21,8 @@ void daemon_close(struct node *node);
 /* Compares our own audit chain with what other institutions witnessed; sets node->ready when two of them (one in a
  * federation of two, none alone or when no audit entry existed before) showed nothing newer. Returns E_ROLLBACK when our state is older. */
 MUST_CHECK enum err daemon_confirm(struct node *node, struct err_info *reterr);
+/* Tells what falls due soon, each step once. On one thread at a time. */
+void daemon_remind(struct node *node);
 /* Handler of PEER_MSG_HEAD; user: struct node. */
 void daemon_head_handle(struct peer_request *request, void *user);
 

@@ -18,6 +18,7 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/price.c %D%/price.h \
 	%D%/publishers.c \
 	%D%/regress.c %D%/regress.h \
+	%D%/reminder.c %D%/reminder.h \
 	%D%/release.c %D%/release.h \
 	%D%/share.c %D%/share.h \
 	%D%/site.c %D%/site.h \

@@ -810,7 +810,11 @@ static void conclude(struct drive *drive, enum err err, const struct err_info *i
                        : (err == E_TIMEOUT || err == E_BUSY ? TRAIN_WAITING : TRAIN_FAILED);
     }
     to = drive->contradicted && !job->stop ? TRAIN_FAILED : to;
-    err = to == TRAIN_STOPPED ? E_OK : (err ? err : why(drive, &reason));
+    if (to == TRAIN_STOPPED && job->withdrawn[0]) {
+        err = proto_err_set(&reason, E_REFUSED, "%s", job->withdrawn);
+    } else {
+        err = to == TRAIN_STOPPED ? E_OK : (err ? err : why(drive, &reason));
+    }
     if (to != TRAIN_WAITING) {
         offers_end(job, drive->stops);
     }

@@ -20,6 +20,7 @@ struct train_effort {
     uint8_t requester[16];
     uint64_t round;
     _Atomic bool cancel; /* leave off */
+    _Atomic bool look;   /* a licence or member changed: decide anew now */
     _Atomic uint64_t done, total, fetched;
     bool over; /* err and bytes are the result, which leaves at release_ms */
     uint64_t release_ms;
@@ -48,6 +49,8 @@ struct train_job {
     bool planned; /* the first answers of the sites are in, or it has ended */
     bool joinable;
     _Atomic bool stop; /* `train stop` */
+    char
+        withdrawn[160]; /* why it was stopped: a site's licence or membership ended; "" otherwise */
     pthread_t thread;
     struct train_job *next;
 };

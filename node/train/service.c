@@ -301,6 +301,54 @@ enum err train_stop(struct train_service *service, const uint8_t id[16], struct 
     return err;
 }
 
+/* Whether JOB trains on ISSUER's dataset of this key; zeros stand for whatever ISSUER holds. */
+static bool trains_on(const struct train_job *job, const uint8_t issuer[16], const uint8_t key[16],
+                      const char **ret_node)
+{
+    static const uint8_t everything[16];
+    uint8_t own[16];
+    proto_record_key(&crypto_proto_hash, job->state.dataset, own);
+    if (memcmp(key, everything, 16) != 0 && memcmp(key, own, 16) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < job->state.site_count; i++) {
+        const struct train_site *site = &job->state.sites[i];
+        if (site->admitted && memcmp(site->id, issuer, 16) == 0) {
+            *ret_node = site->node;
+            return true;
+        }
+    }
+    return false;
+}
+
+void train_withdrawn(struct train_service *service, const uint8_t issuer[16], const uint8_t key[16])
+{
+    pthread_mutex_lock(&service->lock);
+    for (struct train_job *job = service->jobs; job; job = job->next) {
+        const char *node = "";
+        bool open = job->running || job->state.state == TRAIN_WAITING;
+        if (open && !job->stop && trains_on(job, issuer, key, &node)) {
+            snprintf(job->withdrawn, sizeof job->withdrawn,
+                     "%s no longer permits it: licence withdrawn or forked, or membership ended "
+                     "(REVOKED)",
+                     node);
+            job->stop = true;
+            cancel_own_part(service, job->state.id);
+            if (!job->running) {
+                (void)!launch(
+                    job,
+                    NULL); /* its thread tells the sites; else the next start does not resume it */
+            }
+        }
+    }
+    /* Rounds that are under way here look at once whether all their sites still permit them. */
+    for (struct train_effort *effort = service->efforts; effort; effort = effort->next) {
+        effort->look = true;
+    }
+    pthread_cond_broadcast(&service->changed);
+    pthread_mutex_unlock(&service->lock);
+}
+
 enum err train_resume(struct train_service *service, const uint8_t id[16], struct err_info *reterr)
 {
     enum err err;

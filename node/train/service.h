@@ -130,6 +130,10 @@ MUST_CHECK enum err train_resume(struct train_service *service, const uint8_t id
 MUST_CHECK enum err train_verify(struct train_service *service, const uint8_t id[16],
                                  uint64_t *ret_rounds, uint8_t ret_weights[32],
                                  struct err_info *reterr);
+/* A member's licence of a dataset was withdrawn or forked (KEY: proto_record_key of its name), or the member was expelled
+ * (KEY: zeros): jobs that this node coordinates with it stop for good, and rounds of others' jobs with it are left off. */
+void train_withdrawn(struct train_service *service, const uint8_t issuer[16],
+                     const uint8_t key[16]);
 
 /* Handlers of PEER_MSG_TRAIN_PLAN, _ROUND, _STOP and of PEER_MSG_BLOB_GET (a model's weights, for members that its licence names). */
 void train_site_plan(struct peer_request *request, void *user);

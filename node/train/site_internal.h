@@ -66,6 +66,9 @@ MUST_CHECK enum err site_name_plan(struct site_work *work, struct err_info *rete
 MUST_CHECK enum err site_understand(struct site_work *work, struct err_info *reterr);
 /* The licence records that the plan relies on are those that we know. Errors: E_BUSY one has not reached us yet. */
 MUST_CHECK enum err site_check_licences(struct site_work *work);
+/* A model that was begun with a site's data is not gone on with once that site has withdrawn them, forked its licence or was
+ * expelled: every site leaves off by itself, whatever the coordinator says. Errors: E_REFUSED. */
+MUST_CHECK enum err site_check_others(struct site_work *work);
 /* The licence's verdict on this plan now. ADMISSION is loaded. A verdict of HOLD is left to the next two. */
 MUST_CHECK enum err site_decide(struct site_work *work, struct query_admission *admission);
 /* A verdict of HOLD is a permission once a person has approved the job; an approval that was taken back ends it. */

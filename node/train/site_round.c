@@ -104,9 +104,10 @@ static bool round_cancelled(void *user)
         return true;
     }
     uint64_t now = query_now_ms();
-    if (now - work->checked_ms < LICENCE_CHECK_MS) {
+    if (now - work->checked_ms < LICENCE_CHECK_MS && !work->effort->look) {
         return false;
     }
+    work->effort->look = false;
     work->checked_ms = now;
     struct query_admission *again = proto_alloc(1, sizeof *again);
     struct peer_member requester;
@@ -117,6 +118,9 @@ static bool round_cancelled(void *user)
     }
     if (!err) {
         err = site_check_approval(work, again);
+    }
+    if (!err) {
+        err = site_check_others(work);
     }
     if (again) {
         query_admission_fini(again);
@@ -541,6 +545,9 @@ static enum err serve_round(struct site_work *work, struct err_info *reterr)
     }
     if (!err) {
         err = site_check_approval(work, &work->admission);
+    }
+    if (!err) {
+        err = site_check_others(work);
     }
     if (err) {
         return err;

@@ -11,6 +11,7 @@
 #include "node/train/base.h"
 #include "store/audit.h"
 #include "store/job.h"
+#include "store/records.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -347,6 +348,44 @@ enum err site_check_licences(struct site_work *work)
         }
     }
     return named ? E_OK : site_refuse(work, PROTO_REASON_BAD_REQUEST, "the plan does not name us");
+}
+
+/* Since the plan was made. */
+static bool site_withdrew(struct site_work *work, const struct train_plan_site *site,
+                          const uint8_t key[16])
+{
+    static const uint8_t none[16];
+    struct arena arena = {0};
+    struct peer_member member;
+    struct span bytes;
+    struct proto_record record;
+    bool forked = false;
+    if (memcmp(site->licence.ptr, none, sizeof none) == 0) {
+        return false; /* it had no licence in force then, so that it is not of the job */
+    }
+    bool gone = peer_member_by_id(work->context->peer, site->node.ptr, &member) &&
+                member.state == PEER_REVOKED;
+    if (!gone && store_records_get(work->context->store, site->node.ptr, key, PROTO_RECORD_LICENCE,
+                                   &arena, &bytes, &forked) == E_OK) {
+        bool readable = proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK;
+        gone = forked || !readable || (record.envelope.flags & PROTO_RECORD_FINAL);
+    }
+    arena_fini(&arena);
+    return gone;
+}
+
+enum err site_check_others(struct site_work *work)
+{
+    const struct train_plan_site *sites = work->plan.sites.items;
+    uint8_t key[16];
+    proto_record_key(&crypto_proto_hash, work->dataset, key);
+    for (size_t i = 0; i < work->plan.sites.count; i++) {
+        if (site_withdrew(work, &sites[i], key)) {
+            return site_refuse(work, PROTO_REASON_REVOKED,
+                               "a site of the plan no longer permits the use of its data");
+        }
+    }
+    return E_OK;
 }
 
 enum err site_understand(struct site_work *work, struct err_info *reterr)

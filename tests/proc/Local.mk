@@ -5,6 +5,7 @@ PROC_TESTS = \
 	%D%/bad_input.py \
 	%D%/budget.py \
 	%D%/channels.py \
+	%D%/change.py \
 	%D%/chaos.py \
 	%D%/clock.py \
 	%D%/console.py \

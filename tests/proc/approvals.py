@@ -14,7 +14,7 @@ from harness import TOP, Refused, Sandbox, concordat, done, ok
 # Who may ask the daemon for what. Kept by hand, so that a change of the table is a decision and not an accident.
 ALL, READ = {"operator", "coordinator", "analyst", "auditor"}, {"operator", "auditor"}
 OPERATOR, COORDINATOR, ANALYST = {"operator"}, {"operator", "coordinator"}, {"operator", "coordinator", "analyst"}
-LOCAL = ("completion", "dataset mapping", "help", "init", "man", "sandbox", "tool", "train run", "audit verify", "key recover", "restore")
+LOCAL = ("completion", "dataset mapping", "licence compat", "licence diff", "licence explain", "licence new", "help", "init", "man", "sandbox", "tool", "train run", "audit verify", "key recover", "restore")
 MAY = {
     "status": ALL, "doctor": ALL, "peers": ALL, "catalog": ALL, "budget": ALL, "queries": ALL, "queries show": ALL,
     "dataset list": ALL, "dataset show": ALL, "licence show": ALL, "licence check": ALL, "federation council": ALL,
@@ -224,17 +224,17 @@ def job(box):
 
 
 def runs_out(box):
-    people(box, "beta", "operator, coordinator, analyst, auditor", "approvals: {pending: 1s, valid: 2s}\n")
+    people(box, "beta", "operator, coordinator, analyst, auditor", "approvals: {pending: 4s, valid: 3s}\n")
     _, _, at = ask(box, "SELECT sex, COUNT(age) FROM manual GROUP BY sex")
     wait_id = at["beta"]["approval"]
-    time.sleep(1.2)
+    time.sleep(4.3)
     code, error = box.refusal("beta", "approve", wait_id)
     ok(code == 2 and "over" in error["detail"], f"past its time nobody can decide: exit {code}")
     ok([one for one in box.run("beta", "approvals", "--all") if one["approval"] == wait_id][0]["state"] == "expired", "it is listed as expired")
     _, _, at = ask(box, "SELECT sex, COUNT(age) FROM manual GROUP BY sex")
     ok(at["beta"]["approval"] == wait_id and at["beta"]["status"] == "waiting", "asking again queues it anew")
     box.run("beta", "approve", wait_id)
-    time.sleep(2.2)
+    time.sleep(3.3)
     _, _, at = ask(box, "SELECT sex, COUNT(age) FROM manual GROUP BY sex")
     ok(at["beta"]["status"] == "waiting", "an approval ends after its time as well")
 

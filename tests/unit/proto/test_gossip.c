@@ -224,6 +224,111 @@ static void test_nonsense_is_closed(void **state)
     rig_free(&rig);
 }
 
+/* Anything that leaves for a link after the last step: pushed, announced or asked for. */
+static bool is_sent(const struct rig *rig, uint32_t link)
+{
+    for (size_t i = 0; i < rig->out->count; i++) {
+        const struct proto_gossip_action *action = &rig->out->items[i];
+        bool sends =
+            action->kind == PROTO_GOSSIP_SEND_RECORDS ||
+            (action->kind == PROTO_GOSSIP_SEND && action->bytes.ptr[0] == PROTO_GOSSIP_IHAVE);
+        if (sends && action->link == link) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int32_t score(const struct rig *rig, uint32_t link)
+{
+    struct proto_gossip_link_view view;
+    proto_gossip_link(rig->core, link, &view);
+    return view.score;
+}
+
+/* A record that somebody answers for is refused, counted against its sender and never relayed; one that is only old is
+ * dropped before its signature is looked at, and costs nothing. */
+static void test_bad_records(void **state)
+{
+    (void)state;
+    struct rig rig = rig_new(64, 0);
+    struct proto_gossip_counters counters;
+    step(&rig, (struct proto_gossip_event){.kind = PROTO_GOSSIP_LINK_UP, .link = 0});
+    step(&rig, (struct proto_gossip_event){.kind = PROTO_GOSSIP_LINK_UP, .link = 1});
+    /* A good one, so that there is something to compare with: it is relayed. */
+    assert_true(take(&rig, 0, (struct version){1, 1, .seq = 5}, PROTO_GOSSIP_ACCEPT));
+    push(&rig, 0, (struct version){1, 2, .seq = 1});
+    uint32_t job = find(&rig, PROTO_GOSSIP_VERIFY)->job;
+    step(&rig, (struct proto_gossip_event){
+                   .kind = PROTO_GOSSIP_VERIFIED, .job = job, .verdict = PROTO_GOSSIP_ACCEPT});
+    step(&rig, (struct proto_gossip_event){.kind = PROTO_GOSSIP_STORED, .job = job, .ok = true});
+    assert_true(is_sent(&rig, 1));
+    /* A bad signature, or a signature of somebody who may not write this key. */
+    int32_t before = score(&rig, 0);
+    push(&rig, 0, (struct version){1, 3, .seq = 1});
+    job = find(&rig, PROTO_GOSSIP_VERIFY)->job;
+    assert_false(is_sent(&rig, 1)); /* nothing before the signature was checked */
+    step(&rig, (struct proto_gossip_event){
+                   .kind = PROTO_GOSSIP_VERIFIED, .job = job, .verdict = PROTO_GOSSIP_REJECT});
+    assert_null(find(&rig, PROTO_GOSSIP_STORE));
+    assert_false(find(&rig, PROTO_GOSSIP_DONE)->ok);
+    assert_false(is_sent(&rig, 1));
+    assert_true(score(&rig, 0) <= before - 20000);
+    proto_gossip_counters(rig.core, &counters);
+    assert_int_equal(counters.rejected, 1);
+    /* An envelope that does not decode, and one that is longer than any record. */
+    uint8_t push_bytes[4 + PROTO_RECORD_MAX + 1] = {PROTO_GOSSIP_PUSH, 1, 0, 40};
+    static const size_t lengths[] = {40, PROTO_RECORD_MAX + 1};
+    for (size_t i = 0; i < 2; i++) {
+        before = score(&rig, 1);
+        put_be16(push_bytes + 2, (uint16_t)lengths[i]);
+        step(&rig, (struct proto_gossip_event){.kind = PROTO_GOSSIP_MSG,
+                                               .link = 1,
+                                               .bytes = span_of(push_bytes, 4 + lengths[i])});
+        assert_null(find(&rig, PROTO_GOSSIP_VERIFY));
+        assert_false(is_sent(&rig, 0));
+        assert_true(score(&rig, 1) < before);
+    }
+    proto_gossip_counters(rig.core, &counters);
+    assert_int_equal(counters.malformed, 2);
+    /* An older version of a key: no signature check, no score. */
+    before = score(&rig, 0);
+    push(&rig, 0, (struct version){1, 1, .seq = 4});
+    assert_null(find(&rig, PROTO_GOSSIP_VERIFY));
+    assert_false(is_sent(&rig, 1));
+    assert_int_equal(score(&rig, 0), before);
+    proto_gossip_counters(rig.core, &counters);
+    assert_int_equal(counters.stale, 1);
+    rig_free(&rig);
+}
+
+/* How far a peer's clock is ahead comes with its pings; a liar's year cannot overflow. */
+static void test_clocks(void **state)
+{
+    (void)state;
+    struct rig rig = rig_new(64, 0);
+    struct proto_gossip_link_view view;
+    uint8_t ping[34] = {PROTO_GOSSIP_PING, 1};
+    static const int64_t ahead[] = {0, 3600000, -7200000};
+    step(&rig, (struct proto_gossip_event){.kind = PROTO_GOSSIP_LINK_UP, .link = 1});
+    proto_gossip_link(rig.core, 1, &view);
+    assert_false(view.clock_known);
+    for (size_t i = 0; i < 3; i++) {
+        put_be64(ping + 26, (uint64_t)((int64_t)(WALL + rig.now) + ahead[i]));
+        step(&rig, (struct proto_gossip_event){
+                       .kind = PROTO_GOSSIP_MSG, .link = 1, .bytes = span_of(ping, 34)});
+        proto_gossip_link(rig.core, 1, &view);
+        assert_true(view.clock_known);
+        assert_int_equal(view.clock_ahead_ms, ahead[i]);
+    }
+    put_be64(ping + 26, UINT64_MAX);
+    step(&rig, (struct proto_gossip_event){
+                   .kind = PROTO_GOSSIP_MSG, .link = 1, .bytes = span_of(ping, 34)});
+    proto_gossip_link(rig.core, 1, &view);
+    assert_false(view.clock_known);
+    rig_free(&rig);
+}
+
 static void test_liveness(void **state)
 {
     (void)state;
@@ -286,6 +391,8 @@ int main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_unknown_kinds),
         cmocka_unit_test(test_nonsense_is_closed),
+        cmocka_unit_test(test_bad_records),
+        cmocka_unit_test(test_clocks),
         cmocka_unit_test(test_liveness),
         cmocka_unit_test(test_spread),
     };
