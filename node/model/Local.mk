@@ -30,11 +30,16 @@ endif
 # Training on texts, above the encoder.
 %C%_libtuner_a_SOURCES = \
 	%D%/corpus.c %D%/corpus.h \
+	%D%/onnx.c %D%/onnx.h \
 	%D%/package.c %D%/package.h \
+	%D%/quantise.c %D%/quantise.h \
 	%D%/tuner.c %D%/tuner.h %D%/tuner_internal.h \
 	%D%/tuner_evaluate.c \
 	%D%/tuner_train.c
 %C%_libmodel_a_SOURCES = \
+	%D%/card.c %D%/card.h \
+	%D%/curve.c %D%/curve.h \
+	%D%/events.c %D%/events.h \
 	%D%/folder.c %D%/folder.h \
 	%D%/grid.c %D%/grid.h \
 	%D%/logistic.c %D%/logistic.h \

@@ -44,6 +44,13 @@ check_PROGRAMS += %D%/tamper
 %C%_tamper_SOURCES = %D%/tamper.c
 %C%_tamper_LDADD = $(LMDB_LIBS)
 
+# Files for other tools, judged by them.
+TESTS += %D%/export_onnx.py
+EXTRA_DIST += %D%/export_onnx.py %D%/export_onnx_web.cjs
+check_PROGRAMS += %D%/onnx_case
+%C%_onnx_case_SOURCES = %D%/onnx_case.c tests/lib/seed.h
+%C%_onnx_case_LDADD = $(MODEL_LIBS) -lm
+
 # The command alone, without any daemon.
 TESTS += %D%/cli_usage.sh %D%/cli_client.py
 EXTRA_DIST += %D%/cli_usage.sh %D%/cli_client.py

@@ -133,3 +133,8 @@ check_PROGRAMS += %D%/test_rivals
 TESTS += %D%/test_rivals
 %C%_test_rivals_SOURCES = %D%/test_rivals.c %D%/answering.h tests/lib/numbers.h
 %C%_test_rivals_LDADD = node/query/libquery.a node/privacy/libprivacy.a $(STORE_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_formats
+TESTS += %D%/test_formats
+%C%_test_formats_SOURCES = %D%/test_formats.c
+%C%_test_formats_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
