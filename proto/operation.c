@@ -155,8 +155,20 @@ static const struct proto_argument dataset_remove_arguments[] = {
      .help = "destroy its key: nobody can read it again, backups neither"},
     END};
 static const struct proto_argument catalog_arguments[] = {
-    POSITIONAL_OPTIONAL("TERM", PROTO_ARG_TEXT, "only what contains this word"),
-    OPTION("--node", PROTO_ARG_TEXT, "NODE", "only what this node publishes"), END};
+    POSITIONAL_OPTIONAL(
+        "TERM", PROTO_ARG_TEXT,
+        "only what contains these words, in name, title, columns, licence or disease"),
+    OPTION("--node", PROTO_ARG_TEXT, "NODE", "only what this node publishes"),
+    OPTION("--column", PROTO_ARG_TEXT, "A,B", "only what has these columns"),
+    OPTION("--licence", PROTO_ARG_TEXT, "SPDX", "only what stands under this licence"),
+    OPTION("--permission", PROTO_ARG_TEXT, "DUO", "only what has a grant of this permission"),
+    OPTION("--size", PROTO_ARG_NUMBER, "N", "only what declares at least so many units"),
+    OPTION("--since", PROTO_ARG_TIME, "TIME", "only what was published from then on"),
+    FLAG("--mine", "say what this node could do with each, and why not"),
+    OPTION("--purpose", PROTO_ARG_TEXT, "DUO",
+           "with --mine: for this purpose (default: for each that can be stated)"),
+    PURPOSE_OPTIONS,
+    END};
 static const struct proto_argument licence_show_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
     OPTION("--as", PROTO_ARG_TEXT, "json|odrl|croissant|dcat|record",
@@ -538,10 +550,18 @@ const struct proto_operation proto_operations[] = {
         "{\"dataset\",\"removed\":true}"),
     ROW(CATALOG, "catalog", DAEMON, 0, false, catalog_arguments,
         "list every dataset and model of the federation",
-        "Lists what the members publish, with licence and budget, as this node has heard it.",
+        "Lists what the members publish, with licence and budget, as this node has heard it.\n"
+        "--disease alone keeps what may be used for that disease. --mine decides as each site\n"
+        "would, spending nothing. For example:\n"
+        "\n"
+        "  concordat catalog creatinine --mine --purpose DUO:0000006",
         "{\"datasets\":[{\"dataset\",\"node\",\"org\",\"version\",\"title\",\"size\",\"licence\":\n"
         "  {\"id\",\"spdx\",\"expires\",\"state\":\"valid|expired|withdrawn|forked|none\",\n"
-        "   \"permissions\":[],\"actions\":[]},\n"
+        "   \"permissions\":[],\"diseases\":[],\"actions\":[]},\n"
+        "  \"column_names\":[],\"size_class\",\"published\",\n"
+        "  "
+        "\"you\":[{\"purpose\",\"permit\":[],\"hold\":[],\"deny\":[{\"action\",\"reason\",\"text\"}"
+        "]}],\n"
         "  \"budget\":{\"epsilon_total\",\"epsilon_per_query\",\"epsilon_per_job\",\"delta\"}}],\n"
         " \"models\":[{\"model\",\"job\",\"task\",\"dataset\",\"node\",\"epsilon\",\"created\"}]}"),
     ROW(LICENCE_SHOW, "licence show", DAEMON, 0, false, licence_show_arguments,
@@ -712,7 +732,8 @@ const struct proto_operation proto_operations[] = {
         "print a model's classification report",
         "Precision, recall and F1 of each entity type or class over the held-out notes of all\n"
         "sites, as far as they were released; by the definitions of seqeval.",
-        "{\"model\",\"exact\",\"sigma\",\"report\":{\"types\",\"micro\",\"macro\",\"weighted\"},\"text\"}"),
+        "{\"model\",\"exact\",\"sigma\",\"report\":{\"types\",\"micro\",\"macro\",\"weighted\"},"
+        "\"text\"}"),
     ROW(PROJECT_CREATE, "project create", DAEMON, COORDINATOR, false, project_create_arguments,
         "publish a project: purpose, people, ethics approval, promises",
         "Questions and jobs then name it with --project; what they leave open is the project's,\n"

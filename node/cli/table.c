@@ -996,10 +996,63 @@ static void answer_compat(const json_t *answer, FILE *to)
     }
 }
 
+/* "  for DUO:0000006 you may count, mean; not finetune (ACTION: ...)" */
+static void print_yours(const json_t *yours, FILE *to)
+{
+    struct cli_grid scratch = {0};
+    for (size_t i = 0; i < json_array_size(yours); i++) {
+        const json_t *one = json_array_get(yours, i);
+        const json_t *permit = json_object_get(one, "permit");
+        const json_t *hold = json_object_get(one, "hold");
+        const json_t *deny = json_object_get(one, "deny");
+        const json_t *first = json_array_get(deny, 0);
+        const char *purpose = text_of(one, "purpose");
+        fprintf(to, "  for %s: ",
+                *purpose ? cell_of(&scratch, json_object_get(one, "purpose"))
+                         : "no stated purpose");
+        if (json_array_size(permit)) {
+            fprintf(to, "%s", cell_of(&scratch, permit));
+        }
+        if (json_array_size(hold)) {
+            fprintf(to, "%safter approval %s", json_array_size(permit) ? "; " : "",
+                    cell_of(&scratch, hold));
+        }
+        if (first) {
+            bool some = json_array_size(permit) || json_array_size(hold);
+            fprintf(to, "%s", some ? "; not " : "nothing: ");
+            for (size_t d = 0; some && d < json_array_size(deny); d++) {
+                fputs(d ? ", " : "", to);
+                put(to, text_of(json_array_get(deny, d), "action"));
+            }
+            fputs(some ? " (" : "", to);
+            put(to, text_of(first, "text"));
+            fputs(some ? ")" : "", to);
+        }
+        fputc('\n', to);
+    }
+    cli_grid_fini(&scratch);
+}
+
+static void print_all_yours(const json_t *datasets, FILE *to)
+{
+    for (size_t i = 0; i < json_array_size(datasets); i++) {
+        const json_t *dataset = json_array_get(datasets, i);
+        if (json_object_get(dataset, "you")) {
+            fputc('\n', to);
+            put(to, text_of(dataset, "dataset"));
+            fputs(" at ", to);
+            put(to, text_of(dataset, "node"));
+            fputs(", what you could do with it:\n", to);
+            print_yours(json_object_get(dataset, "you"), to);
+        }
+    }
+}
+
 static void answer_catalog(const json_t *answer, FILE *to)
 {
     print_list(json_object_get(answer, "datasets"), catalog_columns, "no datasets are published",
                to);
+    print_all_yours(json_object_get(answer, "datasets"), to);
     if (json_array_size(json_object_get(answer, "models")) > 0) {
         fputc('\n', to);
         print_list(json_object_get(answer, "models"), model_columns, "", to);

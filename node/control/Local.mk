@@ -13,6 +13,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_dataset.c \
 	%D%/ops_federation.c \
 	%D%/ops_key.c \
+	%D%/ops_licence.c \
 	%D%/ops_model.c \
 	%D%/ops_project.c \
 	%D%/ops_query.c \
@@ -21,4 +22,5 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_train.c \
 	%D%/purpose.c \
 	%D%/server.c %D%/server.h \
-	%D%/views.h
+	%D%/views.h \
+	%D%/vocabulary.c %D%/vocabulary.h

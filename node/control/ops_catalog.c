@@ -1,148 +1,17 @@
-/* catalog, licence show, licence check: what the federation offers, under which terms, and what those say of us. */
+/* catalog, model list: what the federation offers, found by words, columns, terms, size and age, and what we could do
+ * with each. */
 #include "config.h"
 #include "node/control/dispatch.h"
 #include "node/control/views.h"
 
 #include "node/query/admission.h"
-#include "node/query/price.h"
 #include "node/query/site.h"
 #include "proto/policy.h"
-#include "proto/privacy.h"
-#include "proto/time.h"
+#include "proto/spdx.h"
 #include "store/blob.h"
 #include "store/records.h"
 
-#include <math.h>
 #include <strings.h>
-
-const char *control_licence_state(struct control_call *call, const uint8_t issuer[16],
-                                  const char *dataset, int64_t now, struct proto_record *ret_record,
-                                  struct proto_licence *ret_licence, bool *ret_readable)
-{
-    uint8_t key[16];
-    struct span bytes;
-    bool forked = false;
-    *ret_readable = false;
-    proto_record_key(&crypto_proto_hash, dataset, key);
-    if (store_records_get(&call->node->store, issuer, key, PROTO_RECORD_LICENCE, &call->arena,
-                          &bytes, &forked) ||
-        proto_record_decode(bytes, &crypto_proto_hash, ret_record, NULL)) {
-        return "none";
-    }
-    *ret_readable =
-        proto_licence_decode(ret_record->envelope.body, &call->arena, ret_licence, NULL) == E_OK;
-    if (forked) {
-        return "forked";
-    }
-    if (ret_record->envelope.flags & PROTO_RECORD_FINAL) {
-        return "withdrawn";
-    }
-    return ret_record->envelope.expires && (int64_t)ret_record->envelope.expires < now ? "expired"
-                                                                                       : "valid";
-}
-
-static json_t *actions_view(uint64_t actions)
-{
-    json_t *array = json_array();
-    for (int i = 0; i < PROTO_ACTION_TOTAL; i++) {
-        if (actions & PROTO_ACTION_BIT(i)) {
-            json_array_append_new(array, json_string(proto_action_name((enum proto_action)i)));
-        }
-    }
-    return array;
-}
-
-static json_t *duo_view(uint64_t code)
-{
-    char text[PROTO_DUO_SIZE];
-    return json_string(proto_duo_format(code, text));
-}
-
-static json_t *grant_view(const struct proto_grant *grant)
-{
-    json_t *modifiers = json_array();
-    const struct proto_modifier *items = grant->modifiers.items;
-    for (size_t i = 0; i < grant->modifiers.count; i++) {
-        json_array_append_new(modifiers,
-                              json_pack("{s:o, s:s, s:o}", "code", duo_view(items[i].code), "name",
-                                        proto_duo_name(items[i].code), "params",
-                                        control_json_texts(&items[i].params)));
-    }
-    json_t *view = json_pack(
-        "{s:o, s:s, s:o, s:o, s:o, s:I, s:I, s:s, s:s}", "permission", duo_view(grant->permission),
-        "name", proto_duo_name(grant->permission), "diseases", control_json_texts(&grant->diseases),
-        "modifiers", modifiers, "actions", actions_view(grant->actions), "min_cohort",
-        (json_int_t)grant->min_cohort, "min_sites", (json_int_t)grant->min_sites, "mode",
-        grant->mode == PROTO_MODE_SECURE ? "secure" : "any", "visible",
-        grant->visible_site ? "site" : "nobody");
-    json_object_set_new(view, "columns",
-                        grant->has_columns ? control_json_texts(&grant->columns) : json_null());
-    json_object_set_new(
-        view, "privacy",
-        json_pack("{s:f, s:f, s:f, s:f, s:s, s:s, s:f}", "epsilon_total",
-                  (double)grant->privacy.epsilon_total_u / 1e6, "epsilon_per_query",
-                  (double)grant->privacy.epsilon_per_query_u / 1e6, "epsilon_per_job",
-                  (double)grant->privacy.epsilon_per_job_u / 1e6, "delta",
-                  (double)grant->privacy.delta_e12 / 1e12, "mechanism",
-                  grant->privacy.mechanism == PROTO_MECHANISM_NONE ? "none" : "gaussian", "unit",
-                  grant->privacy.unit == PROTO_UNIT_ROW ? "row" : "patient", "min_noise",
-                  (double)grant->privacy.min_noise_u / 1e6));
-    json_object_set_new(view, "finetune",
-                        grant->has_finetune
-                            ? json_pack("{s:I, s:s, s:f, s:f}", "max_rounds",
-                                        (json_int_t)grant->finetune.max_rounds, "release",
-                                        proto_release_name(grant->finetune.release), "clip",
-                                        (double)grant->finetune.clip_u / 1e6, "noise_multiplier",
-                                        (double)grant->finetune.noise_mult_u / 1e6)
-                            : json_null());
-    return view;
-}
-
-/* null where a list restricts nothing; [] permits nobody. */
-static json_t *recipients_view(const struct proto_recipients *to)
-{
-    if (!to->has_institutions && !to->has_users && !to->has_projects) {
-        return json_null();
-    }
-    return json_pack("{s:o, s:o, s:o}", "institutions",
-                     to->has_institutions ? control_json_texts(&to->institutions) : json_null(),
-                     "users", to->has_users ? control_json_texts(&to->users) : json_null(),
-                     "projects",
-                     to->has_projects ? control_json_texts(&to->projects) : json_null());
-}
-
-json_t *control_licence_view(const struct proto_licence *licence)
-{
-    json_t *grants = json_array();
-    json_t *obligations = json_array();
-    const struct proto_grant *grant = licence->grants.items;
-    const struct proto_obligation *obligation = licence->obligations.items;
-    for (size_t i = 0; i < licence->grants.count; i++) {
-        json_array_append_new(grants, grant_view(&grant[i]));
-    }
-    for (size_t i = 0; i < licence->obligations.count; i++) {
-        json_array_append_new(obligations, json_pack("{s:o, s:o, s:o}", "id",
-                                                     control_json_span(obligation[i].id), "when",
-                                                     control_json_span(obligation[i].when), "text",
-                                                     control_json_span(obligation[i].text)));
-    }
-    json_t *parents = json_array();
-    const struct proto_parent *parent = licence->derived_from.items;
-    for (size_t i = 0; i < licence->derived_from.count; i++) {
-        json_array_append_new(parents, control_json_hex(parent[i].record_id.ptr, 16));
-    }
-    return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:b, s:o}", "spdx",
-        control_json_span(licence->spdx), "version", control_json_span(licence->version),
-        "not_before", control_json_time((int64_t)licence->not_before), "expires",
-        control_json_time((int64_t)licence->expires), "geography",
-        licence->has_geography ? control_json_texts(&licence->geography) : json_null(),
-        "recipients", recipients_view(&licence->recipients), "obligations", obligations, "hold",
-        licence->hold, "grants", grants, "deidentified",
-        licence->has_deidentified ? control_json_texts(&licence->deidentified) : json_null(),
-        "contact", licence->contact.len ? control_json_span(licence->contact) : json_null(),
-        "survives_revocation", licence->survives_revocation, "derived_from", parents);
-}
 
 struct catalog {
     struct control_call *call;
@@ -150,25 +19,302 @@ struct catalog {
     json_t *models;
     const char *term;
     const char *node;
+    struct proto_list columns; /* all must be there */
+    const char *licence;
+    uint64_t permission;
+    struct span disease;
+    double size;
+    int64_t since;
+    bool mine;
+    struct proto_purpose purpose; /* of --mine */
+    struct proto_party self;
+    struct peer_member self_member;
 };
 
-static bool matches(const struct catalog *catalog, const char *node, struct span name,
-                    struct span title)
+/* One dataset and what is known of its terms. */
+struct offer {
+    struct proto_record record; /* of the dataset */
+    struct proto_dataset dataset;
+    struct peer_member member;
+    const char *name;
+    const char *state; /* of the licence */
+    struct proto_record licence_record;
+    struct proto_licence licence;
+    bool readable;
+};
+
+/* --- What is looked for --------------------------------------------------------------------------------------------- */
+
+static bool contains(struct control_call *call, struct span text, const char *word)
 {
-    if (catalog->node && strcmp(catalog->node, node) != 0) {
-        return false;
-    }
-    const char *texts[2] = {arena_strdup(&catalog->call->arena, name),
-                            arena_strdup(&catalog->call->arena, title)};
-    for (size_t i = 0; catalog->term && i < 2; i++) {
-        for (const char *at = texts[i]; at && *at; at++) {
-            if (strncasecmp(at, catalog->term, strlen(catalog->term)) == 0) {
-                return true;
-            }
+    size_t n = strlen(word);
+    const char *copy = text.len ? arena_strdup(&call->arena, text) : NULL;
+    for (const char *at = copy; at && *at; at++) {
+        if (strncasecmp(at, word, n) == 0) {
+            return true;
         }
     }
-    return !catalog->term;
+    return false;
 }
+
+/* Name, title, columns, data licence, diseases and their labels: every word must be somewhere. */
+static bool has_word(const struct catalog *catalog, const struct offer *offer, const char *word)
+{
+    struct control_call *call = catalog->call;
+    const struct proto_dataset_column *columns = offer->dataset.columns.items;
+    const struct proto_ontology *ontology = call->node->query.ontology;
+    bool found = contains(call, offer->dataset.name, word) ||
+                 contains(call, offer->dataset.title, word) ||
+                 (offer->readable && contains(call, offer->licence.spdx, word));
+    for (size_t i = 0; i < offer->dataset.columns.count && !found; i++) {
+        found = contains(call, columns[i].name, word) || contains(call, columns[i].code, word);
+    }
+    const struct proto_grant *grants = offer->licence.grants.items;
+    for (size_t i = 0; offer->readable && i < offer->licence.grants.count && !found; i++) {
+        const struct proto_text *diseases = grants[i].diseases.items;
+        for (size_t j = 0; j < grants[i].diseases.count && !found; j++) {
+            found = contains(call, diseases[j].text, word) ||
+                    contains(call, proto_ontology_label(ontology, diseases[j].text), word);
+        }
+    }
+    return found;
+}
+
+static bool has_words(const struct catalog *catalog, const struct offer *offer)
+{
+    char word[128];
+    const char *at = catalog->term ? catalog->term : "";
+    while (*(at += strspn(at, " "))) {
+        size_t len = strcspn(at, " ");
+        snprintf(word, sizeof word, "%.*s", (int)len, at);
+        if (!has_word(catalog, offer, word)) {
+            return false;
+        }
+        at += len;
+    }
+    return true;
+}
+
+static bool has_columns(const struct catalog *catalog, const struct proto_dataset *dataset)
+{
+    const struct proto_text *wanted = catalog->columns.items;
+    const struct proto_dataset_column *columns = dataset->columns.items;
+    for (size_t i = 0; i < catalog->columns.count; i++) {
+        bool found = false;
+        for (size_t j = 0; j < dataset->columns.count && !found; j++) {
+            found = span_equal(columns[j].name, wanted[i].text);
+        }
+        if (!found) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool has_licence(const struct catalog *catalog, const struct offer *offer)
+{
+    struct proto_spdx_expression e;
+    if (!catalog->licence) {
+        return true;
+    }
+    if (!offer->readable || proto_spdx_parse(offer->licence.spdx, &e, NULL)) {
+        return false;
+    }
+    for (size_t i = 0; i < e.count; i++) {
+        if (span_is(e.nodes[i].id, catalog->licence)) {
+            return true;
+        }
+    }
+    return span_is(offer->licence.spdx, catalog->licence);
+}
+
+/* The disease may be studied with it, as far as the purpose goes. */
+static bool serves_disease(const struct catalog *catalog, const struct proto_grant *grant)
+{
+    const struct proto_text *given = grant->diseases.items;
+    bool serves = grant->permission == PROTO_DUO_NRES || grant->permission == PROTO_DUO_GRU ||
+                  grant->permission == PROTO_DUO_HMB;
+    for (size_t i = 0; i < grant->diseases.count && !serves; i++) {
+        serves = span_equal(given[i].text, catalog->disease) ||
+                 proto_ontology_is_a(catalog->call->node->query.ontology, catalog->disease,
+                                     given[i].text);
+    }
+    return serves;
+}
+
+static bool has_terms(const struct catalog *catalog, const struct offer *offer)
+{
+    const struct proto_grant *grants = offer->licence.grants.items;
+    bool permission = catalog->permission == 0, disease = catalog->disease.len == 0;
+    for (size_t i = 0; offer->readable && i < offer->licence.grants.count; i++) {
+        permission = permission || grants[i].permission == catalog->permission;
+        disease = disease || serves_disease(catalog, &grants[i]);
+    }
+    return permission && disease && has_licence(catalog, offer);
+}
+
+static int64_t published_at(const struct proto_record *record)
+{
+    return (int64_t)(record->envelope.hlc >> 16) / 1000;
+}
+
+static bool matches(const struct catalog *catalog, const struct offer *offer)
+{
+    return (!catalog->node || strcmp(catalog->node, offer->member.name) == 0) &&
+           (double)offer->dataset.size >= catalog->size &&
+           published_at(&offer->record) >= catalog->since &&
+           has_columns(catalog, &offer->dataset) && has_terms(catalog, offer) &&
+           has_words(catalog, offer);
+}
+
+/* --- What we could do ----------------------------------------------------------------------------------------------- */
+
+/* One action's verdict on a request of ours, as its site would decide. */
+static const struct proto_decision *decide(const struct catalog *catalog, const struct offer *offer,
+                                           const struct proto_purpose *purpose, int action,
+                                           struct proto_decision *decision)
+{
+    struct proto_party site = query_party(&offer->member);
+    struct proto_use use = {.actions = PROTO_ACTION_BIT(action),
+                            .epsilon = action == PROTO_ACTION_FINETUNE ? 1e-6 : 0,
+                            .rounds = action == PROTO_ACTION_FINETUNE ? 1 : 0};
+    struct proto_request request;
+    if (action == PROTO_ACTION_EVALUATE) { /* of a model, by itself: the least that can be asked */
+        use.epsilon = 1e-6;
+    }
+    proto_request_build(&catalog->self, purpose, &use, &site, 1, query_now(), &request);
+    proto_policy_decide(&request, strcmp(offer->state, "none") == 0 ? NULL : &offer->licence_record,
+                        offer->readable ? &offer->licence : NULL,
+                        strcmp(offer->state, "forked") == 0, catalog->call->node->query.ontology,
+                        decision);
+    return decision;
+}
+
+/* {"purpose", "permit": [actions], "hold": [actions], "deny": [{"action", "reason", "text"}]} */
+static json_t *purpose_view(const struct catalog *catalog, const struct offer *offer,
+                            const struct proto_purpose *purpose, struct proto_decision *decision)
+{
+    json_t *permit = json_array(), *hold = json_array(), *deny = json_array();
+    for (int action = 0; action < PROTO_ACTION_TOTAL; action++) {
+        const char *name = proto_action_name((enum proto_action)action);
+        const struct proto_decision *d = decide(catalog, offer, purpose, action, decision);
+        if (d->verdict == PROTO_DENY) {
+            json_array_append_new(deny, json_pack("{s:s, s:s, s:s}", "action", name, "reason",
+                                                  proto_reason_name(d->reason), "text",
+                                                  proto_reason_text(d->reason)));
+        } else {
+            json_array_append_new(d->verdict == PROTO_HOLD ? hold : permit, json_string(name));
+        }
+    }
+    return json_pack("{s:o, s:O, s:o, s:o, s:o}", "purpose",
+                     purpose->permission ? control_duo_view(purpose->permission) : json_null(),
+                     "diseases", control_json_texts(&purpose->diseases), "permit", permit, "hold",
+                     hold, "deny", deny);
+}
+
+/* The stated purpose; where none is, each that a person could state, diseases being those of the licence. */
+static json_t *yours_view(const struct catalog *catalog, const struct offer *offer)
+{
+    static const uint64_t purposes[] = {PROTO_DUO_GRU, PROTO_DUO_HMB, PROTO_DUO_DS, PROTO_DUO_POA,
+                                        PROTO_DUO_CC};
+    struct proto_decision *decision = arena_alloc(&catalog->call->arena, 1, sizeof *decision);
+    const struct proto_grant *grants = offer->licence.grants.items;
+    json_t *array = json_array();
+    if (!decision || catalog->purpose.permission) {
+        if (decision) {
+            json_array_append_new(array, purpose_view(catalog, offer, &catalog->purpose, decision));
+        }
+        return array;
+    }
+    for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++) {
+        struct proto_purpose purpose = catalog->purpose;
+        purpose.permission = purposes[i];
+        for (size_t g = 0; purposes[i] == PROTO_DUO_DS && offer->readable &&
+                           !purpose.diseases.count && g < offer->licence.grants.count;
+             g++) {
+            purpose.diseases = grants[g].diseases;
+        }
+        json_array_append_new(array, purpose_view(catalog, offer, &purpose, decision));
+    }
+    return array;
+}
+
+/* --- Views ---------------------------------------------------------------------------------------------------------- */
+
+/* "1k-10k": of an order of magnitude that a person declared. */
+static json_t *size_class(uint64_t size)
+{
+    static const char *const classes[] = {"1-10",    "10-100", "100-1k",   "1k-10k", "10k-100k",
+                                          "100k-1M", "1M-10M", "10M-100M", "100M-1G"};
+    size_t class = 0;
+    for (; size >= 10 && class + 1 < sizeof classes / sizeof *classes; class ++) {
+        size /= 10;
+    }
+    return json_string(classes[class]);
+}
+
+static json_t *budget_view(const struct proto_licence *licence)
+{
+    const struct proto_grant *grants = licence->grants.items;
+    return json_pack("{s:f, s:f, s:f, s:f}", "epsilon_total",
+                     (double)grants[0].privacy.epsilon_total_u / 1e6, "epsilon_per_query",
+                     (double)grants[0].privacy.epsilon_per_query_u / 1e6, "epsilon_per_job",
+                     (double)grants[0].privacy.epsilon_per_job_u / 1e6, "delta",
+                     (double)grants[0].privacy.delta_e12 / 1e12);
+}
+
+static json_t *terms_view(const struct offer *offer)
+{
+    const struct proto_licence *licence = &offer->licence;
+    const struct proto_grant *grants = licence->grants.items;
+    json_t *permissions = json_array(), *diseases = json_array();
+    uint64_t actions = 0;
+    if (!offer->readable) {
+        json_decref(permissions);
+        json_decref(diseases);
+        return json_pack("{s:n, s:n, s:n, s:s, s:[], s:[], s:[]}", "id", "spdx", "expires", "state",
+                         offer->state, "permissions", "diseases", "actions");
+    }
+    for (size_t i = 0; i < licence->grants.count; i++) {
+        const struct proto_text *items = grants[i].diseases.items;
+        json_array_append_new(permissions, control_duo_view(grants[i].permission));
+        for (size_t j = 0; j < grants[i].diseases.count; j++) {
+            json_array_append_new(diseases, control_json_span(items[j].text));
+        }
+        actions |= grants[i].actions;
+    }
+    return json_pack(
+        "{s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "id", control_json_hex(offer->licence_record.id, 16),
+        "spdx", control_json_span(licence->spdx), "expires",
+        control_json_time((int64_t)licence->expires), "state", offer->state, "permissions",
+        permissions, "diseases", diseases, "actions", control_actions_view(actions));
+}
+
+static json_t *dataset_view(const struct catalog *catalog, const struct offer *offer)
+{
+    const struct proto_dataset *dataset = &offer->dataset;
+    const struct proto_dataset_column *columns = dataset->columns.items;
+    json_t *names = json_array();
+    for (size_t i = 0; i < dataset->columns.count; i++) {
+        json_array_append_new(names, control_json_span(columns[i].name));
+    }
+    json_t *view = json_pack(
+        "{s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:I, s:o, s:o, s:o, s:o, s:o}", "dataset", offer->name,
+        "node", offer->member.name, "org", offer->member.org, "version",
+        control_json_span(dataset->version), "title", control_json_span(dataset->title), "size",
+        (json_int_t)dataset->size, "size_class", size_class(dataset->size), "columns",
+        (json_int_t)dataset->columns.count, "column_names", names, "schema_hash",
+        control_json_hex(dataset->schema_hash.ptr, 32), "published",
+        control_json_time(published_at(&offer->record)), "licence", terms_view(offer), "budget",
+        offer->readable && offer->licence.grants.count ? budget_view(&offer->licence)
+                                                       : json_null());
+    if (catalog->mine) {
+        json_object_set_new(view, "you", yours_view(catalog, offer));
+    }
+    return view;
+}
+
+/* --- Gathering ------------------------------------------------------------------------------------------------------ */
 
 static struct span keep(struct control_call *call, struct span bytes)
 {
@@ -180,71 +326,58 @@ static struct span keep(struct control_call *call, struct span bytes)
     return span_of(copy, bytes.len);
 }
 
-static json_t *terms_view(struct control_call *call, const uint8_t issuer[16], const char *dataset,
-                          json_t **ret_budget)
-{
-    struct proto_record record;
-    struct proto_licence licence;
-    bool readable;
-    const char *state =
-        control_licence_state(call, issuer, dataset, query_now(), &record, &licence, &readable);
-    *ret_budget = json_null();
-    if (!readable) {
-        return json_pack("{s:n, s:n, s:n, s:s, s:[], s:[]}", "id", "spdx", "expires", "state",
-                         state, "permissions", "actions");
-    }
-    json_t *permissions = json_array();
-    uint64_t actions = 0;
-    const struct proto_grant *grants = licence.grants.items;
-    for (size_t i = 0; i < licence.grants.count; i++) {
-        json_array_append_new(permissions, duo_view(grants[i].permission));
-        actions |= grants[i].actions;
-    }
-    if (licence.grants.count) {
-        json_decref(*ret_budget);
-        *ret_budget =
-            json_pack("{s:f, s:f, s:f, s:f}", "epsilon_total",
-                      (double)grants[0].privacy.epsilon_total_u / 1e6, "epsilon_per_query",
-                      (double)grants[0].privacy.epsilon_per_query_u / 1e6, "epsilon_per_job",
-                      (double)grants[0].privacy.epsilon_per_job_u / 1e6, "delta",
-                      (double)grants[0].privacy.delta_e12 / 1e12);
-    }
-    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o}", "id", control_json_hex(record.id, 16),
-                     "spdx", control_json_span(licence.spdx), "expires",
-                     control_json_time((int64_t)licence.expires), "state", state, "permissions",
-                     permissions, "actions", actions_view(actions));
-}
-
 static enum err add_dataset(void *user, struct span bytes, bool forked)
 {
     struct catalog *catalog = user;
-    struct proto_record record;
-    struct proto_dataset dataset;
-    struct peer_member member;
+    struct control_call *call = catalog->call;
+    struct offer *offer = arena_alloc(&call->arena, 1, sizeof *offer);
+    struct span copy = keep(call, bytes);
     (void)forked;
-    struct span copy = keep(catalog->call, bytes);
-    if (proto_record_decode(copy, &crypto_proto_hash, &record, NULL) ||
-        record.envelope.flags & PROTO_RECORD_FINAL ||
-        proto_dataset_decode(record.envelope.body, &catalog->call->arena, &dataset, NULL) ||
-        !peer_member_by_id(catalog->call->node->peer, record.envelope.issuer.ptr, &member) ||
-        !matches(catalog, member.name, dataset.name, dataset.title)) {
-        return E_OK;
-    }
-    const char *name = arena_strdup(&catalog->call->arena, dataset.name);
-    json_t *budget;
-    json_t *licence = name ? terms_view(catalog->call, member.id, name, &budget) : NULL;
-    if (!licence) {
+    if (!offer || !copy.ptr) {
         return E_NO_MEMORY;
     }
-    json_array_append_new(
-        catalog->datasets,
-        json_pack("{s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "dataset", name, "node",
-                  member.name, "org", member.org, "version", control_json_span(dataset.version),
-                  "title", control_json_span(dataset.title), "size", (json_int_t)dataset.size,
-                  "columns", (json_int_t)dataset.columns.count, "schema_hash",
-                  control_json_hex(dataset.schema_hash.ptr, 32), "licence", licence, "budget",
-                  budget));
+    if (proto_record_decode(copy, &crypto_proto_hash, &offer->record, NULL) ||
+        offer->record.envelope.flags & PROTO_RECORD_FINAL ||
+        proto_dataset_decode(offer->record.envelope.body, &call->arena, &offer->dataset, NULL) ||
+        !peer_member_by_id(call->node->peer, offer->record.envelope.issuer.ptr, &offer->member)) {
+        return E_OK;
+    }
+    offer->name = arena_strdup(&call->arena, offer->dataset.name);
+    if (!offer->name) {
+        return E_NO_MEMORY;
+    }
+    offer->state = control_licence_state(call, offer->member.id, offer->name, query_now(),
+                                         &offer->licence_record, &offer->licence, &offer->readable);
+    if (matches(catalog, offer)) {
+        json_array_append_new(catalog->datasets, dataset_view(catalog, offer));
+    }
     return E_OK;
+}
+
+/* What only datasets have is not asked of models. */
+static bool wants_models(const struct catalog *catalog)
+{
+    return !catalog->columns.count && catalog->size <= 0;
+}
+
+static bool model_matches(const struct catalog *catalog, const struct proto_record *record,
+                          const struct proto_model *model, const struct peer_member *member)
+{
+    char word[128];
+    const char *at = catalog->term ? catalog->term : "";
+    bool found = (!catalog->node || strcmp(catalog->node, member->name) == 0) &&
+                 published_at(record) >= catalog->since && wants_models(catalog) &&
+                 (!catalog->licence || contains(catalog->call, model->spdx, catalog->licence));
+    while (found && *(at += strspn(at, " "))) {
+        size_t len = strcspn(at, " ");
+        snprintf(word, sizeof word, "%.*s", (int)len, at);
+        found = contains(catalog->call, model->name, word) ||
+                contains(catalog->call, model->job, word) ||
+                contains(catalog->call, model->dataset, word) ||
+                contains(catalog->call, model->spdx, word);
+        at += len;
+    }
+    return found;
 }
 
 static enum err add_model(void *user, struct span bytes, bool forked)
@@ -259,25 +392,54 @@ static enum err add_model(void *user, struct span bytes, bool forked)
         record.envelope.flags & PROTO_RECORD_FINAL ||
         proto_model_decode(record.envelope.body, &catalog->call->arena, &model, NULL) ||
         !peer_member_by_id(catalog->call->node->peer, record.envelope.issuer.ptr, &member) ||
-        !matches(catalog, member.name, model.name, model.job)) {
+        !model_matches(catalog, &record, &model, &member)) {
         return E_OK;
     }
     json_array_append_new(
         catalog->models,
-        json_pack("{s:o, s:o, s:o, s:o, s:s, s:f, s:f, s:o, s:b}", "model",
+        json_pack("{s:o, s:o, s:o, s:o, s:s, s:f, s:f, s:o, s:b, s:o, s:s}", "model",
                   control_json_span(model.name), "job", control_json_span(model.job), "task",
                   control_json_span(model.task), "dataset", control_json_span(model.dataset),
                   "node", member.name, "epsilon", (double)model.epsilon_u / 1e6, "delta",
                   (double)model.delta_e12 / 1e12, "created",
                   control_json_time((int64_t)model.created), "here",
-                  store_blob_has(&catalog->call->node->store, model.weights.ptr)));
+                  store_blob_has(&catalog->call->node->store, model.weights.ptr), "spdx",
+                  control_json_span(model.spdx), "release", proto_release_name(model.release)));
     return E_OK;
+}
+
+static enum err read_filters(struct control_call *call, struct catalog *to, struct err_info *reterr)
+{
+    const char *permission = control_text(call, "--permission");
+    enum err err = permission ? proto_duo_parse(permission, &to->permission, reterr) : E_OK;
+    if (!err && permission && !proto_duo_is_permission(to->permission)) {
+        err = proto_err_set(reterr, E_USAGE, "%s is no permission of a licence", permission);
+    }
+    if (err) {
+        return E_USAGE;
+    }
+    to->term = control_text(call, "TERM");
+    to->node = control_text(call, "--node");
+    to->columns = control_text_list(call, "--column", PROTO_SCHEMA_COLUMNS_MAX);
+    to->licence = control_text(call, "--licence");
+    to->size = control_number(call, "--size", 0);
+    to->since = control_since(call);
+    to->mine = control_flag(call, "--mine");
+    err = control_purpose(call, &to->purpose, reterr);
+    if (!err && to->purpose.diseases.count && !to->mine) {
+        to->disease = ((const struct proto_text *)to->purpose.diseases.items)[0].text;
+    }
+    if (!err && peer_member_by_id(call->node->peer, call->node->query.node_id, &to->self_member)) {
+        to->self = query_party(&to->self_member);
+    }
+    return err;
 }
 
 static enum err gather(struct control_call *call, struct catalog *catalog)
 {
-    *catalog = (struct catalog){call, json_array(), json_array(), control_text(call, "TERM"),
-                                control_text(call, "--node")};
+    catalog->call = call;
+    catalog->datasets = json_array();
+    catalog->models = json_array();
     enum err err =
         store_records_each(&call->node->store, PROTO_RECORD_DATASET, add_dataset, catalog);
     return err ? err
@@ -286,184 +448,23 @@ static enum err gather(struct control_call *call, struct catalog *catalog)
 
 enum err control_catalog(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
-    (void)reterr;
-    struct catalog catalog;
-    enum err err = gather(call, &catalog);
-    *ret = json_pack("{s:o, s:o}", "datasets", catalog.datasets, "models", catalog.models);
+    struct catalog *catalog = arena_alloc(&call->arena, 1, sizeof *catalog);
+    enum err err = catalog ? read_filters(call, catalog, reterr) : E_NO_MEMORY;
+    err = err ? err : gather(call, catalog);
+    if (!err || (catalog && catalog->datasets)) {
+        *ret = json_pack("{s:o, s:o}", "datasets", catalog->datasets, "models", catalog->models);
+    }
     return err;
 }
 
 enum err control_model_list(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     (void)reterr;
-    struct catalog catalog;
-    enum err err = gather(call, &catalog);
-    *ret = catalog.models;
-    json_decref(catalog.datasets);
+    struct catalog *catalog = arena_alloc(&call->arena, 1, sizeof *catalog);
+    enum err err = catalog ? gather(call, catalog) : E_NO_MEMORY;
+    if (catalog) {
+        *ret = catalog->models;
+        json_decref(catalog->datasets);
+    }
     return err;
-}
-
-/* All bytes of a record's body, longer than what control_json_hex shows. */
-static json_t *body_view(struct control_call *call, struct span body)
-{
-    char *text = arena_alloc(&call->arena, 2 * body.len + 1, 1);
-    if (text) {
-        span_to_hex(body, text);
-    }
-    return text ? json_string(text) : json_null();
-}
-
-enum err control_licence_show(struct control_call *call, json_t **ret, struct err_info *reterr)
-{
-    const char *name = control_text(call, "NAME");
-    const char *as = control_text(call, "--as");
-    const char *only = control_text(call, "--node");
-    size_t count;
-    struct peer_member *members = control_members(call, &count);
-    bool raw = as && strcmp(as, "record") == 0;
-    if (as && !raw && strcmp(as, "json") != 0) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "this version shows licences as json only");
-    }
-    json_t *licences = json_array();
-    for (size_t i = 0; members && i < count; i++) {
-        struct proto_record record;
-        struct proto_licence licence;
-        bool readable;
-        if (only && strcmp(only, members[i].name) != 0) {
-            continue;
-        }
-        const char *state = control_licence_state(call, members[i].id, name, query_now(), &record,
-                                                  &licence, &readable);
-        if (strcmp(state, "none") == 0) {
-            continue;
-        }
-        json_t *view = readable && !raw ? control_licence_view(&licence) : json_object();
-        if (raw) {
-            json_object_set_new(view, "body", body_view(call, record.envelope.body));
-        }
-        json_object_set_new(view, "node", json_string(members[i].name));
-        json_object_set_new(view, "id", control_json_hex(record.id, 16));
-        json_object_set_new(view, "seq", json_integer((json_int_t)record.envelope.seq));
-        json_object_set_new(view, "state", json_string(state));
-        json_array_append_new(licences, view);
-    }
-    if (json_array_size(licences) == 0) {
-        json_decref(licences);
-        return proto_err_set(reterr, E_NOT_FOUND, "no licence is known for a dataset %s", name);
-    }
-    *ret = json_pack("{s:s, s:o}", "dataset", name, raw ? "records" : "licences", licences);
-    return E_OK;
-}
-
-static json_t *clauses_view(const struct proto_licence *licence,
-                            const struct proto_decision *decision)
-{
-    json_t *array = json_array();
-    for (size_t i = 0; i < decision->clause_count; i++) {
-        const struct proto_clause *clause = &decision->clauses[i];
-        char name[PROTO_CLAUSE_NAME_SIZE], expected[PROTO_CLAUSE_EXPECTED_SIZE];
-        json_array_append_new(array,
-                              json_pack("{s:s, s:s, s:s, s:s, s:i}", "clause",
-                                        proto_clause_name(licence, clause, name), "expected",
-                                        proto_clause_expected(licence, clause, expected), "result",
-                                        proto_clause_result_name(clause->result), "reason",
-                                        proto_reason_name((enum proto_reason)clause->reason),
-                                        "grant", (int)clause->grant));
-    }
-    return array;
-}
-
-static enum err parse_actions(struct control_call *call, uint64_t *ret, struct err_info *reterr)
-{
-    const char *names[PROTO_ACTION_TOTAL];
-    size_t count = control_list(call, "--action", names, PROTO_ACTION_TOTAL);
-    *ret = 0;
-    for (size_t i = 0; i < count; i++) {
-        enum proto_action action;
-        if (!proto_action_by_name(names[i], &action)) {
-            return proto_err_set(reterr, E_USAGE,
-                                 "there is no action %s: count, sum, mean, variance, quantile, "
-                                 "histogram, regression, survival, finetune, evaluate",
-                                 names[i]);
-        }
-        *ret |= PROTO_ACTION_BIT(action);
-    }
-    return E_OK;
-}
-
-/* The licence verdict of each publisher on a request of this node: the same function on the same values as there. */
-static json_t *check_site(struct control_call *call, const struct query_publisher *publisher,
-                          const struct proto_request *request)
-{
-    static const char *const verdicts[] = {"permit", "hold", "deny"};
-    struct proto_decision *decision = arena_alloc(&call->arena, 1, sizeof *decision);
-    struct proto_record record;
-    struct proto_licence licence;
-    bool readable;
-    char *name = arena_strdup(&call->arena, publisher->dataset.name);
-    if (!decision || !name) {
-        return json_null();
-    }
-    const char *state = control_licence_state(call, publisher->member.id, name, request->now,
-                                              &record, &licence, &readable);
-    bool none = strcmp(state, "none") == 0;
-    proto_policy_decide(request, none ? NULL : &record, readable ? &licence : NULL,
-                        strcmp(state, "forked") == 0, call->node->query.ontology, decision);
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "node", publisher->member.name, "verdict",
-                     verdicts[decision->verdict % 3], "reason", proto_reason_name(decision->reason),
-                     "text", proto_reason_text(decision->reason), "grant", decision->grant,
-                     "clauses", clauses_view(readable ? &licence : NULL, decision));
-}
-
-static enum err check_use(struct control_call *call, struct proto_use *ret, struct err_info *reterr)
-{
-    *ret = (struct proto_use){
-        .columns = control_text_list(call, "--columns", PROTO_SCHEMA_COLUMNS_MAX),
-        .epsilon = control_number(call, "--epsilon", 0),
-        .delta = control_number(call, "--delta", 0),
-        .rounds = (uint64_t)control_number(call, "--rounds", 0),
-        .nonprivate = control_flag(call, "--without-privacy"),
-    };
-    /* Of a question, as a site computes it; of training each site calibrates its own. */
-    ret->noise_multiplier =
-        ret->rounds
-            ? 0
-            : query_price_noise((uint64_t)fmin(ceil(ret->epsilon * 1e6), 1e15),
-                                ret->delta > 0 ? (uint64_t)(fmin(ret->delta, 1) * 1e12) : 1000000);
-    return parse_actions(call, &ret->actions, reterr);
-}
-
-enum err control_licence_check(struct control_call *call, json_t **ret, struct err_info *reterr)
-{
-    const char *name = control_text(call, "NAME");
-    struct query_publisher *publishers;
-    struct peer_member self;
-    size_t count;
-    struct proto_purpose purpose;
-    struct proto_use use;
-    struct proto_request request;
-    enum err err = control_purpose(call, &purpose, reterr);
-    err = err ? err : check_use(call, &use, reterr);
-    if (!err) {
-        err = query_publishers(&call->node->query, name, &call->arena, &publishers, &count, reterr);
-    }
-    if (err) {
-        return err;
-    }
-    (void)peer_member_by_id(call->node->peer, call->node->query.node_id, &self);
-    struct proto_party requester = query_party(&self);
-    struct proto_party *parties = arena_alloc(&call->arena, count, sizeof *parties);
-    if (!parties) {
-        return E_NO_MEMORY;
-    }
-    for (size_t i = 0; i < count; i++) {
-        parties[i] = query_party(&publishers[i].member);
-    }
-    proto_request_build(&requester, &purpose, &use, parties, count, query_now(), &request);
-    json_t *sites = json_array();
-    for (size_t i = 0; i < count; i++) {
-        json_array_append_new(sites, check_site(call, &publishers[i], &request));
-    }
-    *ret = json_pack("{s:s, s:o}", "dataset", name, "sites", sites);
-    return E_OK;
 }

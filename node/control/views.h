@@ -20,6 +20,11 @@ json_t *control_account_view(const char *node, const char *dataset, double epsil
 json_t *control_scores_view(const char *const *names, const double (*counts)[3], uint32_t types,
                             double sigma, struct buf *text);
 json_t *control_licence_view(const struct proto_licence *licence);
+json_t *control_actions_view(uint64_t actions); /* ["count", ...] */
+json_t *control_duo_view(uint64_t code);        /* "DUO:0000042" */
+/* The DATASET record that ISSUER publishes under NAME; false: none that can be read. */
+bool control_dataset(struct control_call *call, const uint8_t issuer[16], const char *name,
+                     struct proto_dataset *ret);
 const char *control_licence_state(struct control_call *call, const uint8_t issuer[16],
                                   const char *dataset, int64_t now, struct proto_record *ret_record,
                                   struct proto_licence *ret_licence, bool *ret_readable);

@@ -4,6 +4,7 @@ PROC_TESTS = \
 	%D%/approvals.py \
 	%D%/bad_input.py \
 	%D%/budget.py \
+	%D%/catalogue.py \
 	%D%/channels.py \
 	%D%/change.py \
 	%D%/chaos.py \
