@@ -70,7 +70,7 @@ static void fill(const json_t *answer, struct curves *ret)
         const json_t *row = json_array_get(rows, r);
         struct point point = {number_in(row, time), number_in(row, at[0]), number_in(row, at[1]),
                               number_in(row, at[2])};
-        if (point.time <= last) {
+        if (ret->count == 0 || point.time <= last) {
             if (ret->count == CURVES_MAX) {
                 return;
             }
