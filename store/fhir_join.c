@@ -160,15 +160,17 @@ enum err store_fhir_joins_find(struct store_fhir_joins *joins, const json_t *row
         struct join *join = &joins->joins[i];
         char number[STORE_JSON_NUMBER], name[STORE_FHIR_NAME];
         struct store_field text;
-        bool refers = !store_fhir_text(row, &join->declared->path, number, &text) && !text.null &&
-                      store_fhir_reference(text.text, join->declared->resource, name);
+        /* A contained resource is none of its own, and not every row has to refer to one. */
+        bool says = !store_fhir_text(row, &join->declared->path, number, &text) && !text.null &&
+                    text.text[0] != '#';
+        bool refers = says && store_fhir_reference(text.text, join->declared->resource, name);
         enum err err = refers ? store_join_find(join->table, span_str(name), &join->record, reterr)
                               : E_NOT_FOUND;
         join->found = !err;
         if (err && err != E_NOT_FOUND) {
             return err;
         }
-        *inout_missed += err != E_OK;
+        *inout_missed += says && err;
     }
     return E_OK;
 }

@@ -30,7 +30,7 @@ MUST_CHECK enum err store_fhir_joins_keep(struct store_fhir_joins *joins, const 
                                           struct err_info *reterr);
 MUST_CHECK enum err store_fhir_joins_finish(struct store_fhir_joins *joins,
                                             struct err_info *reterr);
-/* Looks up what ROW refers to; *INOUT_MISSED counts joins that found nothing. */
+/* Looks up what ROW refers to; *INOUT_MISSED counts references that led to nothing. */
 MUST_CHECK enum err store_fhir_joins_find(struct store_fhir_joins *joins, const json_t *row,
                                           uint64_t *inout_missed, struct err_info *reterr);
 

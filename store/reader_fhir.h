@@ -12,8 +12,8 @@
  *
  * Resources of other types, entries without a resource, and rows that do not meet the mapping's conditions are passed over.
  * A row is faulty, by the line where it begins, when it is no JSON, has no resourceType, is longer or deeper than the limits,
- * or for what its fields say (another unit, a comparator, a list where a value belongs). Rows whose join finds nothing lack
- * those fields, and are counted. Bundles of other types (history, message) end the reading: their entries are no state.
+ * or for what its fields say (another unit, a comparator, a list where a value belongs). Rows whose reference leads to nothing
+ * lack the joined fields, and are counted. Bundles of other types (history, message) end the reading: their entries are no state.
  * Threads: one. Limits: those of json_text.h; STORE_FHIR_FILES files. */
 #ifndef CONCORDAT_STORE_READER_FHIR_H
 #define CONCORDAT_STORE_READER_FHIR_H

@@ -1,5 +1,5 @@
-/* Where rows come from: a pull interface over a file format (reader_csv.h, reader_ndjson.h). A source gives text fields and
- * where they stood; types, missing markers and de-identification are the importer's.
+/* Where rows come from: a pull interface over a file format (reader_*.h) or something outside (node/source). A source gives
+ * text fields and where they stood; types, missing markers and de-identification are the importer's.
  *
  *     while (!(err = source->next(source, &row, reterr)) && !row.end) {
  *         if (row.fault) { reject(row.line, row.fault); continue; }

@@ -245,6 +245,7 @@ static void man_daemon(void)
         ".TP\n.I keyring\nthe wrapped keys of everything that is sealed.\n"
         ".TP\n.I node.mdb\ncatalogue, records, ledger and audit chain.\n"
         ".TP\n.I partitions/, models/\nthe sealed rows, and the models by their hash.\n"
+        ".TP\n.I mappings/\nmappings of your own, by name before the ready ones.\n"
         ".TP\n.I control.sock\nthe control socket.\n"
         ".SH ENVIRONMENT\n.TP\n.B CONCORDAT_PASSPHRASE\nthe passphrase, where node.yaml says\n"
         ".BR \"unlock: passphrase\" .\n"

@@ -13,6 +13,7 @@
     "identity" /* the keyring's name for the DEK that seals the keys below   \
                                       */
 #define HOME_IDENTITY_DIR "identity"
+#define HOME_MAPPINGS_DIR "mappings" /* of the operator; need not be there */
 #define HOME_IDENTITY_KEY                                                                          \
     "identity/identity.key" /* signs records; its first public key names the node */
 #define HOME_TLS_KEY     "identity/tls.key"

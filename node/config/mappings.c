@@ -2,6 +2,7 @@
  * edited. */
 #include "config.h"
 #include "node/config/bind.h"
+#include "node/config/home.h"
 #include "node/config/yaml.h"
 
 #include "node/config/mappings_text.h"
@@ -31,7 +32,7 @@ enum err config_mapping_load(const char *home, const char *name, struct buf *ret
 {
     struct buf path = {.max = 4096};
     ret->max = CONFIG_YAML_BYTES_MAX;
-    enum err err = buf_printf(&path, "%s/mappings/%s.yaml", home, name);
+    enum err err = buf_printf(&path, "%s/" HOME_MAPPINGS_DIR "/%s.yaml", home, name);
     err = err ? err : buf_put(&path, span_of("", 1));
     err = err ? proto_err_set(reterr, err, "the path of mapping %.64s is too long", name)
               : config_read_file((const char *)path.ptr, ret, reterr);

@@ -18,7 +18,7 @@ static void show_files(void *user, uint64_t done, uint64_t total)
 
 enum err control_backup(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
-    static const char *const files[] = {HOME_CONFIG, HOME_IDENTITY_DIR, NULL};
+    static const char *const files[] = {HOME_CONFIG, HOME_IDENTITY_DIR, HOME_MAPPINGS_DIR, NULL};
     const char *dir = control_text(call, "DIR");
     struct store_backup_report report;
     struct store_backup_options options = {

@@ -445,10 +445,48 @@ static void test_url(void **state)
     }
 }
 
+/* What the rows come from, and which keys belong to it. */
+static void test_manifest_sources(void **state)
+{
+    (void)state;
+#define SOURCE(keys) "dataset: d\nversion: \"1\"\n" keys "columns: [{name: a, type: text}]\n"
+    static const struct {
+        const char *text, *said; /* NULL: fine */
+    } cases[] = {
+        {SOURCE("mapping: fhir-patient\n"), NULL},
+        {SOURCE("format: fhir\nmapping: mine.yaml\n"), NULL},
+        {SOURCE("mapping: omop-person\ndatabase: {connection: service=x, schema: cdm}\n"), NULL},
+        {SOURCE("format: fhir\n"), "need mapping:"},
+        {SOURCE("format: postgres\n"), "need mapping:"},
+        {SOURCE("format: csv\nmapping: fhir-patient\n"), "mapping: belongs to fhir and postgres"},
+        {SOURCE("format: fhir\nmapping: m\ndatabase: {connection: service=x}\n"),
+         "database: belongs to format: postgres"},
+        {SOURCE("mapping: m\ndatabase: {schema: cdm}\n"), "connection"},
+        {SOURCE("mapping: m\ndatabase: {connection: x, password: y}\n"), "unknown key 'password'"},
+        {SOURCE("resource: Patient\n"), "unknown key 'resource'"},
+    };
+#undef SOURCE
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct proto_manifest manifest;
+        struct err_info info;
+        enum err err = manifest_of(cases[i].text, &manifest, &info);
+        if (err != (cases[i].said ? E_INVALID : E_OK) ||
+            (cases[i].said && !strstr(info.text, cases[i].said))) {
+            fail_msg("case %zu: %s", i, info.text);
+        }
+        if (i == 2) {
+            assert_string_equal(manifest.connection, "service=x");
+            assert_string_equal(manifest.database_schema, "cdm");
+        }
+        proto_manifest_fini(&manifest);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_contract_manifest),
+        cmocka_unit_test(test_manifest_sources),
         cmocka_unit_test(test_bodies),
         cmocka_unit_test(test_schema_hash),
         cmocka_unit_test(test_malformed),
