@@ -74,6 +74,7 @@ static const struct proto_field dataset_fields[] = {
     PROTO_FIELD(struct proto_dataset, title, PROTO_STR, 0, 256),
     PROTO_FIELD_OPTIONAL(struct proto_dataset, unit, PROTO_STR, 1, 63),
     PROTO_FIELD(struct proto_dataset, max_rows_per_unit, PROTO_U64, 1, INT32_MAX),
+    PROTO_FIELD(struct proto_dataset, max_nodes_per_unit, PROTO_U64, 1, 256),
     PROTO_FIELD(struct proto_dataset, size, PROTO_U64, 1, SAFE),
     PROTO_FIELD(struct proto_dataset, schema_hash, PROTO_BIN, 32, 32),
     PROTO_FIELD_LIST(struct proto_dataset, columns, &column_message, 1, 512),

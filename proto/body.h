@@ -77,6 +77,7 @@ struct proto_dataset {
     struct span title;
     struct span unit; /* name of the privacy-unit column; none: each row is a unit */
     uint64_t max_rows_per_unit;
+    uint64_t max_nodes_per_unit;
     uint64_t size;             /* declared by a person, never counted */
     struct span schema_hash;   /* 32 */
     struct proto_list columns; /* struct proto_dataset_column */

@@ -871,15 +871,17 @@ enum err proto_manifest_dataset_body(const struct proto_manifest *manifest,
             return err;
         }
     }
-    *ret = (struct proto_dataset){.v = 1,
-                                  .name = span_str(manifest->dataset),
-                                  .version = span_str(manifest->version),
-                                  .title = span_str(manifest->title),
-                                  .unit = none_if_empty(published->unit),
-                                  .max_rows_per_unit = published->max_rows_per_unit,
-                                  .size = manifest->size,
-                                  .schema_hash = span_of(hash, PROTO_HASH_SIZE),
-                                  .columns = {columns, published->count}};
+    *ret = (struct proto_dataset){
+        .v = 1,
+        .name = span_str(manifest->dataset),
+        .version = span_str(manifest->version),
+        .title = span_str(manifest->title),
+        .unit = none_if_empty(published->unit),
+        .max_rows_per_unit = published->max_rows_per_unit,
+        .max_nodes_per_unit = published->max_nodes_per_unit > 1 ? published->max_nodes_per_unit : 1,
+        .size = manifest->size,
+        .schema_hash = span_of(hash, PROTO_HASH_SIZE),
+        .columns = {columns, published->count}};
     return E_OK;
 }
 
@@ -919,6 +921,7 @@ enum err proto_dataset_schema(const struct proto_dataset *dataset, struct arena 
         return proto_err_set(reterr, E_INVALID, "columns: the published schema is not valid");
     }
     to.max_rows_per_unit = (uint32_t)dataset->max_rows_per_unit;
+    to.max_nodes_per_unit = (uint32_t)dataset->max_nodes_per_unit;
     to.columns = arena_alloc(arena, to.count + 1, sizeof *to.columns);
     if (!to.columns) {
         return E_NO_MEMORY;

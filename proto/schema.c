@@ -237,6 +237,10 @@ void proto_schema_hash(const struct proto_schema *schema, const struct proto_has
     put_be32(rule + 4, schema->max_rows_per_unit);
     absorb(hash, state, span_of(rule, sizeof rule));
     absorb(hash, state, span_str(schema->unit));
+    if (schema->max_nodes_per_unit > 1) {
+        put_be32(rule, schema->max_nodes_per_unit);
+        absorb(hash, state, span_of(rule, 4));
+    }
     /* Columns in the order of their names: each round takes the least name that is above the last
      * one. */
     const char *last = "";
@@ -379,6 +383,10 @@ static enum err check_bounds(const struct proto_column *column, size_t i, struct
 
 static enum err check_unit(const struct proto_schema *schema, struct err_info *reterr)
 {
+    if (schema->max_nodes_per_unit > PROTO_SCHEMA_NODES_MAX) {
+        return proto_err_set(reterr, E_INVALID, "max_nodes_per_unit: must be 1 to %d",
+                             PROTO_SCHEMA_NODES_MAX);
+    }
     if (!schema->unit[0]) {
         return schema->max_rows_per_unit == 1
                    ? E_OK

@@ -22,6 +22,7 @@
 #define PROTO_SCHEMA_VALUE_SIZE  128  /* bytes of one value, with its zero */
 #define PROTO_SCHEMA_MISSING_MAX 32
 #define PROTO_SCHEMA_ROWS_MAX    1000000 /* the largest max_rows_per_unit */
+#define PROTO_SCHEMA_NODES_MAX   256     /* the largest max_nodes_per_unit */
 #define PROTO_NAME_SIZE          64      /* a column name with its zero */
 
 enum proto_column_type {
@@ -100,8 +101,9 @@ struct proto_column {
 struct proto_schema {
     struct proto_column *columns;
     size_t count;
-    char unit[PROTO_NAME_SIZE]; /* the privacy-unit column; "": each row is a unit */
-    uint32_t max_rows_per_unit; /* at least 1; 1 when each row is a unit */
+    char unit[PROTO_NAME_SIZE];  /* the privacy-unit column; "": each row is a unit */
+    uint32_t max_rows_per_unit;  /* at least 1; 1 when each row is a unit */
+    uint32_t max_nodes_per_unit; /* that may know the same person; 0 and 1: none knows another's */
 };
 
 const char *proto_column_type_name(enum proto_column_type type);

@@ -190,10 +190,13 @@ static const char *shape_of(const struct proto_query *query)
 static json_t *privacy_view(const struct query_result *result)
 {
     const struct privacy_bounds *bounds = &result->layout.bounds;
-    json_t *view = json_pack("{s:s, s:s, s:s, s:s, s:I}", "unit",
-                             result->schema.unit[0] ? result->schema.unit : "row", "relation",
-                             "add-remove-one", "scope", "per node", "mechanism",
-                             "discrete-gaussian", "rows_per_unit", (json_int_t)bounds->rows);
+    json_t *view = json_pack(
+        "{s:s, s:s, s:s, s:s, s:I}", "unit", result->schema.unit[0] ? result->schema.unit : "row",
+        "relation", "add-remove-one", "scope", result->layout.nodes > 1 ? "per person" : "per node",
+        "mechanism", "discrete-gaussian", "rows_per_unit", (json_int_t)bounds->rows);
+    if (result->layout.nodes > 1) {
+        json_object_set_new(view, "nodes_per_unit", json_integer(result->layout.nodes));
+    }
     if (result->query.group_count) {
         json_object_set_new(view, "rows_per_group", json_integer(bounds->rows_per_cell));
         json_object_set_new(view, "groups_per_unit", json_integer(bounds->cells));

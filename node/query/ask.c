@@ -143,9 +143,7 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
         struct proto_privacy_price price =
             query_price((uint64_t)llround(result->epsilon * 1e6),
                         (uint64_t)llround(result->delta * 1e12), result->layout.thresholds);
-        result->planned = privacy_mechanism_plan_bounded(price.nano, &result->layout.bounds,
-                                                         result->layout.coordinates,
-                                                         result->layout.count, NULL) == E_OK;
+        result->planned = query_layout_noise(&result->layout, price.nano, NULL) == E_OK;
         err = crypto_random(result->id, sizeof result->id);
     }
     result->site_count = asking->publisher_count;

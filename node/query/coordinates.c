@@ -429,6 +429,7 @@ enum err query_layout_plan(const struct proto_query *query, const struct query_l
     memset(ret, 0, sizeof *ret);
     ret->bounds = bounds_of(query, limits);
     ret->thresholds = query->keyed;
+    ret->nodes = query->schema->max_nodes_per_unit > 1 ? query->schema->max_nodes_per_unit : 1;
     uint8_t index = 0;
     enum err err = need_count(
         ret, ret->bounds.rows_per_cell <= 1 ? QUERY_PART_ROWS : QUERY_PART_UNITS, &index, reterr);
@@ -447,4 +448,10 @@ enum err query_layout_plan(const struct proto_query *query, const struct query_l
                             query->cells, ret->slots);
     }
     return err ? err : query_share(query, ret);
+}
+
+enum err query_layout_noise(struct query_layout *layout, uint64_t nano, struct err_info *reterr)
+{
+    return privacy_mechanism_plan_bounded(nano / layout->nodes, &layout->bounds,
+                                          layout->coordinates, layout->count, reterr);
 }

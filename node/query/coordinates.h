@@ -77,13 +77,20 @@ struct query_layout {
     size_t rows_part; /* what COUNT(*) reads */
     struct query_reads reads[PROTO_QUERY_ITEMS_MAX];
     struct privacy_bounds bounds;
+    uint32_t
+        nodes; /* that may know the same person: what all of them answer costs this person one charge */
 };
 
-/* Everything but grids and noise, which privacy_mechanism_plan_bounded fills.
+/* Everything but grids and noise.
  * Errors: E_LIMIT too many numbers for one answer. */
 MUST_CHECK enum err query_layout_plan(const struct proto_query *query,
                                       const struct query_limits *limits, struct query_layout *ret,
                                       struct err_info *reterr);
+
+/* Grids and noise for a charge of NANO: each of `nodes` sites gets as much noise as their share of it asks for.
+ * Errors: those of privacy_mechanism_plan_bounded. */
+MUST_CHECK enum err query_layout_noise(struct query_layout *layout, uint64_t nano,
+                                       struct err_info *reterr);
 
 /* The class of VALUE, which lies within the bounds: the one whose edges it lies between as they are printed. */
 size_t query_term_class(const struct query_term *term, double value);

@@ -498,7 +498,8 @@ static enum err compute(struct job *job, struct err_info *reterr)
                                  must_stop, job, &sums, reterr);
     if (!err) {
         const struct query_release_terms terms = {.min_cohort = job->admission.decision.min_cohort,
-                                                  .delta0 = (double)job->price.delta0_e18 / 1e18};
+                                                  .delta0 = (double)job->price.delta0_e18 / 1e18 /
+                                                            job->layout.nodes};
         err = query_release(job->context->noise, &job->query, &job->layout, &sums, &terms,
                             &job->arena, &job->answer, reterr);
         query_sums_fini(&sums);
@@ -582,8 +583,7 @@ static enum err price(struct job *job, struct err_info *reterr)
     job->price =
         query_price(job->request.epsilon_u, job->request.delta_e12, job->layout.thresholds);
     job->answer.cost_nano = job->price.nano;
-    err = privacy_mechanism_plan_bounded(job->answer.cost_nano, &job->layout.bounds,
-                                         job->layout.coordinates, job->layout.count, reterr);
+    err = query_layout_noise(&job->layout, job->answer.cost_nano, reterr);
     if (err == E_LIMIT) {
         return refuse(job, PROTO_REASON_BAD_REQUEST, "epsilon is too small for any answer");
     }

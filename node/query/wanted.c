@@ -24,8 +24,7 @@ static enum err error_at(const struct search *search, uint64_t epsilon_u, double
     struct query_expected *list = NULL;
     size_t count = 0;
     uint64_t nano = query_price(epsilon_u, search->delta_e12, search->layout->thresholds).nano;
-    enum err err = privacy_mechanism_plan_bounded(
-        nano, &search->layout->bounds, search->layout->coordinates, search->layout->count, NULL);
+    enum err err = query_layout_noise(search->layout, nano, NULL);
     *ret = err ? INFINITY : 0;
     if (!err) {
         err = query_table_expected(search->query, search->layout, search->rows, search->sites,

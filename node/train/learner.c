@@ -13,6 +13,12 @@ static const struct train_learner_kind *kind_of(enum proto_task task)
 enum err train_learner_check(const struct train_plan *plan, const struct proto_schema *schema,
                              struct err_info *reterr)
 {
+    if (schema->max_nodes_per_unit > 1) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "this version does not account for training on people whom several "
+                             "nodes know (max_nodes_per_unit: %u)",
+                             (unsigned)schema->max_nodes_per_unit);
+    }
     return kind_of((enum proto_task)plan->task)->check(plan, schema, reterr);
 }
 

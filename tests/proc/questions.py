@@ -475,7 +475,7 @@ def main():
     with Sandbox("alpha,beta,gamma") as box:
         box.run("alpha", "sandbox", "split", os.path.join(os.environ["top_srcdir"], "deploy/demo-files/data/flchain.csv"), "--into", box.dir)
         wide = box.write("flchain.yaml", manifest("flchain", FLCHAIN))
-        visits = box.write("visits.yaml", manifest("visits", VISITS, "unit: patient\nmax_rows_per_unit: 5\n"))
+        visits = box.write("visits.yaml", manifest("visits", VISITS, "unit: patient\nmax_rows_per_unit: 5\nmax_nodes_per_unit: 2\n"))
         pooled = make_visits(box)
         for name in box.names:
             box.run(name, "dataset", "import", wide, "--data", f"{box.dir}/{name}.csv")
@@ -483,6 +483,10 @@ def main():
             box.run(name, "dataset", "import", visits, "--data", os.path.join(box.folder, f"visits.{name}.csv"))
         ok(box.wait("catalogue", lambda: all(len(box.run(n, "catalog")["datasets"]) == 5 for n in box.names)) is not None, "every node knows all five datasets")
         db = database(pooled_flchain(), pooled)
+        told = box.run("beta", "query", "SELECT arm, COUNT(*) FROM visits GROUP BY arm", "--purpose", "DUO:0000006", "--groups-per-unit", 2)["privacy"]
+        ok((told["unit"], told["relation"], told["scope"]) == ("patient", "add-remove-one", "per person") and
+           [told.get(k) for k in ("nodes_per_unit", "rows_per_unit", "rows_per_group", "groups_per_unit")] == [2, 5, 5, 2],
+           f"the answer states whom it protects and what of a person counts: {told}")
         seen = [0, 0, set()]
         questions = [Question(random.Random(rng.random())) for _ in range(QUESTIONS)]
         with ThreadPoolExecutor(8) as pool:

@@ -396,6 +396,24 @@ static void no_other_split_is_better(void **state)
     }
 }
 
+/* A person known to four sites: each adds twice the deviation, so that four answers about this person cost one charge. */
+static void people_of_several_nodes_cost_one_charge(void **state)
+{
+    (void)state;
+    struct planned planned;
+    plan(&planned, "SELECT COUNT(*), AVG(cost) FROM t", 1);
+    assert_int_equal(query_layout_noise(&planned.layout, 40000000, NULL), E_OK);
+    struct query_layout of_four = planned.layout;
+    of_four.nodes = 4;
+    assert_int_equal(query_layout_noise(&of_four, 40000000, NULL), E_OK);
+    for (size_t i = 0; i < of_four.count; i++) {
+        assert_near(privacy_mechanism_sigma(&of_four.coordinates[i]),
+                    2 * privacy_mechanism_sigma(&planned.layout.coordinates[i]),
+                    1e-6 * privacy_mechanism_sigma(&of_four.coordinates[i]));
+    }
+    proto_query_fini(&planned.query);
+}
+
 static void expected_margins_are_public(void **state)
 {
     (void)state;
@@ -423,6 +441,7 @@ int main(void)
         cmocka_unit_test(nothing_is_released_twice),
         cmocka_unit_test(sums_are_centred_for_means_alone),
         cmocka_unit_test(estimates_are_the_arithmetic),
+        cmocka_unit_test(people_of_several_nodes_cost_one_charge),
         cmocka_unit_test(shares_are_as_documented),
         cmocka_unit_test(no_other_split_is_better),
         cmocka_unit_test(expected_margins_are_public),

@@ -310,6 +310,7 @@ static void test_dataset(void **state)
                                     .title = span_str("T"),
                                     .unit = span_str("patient"),
                                     .max_rows_per_unit = 4,
+                                    .max_nodes_per_unit = 1,
                                     .size = 1000,
                                     .schema_hash = BYTES(32),
                                     .columns = {columns, 2}};
