@@ -48,7 +48,7 @@ static enum err dataset_key(const struct store *store, struct span dataset, stru
     return err ? err : key_check(*ret, ret_check);
 }
 
-static enum err split(struct span value, struct span *ret_note, struct span *ret_answer)
+enum err store_answer_split(struct span value, struct span *ret_note, struct span *ret_answer)
 {
     if (value.len < 4 || get_be32(value.ptr) > value.len - 4) {
         return E_CORRUPT;
@@ -74,7 +74,7 @@ static enum err find_answer(struct store *store, MDB_txn *txn, const uint8_t rep
     if (err) {
         return err;
     }
-    err = split(value, &sealed_note, ret_answer);
+    err = store_answer_split(value, &sealed_note, ret_answer);
     if (!err) {
         err = store_unseal(store, STORE_TABLE_ANSWERS, key, sealed_note, plain, reterr);
     } else {
@@ -175,7 +175,7 @@ static enum err select_answer(void *user, struct span key, struct span value,
     struct note note;
     struct span sealed_note;
     struct span answer;
-    enum err err = key.len == 32 ? split(value, &sealed_note, &answer) : E_CORRUPT;
+    enum err err = key.len == 32 ? store_answer_split(value, &sealed_note, &answer) : E_CORRUPT;
     if (err) {
         return proto_err_set(reterr, err, "table answers: a row is damaged");
     }
@@ -202,7 +202,7 @@ static enum err rekey_answer(struct rekey *rekey, MDB_txn *txn, struct span key,
     struct span sealed_note;
     struct span sealed;
     enum err err = store_raw_get(rekey->store, txn, STORE_TABLE_ANSWERS, key, &stored, reterr);
-    err = err ? err : split(stored, &sealed_note, &sealed);
+    err = err ? err : store_answer_split(stored, &sealed_note, &sealed);
     err = err ? err
               : store_unseal(rekey->store, STORE_TABLE_ANSWERS, key, sealed_note, &plain, reterr);
     err = err ? err : note_decode(buf_span(&plain), &arena, &note, reterr);

@@ -15,6 +15,10 @@ MUST_CHECK enum err store_answer_put(struct store *store, MDB_txn *txn,
                                      const uint8_t charge_id[16], struct span answer,
                                      struct err_info *reterr);
 
+/* The two parts of a row; they point into VALUE. Errors: E_CORRUPT. */
+MUST_CHECK enum err store_answer_split(struct span value, struct span *ret_note,
+                                       struct span *ret_answer);
+
 /* Every stored answer of DATASET under the key FROM stands under TO. */
 MUST_CHECK enum err store_answer_rekey(struct store *store, MDB_txn *txn, const char *dataset,
                                        const struct crypto_key *from, const struct crypto_key *to,

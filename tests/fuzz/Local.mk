@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row csv fhir frame gossip keyring licence manifest mapping model_config names ndjson notes ontology partial record round safetensors share spdx sql token tokenizer train
+FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row csv fhir frame gossip keyring ledger licence manifest mapping model_config names ndjson notes ontology partial record round safetensors share spdx sql token tokenizer train
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -22,6 +22,11 @@ check_PROGRAMS += %D%/replay_keyring
 TESTS += %D%/replay_keyring
 %C%_replay_keyring_SOURCES = %D%/fuzz_keyring.c %D%/replay.c
 %C%_replay_keyring_LDADD = $(CRYPTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_ledger
+TESTS += %D%/replay_ledger
+%C%_replay_ledger_SOURCES = %D%/fuzz_ledger.c %D%/replay.c
+%C%_replay_ledger_LDADD = $(STORE_LIBS) -lm
 
 check_PROGRAMS += %D%/replay_manifest
 TESTS += %D%/replay_manifest
@@ -271,6 +276,10 @@ noinst_PROGRAMS += %D%/fuzz_keyring
 %C%_fuzz_keyring_SOURCES = %D%/fuzz_keyring.c
 %C%_fuzz_keyring_LDADD = $(CRYPTO_LIBS) -lm
 %C%_fuzz_keyring_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_ledger
+%C%_fuzz_ledger_SOURCES = %D%/fuzz_ledger.c
+%C%_fuzz_ledger_LDADD = $(STORE_LIBS) -lm
+%C%_fuzz_ledger_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_manifest
 %C%_fuzz_manifest_SOURCES = %D%/fuzz_manifest.c
 %C%_fuzz_manifest_LDADD = node/config/libconfig.a $(STORE_LIBS) $(YAML_LIBS) -lm
