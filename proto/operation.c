@@ -674,10 +674,12 @@ const struct proto_operation proto_operations[] = {
     ROW(TRAIN_START, "train start", DAEMON, COORDINATOR, false, train_start_arguments,
         "start a training job, print its id",
         "This node coordinates; every site decides for itself, and charges all planned steps to\n"
-        "its ledger before the first. Watch it with `concordat train watch`.",
+        "its ledger before the first. Watch it with `concordat train watch`. epsilon_tight is the\n"
+        "loss of the whole plan by privacy-loss distributions, for reports: the ledger goes by "
+        "rho.",
         "{\"job\",\"name\",\"state\"}; with --explain\n"
         "{\"job\":null,\"explain\":true,\"sigma\",\"steps\",\"rate\",\"rounds\","
-        "\"cost\":{\"epsilon\",\"delta\",\"rho\"},\"sites\":" SITES_ANSWER "}"),
+        "\"cost\":{\"epsilon\",\"delta\",\"rho\",\"epsilon_tight\"},\"sites\":" SITES_ANSWER "}"),
     ROW(TRAIN_WATCH, "train watch", DAEMON, 0, true, train_id_arguments, "follow a job to its end",
         "Shows one line a round. Ctrl-C ends the watching, not the job.", TRAIN_ANSWER),
     ROW(TRAIN_RUN, "train run", LOCAL, 0, true, train_start_arguments,

@@ -525,6 +525,13 @@ static void answer_train_start(const json_t *answer, FILE *to)
     if (number_of(answer, "sigma") > 0) {
         fprintf(to, "noise multiplier %.4g over %.0f steps at sampling rate %.4g\n",
                 number_of(answer, "sigma"), number_of(answer, "steps"), number_of(answer, "rate"));
+        const json_t *tight = json_object_get(json_object_get(answer, "cost"), "epsilon_tight");
+        if (json_is_number(tight)) {
+            fprintf(to,
+                    "as a plan that is fixed before it runs it loses epsilon %.4g; the ledger is "
+                    "charged by rho\n",
+                    json_number_value(tight));
+        }
     } else {
         fputs("no noise: it runs only where every licence allows that\n", to);
     }

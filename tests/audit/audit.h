@@ -36,12 +36,16 @@ extern const char *const audit_planted;
 /* Each wrong verdict has at most this probability; a case is judged at several deltas. */
 #define AUDIT_ERROR 1e-7
 
-/* Runs the case for at most SECONDS and prints a line. True: no lower bound lies above the promise. */
-bool audit_judge(const struct audit_case *audited, double seconds);
+/* SECONDS from now on are for CASES cases; each takes at most an equal part of what is left. */
+void audit_time(double seconds, size_t cases);
+/* Runs the case and prints a line. True: no lower bound lies above the promise. */
+bool audit_judge(const struct audit_case *audited);
 
-/* Run all cases of the kind, within SECONDS; return how many broke their promise. */
-size_t audit_mechanisms(double runs, double seconds);
-size_t audit_paths(double runs, double seconds);
+/* Run all cases of the kind; return how many broke their promise. */
+#define AUDIT_MECHANISMS 10
+#define AUDIT_PATHS      8
+size_t audit_mechanisms(double runs);
+size_t audit_paths(double runs);
 /* The number of the next line of TAP. */
 size_t audit_next(void);
 

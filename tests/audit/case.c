@@ -10,6 +10,8 @@
 #include "proto/privacy.h"
 
 static size_t count;
+static double end;
+static size_t cases_left;
 
 size_t audit_next(void)
 {
@@ -21,6 +23,12 @@ static double now(void)
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+void audit_time(double seconds, size_t cases)
+{
+    end = now() + seconds;
+    cases_left = cases;
 }
 
 static double promised(const struct audit_promise *promise, double delta)
@@ -59,14 +67,16 @@ static void collect(const struct audit_case *audited, struct judge *judge, doubl
     free(outputs);
 }
 
-bool audit_judge(const struct audit_case *audited, double seconds)
+bool audit_judge(const struct audit_case *audited)
 {
     static const double deltas[] = {0, 1e-5, 1e-4, 1e-3, 1e-2};
     struct judge judge;
     double worst = -INFINITY;
     char text[160] = "";
     judge_init(&judge, audited->dims);
-    collect(audited, &judge, now() + seconds);
+    double left = end - now();
+    collect(audited, &judge, now() + (cases_left ? left / (double)cases_left : 0));
+    cases_left -= cases_left > 0;
     for (size_t i = 0; i < sizeof deltas / sizeof *deltas; i++) {
         double most = promised(&audited->promise, deltas[i]);
         if (!isfinite(most) || (audited->promise.pure > 0 && i > 0)) {

@@ -80,7 +80,7 @@ static void run_laplace(void *user, int side, double *to, size_t runs)
 }
 
 static size_t judge_batch(const char *name, uint64_t rho_nano, struct release *release,
-                          size_t batch, double runs, double seconds)
+                          size_t batch, double runs)
 {
     const struct audit_case audited = {
         .name = name,
@@ -93,74 +93,72 @@ static size_t judge_batch(const char *name, uint64_t rho_nano, struct release *r
         .least = 40000,
         .most = runs,
     };
-    return !audit_judge(&audited, seconds);
+    return !audit_judge(&audited);
 }
 
 static size_t judge_release(const char *name, uint64_t rho_nano, struct release *release,
-                            double runs, double seconds)
+                            double runs)
 {
-    return judge_batch(name, rho_nano, release, BATCH, runs, seconds);
+    return judge_batch(name, rho_nano, release, BATCH, runs);
 }
 
-static size_t counts(double runs, double seconds)
+static size_t counts(double runs)
 {
     uint64_t cheap = proto_privacy_rho_ceil_nano(0.5, 1e-6);
     uint64_t dear = proto_privacy_rho_ceil_nano(8, 1e-6);
     struct release release = plan(cheap, single, &one_count, 1, 1);
     release.exact[1][0] = 1;
-    size_t broken = judge_release("a count, nobody or one person", cheap, &release, runs, seconds);
+    size_t broken = judge_release("a count, nobody or one person", cheap, &release, runs);
     release = plan(dear, single, &one_count, 1, 1);
     release.exact[0][0] = INT64_C(1) << 40;
     release.exact[1][0] = (INT64_C(1) << 40) + 1;
-    return broken +
-           judge_release("a count with little noise, of many", dear, &release, runs, seconds);
+    return broken + judge_release("a count with little noise, of many", dear, &release, runs);
 }
 
-static size_t sums(double runs, double seconds)
+static size_t sums(double runs)
 {
     uint64_t nano = proto_privacy_rho_ceil_nano(1, 1e-6);
     struct release release = plan(nano, single, &creatinine, 1, 1);
     release.exact[0][0] = privacy_mechanism_quantise(&release.coordinates[0], NAN);
     release.exact[1][0] = privacy_mechanism_quantise(&release.coordinates[0], INFINITY);
     size_t broken =
-        judge_release("a sum, no number or one beyond all bounds", nano, &release, runs, seconds);
+        judge_release("a sum, no number or one beyond all bounds", nano, &release, runs);
     release = plan(nano, single, &creatinine, 1, 1);
     release.exact[1][0] = privacy_mechanism_quantise(&release.coordinates[0], -1e300);
-    broken += judge_release("a sum, nobody or the lowest number", nano, &release, runs, seconds);
+    broken += judge_release("a sum, nobody or the lowest number", nano, &release, runs);
     release = plan(nano, single, &creatinine, 1, 1);
     release.exact[0][0] = (__int128)INT64_MAX - 40000000;
     release.exact[1][0] =
         release.exact[0][0] + privacy_mechanism_quantise(&release.coordinates[0], 15);
     return broken + judge_batch("a sum at the edge of its width, where releases fail", nano,
-                                &release, 1, runs, seconds);
+                                &release, 1, runs);
 }
 
-static size_t vectors(double runs, double seconds)
+static size_t vectors(double runs)
 {
     uint64_t nano = proto_privacy_rho_ceil_nano(1, 1e-6);
     const struct privacy_coordinate mean[2] = {one_count, creatinine};
     struct release release = plan(nano, single, mean, 2, 1);
     release.exact[1][0] = 1;
     release.exact[1][1] = privacy_mechanism_quantise(&release.coordinates[1], 15);
-    size_t broken = judge_release("a mean's count and sum, nobody or the highest number", nano,
-                                  &release, runs, seconds);
+    size_t broken =
+        judge_release("a mean's count and sum, nobody or the highest number", nano, &release, runs);
     const struct privacy_coordinate all[3] = {units, one_count, creatinine};
     release = plan(nano, four, all, 3, CELLS);
     release.exact[1][0] = 1;
     release.exact[1][1] = 4;
     release.exact[1][2] = 4 * privacy_mechanism_quantise(&release.coordinates[2], 15);
-    broken += judge_release("four rows of one person in one group", nano, &release, runs, seconds);
+    broken += judge_release("four rows of one person in one group", nano, &release, runs);
     release = plan(nano, four, all, 3, CELLS);
     for (size_t cell = 0; cell < CELLS; cell++) {
         release.exact[1][cell * 3] = 1;
         release.exact[1][cell * 3 + 1] = 1;
         release.exact[1][cell * 3 + 2] = privacy_mechanism_quantise(&release.coordinates[2], -15);
     }
-    return broken +
-           judge_release("four rows of one person in four groups", nano, &release, runs, seconds);
+    return broken + judge_release("four rows of one person in four groups", nano, &release, runs);
 }
 
-static size_t laplace(double runs, double seconds)
+static size_t laplace(double runs)
 {
     struct noise noises[] = {{2, 1, 1}, {7, 2, 3}};
     size_t broken = 0;
@@ -180,13 +178,12 @@ static size_t laplace(double runs, double seconds)
             .least = 40000,
             .most = runs,
         };
-        broken += !audit_judge(&audited, seconds);
+        broken += !audit_judge(&audited);
     }
     return broken;
 }
 
-size_t audit_mechanisms(double runs, double seconds)
+size_t audit_mechanisms(double runs)
 {
-    double each = seconds / 10;
-    return counts(runs, each) + sums(runs, each) + vectors(runs, each) + laplace(runs, each);
+    return counts(runs) + sums(runs) + vectors(runs) + laplace(runs);
 }

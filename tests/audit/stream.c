@@ -79,7 +79,7 @@ int main(int argc, char **argv)
         .least = (double)(least - PILOTS),
         .most = (double)(least - PILOTS),
     };
-    bool kept = audit_judge(&audited, 0);
+    bool kept = audit_judge(&audited);
     free(lines.items[0]);
     free(lines.items[1]);
     return !kept;
