@@ -28,6 +28,7 @@ struct reader {
     json_t *object;                 /* what fields of text point into */
     const json_t *row;              /* the resource in it */
     char row_id[STORE_FHIR_NAME];   /* of a resource that has none but a fullUrl */
+    char quoted_rows[80];           /* the type of rows as JSON writes it */
 };
 
 /* --- objects --------------------------------------------------------------------------------- */
@@ -102,6 +103,19 @@ static bool is_other(const struct reader *reader, struct span text)
     size_t left = open ? rest.len - (size_t)(open + 1 - rest.ptr) : 0;
     return left > len &&
            (memcmp(open + 1, reader->mapping->rows, len) != 0 || open[1 + len] != '"');
+}
+
+static bool has(struct span text, const char *word)
+{
+    return memmem(text.ptr, text.len, word, strlen(word)) != NULL;
+}
+
+/* Whether a resource can be a row, or the rest of a Bundle: parsing costs most, and an export holds much else. What names no
+ * type at all is looked at, as it is to be told; \u may spell anything. */
+static bool may_be_row(const struct reader *reader, struct span text)
+{
+    return has(text, reader->quoted_rows) || has(text, "\"Bundle\"") ||
+           !has(text, "\"resourceType\"") || has(text, "\\u");
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
@@ -376,6 +390,7 @@ static enum err take_piece(struct reader *reader, const struct store_json_piece 
 {
     *ret_passed = piece->too_long && is_other(reader, piece->text);
     row->fault = piece->fault;
+    *ret_passed = *ret_passed || (!piece->fault && !may_be_row(reader, piece->text));
     if (*ret_passed || piece->fault) {
         return E_OK;
     }
@@ -503,6 +518,7 @@ static enum err open_reader(const struct proto_mapping *mapping,
     if (!reader) {
         return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
     }
+    snprintf(reader->quoted_rows, sizeof reader->quoted_rows, "\"%s\"", mapping->rows);
     reader->base.next = next_row;
     reader->base.free = free_reader;
     reader->mapping = mapping;

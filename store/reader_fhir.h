@@ -10,7 +10,8 @@
  * it has in a Bundle; references may be relative, absolute, with a version, or urn:uuid. A patient's id is that of the
  * resource, whatever references call it, so that all of a person's rows bear the same one.
  *
- * Resources of other types, entries without a resource, and rows that do not meet the mapping's conditions are passed over.
+ * Resources of other types (which are not even parsed), entries without a resource, and rows that do not meet the mapping's
+ * conditions are passed over.
  * A row is faulty, by the line where it begins, when it is no JSON, has no resourceType, is longer or deeper than the limits,
  * or for what its fields say (another unit, a comparator, a list where a value belongs). Rows whose reference leads to nothing
  * lack the joined fields, and are counted. Bundles of other types (history, message) end the reading: their entries are no state.
