@@ -24,7 +24,7 @@ static struct proto_column columns[] = {
     {.name = "chapter", .type = PROTO_COLUMN_CATEGORY, .values_private = true},
     {.name = "dead", .type = PROTO_COLUMN_BOOLEAN},
 };
-static const struct proto_schema schema = {columns, 6, "patient", 3};
+static const struct proto_schema schema = {columns, 6, "patient", 3, 1};
 
 static const char *const questions[] = {
     "SELECT COUNT(*), AVG(cost), SUM(age), STDDEV(cost) FROM t",

@@ -21,7 +21,7 @@ static struct proto_column columns[] = {
 
 static bool canonical(struct span sql, struct buf *ret)
 {
-    const struct proto_schema schema = {columns, 6, "patient", 4};
+    const struct proto_schema schema = {columns, 6, "patient", 4, 1};
     struct proto_query query = {0};
     struct err_info info;
     enum err err = proto_sql_parse_span(sql, &query, &info);

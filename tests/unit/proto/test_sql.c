@@ -30,7 +30,7 @@ static struct proto_column columns[] = {
     {.name = "kappa", .type = PROTO_COLUMN_REAL},
     {.name = "free light", .type = PROTO_COLUMN_REAL, .has_bounds = true, .max = 9},
 };
-static const struct proto_schema schema = {columns, 10, "patient", 4};
+static const struct proto_schema schema = {columns, 10, "patient", 4, 1};
 
 static enum err run(const char *sql, struct proto_query *query, struct err_info *info)
 {
