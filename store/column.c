@@ -23,10 +23,14 @@ struct room {
 struct store_chunk_rooms {
     struct room code;
     struct room number;
-    struct room text_start;
-    struct room text; /* lengths, then bytes */
+    struct room segments;
     uint64_t null[STORE_CHUNK_WORDS];
     uint32_t list[STORE_LIST_MAX];
+};
+
+struct store_segment_rooms {
+    struct room text; /* lengths, then bytes */
+    struct room text_start;
 };
 
 static inline uint64_t get_le64(const uint8_t *p)
@@ -86,8 +90,7 @@ void store_chunk_fini(struct store_chunk *chunk)
     if (rooms) {
         room_fini(&rooms->code);
         room_fini(&rooms->number);
-        room_fini(&rooms->text_start);
-        room_fini(&rooms->text);
+        room_fini(&rooms->segments);
         crypto_wipe(rooms, sizeof *rooms);
         proto_free(rooms);
     }
@@ -379,39 +382,82 @@ static enum err open_raw(struct span bytes, struct store_chunk *chunk)
 
 static enum err open_text(struct span bytes, struct store_chunk *chunk)
 {
-    if (chunk->form != STORE_FORM_TEXT || chunk->bits || bytes.len < 8) {
+    uint32_t count = take_count(&bytes, (uint32_t)chunk->rows);
+    if (chunk->form != STORE_FORM_TEXT || chunk->bits || !count ||
+        !padded(bytes, (size_t)count * 4)) {
         return E_CORRUPT;
     }
-    size_t plain_size = get_be32(bytes.ptr);
-    size_t packed = get_be32(bytes.ptr + 4);
-    if (plain_size > STORE_CHUNK_TEXT_MAX || plain_size < chunk->rows * 4 ||
-        packed > bytes.len - 8 || !padded(bytes, 8 + packed)) {
-        return E_CORRUPT;
-    }
-    uint8_t *text = room_of(&chunk->rooms->text, plain_size);
-    uint32_t *text_start =
-        room_of(&chunk->rooms->text_start, (STORE_CHUNK_ROWS + 1) * sizeof *text_start);
-    if (!text || !text_start) {
+    uint32_t *segments = room_of(&chunk->rooms->segments, STORE_CHUNK_ROWS * sizeof *segments);
+    if (!segments) {
         return E_NO_MEMORY;
     }
-    size_t got = ZSTD_decompress(text, plain_size, bytes.ptr + 8, packed);
-    if (ZSTD_isError(got) || got != plain_size) {
-        return E_CORRUPT;
+    size_t rows = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        segments[i] = get_be32(bytes.ptr + (size_t)i * 4);
+        if (segments[i] == 0 || segments[i] > chunk->rows - rows) {
+            return E_CORRUPT;
+        }
+        rows += segments[i];
     }
-    size_t room = plain_size - chunk->rows * 4;
+    chunk->segments = segments;
+    chunk->segment_count = count;
+    return rows == chunk->rows ? E_OK : E_CORRUPT;
+}
+
+static enum err cut_texts(struct store_segment *segment, const uint8_t *plain, size_t size,
+                          uint32_t *text_start)
+{
+    size_t room = size - segment->rows * 4;
     size_t at = 0;
-    for (size_t i = 0; i < chunk->rows; i++) {
+    for (size_t i = 0; i < segment->rows; i++) {
         text_start[i] = (uint32_t)at;
-        size_t len = get_le32(text + i * 4);
+        size_t len = get_le32(plain + i * 4);
         if (len > room - at) {
             return E_CORRUPT;
         }
         at += len;
     }
-    text_start[chunk->rows] = (uint32_t)at;
-    chunk->text = (const char *)text + chunk->rows * 4;
-    chunk->text_start = text_start;
+    text_start[segment->rows] = (uint32_t)at;
+    segment->text = (const char *)plain + segment->rows * 4;
+    segment->text_start = text_start;
     return at == room ? E_OK : E_CORRUPT;
+}
+
+enum err store_segment_decode(struct span bytes, size_t rows, struct store_segment *segment)
+{
+    struct store_segment_rooms *rooms = segment->rooms;
+    rooms = rooms ? rooms : proto_alloc(1, sizeof *rooms);
+    *segment = (struct store_segment){.rows = rows, .rooms = rooms};
+    if (!rooms) {
+        return E_NO_MEMORY;
+    }
+    if (rows == 0 || rows > STORE_CHUNK_ROWS || bytes.len < 8) {
+        return E_CORRUPT;
+    }
+    size_t size = get_be32(bytes.ptr);
+    size_t packed = get_be32(bytes.ptr + 4);
+    if (size > STORE_SEGMENT_TEXT_MAX || size < rows * 4 || packed > bytes.len - 8 ||
+        !padded(bytes, 8 + packed)) {
+        return E_CORRUPT;
+    }
+    uint8_t *plain = room_of(&rooms->text, size);
+    uint32_t *text_start = room_of(&rooms->text_start, (rows + 1) * sizeof *text_start);
+    if (!plain || !text_start) {
+        return E_NO_MEMORY;
+    }
+    size_t got = ZSTD_decompress(plain, size, bytes.ptr + 8, packed);
+    return ZSTD_isError(got) || got != size ? E_CORRUPT
+                                            : cut_texts(segment, plain, size, text_start);
+}
+
+void store_segment_fini(struct store_segment *segment)
+{
+    if (segment->rooms) {
+        room_fini(&segment->rooms->text);
+        room_fini(&segment->rooms->text_start);
+        proto_free(segment->rooms);
+    }
+    *segment = (struct store_segment){0};
 }
 
 /* --- all of it ----------------------------------------------------------------------------- */

@@ -9,7 +9,7 @@
  *     constant  base alone
  *     packed    value = (base + code) / 10^scale, codes of 0 to 32 bits (store/pack.h)
  *     raw       IEEE 754 doubles
- *     text      zstd of lengths and bytes
+ *     text      how many rows each segment holds; a segment is zstd of lengths and bytes, and sealed by itself
  *     runs      packed codes, each with the last row that it stands in
  *     indexes   packed places in a sorted list of packed codes
  *     raw list  packed places in a sorted list of doubles
@@ -25,9 +25,11 @@
 #include "proto/err.h"
 #include "proto/span.h"
 
-#define STORE_CHUNK_ROWS     65536
-#define STORE_CHUNK_WORDS    (STORE_CHUNK_ROWS / 64)
-#define STORE_CHUNK_TEXT_MAX ((size_t)16 << 20) /* unpacked text of one chunk */
+#define STORE_CHUNK_ROWS   65536
+#define STORE_CHUNK_WORDS  (STORE_CHUNK_ROWS / 64)
+#define STORE_SEGMENT_TEXT ((size_t)256 << 10) /* text after which a segment ends */
+#define STORE_SEGMENT_TEXT_MAX                                                                     \
+    ((size_t)16 << 20) /* unpacked text of one: a single row may be long */
 #define STORE_CHUNK_BYTES_MAX                                                                      \
     (((size_t)4 << 20) - 8192) /* encoded: room for padding below the sealer's limit */
 #define STORE_SCALE_MAX 6
@@ -54,11 +56,11 @@ enum store_encoding {
 struct store_column_input {
     enum store_form form;
     size_t rows;
-    const double *numbers;      /* NUMBER; finite */
-    const uint32_t *codes;      /* CODE */
-    const char *text;           /* TEXT: all values in a row */
-    const uint32_t *text_start; /* TEXT: rows + 1 offsets */
-    const uint64_t *null;       /* bitmap, NULL: no missing value */
+    const double *numbers;    /* NUMBER; finite */
+    const uint32_t *codes;    /* CODE */
+    const uint32_t *segments; /* TEXT: rows of each */
+    size_t segment_count;
+    const uint64_t *null; /* bitmap, NULL: no missing value */
 };
 
 /* What is known of a chunk without reading it. Of codes: min and max are codes; of text and
@@ -81,13 +83,13 @@ struct store_chunk {
     size_t rows;
     size_t nulls;
     unsigned bits;
-    const uint64_t *null;       /* NULL: none */
-    const uint32_t *code;       /* NULL of raw and text, and of what is still packed */
-    int64_t base;               /* 0 of FORM_CODE: its codes are whole */
-    double divisor;             /* 10^scale */
-    const double *number;       /* raw and raw list only */
-    const char *text;           /* text only */
-    const uint32_t *text_start; /* rows + 1 */
+    const uint64_t *null;     /* NULL: none */
+    const uint32_t *code;     /* NULL of raw and text, and of what is still packed */
+    int64_t base;             /* 0 of FORM_CODE: its codes are whole */
+    double divisor;           /* 10^scale */
+    const double *number;     /* raw and raw list only */
+    const uint32_t *segments; /* text only: rows of each */
+    size_t segment_count;
     /* Codes before they are unpacked: places in LIST, or, without one, to be raised by packed_add. */
     const uint8_t *packed; /* in the bytes that were opened */
     unsigned packed_bits;
@@ -97,7 +99,23 @@ struct store_chunk {
     struct store_chunk_rooms *rooms; /* owned; wiped and freed by store_chunk_fini */
 };
 
-/* Appends to OUT. Errors: E_LIMIT too much text; E_NO_MEMORY. */
+/* Some of a chunk's texts. */
+struct store_segment {
+    size_t rows;
+    const char *text;                  /* all of them */
+    const uint32_t *text_start;        /* rows + 1 offsets */
+    struct store_segment_rooms *rooms; /* owned; wiped and freed by store_segment_fini */
+};
+
+/* Appends ROWS texts to OUT. Errors: E_LIMIT too much text; E_NO_MEMORY. */
+MUST_CHECK enum err store_segment_encode(const char *text, const uint32_t *text_start, size_t rows,
+                                         struct buf *out);
+/* SEGMENT is zero at first and reused then. Errors: E_CORRUPT the bytes are not a segment of ROWS texts; E_NO_MEMORY. */
+MUST_CHECK enum err store_segment_decode(struct span bytes, size_t rows,
+                                         struct store_segment *segment);
+void store_segment_fini(struct store_segment *segment);
+
+/* Appends to OUT. Errors: E_LIMIT rows; E_NO_MEMORY. */
 MUST_CHECK enum err store_column_encode(const struct store_column_input *input, struct buf *out,
                                         struct store_zone *ret);
 /* BYTES may end with padding, and are borrowed until the next call: codes stay packed in them. CHUNK is zero at first and

@@ -442,36 +442,44 @@ static enum err encode_numbers(const struct store_column_input *input, struct pl
     return err;
 }
 
-/* Lengths (u32 little-endian) of all rows, then their bytes, through zstd. */
 static enum err encode_text(const struct store_column_input *input, struct plan *plan,
                             struct buf *out)
 {
-    size_t bytes = input->text_start[input->rows];
-    size_t plain_size = input->rows * 4 + bytes;
-    if (plain_size > STORE_CHUNK_TEXT_MAX) {
-        return E_LIMIT;
-    }
     plan->encoding = STORE_ENCODING_TEXT;
     enum err err = put_head(input, plan, out);
-    if (err) {
-        return err;
+    err = err ? err : put_count((uint32_t)input->segment_count, out);
+    for (size_t i = 0; i < input->segment_count && !err; i++) {
+        err = put_count(input->segments[i], out);
+    }
+    return err;
+}
+
+/* Lengths (u32 little-endian) of all rows, then their bytes, through zstd. */
+enum err store_segment_encode(const char *text, const uint32_t *text_start, size_t rows,
+                              struct buf *out)
+{
+    size_t bytes = text_start[rows];
+    size_t plain_size = rows * 4 + bytes;
+    if (rows == 0 || rows > STORE_CHUNK_ROWS || plain_size > STORE_SEGMENT_TEXT_MAX) {
+        return E_LIMIT;
     }
     uint8_t *plain = proto_alloc(plain_size, 1);
     if (!plain) {
         return E_NO_MEMORY;
     }
-    for (size_t i = 0; i < input->rows; i++) {
-        uint32_t len = input->text_start[i + 1] - input->text_start[i];
+    for (size_t i = 0; i < rows; i++) {
+        uint32_t len = text_start[i + 1] - text_start[i];
         for (unsigned j = 0; j < 4; j++) {
             plain[i * 4 + j] = (uint8_t)(len >> (8 * j));
         }
     }
     if (bytes) {
-        memcpy(plain + input->rows * 4, input->text, bytes);
+        memcpy(plain + rows * 4, text, bytes);
     }
     size_t bound = ZSTD_compressBound(plain_size);
     uint8_t *small = proto_alloc(8 + bound, 1);
     size_t packed = small ? ZSTD_compress(small + 8, bound, plain, plain_size, ZSTD_LEVEL) : 0;
+    enum err err;
     if (!small || ZSTD_isError(packed)) {
         err = E_NO_MEMORY; /* with room for the bound zstd has no other cause */
     } else {

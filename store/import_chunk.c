@@ -47,14 +47,71 @@ enum err import_code_assign(struct import_column *column)
     return err;
 }
 
+static size_t map_bytes(const struct import *import)
+{
+    uint64_t raw = import->source->bytes_total;
+    if (raw == 0 || import->source->packed) {
+        return STORE_MAP_BYTES; /* not a plain file: its size is not known, and a map costs nothing but addresses */
+    }
+    struct stat earlier = {
+        0}; /* what is carried over may need a little more room in its new chunks */
+    char path[PATH_MAX];
+    if (import->earlier &&
+        store_partition_path(import->store->home, import->earlier->place.uuid, "", path,
+                             sizeof path) &&
+        stat(path, &earlier) == 0) {
+        raw += (uint64_t)earlier.st_size;
+    }
+    /* A field of one byte and its comma may become a double of eight. */
+    return (size_t)(raw * 8 + import->count * ((uint64_t)2 << 20) + ((uint64_t)64 << 20));
+}
+
+static enum err open_writer(struct import *import, struct err_info *reterr)
+{
+    if (import->writer) {
+        return E_OK;
+    }
+    import->file_made = true;
+    return store_partition_writer_open(import->new_path, import->dek, &import->place,
+                                       map_bytes(import), &import->writer, reterr);
+}
+
+static bool writes(const struct import *import)
+{
+    return !import->options->dry_run && !import->stopped;
+}
+
+static enum err end_segment(struct import *import, struct import_column *column,
+                            struct err_info *reterr)
+{
+    enum err err = E_OK;
+    if (writes(import)) {
+        uint32_t number = import->chunks << STORE_SEGMENT_BITS | (uint32_t)column->segment_count;
+        import->encoded.len = 0;
+        err = open_writer(import, reterr);
+        err = err ? err
+                  : store_segment_encode((const char *)column->text.ptr, column->text_start,
+                                         column->segment_rows, &import->encoded);
+        err = err ? err
+                  : store_partition_writer_put(import->writer, STORE_PARTITION_SEGMENT,
+                                               column->name, number, (uint32_t)column->segment_rows,
+                                               buf_span(&import->encoded), reterr);
+    }
+    column->segments[column->segment_count++] = (uint32_t)column->segment_rows;
+    column->segment_rows = 0;
+    column->text.len = 0;
+    return err;
+}
+
+/* Text is written as soon as there is enough of it, so that a chunk of long notes needs no more memory than one of codes. */
 static enum err append_text(struct import *import, struct import_column *column)
 {
     struct span text = column->missing ? SPAN_NONE : column->cell;
     enum err err = buf_put(&column->text, text);
     if (!err) {
-        column->text_start[import->rows + 1] = (uint32_t)column->text.len;
+        column->text_start[++column->segment_rows] = (uint32_t)column->text.len;
     }
-    return err;
+    return !err && column->text.len >= STORE_SEGMENT_TEXT ? end_segment(import, column, NULL) : err;
 }
 
 enum err import_values_put(struct import *import, struct import_column *column)
@@ -86,9 +143,10 @@ enum err import_row_append(struct import *import, uint64_t line, struct err_info
         enum err err = import_code_assign(column);
         err = err ? err : import_values_put(import, column);
         if (err) {
-            return proto_err_set(
-                reterr, err, "line %llu, column %s: %s", (unsigned long long)line, column->name,
-                err == E_LIMIT ? "too many distinct values or too much text" : proto_err_text(err));
+            return proto_err_set(reterr, err, "line %llu, column %s: %s", (unsigned long long)line,
+                                 column->name,
+                                 err == E_LIMIT ? "too many distinct values or too long a text"
+                                                : proto_err_text(err));
         }
         column->report->clamped += column->clamped;
         column->report->blanked += column->blanked;
@@ -115,17 +173,22 @@ static enum err flush_column(struct import *import, struct import_column *column
                                        .rows = import->rows,
                                        .numbers = column->numbers,
                                        .codes = column->codes,
-                                       .text = (const char *)column->text.ptr,
-                                       .text_start = column->text_start,
+                                       .segments = column->segments,
+                                       .segment_count = column->segment_count,
                                        .null = column->any_null ? column->null : NULL};
     struct store_zone zone;
+    enum err err = E_OK;
+    if (column->form == STORE_FORM_TEXT && column->segment_rows) {
+        err = end_segment(import, column, reterr);
+        input.segment_count = column->segment_count;
+    }
     import->encoded.len = 0;
-    enum err err = store_column_encode(&input, &import->encoded, &zone);
+    err = err ? err : store_column_encode(&input, &import->encoded, &zone);
     err = err ? err
               : store_zones_put(&zone, column->histogram, column->histogram_codes, &column->zones);
     if (err) {
         return proto_err_set(reterr, err, "column %s: %s", column->name,
-                             err == E_LIMIT ? "too much text in 65536 rows" : proto_err_text(err));
+                             err == E_LIMIT ? "too long a text" : proto_err_text(err));
     }
     err = store_partition_writer_put(import->writer, STORE_PARTITION_CHUNK, column->name,
                                      import->chunks, (uint32_t)import->rows,
@@ -144,46 +207,19 @@ static void empty_column(struct import_column *column)
     }
     column->any_null = false;
     column->text.len = 0;
-}
-
-static size_t map_bytes(const struct import *import)
-{
-    uint64_t raw = import->source->bytes_total;
-    if (raw == 0 || import->source->packed) {
-        return STORE_MAP_BYTES; /* not a plain file: its size is not known, and a map costs nothing but addresses */
-    }
-    struct stat earlier = {
-        0}; /* what is carried over may need a little more room in its new chunks */
-    char path[PATH_MAX];
-    if (import->earlier &&
-        store_partition_path(import->store->home, import->earlier->place.uuid, "", path,
-                             sizeof path) &&
-        stat(path, &earlier) == 0) {
-        raw += (uint64_t)earlier.st_size;
-    }
-    /* A field of one byte and its comma may become a double of eight. */
-    return (size_t)(raw * 8 + import->count * ((uint64_t)2 << 20) + ((uint64_t)64 << 20));
-}
-
-static enum err open_writer(struct import *import, struct err_info *reterr)
-{
-    if (import->writer) {
-        return E_OK;
-    }
-    import->file_made = true;
-    return store_partition_writer_open(import->new_path, import->dek, &import->place,
-                                       map_bytes(import), &import->writer, reterr);
+    column->segment_count = 0;
+    column->segment_rows = 0;
 }
 
 enum err import_chunk_flush(struct import *import, struct err_info *reterr)
 {
-    bool writes = import->rows && !import->options->dry_run && !import->stopped;
-    enum err err = writes ? open_writer(import, reterr) : E_OK;
+    bool full = import->rows && writes(import);
+    enum err err = full ? open_writer(import, reterr) : E_OK;
     for (size_t i = 0; i < import->count && !err; i++) {
-        err = writes ? flush_column(import, &import->columns[i], reterr) : E_OK;
+        err = full ? flush_column(import, &import->columns[i], reterr) : E_OK;
         empty_column(&import->columns[i]);
     }
-    import->chunks += writes;
+    import->chunks += full;
     import->rows = 0;
     return err;
 }

@@ -44,7 +44,7 @@ static enum err alloc_column(struct import_column *column)
     size_t rows = STORE_CHUNK_ROWS;
     column->null = proto_alloc(STORE_CHUNK_WORDS, sizeof *column->null);
     column->zones.max = STORE_CHUNK_BYTES_MAX;
-    column->text.max = STORE_CHUNK_TEXT_MAX;
+    column->text.max = STORE_SEGMENT_TEXT_MAX;
     bool ok = column->null != NULL;
     if (column->form == STORE_FORM_NUMBER) {
         column->numbers = proto_alloc(rows, sizeof *column->numbers);
@@ -54,7 +54,9 @@ static enum err alloc_column(struct import_column *column)
         ok = ok && column->codes;
     } else {
         column->text_start = proto_alloc(rows + 1, sizeof *column->text_start);
-        ok = ok && column->text_start && !buf_reserve(&column->text, TEXT_START);
+        column->segments = proto_alloc(rows, sizeof *column->segments);
+        ok =
+            ok && column->text_start && column->segments && !buf_reserve(&column->text, TEXT_START);
     }
     return ok ? E_OK : E_NO_MEMORY;
 }
@@ -81,7 +83,7 @@ static enum err open_operation(struct import *import, struct import_column *colu
         proto_err_frame(reterr, "column %s", column->name);
         return err;
     }
-    column->clean.max = STORE_CHUNK_TEXT_MAX;
+    column->clean.max = STORE_SEGMENT_TEXT_MAX;
     bool redacts = declared->deidentify == PROTO_DEID_REDACT;
     import->redacts = import->redacts || redacts;
     import->has_relations = import->has_relations || redacts || declared->birth ||
@@ -170,6 +172,7 @@ void import_column_close(struct import_column *column)
     proto_free(column->numbers);
     proto_free(column->codes);
     proto_free(column->text_start);
+    proto_free(column->segments);
     proto_free(column->null);
     proto_free(column->histogram);
     crypto_buf_fini(&column->text);

@@ -42,7 +42,10 @@ struct import_column {
     double *numbers;
     uint32_t *codes;
     struct buf text;
-    uint32_t *text_start;
+    uint32_t *text_start; /* of the segment at hand, which TEXT holds */
+    uint32_t *segments;   /* rows of those that are written already */
+    size_t segment_count;
+    size_t segment_rows; /* of the one at hand */
     uint64_t *null;
     bool any_null;
     uint32_t *histogram;
@@ -79,7 +82,7 @@ struct import {
     uint64_t unit_limit; /* one more than the largest unit number */
     uint8_t *unit_rows;  /* by unit number; STORE_UNIT_ROWS_MAX: so many or more */
     size_t unit_cap;
-    uint32_t unit_most; /* of these */
+    uint32_t unit_most;                  /* of these */
     struct import_column *tokens, *tags; /* of annotated notes; NULL: none */
     struct import_column *unit;          /* NULL: each row is one */
     struct crypto_key *shift_key;        /* of dateshift; NULL in a dry run */

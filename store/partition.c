@@ -563,13 +563,35 @@ static enum err visit(struct walk *walk, enum store_partition_kind kind, const c
                : walk->each(walk->user, kind, name, number, rows, buf_span(&walk->plain), reterr);
 }
 
-static enum err visit_column(struct walk *walk, const char *name, struct err_info *reterr)
+/* The texts of a chunk, whose own value was just visited. */
+static enum err visit_segments(struct walk *walk, const char *name, uint32_t chunk, uint32_t rows,
+                               struct err_info *reterr)
+{
+    struct store_chunk list = {0};
+    enum err err = store_column_open(buf_span(&walk->plain), STORE_FORM_TEXT, rows, &list);
+    if (err) {
+        err = damaged(walk->partition, err, "a list of texts", reterr);
+    }
+    for (uint32_t i = 0; i < list.segment_count && !err; i++) {
+        err = visit(walk, STORE_PARTITION_SEGMENT, name, chunk << STORE_SEGMENT_BITS | i,
+                    list.segments[i], reterr);
+    }
+    store_chunk_fini(&list);
+    return err;
+}
+
+static enum err visit_column(struct walk *walk, const char *name, enum store_form form,
+                             struct err_info *reterr)
 {
     const struct store_partition *partition = walk->partition;
     enum err err = visit(walk, STORE_PARTITION_DICTIONARY, name, 0, 0, reterr);
     for (uint32_t chunk = 0; chunk < partition->chunks && !err; chunk++) {
-        err = visit(walk, STORE_PARTITION_CHUNK, name, chunk,
-                    (uint32_t)store_partition_chunk_rows(partition, chunk), reterr);
+        uint32_t rows = (uint32_t)store_partition_chunk_rows(partition, chunk);
+        uint64_t seen = walk->seen;
+        err = visit(walk, STORE_PARTITION_CHUNK, name, chunk, rows, reterr);
+        if (!err && form == STORE_FORM_TEXT && walk->seen > seen) {
+            err = visit_segments(walk, name, chunk, rows, reterr);
+        }
         if (!err && chunk % STORE_ZONE_CHUNKS == 0) {
             err = visit(walk, STORE_PARTITION_ZONE, name, chunk / STORE_ZONE_CHUNKS, 0, reterr);
         }
@@ -596,9 +618,10 @@ enum err store_partition_each(const struct store_partition *partition, store_par
     enum err err = rc ? store_env_error(rc, partition->file, reterr)
                       : store_partition_count(partition, &total, reterr);
     err = err ? err : crypto_opener_new(partition->dek, store_partition_context(), &walk.opener);
-    err = err ? err : visit_column(&walk, "", reterr); /* the list of forms */
+    err = err ? err : visit_column(&walk, "", STORE_FORM_COUNT, reterr); /* the list of forms */
     for (size_t i = 0; i < partition->schema.count && !err; i++) {
-        err = visit_column(&walk, partition->schema.columns[i].name, reterr);
+        err = visit_column(&walk, partition->schema.columns[i].name, partition->columns[i].form,
+                           reterr);
     }
     if (!err && walk.seen != total) {
         err = damaged(partition, E_UNSUPPORTED, "it holds values that this version does not know",

@@ -14,12 +14,14 @@
 #define STORE_ZONE_CHUNKS         256  /* chunks in one zone value */
 #define STORE_HISTOGRAM_MAX       1024 /* codes of a column that has histograms */
 #define STORE_DEK_VERSION         1
+#define STORE_SEGMENT_BITS        16
 
 enum store_partition_kind {
     STORE_PARTITION_META,
     STORE_PARTITION_CHUNK,
     STORE_PARTITION_ZONE,
     STORE_PARTITION_DICTIONARY,
+    STORE_PARTITION_SEGMENT, /* texts; number: that of the chunk, then STORE_SEGMENT_BITS of its own */
 };
 
 /* What each value's AAD says about where it belongs. */

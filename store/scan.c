@@ -39,6 +39,9 @@ struct worker {
     struct store_slot *slots;
     struct store_filter filter;
     struct store_batch_column *out;
+    struct store_batch_column
+        *part;             /* the same from some row of the chunk on, where text is shown */
+    uint64_t *part_bits;   /* its bitmaps: the selection and one for each column */
     uint32_t *row_numbers; /* units, when each row is one */
     uint32_t chunk;
     size_t rows;
@@ -172,9 +175,9 @@ static enum err show(struct worker *worker, struct store_slot *slot, struct stor
                                       .divisor = chunk->divisor,
                                       .bits = chunk->bits,
                                       .number = chunk->number,
-                                      .null = chunk->null,
-                                      .text = chunk->text,
-                                      .text_start = chunk->text_start};
+                                      .null = chunk->null};
+    slot->segment_at = slot->segment_first = 0;
+    slot->segment_open = false;
     return err;
 }
 
@@ -199,12 +202,126 @@ static enum err units_of(struct worker *worker, const uint32_t **ret)
     return E_OK;
 }
 
+/* --- texts --------------------------------------------------------------------------------- */
+
+static struct store_slot *shown_text(const struct worker *worker, size_t i)
+{
+    struct store_slot *slot = &worker->slots[worker->scan->shown[i]];
+    return slot->chunk.segments ? slot : NULL;
+}
+
+/* The first row behind FIRST that is in another segment of any shown text. */
+static size_t part_end(const struct worker *worker, size_t first)
+{
+    size_t end = worker->rows;
+    for (size_t i = 0; i < worker->scan->question->count; i++) {
+        struct store_slot *slot = shown_text(worker, i);
+        if (!slot) {
+            continue;
+        }
+        while (slot->segment_first + slot->chunk.segments[slot->segment_at] <= first) {
+            slot->segment_first += slot->chunk.segments[slot->segment_at++];
+            slot->segment_open = false;
+        }
+        size_t last = slot->segment_first + slot->chunk.segments[slot->segment_at];
+        end = last < end ? last : end;
+    }
+    return end;
+}
+
+static enum err open_segment(struct worker *worker, struct store_slot *slot)
+{
+    const struct store_partition *partition = worker->scan->partition;
+    uint32_t number = worker->chunk << STORE_SEGMENT_BITS | (uint32_t)slot->segment_at;
+    uint32_t rows = slot->chunk.segments[slot->segment_at];
+    if (slot->segment_open) {
+        return E_OK;
+    }
+    enum err err =
+        store_partition_read_at(partition, worker->txn, worker->opener, &slot->segment_key, number,
+                                rows, &slot->segment_plain, &worker->info);
+    if (err) {
+        return err;
+    }
+    err = store_segment_decode(buf_span(&slot->segment_plain), rows, &slot->segment);
+    slot->segment_open = !err;
+    worker->stats.values_opened++;
+    worker->stats.bytes_opened += slot->segment_plain.len;
+    return err ? proto_err_set(&worker->info, err, "dataset %s, file %s: column %s: %s",
+                               partition->dataset, partition->file, slot->key.name,
+                               proto_err_text(err))
+               : E_OK;
+}
+
+/* ROWS bits from FIRST on; returns how many are set. */
+static size_t cut_bits(const uint64_t *from, size_t first, size_t rows, uint64_t *to)
+{
+    size_t count = 0;
+    for (size_t at = 0; at < rows; at += 64) {
+        size_t bit = first + at;
+        size_t left = rows - at;
+        uint64_t word = from[bit / 64] >> bit % 64;
+        if (bit % 64 && left > 64 - bit % 64) { /* else the next word has none of them */
+            word |= from[bit / 64 + 1] << (64 - bit % 64);
+        }
+        word &= left < 64 ? ((uint64_t)1 << left) - 1 : UINT64_MAX;
+        to[at / 64] = word;
+        count += (size_t)__builtin_popcountll(word);
+    }
+    return count;
+}
+
+static enum err cut_column(struct worker *worker, size_t i, size_t first, size_t rows)
+{
+    const struct store_batch_column *whole = &worker->out[i];
+    struct store_batch_column *to = &worker->part[i];
+    *to = *whole;
+    to->code = whole->code ? whole->code + first : NULL;
+    to->number = whole->number ? whole->number + first : NULL;
+    if (whole->null) {
+        uint64_t *null = worker->part_bits + (i + 1) * STORE_CHUNK_WORDS;
+        cut_bits(whole->null, first, rows, null);
+        to->null = null;
+    }
+    struct store_slot *slot = shown_text(worker, i);
+    enum err err = slot ? open_segment(worker, slot) : E_OK;
+    if (slot && !err) {
+        to->text = slot->segment.text;
+        to->text_start = slot->segment.text_start + (first - slot->segment_first);
+    }
+    return err;
+}
+
+/* Rows without a selected one are passed over, and so are segments of text that have no others. */
+static enum err report_parts(struct worker *worker, const struct store_batch *whole)
+{
+    const struct store_scan_question *question = worker->scan->question;
+    enum err err = E_OK;
+    for (size_t first = 0, end; first < whole->rows && !err; first = end) {
+        end = part_end(worker, first);
+        size_t count = cut_bits(whole->selected, first, end - first, worker->part_bits);
+        for (size_t i = 0; i < question->count && !err && count; i++) {
+            err = cut_column(worker, i, first, end - first);
+        }
+        struct store_batch batch = {.rows = end - first,
+                                    .first_row = whole->first_row + first,
+                                    .selected = worker->part_bits,
+                                    .selected_count = count,
+                                    .columns = worker->part,
+                                    .unit = whole->unit ? whole->unit + first : NULL};
+        err = err || !count ? err : question->on_batch(worker->user, &batch);
+    }
+    return err;
+}
+
 static enum err report(struct worker *worker, const uint64_t *selected, size_t count)
 {
     const struct scan *scan = worker->scan;
+    bool text = false;
     enum err err = E_OK;
     for (size_t i = 0; i < scan->question->count && !err; i++) {
         err = show(worker, &worker->slots[scan->shown[i]], &worker->out[i]);
+        text = text || shown_text(worker, i);
     }
     const uint32_t *unit = NULL;
     err = err ? err : units_of(worker, &unit);
@@ -217,7 +334,7 @@ static enum err report(struct worker *worker, const uint64_t *selected, size_t c
                                 .selected_count = count,
                                 .columns = worker->out,
                                 .unit = unit};
-    return scan->question->on_batch(worker->user, &batch);
+    return text ? report_parts(worker, &batch) : scan->question->on_batch(worker->user, &batch);
 }
 
 static enum err scan_chunk(struct worker *worker)
@@ -259,16 +376,29 @@ static enum err open_worker(struct scan *scan, struct worker *worker, void *user
     return err;
 }
 
+static bool shows_text(const struct scan *scan)
+{
+    bool text = false;
+    for (size_t i = 0; i < scan->question->count; i++) {
+        text = text || scan->partition->columns[scan->question->columns[i]].form == STORE_FORM_TEXT;
+    }
+    return text;
+}
+
 static enum err prepare_worker(struct scan *scan, struct worker *worker)
 {
     const struct store_partition *partition = scan->partition;
     size_t count = scan->column_count;
     worker->slots = arena_alloc(&scan->arena, count + 1, sizeof *worker->slots);
     worker->out = arena_alloc(&scan->arena, scan->question->count + 1, sizeof *worker->out);
+    worker->part = arena_alloc(&scan->arena, scan->question->count + 1, sizeof *worker->part);
+    size_t bitmaps = shows_text(scan) ? scan->question->count + 1 : 0;
+    worker->part_bits = proto_alloc(bitmaps * STORE_CHUNK_WORDS + 1, sizeof *worker->part_bits);
     bool numbers = scan->question->with_unit && partition->unit < 0;
     worker->row_numbers =
         numbers ? proto_alloc(STORE_CHUNK_ROWS, sizeof *worker->row_numbers) : NULL;
-    if (!worker->slots || !worker->out || (numbers && !worker->row_numbers)) {
+    if (!worker->slots || !worker->out || !worker->part || !worker->part_bits ||
+        (numbers && !worker->row_numbers)) {
         return proto_err_set(scan->reterr, E_NO_MEMORY, "scanning");
     }
     for (size_t i = 0; i < count; i++) {
@@ -276,8 +406,11 @@ static enum err prepare_worker(struct scan *scan, struct worker *worker)
         slot->column = scan->columns[i];
         slot->zones = &scan->zones[i];
         slot->plain.max = READ_MAX;
+        slot->segment_plain.max = READ_MAX;
         store_partition_value_key(partition, STORE_PARTITION_CHUNK,
                                   partition->schema.columns[slot->column].name, &slot->key);
+        store_partition_value_key(partition, STORE_PARTITION_SEGMENT, slot->key.name,
+                                  &slot->segment_key);
     }
     worker->filter = (struct store_filter){.partition = partition,
                                            .slots = worker->slots,
@@ -296,8 +429,11 @@ static void close_worker(const struct scan *scan, struct worker *worker)
             crypto_wipe(slot->plain.ptr, slot->plain.cap);
         }
         buf_fini(&slot->plain);
+        store_segment_fini(&slot->segment);
+        crypto_buf_fini(&slot->segment_plain);
     }
     store_filter_fini(&worker->filter);
+    proto_free(worker->part_bits);
     proto_free(worker->row_numbers);
     crypto_opener_free(worker->opener);
     if (worker->txn) {

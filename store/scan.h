@@ -24,7 +24,9 @@
 #define STORE_SCAN_COLUMNS 512
 #define STORE_SCAN_DEPTH   128
 
-/* One column of a batch. Exactly one of code, number, text_start is set.
+/* A batch is a chunk of rows, or, where text is shown, as many of them as lie in the same segment of each text column; then
+ * code and number are neither aligned nor padded.
+ * One column of a batch. Exactly one of code, number, text_start is set.
  * code: value = (base + code) / divisor; of a category, boolean or pseudonym base is 0 and divisor
  * 1, so it is the code itself.
  * code and number are aligned to 64 bytes and padded with zeros to a multiple of 64 rows. At a

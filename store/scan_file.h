@@ -14,6 +14,13 @@ struct store_slot {
     struct store_chunk chunk;
     struct buf plain; /* what CHUNK stands in while it is packed */
     bool loaded;      /* for the chunk at hand */
+    /* Of text: the segment at hand. */
+    struct store_value_key segment_key;
+    struct store_segment segment;
+    struct buf segment_plain;
+    size_t segment_at;    /* its number in the chunk */
+    size_t segment_first; /* its first row in the chunk */
+    bool segment_open;
 };
 
 typedef enum err store_slot_load_fn(void *user, struct store_slot *slot);

@@ -77,6 +77,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     enum store_form form = data[0] % STORE_FORM_COUNT;
     size_t rows = get_be16(data + 1);
+    if (form == STORE_FORM_TEXT) { /* a segment of a text column, too */
+        static struct store_segment segment;
+        struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
+        if (store_segment_decode(span_of(data + 3, size - 3), rows, &segment) == E_OK &&
+            store_segment_encode(segment.text, segment.text_start, segment.rows, &out)) {
+            abort();
+        }
+        buf_fini(&out);
+    }
     if (store_column_decode(span_of(data + 3, size - 3), form, rows, &chunk) == E_OK &&
         form != STORE_FORM_TEXT) {
         check_range(span_of(data + 3, size - 3), form, &chunk);

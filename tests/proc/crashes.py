@@ -193,7 +193,7 @@ class Bench:
         disk, log, after = self.act([os.path.join(self.live, "copy") if a == "COPY" else a for a in args])
         states = [self.before, after, *[{**self.before, **change} for change in between]]
         faults = []
-        points = sorted(rng.sample(range(len(log)), min(len(log), IMAGES * 3 // 4))) + [len(log)] * (IMAGES // 4)
+        points = sorted(rng.choices(range(len(log)), k=IMAGES * 3 // 4)) + [len(log)] * (IMAGES // 4)
         at = 0
         for point in points:
             while at < point:

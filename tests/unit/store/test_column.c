@@ -261,7 +261,7 @@ static void text_comes_back(void **state)
     (void)state;
     static uint32_t start[501];
     static char text[500 * 40];
-    struct store_chunk chunk = {0};
+    struct store_segment segment = {0};
     for (unsigned round = 0; round < 10; round++) {
         size_t rows = 1 + seed_below(&seed, 500);
         start[0] = 0;
@@ -272,13 +272,46 @@ static void text_comes_back(void **state)
             text[i] = (char)('a' + seed_below(&seed, 26));
         }
         struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
+        assert_int_equal(store_segment_encode(text, start, rows, &out), E_OK);
+        assert_int_equal(store_segment_decode(buf_span(&out), rows, &segment), E_OK);
+        assert_memory_equal(segment.text_start, start, (rows + 1) * sizeof *start);
+        assert_memory_equal(segment.text, text, start[rows]);
+        assert_int_equal(store_segment_decode(buf_span(&out), rows + 1, &segment), E_CORRUPT);
+        for (unsigned i = 0; i < 200; i++) { /* sanitizers look on */
+            size_t at = seed_below(&seed, out.len);
+            uint8_t flip = (uint8_t)(1 + seed_below(&seed, 255));
+            out.ptr[at] ^= flip;
+            (void)!store_segment_decode(buf_span(&out), rows, &segment);
+            out.ptr[at] ^= flip;
+        }
+        buf_fini(&out);
+    }
+    store_segment_fini(&segment);
+}
+
+static void lists_of_segments_come_back(void **state)
+{
+    (void)state;
+    static uint32_t segments[500];
+    struct store_chunk chunk = {0};
+    for (unsigned round = 0; round < 20; round++) {
+        size_t rows = 0;
+        size_t count = 1 + seed_below(&seed, 500);
+        for (size_t i = 0; i < count; i++) {
+            segments[i] = 1 + (uint32_t)seed_below(&seed, 100);
+            rows += segments[i];
+        }
+        struct buf out = {.max = STORE_CHUNK_BYTES_MAX};
         struct store_zone zone;
         struct store_column_input input = {
-            .form = STORE_FORM_TEXT, .rows = rows, .text = text, .text_start = start};
+            .form = STORE_FORM_TEXT, .rows = rows, .segments = segments, .segment_count = count};
         assert_int_equal(store_column_encode(&input, &out, &zone), E_OK);
         assert_int_equal(store_column_decode(buf_span(&out), STORE_FORM_TEXT, rows, &chunk), E_OK);
-        assert_memory_equal(chunk.text_start, start, (rows + 1) * sizeof *start);
-        assert_memory_equal(chunk.text, text, start[rows]);
+        assert_int_equal(chunk.segment_count, count);
+        assert_memory_equal(chunk.segments, segments, count * sizeof *segments);
+        out.ptr[out.len - 1] ^= 1; /* they no longer add up */
+        assert_int_equal(store_column_decode(buf_span(&out), STORE_FORM_TEXT, rows, &chunk),
+                         E_CORRUPT);
         buf_fini(&out);
     }
     store_chunk_fini(&chunk);
@@ -324,6 +357,7 @@ int main(void)
         cmocka_unit_test(codes_of_every_width_come_back),
         cmocka_unit_test(codes_choose_the_smallest),
         cmocka_unit_test(text_comes_back),
+        cmocka_unit_test(lists_of_segments_come_back),
         cmocka_unit_test(damaged_bytes_are_harmless),
     };
     return cmocka_run_group_tests_name("column", tests, NULL, NULL);

@@ -7,7 +7,9 @@
 
 #include "proto/query.h"
 #include "store/crew.h"
+#include "store/check.h"
 #include "store/partition_file.h"
+#include "store/rotate.h"
 #include "tests/unit/store/dataset.h"
 
 #include <time.h>
@@ -183,6 +185,130 @@ static void open_partitions_are_used_again_while_untouched(void **state)
     assert_int_equal(store_partition_open(&home.store, "t", &first, &info), E_NOT_FOUND);
 }
 
+/* --- long texts ------------------------------------------------------------------------------ */
+
+#define NOTES 60000 /* in one chunk, and together more text than one segment may hold */
+
+static bool note_missing(uint64_t i)
+{
+    return i % 97 == 0;
+}
+
+/* Words that differ from row to row, so that they do not all pack to nothing. */
+static size_t note_text(uint64_t i, char to[4096])
+{
+    size_t len = 0;
+    size_t words = i % 1000 == 7 ? 300 : 40 + i % 50;
+    for (size_t w = 0; w < words; w++) {
+        len += (size_t)snprintf(to + len, 4096 - len, "%s%x", w ? " " : "",
+                                (unsigned)((i * 2654435761u + w * 40503u) & 0xfffff));
+    }
+    return note_missing(i) ? 0 : len;
+}
+
+static void import_notes(bool append, struct store_import_report *report)
+{
+    static char text[4096];
+    char csv[96];
+    snprintf(csv, sizeof csv, "%s/n.csv", home.path);
+    FILE *file = fopen(csv, "w");
+    assert_non_null(file);
+    fprintf(file, "note,n,short\n");
+    for (uint64_t i = append ? NOTES : 0; i < (append ? NOTES + 10 : NOTES); i++) {
+        size_t len = note_text(i, text);
+        fprintf(file, "%.*s,%u,%u\n", (int)len, text, (unsigned)(i % 65000), (unsigned)(i % 7));
+    }
+    assert_int_equal(fclose(file), 0);
+    struct proto_column columns[] = {
+        {.name = "note", .type = PROTO_COLUMN_TEXT},
+        {.name = "n", .type = PROTO_COLUMN_INTEGER, .has_bounds = true, .max = 65000},
+        {.name = "short", .type = PROTO_COLUMN_TEXT}};
+    struct proto_manifest manifest;
+    manifest_init(&manifest, "notes", columns, 3, "");
+    assert_int_equal(proto_manifest_check(&manifest, &info), E_OK);
+    struct store_import_options options = {.data_path = csv, .append = append};
+    if (store_import_run(&home.store, &manifest, &options, report, &info)) {
+        fail_msg("%s", info.text);
+    }
+    proto_manifest_fini(&manifest);
+}
+
+static enum err check_notes(void *user, const struct store_batch *batch)
+{
+    static char want[4096];
+    struct tally *tally = user;
+    size_t selected = 0;
+    for (size_t row = 0; row < batch->rows; row++) {
+        const struct store_batch_column *note = &batch->columns[0];
+        uint64_t i = batch->first_row + row;
+        size_t len = note_text(i, want);
+        assert_int_equal(store_batch_missing(batch, 0, row), note_missing(i));
+        assert_int_equal(note->text_start[row + 1] - note->text_start[row], len);
+        assert_memory_equal(note->text + note->text_start[row], want, len);
+        assert_int_equal((uint64_t)store_batch_number(batch, 1, row), i % 65000);
+        const struct store_batch_column *brief = &batch->columns[2];
+        assert_int_equal(brief->text_start[row + 1] - brief->text_start[row], 1);
+        assert_int_equal(brief->text[brief->text_start[row]], '0' + (int)(i % 7));
+        assert_int_equal(batch->unit[row], i);
+        selected += store_batch_selected(batch, row);
+    }
+    assert_int_equal(selected, batch->selected_count);
+    tally->rows += selected;
+    tally->batches++;
+    return E_OK;
+}
+
+static void read_notes(uint64_t rows, size_t segments)
+{
+    struct store_partition *partition;
+    struct tally all = {0}, few = {0};
+    struct store_scan_stats stats;
+    int columns[] = {0, 1, 2};
+    assert_int_equal(store_partition_open(&home.store, "notes", &partition, &info), E_OK);
+    assert_int_equal(
+        store_scan_with(partition, columns, 3, NULL, true, NULL, check_notes, &all, &stats, &info),
+        E_OK);
+    assert_int_equal(all.rows, rows);
+    assert_in_range(all.batches, segments, 3 * segments);
+    /* Only segments with a row that passes are opened, and only their rows are shown. */
+    double one = 20001;
+    struct proto_predicate where = {.op = PROTO_OP_EQ, .column = 1, .numbers = &one, .count = 1};
+    assert_int_equal(store_scan_with(partition, columns, 3, &where, true, NULL, check_notes, &few,
+                                     &stats, &info),
+                     E_OK);
+    assert_int_equal(few.rows, 1);
+    assert_int_equal(few.batches, 1);
+    assert_int_equal(stats.values_opened, 3 + 2); /* three columns, and a segment of each text */
+    store_partition_close(partition);
+}
+
+static void found(void *user, const char *what, enum err err, const char *text)
+{
+    if (err) {
+        print_message("%s: %s\n", what, text);
+    }
+    *(size_t *)user += err != E_OK;
+}
+
+static void long_texts_are_kept_in_segments(void **state)
+{
+    (void)state;
+    static struct store_import_report report;
+    import_notes(false, &report);
+    assert_int_equal(report.rows, NOTES);
+    read_notes(NOTES, 80);
+    import_notes(true, &report); /* stored ones are carried over */
+    assert_int_equal(report.rows, NOTES + 10);
+    read_notes(NOTES + 10, 80);
+    assert_int_equal(store_rotate_begin(&home.store, "notes", &info), E_OK);
+    assert_int_equal(store_rotate_run(&home.store, "notes", NULL, &info), E_OK);
+    read_notes(NOTES + 10, 80);
+    size_t bad = 0, faults = 0;
+    struct store_check_options options = {.found = found, .user = &faults};
+    assert_int_equal(store_check_run(&home.store, &options, &bad, &info), E_OK);
+    assert_int_equal(bad + faults, 0);
+}
+
 static void only_some_stay_open(void **state)
 {
     (void)state;
@@ -216,6 +342,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_find_what_one_finds),
         cmocka_unit_test(open_partitions_are_used_again_while_untouched),
+        cmocka_unit_test(long_texts_are_kept_in_segments),
         cmocka_unit_test(only_some_stay_open),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
