@@ -280,8 +280,25 @@ static const struct proto_argument model_id_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id"), END};
 static const struct proto_argument model_export_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id"),
-    OPTION("--as", PROTO_ARG_TEXT, "json|safetensors|peft|onnx", "the format (default json)"),
-    OPTION_REQUIRED("--out", PROTO_ARG_FILE_OUT, "DIR", "the folder to write into"), END};
+    OPTION("--as", PROTO_ARG_TEXT, "safetensors|peft|onnx|int8|json",
+           "the format (default safetensors; tables: json)"),
+    OPTION("--prune", PROTO_ARG_NUMBER, "SHARE",
+           "set that share of each layer's smallest numbers to zero"),
+    OPTION_REQUIRED("--out", PROTO_ARG_FILE_OUT, "DIR", "the folder to write into, new or empty"),
+    END};
+static const struct proto_argument model_predict_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id, or a base model's name"),
+    OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE", "texts, or rows of a table with a header"),
+    OPTION("--format", PROTO_ARG_TEXT, "text|conll",
+           "one sentence a line, or one word a line (default: by the file's name)"),
+    END};
+static const struct proto_argument tokenize_arguments[] = {
+    OPTION_REQUIRED("--model", PROTO_ARG_FILE_IN, "DIR",
+                    "a folder with vocab.txt or tokenizer.json"),
+    END};
+static const struct proto_argument report_arguments[] = {
+    OPTION("--mode", PROTO_ARG_TEXT, "conlleval|strict", "rules of entities (default conlleval)"),
+    END};
 static const struct proto_argument model_import_arguments[] = {
     POSITIONAL("DIR", PROTO_ARG_FILE_IN, "a folder in the layout of Hugging Face"),
     OPTION_REQUIRED("--name", PROTO_ARG_TEXT, "NAME", "what jobs call it: model: {base: NAME}"),
@@ -721,8 +738,12 @@ const struct proto_operation proto_operations[] = {
         " \"spdx\",\"release\",\"metrics\",\"created\"}"),
     ROW(MODEL_EXPORT, "model export", DAEMON, COORDINATOR, false, model_export_arguments,
         "write a model into a folder",
-        "Writes the weights and the model's record. Formats that this version has not are\n"
-        "refused (exit 4).",
+        "Writes the model with its card (README.md) and its record. safetensors: a folder in the\n"
+        "layout of Hugging Face, adapters merged; peft: adapters alone; onnx: model.onnx, opset "
+        "14;\n"
+        "int8: the same with eight-bit weights; json: tabular models. ID may be the name of a "
+        "base\n"
+        "model. What int8 and --prune cost in quality must be measured.",
         "{\"model\",\"format\",\"files\":[{\"file\",\"bytes\"}]}"),
     ROW(MODEL_IMPORT, "model import", DAEMON, COORDINATOR, false, model_import_arguments,
         "bring in a base model for training jobs",
@@ -730,6 +751,17 @@ const struct proto_operation proto_operations[] = {
         "model, checks all that training will need, and keeps it under its hash. Sites of a job\n"
         "that lack it fetch it from the coordinator by that hash.",
         "{\"name\",\"hash\",\"size\",\"parameters\",\"licence\"}"),
+    ROW(MODEL_CARD, "model card", DAEMON, 0, false, model_id_arguments, "print a model's card",
+        "Markdown with YAML front matter, as the field's hubs read it: lineage, participants,\n"
+        "privacy, released figures, duties.",
+        "{\"model\",\"card\"}"),
+    ROW(MODEL_PREDICT, "model predict", DAEMON, ANALYST, false, model_predict_arguments,
+        "apply a model to texts or rows of this node's own",
+        "Token classification: the tag of each word; sequence classification: the class of each\n"
+        "line; tabular models: a probability (or value) a row, null where one is missing. Nothing\n"
+        "leaves the node.",
+        "{\"model\",\"rows\":[{\"words\":[],\"tags\":[]} | {\"label\",\"probabilities\":{}} | "
+        "number]}"),
     ROW(MODEL_REPORT, "model report", DAEMON, 0, false, model_id_arguments,
         "print a model's classification report",
         "Precision, recall and F1 of each entity type or class over the held-out notes of all\n"
@@ -856,6 +888,16 @@ const struct proto_operation proto_operations[] = {
         "open and check everything this home keeps",
         "Audit chain, ledger, each value of each dataset, each model. Exit 8 when one is damaged.",
         "{\"ok\",\"checked\":[{\"what\",\"ok\",\"code\",\"text\"}]}"),
+    ROW(TOOL_TOKENIZE, "tool tokenize", LOCAL, 0, false, tokenize_arguments,
+        "show the pieces of texts",
+        "Each line of standard input becomes a line of numbers of pieces, without [CLS] and [SEP].",
+        "[[id]]"),
+    ROW(TOOL_REPORT, "tool report", LOCAL, 0, false, report_arguments, "judge tags by entities",
+        "Reads lines of two columns, the right tag and the predicted one (further columns before\n"
+        "them are ignored); an empty line ends a sentence. Prints precision, recall and F1 by\n"
+        "type.",
+        "{\"types\":{NAME:{\"precision\",\"recall\",\"f1\",\"support\"}},\"micro\",\"macro\","
+        "\"weighted\"}"),
     ROW(TOOL_ACCOUNTANT, "tool accountant", LOCAL, 0, false, accountant_arguments,
         "compute what training steps cost",
         "Privacy loss of T steps of the subsampled Gaussian mechanism, sensitivity 1, by Renyi\n"

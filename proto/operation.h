@@ -74,6 +74,8 @@
     X(MODEL_SHOW, "model show")                                                                    \
     X(MODEL_EXPORT, "model export")                                                                \
     X(MODEL_IMPORT, "model import")                                                                \
+    X(MODEL_CARD, "model card")                                                                    \
+    X(MODEL_PREDICT, "model predict")                                                              \
     X(MODEL_REPORT, "model report")                                                                \
     X(PROJECT_CREATE, "project create")                                                            \
     X(PROJECT_LIST, "project list")                                                                \
@@ -100,6 +102,8 @@
     X(RESTORE, "restore")                                                                          \
     X(RESTORE_ACCEPT, "restore accept")                                                            \
     X(FSCK, "fsck")                                                                                \
+    X(TOOL_TOKENIZE, "tool tokenize")                                                              \
+    X(TOOL_REPORT, "tool report")                                                                  \
     X(TOOL_ACCOUNTANT, "tool accountant")                                                          \
     X(TOOL_LICENCE_DECIDE, "tool licence-decide")                                                  \
     X(COMPLETION, "completion")                                                                    \

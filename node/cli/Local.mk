@@ -22,12 +22,13 @@ noinst_LIBRARIES += %D%/libcli.a
 	%D%/sandbox.c %D%/sandbox.h \
 	%D%/split.c \
 	%D%/table.c %D%/table.h \
-	%D%/tools.c
+	%D%/tools.c \
+	%D%/tools_model.c
 
 bin_PROGRAMS += concordat
 concordat_SOURCES = %D%/main.c
 concordat_LDADD = %D%/libcli.a node/peer/libpeer.a node/model/libmodel.a node/privacy/libprivacy.a \
-	node/config/libconfig.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) $(JANSSON_LIBS) $(YAML_LIBS) -lm
+	node/config/libconfig.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) $(JANSSON_LIBS) $(UTF8PROC_LIBS) $(YAML_LIBS) -lm
 
 # Manual pages and completion come out of the command itself, so that they never differ from it.
 CONCORDAT_GENERATED = concordat.1 concordatd.8 concordat.bash _concordat

@@ -69,6 +69,8 @@ typedef enum err cli_handler(struct cli_call *call, json_t **ret_json, int *ret_
     X(LICENCE_NEW, cli_licence_new)                                                                \
     X(LICENCE_DIFF, cli_licence_diff)                                                              \
     X(LICENCE_COMPAT, cli_licence_compat)                                                          \
+    X(TOOL_TOKENIZE, cli_tool_tokenize)                                                            \
+    X(TOOL_REPORT, cli_tool_report)                                                                \
     X(TOOL_ACCOUNTANT, cli_tool_accountant)                                                        \
     X(TOOL_LICENCE_DECIDE, cli_tool_licence_decide)                                                \
     X(COMPLETION, cli_completion)                                                                  \

@@ -452,6 +452,35 @@ static void answer_query(const json_t *answer, FILE *to)
 
 /* --- training and models ---------------------------------------------------------------------------- */
 
+static const char *text_at(const json_t *array, size_t i)
+{
+    const char *text = json_string_value(json_array_get(array, i));
+    return text ? text : "";
+}
+
+/* Words with their tags and an empty line after each sentence; a class with its probability; or a number. */
+static void print_predictions(const json_t *rows, FILE *to)
+{
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i), *words = json_object_get(row, "words");
+        for (size_t w = 0; w < json_array_size(words); w++) {
+            put(to, text_at(words, w));
+            fputc('\t', to);
+            put(to, text_at(json_object_get(row, "tags"), w));
+            fputc('\n', to);
+        }
+        const char *label = json_string_value(json_object_get(row, "label"));
+        if (label) {
+            const json_t *all = json_object_get(row, "probabilities");
+            put(to, label);
+            fprintf(to, "\t%.4f", json_number_value(json_object_get(all, label)));
+        } else if (json_is_number(row)) {
+            fprintf(to, "%.6g", json_number_value(row));
+        }
+        fputc('\n', to);
+    }
+}
+
 static void answer_train(const json_t *answer, FILE *to)
 {
     static const struct column rounds[] = {{"ROUND", "round"},
@@ -1255,6 +1284,12 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
                 number_of(answer, "size"));
         put(to, text_of(answer, "hash"));
         fputc('\n', to);
+        break;
+    case PROTO_OP_MODEL_CARD:
+        fputs(text_of(answer, "card"), to);
+        break;
+    case PROTO_OP_MODEL_PREDICT:
+        print_predictions(json_object_get(answer, "rows"), to);
         break;
     case PROTO_OP_MODEL_REPORT:
         fputs(text_of(answer, "text"), to);

@@ -3,6 +3,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/call.c %D%/call.h \
 	%D%/dispatch.c %D%/dispatch.h \
 	%D%/import.c %D%/import.h \
+	%D%/models.h \
 	%D%/node.h \
 	%D%/ops_agreement.c \
 	%D%/ops_approval.c \
@@ -11,6 +12,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_budget.c \
 	%D%/ops_catalog.c \
 	%D%/ops_dataset.c \
+	%D%/ops_export.c \
 	%D%/ops_federation.c \
 	%D%/ops_key.c \
 	%D%/ops_licence.c \

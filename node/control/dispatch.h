@@ -47,6 +47,8 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(MODEL_SHOW, control_model_show)                                                              \
     X(MODEL_EXPORT, control_model_export)                                                          \
     X(MODEL_IMPORT, control_model_import)                                                          \
+    X(MODEL_CARD, control_model_card)                                                              \
+    X(MODEL_PREDICT, control_model_predict)                                                        \
     X(MODEL_REPORT, control_model_report)                                                          \
     X(PROJECT_CREATE, control_project_create)                                                      \
     X(PROJECT_LIST, control_project_list)                                                          \

@@ -1,6 +1,7 @@
-/* model import, model report. */
+/* model show, import, report. */
 #include "config.h"
 #include "node/control/dispatch.h"
+#include "node/control/models.h"
 #include "node/control/views.h"
 
 #include "node/model/package.h"
@@ -9,10 +10,159 @@
 #include "node/train/base.h"
 #include "node/train/message.h"
 #include "store/blob.h"
+#include "store/records.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <unistd.h>
+
+/* --- show ------------------------------------------------------------------------------------------------------------ */
+
+static enum err match_model(void *user, struct span bytes, bool forked)
+{
+    struct control_model *search = user;
+    struct arena *arena = &search->call->arena;
+    struct proto_record record;
+    struct proto_model model;
+    size_t len = strlen(search->id);
+    (void)forked;
+    uint8_t *copy = arena_alloc(arena, bytes.len, 1);
+    if (!copy) {
+        return E_NO_MEMORY;
+    }
+    memcpy(copy, bytes.ptr, bytes.len);
+    struct span kept = span_of(copy, bytes.len);
+    if (proto_record_decode(kept, &crypto_proto_hash, &record, NULL) ||
+        record.envelope.flags & PROTO_RECORD_FINAL ||
+        proto_model_decode(record.envelope.body, arena, &model, NULL)) {
+        return E_OK;
+    }
+    bool whole = span_is(model.name, search->id);
+    if (whole ||
+        (len >= 6 && len < model.name.len && memcmp(model.name.ptr, search->id, len) == 0)) {
+        search->found++;
+        search->bytes = kept;
+        search->record = record;
+        search->model = model;
+    }
+    return E_OK;
+}
+
+enum err control_model_find(struct control_call *call, struct control_model *search,
+                            struct err_info *reterr)
+{
+    *search = (struct control_model){.call = call, .id = control_text(call, "ID")};
+    enum err err = store_records_each(&call->node->store, PROTO_RECORD_MODEL, match_model, search);
+    if (!err && search->found != 1) {
+        err = proto_err_set(reterr, E_NOT_FOUND,
+                            search->found ? "several models begin with %s"
+                                          : "no model %s; `concordat model list` lists them",
+                            search->id);
+    }
+    return err;
+}
+
+static json_t *participants_view(struct control_call *call, const struct proto_model *model)
+{
+    const struct proto_model_participant *participants = model->participants.items;
+    json_t *array = json_array();
+    for (size_t i = 0; i < model->participants.count; i++) {
+        struct peer_member member;
+        bool known = peer_member_by_id(call->node->peer, participants[i].node.ptr, &member);
+        json_array_append_new(array,
+                              json_pack("{s:o, s:o, s:f, s:I}", "node",
+                                        known ? json_string(member.name)
+                                              : control_json_hex(participants[i].node.ptr, 16),
+                                        "org", control_json_span(participants[i].org), "epsilon",
+                                        (double)participants[i].epsilon_u / 1e6, "rounds",
+                                        (json_int_t)participants[i].rounds));
+    }
+    return array;
+}
+
+static bool show_obligation(const struct proto_licence *licence, struct span id, json_t *view)
+{
+    const struct proto_obligation *obligations = licence->obligations.items;
+    for (size_t i = 0; i < licence->obligations.count; i++) {
+        if (span_equal(obligations[i].id, id)) {
+            json_object_set_new(view, "when", control_json_span(obligations[i].when));
+            json_object_set_new(view, "text", control_json_span(obligations[i].text));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The record holds ids; their texts stand in the model's own licence, and of a model that has none in those of its
+ * training sets. */
+static json_t *obligation_view(struct control_call *call, const struct control_model *search,
+                               struct span id)
+{
+    const struct proto_model *model = &search->model;
+    const struct proto_model_licence *licences = model->licences.items;
+    struct proto_record record;
+    struct proto_licence licence;
+    bool readable;
+    json_t *view = json_pack("{s:o, s:n, s:n}", "id", control_json_span(id), "when", "text");
+    const char *name = arena_strdup(&call->arena, model->name);
+    if (!name) {
+        return view;
+    }
+    (void)control_licence_state(call, search->record.envelope.issuer.ptr, name, query_now(),
+                                &record, &licence, &readable);
+    bool shown = readable && show_obligation(&licence, id, view);
+    for (size_t i = 0; i < model->licences.count && !shown && !readable; i++) {
+        struct span bytes;
+        if (store_records_by_id(&call->node->store, licences[i].record_id.ptr, &call->arena,
+                                &bytes) ||
+            proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) ||
+            proto_licence_decode(record.envelope.body, &call->arena, &licence, NULL)) {
+            continue;
+        }
+        shown = show_obligation(&licence, id, view);
+    }
+    return view;
+}
+
+json_t *control_model_view(struct control_call *call, const struct control_model *search)
+{
+    const struct proto_model *model = &search->model;
+    const struct proto_model_licence *licences = model->licences.items;
+    const struct proto_text *obligations = model->obligations.items;
+    json_t *licence_ids = json_array();
+    json_t *duties = json_array();
+    for (size_t i = 0; i < model->licences.count; i++) {
+        json_array_append_new(licence_ids, control_json_hex(licences[i].record_id.ptr, 16));
+    }
+    for (size_t i = 0; i < model->obligations.count; i++) {
+        json_array_append_new(duties, obligation_view(call, search, obligations[i].text));
+    }
+    json_t *metrics = json_loadb((const char *)model->metrics.ptr, model->metrics.len, 0, NULL);
+    struct peer_member issuer;
+    bool known = peer_member_by_id(call->node->peer, search->record.envelope.issuer.ptr, &issuer);
+    json_t *view = json_pack(
+        "{s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}",
+        "model", control_json_span(model->name), "job", control_json_span(model->job), "task",
+        control_json_span(model->task), "dataset", control_json_span(model->dataset), "round",
+        (json_int_t)model->round, "weights", control_json_hex(model->weights.ptr, 32), "size",
+        (json_int_t)model->size, "epsilon", (double)model->epsilon_u / 1e6, "delta",
+        (double)model->delta_e12 / 1e12, "unit", control_json_span(model->unit), "participants",
+        participants_view(call, model), "licences", licence_ids, "obligations", duties, "spdx",
+        control_json_span(model->spdx), "release", proto_release_name(model->release), "metrics",
+        metrics ? metrics : json_object(), "created", control_json_time((int64_t)model->created));
+    json_object_set_new(view, "node", known ? json_string(issuer.name) : json_null());
+    return view;
+}
+
+enum err control_model_show(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    struct control_model search;
+    enum err err = control_model_find(call, &search, reterr);
+    if (!err) {
+        *ret = control_model_view(call, &search);
+    }
+    return err;
+}
 
 /* --- import ------------------------------------------------------------------------------------------------------------ */
 
@@ -107,10 +257,17 @@ static uint32_t read_counts(const json_t *metrics, const char *names[TRAIN_TYPES
     return types;
 }
 
-enum err control_model_report(struct control_call *call, json_t **ret, struct err_info *reterr)
+json_t *control_metrics_view(const json_t *metrics, struct buf *text)
 {
     const char *names[TRAIN_TYPES_MAX];
     double counts[TRAIN_TYPES_MAX][3];
+    uint32_t types = read_counts(metrics, names, counts);
+    return control_scores_view(names, (const double(*)[3])counts, types,
+                               json_number_value(json_object_get(metrics, "sigma")), text);
+}
+
+enum err control_model_report(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
     struct buf text = {.max = 1 << 20};
     json_t *model = NULL;
     enum err err = control_model_show(call, &model, reterr);
@@ -119,13 +276,13 @@ enum err control_model_report(struct control_call *call, json_t **ret, struct er
     }
     const json_t *metrics = json_object_get(model, "metrics");
     double sigma = json_number_value(json_object_get(metrics, "sigma"));
-    uint32_t types = read_counts(metrics, names, counts);
-    json_t *report = control_scores_view(names, (const double(*)[3])counts, types, sigma, &text);
+    bool counted = json_object_size(json_object_get(metrics, "types")) > 0;
+    json_t *report = control_metrics_view(metrics, &text);
     if (json_is_null(report)) {
         json_decref(report);
-        err =
-            proto_err_set(reterr, E_NOT_FOUND, "%s",
-                          types ? "the noise of the released counts leaves no report"
+        err = proto_err_set(reterr, E_NOT_FOUND, "%s",
+                            counted
+                                ? "the noise of the released counts leaves no report"
                                 : "no counts of entities or classes were released for this model");
     } else {
         *ret = json_pack("{s:O, s:b, s:f, s:o, s:s#}", "model", json_object_get(model, "model"),

@@ -30,6 +30,7 @@ endif
 # Training on texts, above the encoder.
 %C%_libtuner_a_SOURCES = \
 	%D%/corpus.c %D%/corpus.h \
+	%D%/deploy.c %D%/deploy.h \
 	%D%/onnx.c %D%/onnx.h \
 	%D%/package.c %D%/package.h \
 	%D%/quantise.c %D%/quantise.h \
@@ -48,6 +49,7 @@ endif
 	%D%/report.c %D%/report.h \
 	%D%/safetensors.c %D%/safetensors.h \
 	%D%/safetensors_write.c %D%/safetensors_write.h \
+	%D%/table_model.c %D%/table_model.h \
 	%D%/tokenizer.c %D%/tokenizer.h \
 	%D%/words.c %D%/words.h
 EXTRA_DIST += %D%/README.md

@@ -354,6 +354,28 @@ enum err model_package_tokenizer(const struct model_package *p, struct model_tok
     return err ? err : model_tokenizer_vocabulary(span_str(vocabulary), &options, ret, reterr);
 }
 
+enum err model_package_vocabulary(const struct model_package *p, const char *folder,
+                                  struct err_info *reterr)
+{
+    static const struct {
+        const char *key, *file;
+    } texts[] = {{KEY("vocabulary"), "vocab.txt"},
+                 {KEY("tokenizer"), "tokenizer.json"},
+                 {KEY("tokenizer_config"), "tokenizer_config.json"}};
+    size_t written = 0;
+    enum err err = E_OK;
+    for (size_t i = 0; !err && i < sizeof texts / sizeof *texts; i++) {
+        const char *text = note(p, texts[i].key);
+        if (text) {
+            err = model_folder_write(folder, texts[i].file, span_str(text), reterr);
+            written++;
+        }
+    }
+    return err || written
+               ? err
+               : proto_err_set(reterr, E_SCHEMA, "model: the vocabulary is that of its base model");
+}
+
 /* --- encoders ------------------------------------------------------------------------------------------ */
 
 static bool same_adapters(const struct model_shape *a, const struct model_shape *b)

@@ -46,6 +46,10 @@ const struct model_package_info *model_package_info(const struct model_package *
 /* The caller closes it. Adapters: PACKAGE is the base, which has the vocabulary. */
 MUST_CHECK enum err model_package_tokenizer(const struct model_package *package,
                                             struct model_tokenizer **ret, struct err_info *reterr);
+/* Writes vocab.txt or tokenizer.json, and tokenizer_config.json when there is one, into FOLDER. Errors: E_SCHEMA an adapter's package has
+ * none; E_IO, E_DISK_FULL. */
+MUST_CHECK enum err model_package_vocabulary(const struct model_package *package,
+                                             const char *folder, struct err_info *reterr);
 /* An encoder of SHAPE (task, labels, training of the caller; the rest as in the package's info) with the weights of PACKAGE,
  * or with those of BASE and then the adapters and head of PACKAGE. BASE is NULL for a whole model. The head is taken when it was made
  * for the same task and LABELS, else it is new; adapters of another kind than SHAPE's are merged into the weights.

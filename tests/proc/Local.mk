@@ -24,6 +24,7 @@ PROC_TESTS = \
 	%D%/kills.py \
 	%D%/large.py \
 	%D%/mesh.py \
+	%D%/models.py \
 	%D%/notes.py \
 	%D%/planted.py \
 	%D%/questions.py \

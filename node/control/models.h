@@ -1,0 +1,23 @@
+/* Private to control: models by id, for the operations of ops_model.c and ops_export.c. Threads: those of a call. */
+#ifndef CONCORDAT_NODE_CONTROL_MODELS_H
+#define CONCORDAT_NODE_CONTROL_MODELS_H
+
+#include "node/control/call.h"
+
+/* A MODEL record that was looked for. */
+struct control_model {
+    struct control_call *call;
+    const char *id; /* as it was asked for */
+    size_t found;
+    struct span bytes;
+    struct proto_record record;
+    struct proto_model model;
+};
+/* By the operation's ID or its beginning. Errors: E_NOT_FOUND none, or several. */
+MUST_CHECK enum err control_model_find(struct control_call *call, struct control_model *ret,
+                                       struct err_info *reterr);
+/* Scores from a record's metrics, as control_scores_view; null when there are no counts. */
+json_t *control_metrics_view(const json_t *metrics, struct buf *text);
+json_t *control_model_view(struct control_call *call, const struct control_model *model);
+
+#endif

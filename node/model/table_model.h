@@ -1,0 +1,31 @@
+/* A tabular model's document (JSON, "concordat-linear-1") applied to rows of text: what `model predict` does with a table.
+ *
+ *     err = model_table_model_read(bytes, &model, reterr);
+ *     err = model_table_model_header(model, names, count, reterr);       // which column is which feature
+ *     model_table_model_answer(model, fields, count, &value);            // for each row
+ *     model_table_model_free(model);
+ *
+ * The document: features with their encoding ("standardised" with min and max, "zero-one", "one-hot" with values, the first of which has
+ * no weight), weights, intercept and link: logit (the answer is a probability), identity (in the units of `scale` and `offset` of the
+ * target when the document has them), log (exp of the score: Cox, a hazard relative to the reference).
+ * A row with a missing or unreadable value has the answer NAN, or counts as the midpoint where the document says so.
+ * Written by node/train. Threads: after _header, any number may read. Limits: MODEL_FEATURES_MAX weights. */
+#ifndef CONCORDAT_NODE_MODEL_TABLE_MODEL_H
+#define CONCORDAT_NODE_MODEL_TABLE_MODEL_H
+
+#include "proto/alloc.h"
+
+struct model_table_model;
+/* Errors: E_INVALID with the key; E_UNSUPPORTED another format, link or encoding; E_LIMIT; E_NO_MEMORY. */
+MUST_CHECK enum err model_table_model_read(struct span bytes, struct model_table_model **ret,
+                                           struct err_info *reterr);
+void model_table_model_free(struct model_table_model *model);
+/* Errors: E_SCHEMA a feature has no column of its name. */
+MUST_CHECK enum err model_table_model_header(struct model_table_model *model,
+                                             const struct span *names, size_t count,
+                                             struct err_info *reterr);
+/* FIELDS: the row's texts by column; an empty one is missing. */
+double model_table_model_answer(const struct model_table_model *model, const struct span *fields,
+                                size_t count);
+
+#endif

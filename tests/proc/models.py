@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Models in and out at one node: import, export in every format and back, card, predictions, what is refused; and the tools that need no
+node. The trained kind goes through tests/proc/notes.py."""
+import json
+import os
+import shutil
+import subprocess
+
+from harness import Refused, Sandbox, SRC, TOP, done, ok
+
+SMALL = os.path.join(SRC, "tests/vectors/bert/small")
+TINY = os.path.join(SRC, "deploy/demo-ner-files/bert-tiny-biomed")
+TAGS = ["O", "B-Drug", "I-Drug", "B-Sign", "I-Sign"]
+
+
+def small_folder(folder):
+    """The small model of the vectors with its classifier, labels and a vocabulary of letters."""
+    os.makedirs(folder)
+    with open(os.path.join(SMALL, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    config["architectures"] = ["BertForTokenClassification"]
+    config["id2label"] = {str(i): tag for i, tag in enumerate(TAGS)}
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    shutil.copy(os.path.join(SMALL, "model.safetensors"), folder)
+    letters = [chr(ord("a") + i) for i in range(26)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + letters + ["##" + c for c in letters]
+    with open(os.path.join(folder, "vocab.txt"), "w", encoding="utf-8") as file:
+        file.write("".join(p + "\n" for p in pieces + [f"[unused{i}]" for i in range(200 - len(pieces))]))
+
+
+def tool(*args, text, code=0):
+    run = subprocess.run([os.path.join(TOP, "concordat"), "tool", *args], input=text, capture_output=True, text=True, timeout=60,
+                         check=False)
+    return run.stdout if run.returncode == code else f"exit {run.returncode}: {run.stderr}"
+
+
+def tools():
+    ok(tool("tokenize", "--model", TINY, text="Mutations in BRCA1\nb\n\n").splitlines()[1] == "1038", "tool tokenize: ids by line")
+    ok(json.loads(tool("tokenize", "--model", TINY, "--json", text="b\n\n")) == [[1038], []], "tool tokenize --json")
+    pairs = "w B-X B-X\nv I-X O\n\nu B-Y B-Y\n"
+    report = json.loads(tool("report", "--json", text=pairs))
+    ok(report["types"]["Y"]["f1"] == 1 and report["micro"]["f1"] == 0.5, "tool report: entities of pairs")
+    loose, strict = (json.loads(tool("report", "--mode", m, "--json", text="I-X I-X\n")) for m in ("conlleval", "strict"))
+    ok(loose["micro"]["f1"] == 1 and strict["micro"]["f1"] == 0, "tool report: rules of conlleval and strict IOB2")
+    ok(tool("report", text="B-X\n", code=7) == "", "tool report: one column is refused")
+
+
+def formats(box, work):
+    at = lambda *a: box.run("alpha", "model", *a)
+    data = box.write("words.txt", "abc de f\n\nxyz\n" + "ab " * 200 + "\n")
+    want = at("predict", "small", "--data", data)["rows"]
+    ok([len(r["words"]) for r in want] == [3, 0, 1, 200] and all(t in TAGS for r in want for t in r["tags"]),
+       "predict: a tag for each word, empty and long lines too")
+    column = box.write("words.conll", "abc\tO\nde\tB-Drug\nf\tO\n\nxyz\tO\n")
+    got = at("predict", "small", "--data", column)["rows"]
+    ok([r["tags"] for r in got] == [want[0]["tags"], want[2]["tags"]], "predict: one word a line gives the same")
+    for kind, files in (("safetensors", {"config.json", "model.safetensors", "vocab.txt", "README.md"}),
+                        ("onnx", {"config.json", "model.onnx", "vocab.txt", "README.md"}),
+                        ("int8", {"config.json", "model.onnx", "vocab.txt", "README.md"})):
+        out = os.path.join(work, kind)
+        answer = at("export", "small", "--as", kind, "--out", out)
+        ok({os.path.basename(f["file"]) for f in answer["files"]} == files == set(os.listdir(out)), f"export --as {kind}: its files")
+    size = [os.path.getsize(os.path.join(work, k, "model.onnx")) for k in ("onnx", "int8")]
+    ok(size[1] < 0.6 * size[0], f"int8 is smaller: {size[1]} of {size[0]} bytes")
+    at("import", os.path.join(work, "safetensors"), "--name", "again", "--licence", "CC0-1.0")
+    ok(at("predict", "again", "--data", data)["rows"] == want, "what was exported comes back and says the same")
+    at("export", "small", "--prune", "0.9", "--out", os.path.join(work, "pruned"))
+    at("import", os.path.join(work, "pruned"), "--name", "pruned", "--licence", "CC0-1.0")
+    ok(at("predict", "pruned", "--data", data)["rows"] != want, "--prune 0.9 changes the model")
+    card = at("card", "small")["card"]
+    ok(card.startswith('---\nlicense: "cc0-1.0"\n') and "B-Sign" in card, "card: front matter and labels")
+
+
+def refusals(box, work):
+    def refused(code, *args):
+        try:
+            box.run("alpha", "model", *args)
+        except Refused as why:
+            return why.code == code
+        return False
+
+    data = box.write("a.txt", "abc\n")
+    ok(refused(2, "export", "small", "--as", "peft", "--out", os.path.join(work, "peft")), "adapters of a whole model: 2")
+    ok(refused(2, "export", "small", "--out", os.path.join(work, "onnx")), "a folder that is not empty: 2")
+    ok(refused(4, "export", "small", "--as", "gguf", "--out", os.path.join(work, "gguf")), "a format that there is not: 4")
+    ok(refused(3, "predict", "none", "--data", data), "an unknown model: 3")
+    ok(refused(4, "predict", "tiny", "--data", data), "a base model without a classifier: 4")
+    with open(box.write("bad.txt", ""), "wb") as file:
+        file.write(b"\xff\xfe\n")
+    ok(refused(7, "predict", "small", "--data", file.name), "bytes that are no text: 7")
+    broken = os.path.join(work, "broken")
+    shutil.copytree(os.path.join(work, "safetensors"), broken)
+    path = os.path.join(broken, "model.safetensors")
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) - 7)
+    ok(refused(7, "import", broken, "--name", "broken", "--licence", "MIT"), "a truncated file: 7")
+    with open(os.path.join(broken, "config.json"), "w", encoding="utf-8") as file:
+        file.write('{"model_type": "llama"}')
+    ok(refused(4, "import", broken, "--name", "broken", "--licence", "MIT"), "another architecture: 4")
+
+
+def main():
+    tools()
+    with Sandbox("alpha") as box:
+        work = os.path.join(box.dir, "work")
+        os.makedirs(work)
+        small_folder(os.path.join(work, "small"))
+        box.run("alpha", "model", "import", os.path.join(work, "small"), "--name", "small", "--licence", "CC0-1.0")
+        box.run("alpha", "model", "import", TINY, "--name", "tiny", "--licence", "CC-BY-4.0")
+        formats(box, work)
+        refusals(box, work)
+    done()
+
+
+if __name__ == "__main__":
+    main()
