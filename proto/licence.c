@@ -248,6 +248,9 @@ static const char *budget_fault(const struct proto_grant *grants, size_t i)
         if (noisy && (a->epsilon_total_u != b->epsilon_total_u || a->delta_e12 != b->delta_e12)) {
             return "privacy: all grants share one epsilon_total and delta";
         }
+        if (noisy && a->window_s != b->window_s) {
+            return "privacy: all grants share one window";
+        }
     }
     return NULL;
 }

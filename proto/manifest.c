@@ -243,12 +243,11 @@ static enum err check_terms(const struct proto_schema *schema, struct proto_mani
                                              : "names no `unit:` column, so it is row");
     }
     grant->unit = unit;
-    if (grant->window_ms != 0) {
+    if (grant->window_ms != 0 && (grant->window_ms < 60000 || grant->window_ms % 1000 != 0 ||
+                                  grant->window_ms > UINT64_C(3660) * 86400000)) {
         return proto_err_set(
-            reterr, E_UNSUPPORTED,
-            "licence.grants[%zu].privacy.window: this version keeps one budget for "
-            "the dataset's life",
-            i);
+            reterr, E_INVALID,
+            "licence.grants[%zu].privacy.window: must be whole seconds, 60s to 3660d", i);
     }
     if (grant->scope != PROTO_SCOPE_DATASET) {
         return proto_err_set(reterr, E_UNSUPPORTED,

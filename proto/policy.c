@@ -485,8 +485,7 @@ static enum proto_reason noise_fault(const struct proto_request *r, const struct
  * ledger has neither, so a grant that states them is refused, not read as something else. */
 static enum proto_reason budget_terms_fault(const struct proto_licence_privacy *privacy)
 {
-    return when(privacy->window_s == 0 && privacy->scope == PROTO_SCOPE_DATASET,
-                PROTO_REASON_UNSUPPORTED);
+    return when(privacy->scope == PROTO_SCOPE_DATASET, PROTO_REASON_UNSUPPORTED);
 }
 
 static uint64_t cap_of(const struct proto_request *r, const struct proto_licence_privacy *privacy)
@@ -811,6 +810,17 @@ bool proto_policy_budget(const struct proto_licence *licence, uint64_t *ret_epsi
     }
     *ret_epsilon_total_u = *ret_delta_e12 = 0;
     return false;
+}
+
+uint64_t proto_policy_window(const struct proto_licence *licence)
+{
+    const struct proto_grant *grants = licence->grants.items;
+    for (size_t i = 0; i < licence->grants.count; i++) {
+        if (grants[i].privacy.mechanism != PROTO_MECHANISM_NONE) {
+            return grants[i].privacy.window_s;
+        }
+    }
+    return 0;
 }
 
 _Static_assert(PROTO_POLICY_CLAUSES >=

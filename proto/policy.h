@@ -227,5 +227,8 @@ MUST_CHECK enum err proto_decision_encode(const struct proto_licence *licence,
  * for noise. */
 bool proto_policy_budget(const struct proto_licence *licence, uint64_t *ret_epsilon_total_u,
                          uint64_t *ret_delta_e12);
+/* After how many seconds that budget is whole again; 0: never. Only the lifetime cap of the dataset's domain of privacy units then
+ * bounds what is lost in all. */
+uint64_t proto_policy_window(const struct proto_licence *licence);
 
 #endif

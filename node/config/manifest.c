@@ -206,7 +206,11 @@ static const struct config_row privacy_rows[] = {
      .offset = GRANT(unit),
      .present = GRANT(has_unit),
      .names = unit_names},
-    {.name = "window", .type = CONFIG_DURATION, .offset = GRANT(window_ms)},
+    {.name = "window",
+     .type = CONFIG_DURATION,
+     .offset = GRANT(window_ms),
+     .min = 60e3,
+     .max = 3660 * 86400e3},
     {.name = "scope", .type = CONFIG_ENUM, .offset = GRANT(scope), .names = scope_names},
     CONFIG_ROWS_END,
 };

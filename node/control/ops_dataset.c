@@ -35,6 +35,35 @@ static bool has_private_keys(const struct proto_schema *schema)
     return false;
 }
 
+/* A licence whose budget comes back: its epsilon_total is what each window may take, and the declared budget of the domain is what
+ * all of them together may take. Without one there would be no bound on what is lost over time. */
+static enum err renew_budget(struct store *store, uint64_t window_s, bool thresholds,
+                             struct store_budget *budget, struct err_info *reterr)
+{
+    struct store_account domain = {0};
+    enum err err = store_ledger_domain_get(store, budget->domain, &domain, NULL);
+    if (err && err != E_NOT_FOUND) {
+        return err;
+    }
+    if (budget->window_s) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "the licence's budget has a window; budget.window cannot be another");
+    }
+    if (!domain.declared) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "a budget that comes back after a window needs a bound over all time: "
+                             "declare the domain %s under budget: in node.yaml",
+                             budget->domain[0] ? budget->domain : PROTO_DOMAIN_DEFAULT);
+    }
+    budget->window_s = window_s;
+    budget->window_nano = budget->cap_nano;
+    budget->cap_nano = domain.cap_nano;
+    budget->order = domain.order;
+    budget->delta_e12 = domain.delta_e12;
+    budget->delta0_e18 = thresholds ? domain.delta0_e18 : 0;
+    return E_OK;
+}
+
 /* The account that questions about the dataset are charged to. Once training was charged, or delta was split for thresholds,
  * its order and its split stay; a new epsilon_total is then what they allow. */
 static enum err open_account(struct import *import, const struct proto_licence *licence,
@@ -62,7 +91,12 @@ static enum err open_account(struct import *import, const struct proto_licence *
                                   .delta0_e18 = caps.delta0_e18,
                                   .order = caps.order,
                                   .window_s = manifest->budget.window_ms / 1000};
-    if (budget.window_s) {
+    if (proto_policy_window(licence)) {
+        err = renew_budget(store, proto_policy_window(licence), thresholds, &budget, reterr);
+        if (err) {
+            return err;
+        }
+    } else if (budget.window_s) {
         double window = fmin(manifest->budget.epsilon_per_window, epsilon);
         budget.window_nano = proto_privacy_budget(window, delta_e12, thresholds, 0).cap_nano;
     }

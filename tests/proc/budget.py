@@ -159,11 +159,30 @@ def domains(t):
     ok(staff()["rho_left"] < RHO and staff()["declared"], "after a restart it is as it was")
 
 
+def renewed(t):
+    text = manifest("r", 2, extra="budget: {domain: staff2}\n").replace("delta: 1e-6}", "delta: 1e-6, window: 365d}")
+    code, error = t.box.refusal("alpha", "dataset", "import", t.box.write("m.yaml", text), "--data", t.data)
+    ok(code == 4 and "declare the domain staff2" in error["detail"], f"a budget that comes back needs a bound over all time: {error['detail'][-90:]}")
+    path = os.path.join(t.box.home("alpha"), "node.yaml")
+    with open(path, encoding="utf-8") as file:
+        yaml = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(yaml.replace("    - {name: staff,", "    - {name: staff2, epsilon_total: 20, delta: 1e-6}\n    - {name: staff,"))
+    os.kill(t.box.pid("alpha"), signal.SIGHUP)
+    ok(t.box.wait("declared", lambda: any(d["domain"] == "staff2" for d in t.box.run("alpha", "budget")["domains"])) is not None, "once its domain is declared")
+    t.put(text.replace('version: "1"', 'version: "2"'))
+    account = t.account("r")
+    ok(account["rho_total"] > 2 and 0.08 < account["window"]["rho_total"] < 0.1, "the window takes epsilon 2, all windows what the domain has")
+    codes = [t.ask("beta", "r")[0] for _ in range(15)]
+    _, answer, _ = t.ask("beta", "r")
+    ok(codes[0] == 0 and codes[-1] == 5 and "opens at" in answer["error"]["sites"][0]["detail"], "this year's is spent, and the refusal says when the next begins")
+
+
 def main():
     with Sandbox("alpha,beta,gamma") as box:
         t = Test(box)
         began = time.monotonic()
-        for part in (spending, exhausted, survives, wanted, windows, domains):
+        for part in (spending, exhausted, survives, wanted, windows, domains, renewed):
             note(part.__name__)
             part(t)
         note(f"{time.monotonic() - began:.0f} s")

@@ -552,9 +552,8 @@ static void test_noise_clauses(void **state)
     expect(&f, PROTO_REASON_FINETUNE);
     f.request.clip_u = 1000000;
     expect(&f, PROTO_REASON_NONE);
-    f.grants[0].privacy.window_s =
-        86400; /* a budget that comes back: not in this version's ledger */
-    expect(&f, PROTO_REASON_UNSUPPORTED);
+    f.grants[0].privacy.window_s = 86400; /* the site's ledger sees to it */
+    expect(&f, PROTO_REASON_NONE);
     f.grants[0].privacy.window_s = 0;
     f.grants[0].privacy.scope = PROTO_SCOPE_REQUESTER;
     expect(&f, PROTO_REASON_UNSUPPORTED);
