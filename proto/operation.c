@@ -125,6 +125,10 @@ static const struct proto_argument import_arguments[] = {
     FLAG("--dry-run", "check everything, keep nothing"),
     OPTION("--max-rejects", PROTO_ARG_NUMBER, "N", "rows that may be rejected (default 0)"),
     END};
+static const struct proto_argument draft_arguments[] = {
+    POSITIONAL("FILE", PROTO_ARG_FILE_IN,
+               "Croissant (JSON-LD), or a data set card of Hugging Face (README.md)"),
+    OPTION("--out", PROTO_ARG_FILE_OUT, "FILE", "write into this new file"), END};
 static const struct proto_argument mapping_arguments[] = {
     POSITIONAL_OPTIONAL("NAME", PROTO_ARG_TEXT, "the mapping to print"), END};
 static const struct proto_argument dataset_arguments[] = {
@@ -519,6 +523,13 @@ const struct proto_operation proto_operations[] = {
         "\n"
         " \"clamped\":{\"column\":count},\"blanked\":{},\"redacted\":{},\"absent\":[\"column\"],\n"
         " \"unjoined\",\"tables\":\"sha256\",\"mapping\":\"sha256\"}"),
+    ROW(DATASET_DRAFT, "dataset draft", LOCAL, 0, false, draft_arguments,
+        "draft a manifest out of Croissant or a data set card",
+        "Takes names, types, labels and the licence from the description; what it leaves open\n"
+        "stands in the draft as a comment. Licences of descriptions are often wrong: the draft\n"
+        "permits counts alone, for health research, and each use waits for the holder's yes.",
+        "{\"manifest\":\"YAML\",\"needs\":\"what a manifest still lacks, with its place\" or null,"
+        "\"notes\":count}"),
     ROW(DATASET_MAPPING, "dataset mapping", LOCAL, 0, false, mapping_arguments,
         "list the ready mappings of FHIR and OMOP, or print one",
         "A mapping says how resources or a database become rows (`mapping:` in the manifest).\n"

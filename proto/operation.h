@@ -42,6 +42,7 @@
     X(FEDERATION_COUNCIL, "federation council")                                                    \
     X(REVOKE, "revoke")                                                                            \
     X(DATASET_IMPORT, "dataset import")                                                            \
+    X(DATASET_DRAFT, "dataset draft")                                                              \
     X(DATASET_MAPPING, "dataset mapping")                                                          \
     X(DATASET_LIST, "dataset list")                                                                \
     X(DATASET_SHOW, "dataset show")                                                                \

@@ -3,11 +3,14 @@ noinst_LIBRARIES += %D%/libcli.a
 %C%_libcli_a_SOURCES = \
 	%D%/args.c \
 	%D%/ask.c %D%/ask.h \
+	%D%/card.c \
 	%D%/cli.h \
 	%D%/client.c %D%/client.h \
+	%D%/croissant.c \
 	%D%/csv.c \
 	%D%/curve.c %D%/plot.h \
 	%D%/doctor.c \
+	%D%/draft.c %D%/draft.h \
 	%D%/grid.c %D%/grid.h \
 	%D%/help.c \
 	%D%/home.c \

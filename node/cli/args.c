@@ -2,6 +2,7 @@
 #include "node/cli/cli.h"
 
 #include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -17,6 +18,16 @@ const char *cli_absolute(struct cli_call *call, const char *path)
         snprintf(whole, size, "%s/%s", cwd, path);
     }
     return whole;
+}
+
+enum err cli_write_new(const char *path, struct span text, struct err_info *reterr)
+{
+    FILE *file = fopen(path, "wex");
+    bool written = file && fwrite(text.ptr, 1, text.len, file) == text.len;
+    bool closed = file && fclose(file) == 0;
+    return written && closed ? E_OK
+                             : proto_err_set(reterr, errno == EEXIST ? E_EXISTS : E_IO, "%s: %s",
+                                             path, strerror(errno));
 }
 
 const char *cli_text(const struct cli_call *call, const char *name)

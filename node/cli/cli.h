@@ -47,6 +47,9 @@ double cli_number(const struct cli_call *call, const char *name, double fallback
 /* PATH made absolute by the working directory, in the call's arena; NULL when out of memory. */
 const char *cli_absolute(struct cli_call *call, const char *path);
 
+/* Writes the file PATH, which must not exist. Errors: E_EXISTS, E_IO. */
+MUST_CHECK enum err cli_write_new(const char *path, struct span text, struct err_info *reterr);
+
 /* What the command does by itself. *ret_json stays NULL when the handler printed its text.
  * *ret_exit is the exit code when E_OK is returned and it is not 0. */
 typedef enum err cli_handler(struct cli_call *call, json_t **ret_json, int *ret_exit,
@@ -64,6 +67,7 @@ typedef enum err cli_handler(struct cli_call *call, json_t **ret_json, int *ret_
     X(AUDIT_VERIFY, cli_audit_verify)                                                              \
     X(KEY_RECOVER, cli_key_recover)                                                                \
     X(RESTORE, cli_restore)                                                                        \
+    X(DATASET_DRAFT, cli_dataset_draft)                                                            \
     X(DATASET_MAPPING, cli_dataset_mapping)                                                        \
     X(LICENCE_EXPLAIN, cli_licence_explain)                                                        \
     X(LICENCE_NEW, cli_licence_new)                                                                \

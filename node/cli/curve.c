@@ -142,7 +142,8 @@ static void draw_axes(const struct curves *curves, char cells[TERM_HEIGHT][TERM_
     fputs("\nsurvival\n", to);
     for (size_t line = 0; line < TERM_HEIGHT; line++) {
         double share = 1 - (double)line / (TERM_HEIGHT - 1);
-        snprintf(text, sizeof text, line % 4 ? "" : "%.2f", share);
+        snprintf(text, sizeof text, "%.2f", share);
+        text[line % 4 ? 0 : strlen(text)] = 0; /* every fourth line has its number */
         fprintf(to, "%5s |%s\n", text, cells[line]);
     }
     fprintf(to, "%5s +", "");

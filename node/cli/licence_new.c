@@ -12,7 +12,6 @@
 #include "proto/time.h"
 #include "store/file.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -491,19 +490,6 @@ static enum err check_block(struct span text, struct err_info *reterr)
     return err;
 }
 
-static enum err write_out(const char *path, struct span text, struct err_info *reterr)
-{
-    FILE *file = path ? fopen(path, "wex") : NULL;
-    if (!path) {
-        return E_OK;
-    }
-    bool written = file && fwrite(text.ptr, 1, text.len, file) == text.len;
-    bool closed = file && fclose(file) == 0;
-    return written && closed ? E_OK
-                             : proto_err_set(reterr, errno == EEXIST ? E_EXISTS : E_IO, "%s: %s",
-                                             path, strerror(errno));
-}
-
 enum err cli_licence_new(struct cli_call *call, json_t **ret, int *ret_exit,
                          struct err_info *reterr)
 {
@@ -520,7 +506,9 @@ enum err cli_licence_new(struct cli_call *call, json_t **ret, int *ret_exit,
     }
     err = err ? err : put_block(&text, &a);
     err = err ? err : check_block(buf_span(&text), reterr);
-    err = err ? err : write_out(cli_text(call, "--out"), buf_span(&text), reterr);
+    if (!err && cli_text(call, "--out")) {
+        err = cli_write_new(cli_text(call, "--out"), buf_span(&text), reterr);
+    }
     if (!err && call->json) {
         *ret = json_pack("{s:o}", "licence", json_stringn((const char *)text.ptr, text.len));
     } else if (!err && !cli_text(call, "--out")) {

@@ -544,36 +544,106 @@ static enum err check_object(struct reader *reader, config_check *check, void *o
     return refuse_at(reader, &node->start_mark, err, "%s", why.text);
 }
 
-enum err config_bind(struct span bytes, const char *name, const struct config_row *rows,
-                     void *object, struct arena *arena, config_check *check,
-                     struct err_info *reterr)
+/* Loads what passed the first pass; the caller deletes reader->document. */
+static enum err load(struct reader *reader, struct span bytes)
 {
-    struct reader reader = {.name = name, .arena = arena, .info = reterr};
     yaml_mark_t start = {0};
     if (bytes.len > CONFIG_YAML_BYTES_MAX) {
-        return refuse_at(&reader, &start, E_LIMIT, "the file is larger than %zu bytes",
+        return refuse_at(reader, &start, E_LIMIT, "the file is larger than %zu bytes",
                          CONFIG_YAML_BYTES_MAX);
     }
-    enum err err = prescan(&reader, bytes);
+    enum err err = prescan(reader, bytes);
     if (err) {
         return err;
     }
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser)) {
-        return proto_err_set(reterr, E_NO_MEMORY, "no memory to read %s", name);
+        return proto_err_set(reader->info, E_NO_MEMORY, "no memory to read %s", reader->name);
     }
     yaml_parser_set_input_string(&parser, bytes.ptr, bytes.len);
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-    if (!yaml_parser_load(&parser, &reader.document)) {
-        err = parser_fault(&reader, &parser);
-    } else {
+    if (!yaml_parser_load(&parser, &reader->document)) {
+        err = parser_fault(reader, &parser);
+    } else if (!yaml_document_get_root_node(&reader->document)) {
+        err = refuse_at(reader, &start, E_INVALID, "the file is empty");
+        yaml_document_delete(&reader->document);
+    }
+    yaml_parser_delete(&parser);
+    return err;
+}
+
+enum err config_bind(struct span bytes, const char *name, const struct config_row *rows,
+                     void *object, struct arena *arena, config_check *check,
+                     struct err_info *reterr)
+{
+    struct reader reader = {.name = name, .arena = arena, .info = reterr};
+    enum err err = load(&reader, bytes);
+    if (!err) {
         const yaml_node_t *root = yaml_document_get_root_node(&reader.document);
-        err = root ? read_map(&reader, root, rows, "the file", object)
-                   : refuse_at(&reader, &start, E_INVALID, "the file is empty");
+        err = read_map(&reader, root, rows, "the file", object);
         err = err || !check ? err : check_object(&reader, check, object);
         yaml_document_delete(&reader.document);
     }
-    yaml_parser_delete(&parser);
+    return err;
+}
+
+/* ---- as JSON ------------------------------------------------------------------------------- */
+
+static enum err put_string(struct buf *out, const yaml_node_t *node)
+{
+    struct span text = node->type == YAML_SCALAR_NODE
+                           ? span_of(node->data.scalar.value, node->data.scalar.length)
+                           : SPAN_NONE;
+    enum err err = buf_put(out, span_str("\""));
+    for (size_t i = 0; !err && i < text.len; i++) {
+        uint8_t c = text.ptr[i];
+        if (c < 0x20 || c == '"' || c == '\\') {
+            err = buf_printf(out, "\\u%04x", c);
+        } else {
+            err = buf_put(out, span_of(&c, 1));
+        }
+    }
+    return err ? err : buf_put(out, span_str("\""));
+}
+
+/* Its depth is bounded by the first pass. */
+static enum err put_json(struct reader *reader, const yaml_node_t *node, struct buf *out)
+{
+    enum err err = E_OK;
+    if (node->type == YAML_SEQUENCE_NODE) {
+        const yaml_node_item_t *items = node->data.sequence.items.start;
+        size_t count = (size_t)(node->data.sequence.items.top - items);
+        err = buf_put(out, span_str("["));
+        for (size_t i = 0; !err && i < count; i++) {
+            err = i ? buf_put(out, span_str(",")) : E_OK;
+            err = err ? err : put_json(reader, at(reader, items[i]), out);
+        }
+        return err ? err : buf_put(out, span_str("]"));
+    }
+    if (node->type == YAML_MAPPING_NODE) {
+        const yaml_node_pair_t *pairs = node->data.mapping.pairs.start;
+        size_t count = (size_t)(node->data.mapping.pairs.top - pairs);
+        err = buf_put(out, span_str("{"));
+        for (size_t i = 0; !err && i < count; i++) {
+            err = i ? buf_put(out, span_str(",")) : E_OK;
+            err = err ? err : put_string(out, at(reader, pairs[i].key));
+            err = err ? err : buf_put(out, span_str(":"));
+            err = err ? err : put_json(reader, at(reader, pairs[i].value), out);
+        }
+        return err ? err : buf_put(out, span_str("}"));
+    }
+    return put_string(out, node);
+}
+
+enum err config_yaml_json(struct span bytes, const char *name, struct buf *ret,
+                          struct err_info *reterr)
+{
+    struct reader reader = {.name = name, .info = reterr};
+    enum err err = load(&reader, bytes);
+    if (!err) {
+        err = put_json(&reader, yaml_document_get_root_node(&reader.document), ret);
+        yaml_document_delete(&reader.document);
+    }
     return err;
 }
 

@@ -74,6 +74,10 @@ MUST_CHECK enum err config_yaml_project_bytes(struct span bytes, const char *nam
 MUST_CHECK enum err config_yaml_node_bytes(struct span bytes, const char *name,
                                            struct config_node *ret, struct err_info *reterr);
 
+/* One document of somebody else's making as JSON text, each scalar a string, appended to RET. */
+MUST_CHECK enum err config_yaml_json(struct span bytes, const char *name, struct buf *ret,
+                                     struct err_info *reterr);
+
 /* The ready mappings by name: how many, their names, and the YAML of one (SPAN_NONE: there is none of that name). */
 size_t config_mapping_count(void);
 const char *config_mapping_name(size_t i);

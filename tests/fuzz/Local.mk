@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row csv fhir frame gossip keyring ledger licence manifest mapping model_config names ndjson notes ontology partial record round safetensors share spdx sql token tokenizer train
+FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row croissant csv fhir frame gossip keyring ledger licence manifest mapping model_config names ndjson notes ontology partial record round safetensors share spdx sql token tokenizer train
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -57,6 +57,11 @@ check_PROGRAMS += %D%/replay_spdx
 TESTS += %D%/replay_spdx
 %C%_replay_spdx_SOURCES = %D%/fuzz_spdx.c %D%/replay.c
 %C%_replay_spdx_LDADD = $(PROTO_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_croissant
+TESTS += %D%/replay_croissant
+%C%_replay_croissant_SOURCES = %D%/fuzz_croissant.c %D%/replay.c
+%C%_replay_croissant_LDADD = node/cli/libcli.a node/config/libconfig.a $(STORE_LIBS) $(JANSSON_LIBS) $(YAML_LIBS) -lm
 
 check_PROGRAMS += %D%/replay_names
 TESTS += %D%/replay_names
@@ -248,6 +253,10 @@ noinst_PROGRAMS += %D%/fuzz_spdx
 %C%_fuzz_spdx_SOURCES = %D%/fuzz_spdx.c
 %C%_fuzz_spdx_LDADD = $(PROTO_LIBS) -lm
 %C%_fuzz_spdx_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_croissant
+%C%_fuzz_croissant_SOURCES = %D%/fuzz_croissant.c
+%C%_fuzz_croissant_LDADD = node/cli/libcli.a node/config/libconfig.a $(STORE_LIBS) $(JANSSON_LIBS) $(YAML_LIBS) -lm
+%C%_fuzz_croissant_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_names
 %C%_fuzz_names_SOURCES = %D%/fuzz_names.c
 %C%_fuzz_names_LDADD = $(PROTO_LIBS) -lm

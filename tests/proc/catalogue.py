@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """The catalogue: search by words, columns, licence, permission, disease, size and age; what this node could do with each dataset and why not,
 which is what a question to the site gets; the terms in ODRL, Croissant and DCAT."""
+import json
+import os
+
 from harness import Sandbox, done, ok
 
 COLUMNS = "  - {name: age, type: integer, min: 0, max: 110}\n  - {name: creatinine, type: real, min: 0, max: 15, ucum: \"mg/dL\", code: \"LOINC:2160-0\"}\n"
@@ -85,12 +88,35 @@ def vocabularies(box):
     ok(box.refusal("alpha", "licence", "show", "nowhere", "--as", "odrl")[0] == 3, "of a dataset that nobody knows: exit 3")
 
 
+def drafts(box):
+    """Descriptions of others become manifests that a site accepts, or that say what they lack."""
+    corpus = os.path.join(os.environ["top_srcdir"], "tests", "fuzz", "corpus", "croissant")
+    card = box.run("beta", "dataset", "draft", os.path.join(corpus, "card.md"))
+    ok(card["needs"] is None and 'spdx: "CC-BY-SA-4.0"' in card["manifest"] and 'values: ["none", "yes, \\"typical\\""], source: "Chest Pain"' in card["manifest"], "a card: licence and labels")
+    rows = box.write("pain.csv", 'age,Chest Pain,note\n' + '50,none,x\n61,"yes, ""typical""",y\n' * 20)
+    answer = box.run("beta", "dataset", "import", box.write("draft.yaml", card["manifest"]), "--data", rows)
+    ok(answer["rows"] == 40 and answer["deidentified"] == {"note": "drop"}, f"its draft imports: {answer['deidentified']}")
+    code, _, text = box.try_run("beta", "query", "SELECT COUNT(*) FROM chest-pain-triage", "--purpose", "HMB", "--epsilon", "0.1")
+    ok(code != 0 and ("HOLD" in text or "approv" in text), "and each use waits for the holder's yes")
+    croissant = box.run("beta", "dataset", "draft", os.path.join(corpus, "croissant.json"))
+    ok("DUO:0000014 is obsolete" in croissant["needs"] and 'spdx: "CC-BY-NC-4.0 AND ODbL-1.0"' in croissant["manifest"], "Croissant: two licences apply, an obsolete code is refused with what replaces it")
+    own = box.write("own.json", json.dumps(box.run("alpha", "licence", "show", "kidneys", "--as", "croissant")))
+    again = box.run("alpha", "dataset", "draft", own)
+    ok(again["needs"] is None and '{name: "creatinine", type: real}' in again["manifest"] and 'spdx: "CC-BY-4.0"' in again["manifest"], "what this node exports becomes a draft again")
+    path = os.path.join(os.path.dirname(own), "new.yaml")
+    box.run("alpha", "dataset", "draft", own, "--out", path)
+    ok(os.path.exists(path) and box.refusal("alpha", "dataset", "draft", own, "--out", path)[0] != 0, "--out writes a new file and never over one")
+    for text in ["", "{", "[]", '{"@type": "sc:Person"}', "---\n- a\n---\n", "---\nlicense: &a mit\n---\n"]:
+        ok(box.refusal("alpha", "dataset", "draft", box.write("bad", text))[0] == 7, f"{text!r} is refused")
+
+
 def main():
     with Sandbox("alpha,beta") as box:
         publish(box)
         search(box)
         mine(box)
         vocabularies(box)
+        drafts(box)
     done()
 
 
