@@ -658,7 +658,7 @@ const struct proto_operation proto_operations[] = {
         "  concordat query \"SELECT sex, COUNT(*), AVG(creatinine) FROM flchain GROUP BY sex\" \\\n"
         "      --purpose DUO:0000042 --epsilon 0.5",
         "{\"query_id\",\"dataset\",\"mode\",\"shape\":\"cells|histogram|linreg|survival\",\n"
-        " \"columns\":[],\"rows\":[[]],\"margin95\":[[]],\n"
+        " \"columns\":[],\"groups\":[],\"rows\":[[]],\"margin95\":[[]],\n"
         " \"sites\":" SITES_ANSWER ",\n"
         " \"cost\":{\"epsilon\",\"delta\",\"rho\"},\n"
         " \"budget\":" BUDGET_ANSWER ",\n"

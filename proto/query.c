@@ -824,12 +824,7 @@ int32_t proto_query_cell_code(const struct proto_query *query, size_t cell, size
 
 const char *proto_query_cell_value(const struct proto_query *query, size_t cell, size_t group)
 {
-    const struct proto_column *column = &query->schema->columns[query->group_columns[group]];
-    int32_t code = proto_query_cell_code(query, cell, group);
-    if (column->type == PROTO_COLUMN_BOOLEAN) {
-        return code ? "true" : "false";
-    }
-    return column->values[code];
+    return query->group_values[group][proto_query_cell_code(query, cell, group)];
 }
 
 void proto_query_fini(struct proto_query *query)

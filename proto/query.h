@@ -142,13 +142,14 @@ struct proto_query {
     size_t item_count;
     char group_names[PROTO_QUERY_GROUPS_MAX][PROTO_NAME_SIZE];
     size_t group_at[PROTO_QUERY_GROUPS_MAX];
-    int group_columns[PROTO_QUERY_GROUPS_MAX]; /* bound; categories and booleans */
+    int group_columns[PROTO_QUERY_GROUPS_MAX]; /* bound; categories, booleans, whole numbers */
     size_t group_sizes
         [PROTO_QUERY_GROUPS_MAX]; /* bound; number of values of each, 1 of a private one */
     size_t group_count;
-    bool
-        keyed; /* bound; a group column's values are private: which cells there are comes with the answers */
-    int table;                     /* bound; the item whose answer is rows of its own; else -1 */
+    /* bound; texts by code; NULL of a private one */
+    const char *const *group_values[PROTO_QUERY_GROUPS_MAX];
+    bool keyed; /* bound; values of a group are private: which cells there are comes with answers */
+    int table;  /* bound; the item whose answer is rows of its own; else -1 */
     struct proto_predicate *where; /* NULL: every row */
     const char *where_text;        /* bound; its canonical form, NULL with where */
     size_t
@@ -181,9 +182,9 @@ MUST_CHECK enum err proto_query_canonical(const struct proto_query *query, struc
 size_t proto_query_columns(const struct proto_query *query, int ret[PROTO_SCHEMA_COLUMNS_MAX]);
 
 /* Value of group column GROUP (index into group_columns) in cell CELL, as it is printed: a
- * category's value, "false", "true". */
+ * category's value, "false", "true", "2020". */
 const char *proto_query_cell_value(const struct proto_query *query, size_t cell, size_t group);
-/* Its code: index of the category's value; 0 or 1 of a boolean. */
+/* Its code: index of the category's value; 0 or 1 of a boolean; a whole number less its column's min. */
 int32_t proto_query_cell_code(const struct proto_query *query, size_t cell, size_t group);
 
 const char *proto_aggregate_name(enum proto_aggregate kind);

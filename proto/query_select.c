@@ -11,6 +11,51 @@
 
 /* ---- groups -------------------------------------------------------------------------------- */
 
+/* A declared range of whole numbers is as public as a list of categories. */
+static const char *const *numbers_of(struct proto_binder *binder, const struct proto_column *column,
+                                     size_t at, size_t *ret_count)
+{
+    double count = column->max - column->min + 1;
+    if (!column->has_bounds || floor(column->min) != column->min ||
+        floor(column->max) != column->max || count > PROTO_SCHEMA_VALUES_MAX) {
+        return proto_binder_fail(
+            binder, E_UNSUPPORTED, at,
+            "'%s' has no declared range of at most %d whole numbers to group by", column->name,
+            PROTO_SCHEMA_VALUES_MAX);
+    }
+    *ret_count = (size_t)count;
+    const char **values = arena_alloc(binder->arena, *ret_count, sizeof *values);
+    bool kept = values;
+    for (size_t i = 0; kept && i < *ret_count; i++) {
+        char text[32];
+        proto_binder_number(column->min + (double)i, text);
+        values[i] = arena_strdup(binder->arena, span_str(text));
+        kept = values[i];
+    }
+    return kept ? values : proto_binder_fail(binder, E_NO_MEMORY, 1, "no memory for the query");
+}
+
+static const char *const *values_of(struct proto_binder *binder, const struct proto_column *column,
+                                    size_t at, size_t *ret_count)
+{
+    static const char *const booleans[] = {"false", "true"};
+    switch (column->type) {
+    case PROTO_COLUMN_BOOLEAN:
+        *ret_count = 2;
+        return booleans;
+    case PROTO_COLUMN_CATEGORY:
+        *ret_count = column->value_count;
+        return column->values;
+    case PROTO_COLUMN_INTEGER:
+        return numbers_of(binder, column, at, ret_count);
+    default:
+        return proto_binder_fail(
+            binder, E_UNSUPPORTED, at,
+            "'%s' is %s; this version groups by categories, booleans and whole numbers in a range",
+            column->name, proto_column_type_name(column->type));
+    }
+}
+
 static void bind_group(struct proto_binder *binder, size_t i)
 {
     struct proto_query *query = binder->query;
@@ -26,13 +71,10 @@ static void bind_group(struct proto_binder *binder, size_t i)
         query->group_sizes[i] = 1;
         return;
     }
-    if (column->type != PROTO_COLUMN_CATEGORY && column->type != PROTO_COLUMN_BOOLEAN) {
-        proto_binder_fail(binder, E_UNSUPPORTED, at,
-                          "'%s' is %s; this version groups by categories and booleans only",
-                          column->name, proto_column_type_name(column->type));
+    query->group_values[i] = values_of(binder, column, at, &query->group_sizes[i]);
+    if (!query->group_values[i]) {
         return;
     }
-    query->group_sizes[i] = column->type == PROTO_COLUMN_BOOLEAN ? 2 : column->value_count;
     query->cells *= query->group_sizes[i]; /* at most 4096 * 1024 before the check */
     if (query->cells > PROTO_QUERY_CELLS_MAX) {
         proto_binder_fail(binder, E_LIMIT, at, "GROUP BY makes more than %d cells",

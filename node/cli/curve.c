@@ -74,7 +74,7 @@ static void fill(const json_t *answer, struct curves *ret)
             if (ret->count == CURVES_MAX) {
                 return;
             }
-            ret->curves[ret->count++].label = cli_plot_label(&ret->scratch, row);
+            ret->curves[ret->count++].label = cli_plot_label(&ret->scratch, answer, row);
         }
         struct curve *curve = &ret->curves[ret->count - 1];
         if (curve->count < POINTS_MAX) {

@@ -32,14 +32,33 @@ static double number_at(const json_t *rows, size_t row, size_t column)
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
-const char *cli_plot_label(struct cli_grid *scratch, const json_t *row)
+/* A group column: named so, or, as all are in older answers, a column of texts. */
+static bool is_group(const json_t *answer, size_t column, const json_t *value)
+{
+    const json_t *groups = json_object_get(answer, "groups");
+    const json_t *name = json_array_get(json_object_get(answer, "columns"), column);
+    bool found = !groups && json_is_string(value);
+    for (size_t i = 0; i < json_array_size(groups) && !found; i++) {
+        found = json_equal(json_array_get(groups, i), name);
+    }
+    return found;
+}
+
+const char *cli_plot_label(struct cli_grid *scratch, const json_t *answer, const json_t *row)
 {
     char text[128] = "";
     for (size_t c = 0; c < json_array_size(row); c++) {
-        const char *part = json_string_value(json_array_get(row, c));
+        const json_t *value = json_array_get(row, c);
         size_t used = strlen(text);
-        if (part) {
-            snprintf(text + used, sizeof text - used, "%s%s", used ? " / " : "", part);
+        if (!is_group(answer, c, value)) {
+            continue;
+        }
+        if (json_is_string(value)) {
+            snprintf(text + used, sizeof text - used, "%s%s", used ? " / " : "",
+                     json_string_value(value));
+        } else if (json_is_number(value)) {
+            snprintf(text + used, sizeof text - used, "%s%.15g", used ? " / " : "",
+                     json_number_value(value));
         }
     }
     return cli_grid_text(scratch, text);
@@ -56,14 +75,14 @@ static const char *label_of(struct cli_grid *scratch, const json_t *answer, size
 {
     const json_t *rows = json_object_get(answer, "rows");
     const json_t *row = json_array_get(rows, r);
-    const char *group = cli_plot_label(scratch, row);
+    const char *group = cli_plot_label(scratch, answer, row);
     if (!is_shape(answer, "histogram")) {
         return group;
     }
     for (size_t c = 0; c + 1 < json_array_size(row); c++) {
         double low = number_at(rows, r, c);
         double high = number_at(rows, r, c + 1);
-        if (!isnan(low) && !isnan(high)) {
+        if (!is_group(answer, c, json_array_get(row, c)) && !isnan(low) && !isnan(high)) {
             char text[192];
             snprintf(text, sizeof text, "%s%s%.6g to %.6g", group, *group ? " / " : "", low, high);
             return cli_grid_text(scratch, text);
@@ -78,7 +97,8 @@ static bool is_drawn(const json_t *answer, size_t column)
     const json_t *rows = json_object_get(answer, "rows");
     const char *name =
         json_string_value(json_array_get(json_object_get(answer, "columns"), column));
-    if (is_shape(answer, "histogram") && name && strcmp(name, "count") != 0) {
+    if ((is_shape(answer, "histogram") && name && strcmp(name, "count") != 0) ||
+        is_group(answer, column, NULL)) {
         return false;
     }
     for (size_t r = 0; r < json_array_size(rows); r++) {
@@ -115,7 +135,7 @@ static bool can_draw(const json_t *answer)
         return first && is_shape(answer, "histogram");
     }
     for (size_t c = 0; c < json_array_size(first); c++) {
-        if (json_is_string(json_array_get(first, c))) {
+        if (is_group(answer, c, json_array_get(first, c))) {
             return true;
         }
     }

@@ -4,8 +4,8 @@
 
 #include "node/cli/grid.h"
 
-/* The text cells of a row, joined: its group; "" without any. Belongs to SCRATCH. */
-const char *cli_plot_label(struct cli_grid *scratch, const json_t *row);
+/* A row's values of group columns, joined; "" without any. Belongs to SCRATCH. */
+const char *cli_plot_label(struct cli_grid *scratch, const json_t *answer, const json_t *row);
 void cli_plot_xml(FILE *to, const char *text);
 
 /* false: the answer has no curve. */

@@ -176,6 +176,18 @@ static uint64_t questions_more(const struct query_result *result)
     return more;
 }
 
+/* Labels of the group columns among the answer's. */
+static json_t *groups_view(const struct proto_query *query)
+{
+    json_t *groups = json_array();
+    for (size_t i = 0; i < query->item_count; i++) {
+        if (query->items[i].kind == PROTO_AGG_GROUP) {
+            json_array_append_new(groups, json_string(query->items[i].label));
+        }
+    }
+    return groups;
+}
+
 static const char *shape_of(const struct proto_query *query)
 {
     enum proto_aggregate kind =
@@ -252,6 +264,7 @@ static json_t *result_view(struct query_result *result, const struct query_ask *
                   "budget", budgets_view(result), "replayed", result->replayed);
     json_object_set_new(view, "privacy", privacy_view(result));
     json_object_set_new(view, "shape", json_string(shape_of(&result->query)));
+    json_object_set_new(view, "groups", groups_view(&result->query));
     uint64_t more = questions_more(result);
     if (more != UINT64_MAX) {
         json_object_set_new(view, "forecast", json_pack("{s:I}", "questions", (json_int_t)more));

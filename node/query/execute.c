@@ -267,22 +267,6 @@ static const double *numbers_of(struct run *run, const struct store_batch_column
     return run->number;
 }
 
-static void find_cells(struct run *run, const struct store_batch *batch)
-{
-    if (run->query->group_count == 0) {
-        memset(run->cell, 0, run->count * sizeof *run->cell);
-    }
-    for (size_t g = 0; g < run->query->group_count; g++) {
-        const struct store_batch_column *column = &batch->columns[run->group_at[g]];
-        uint32_t size = (uint32_t)run->sizes[g];
-        if (g == 0) {
-            cells_first(codes_of(run, column), run->count, size, run->cell);
-        } else {
-            cells_next(codes_of(run, column), run->count, size, run->cell);
-        }
-    }
-}
-
 /* Rows of this batch that lack a value which PART needs: NULL when none does. Valid until the next call. */
 static const uint64_t *missing_of(struct run *run, const struct store_batch *batch, size_t part)
 {
@@ -312,6 +296,37 @@ static void centred(struct run *run, const struct store_batch_column *column, do
         by.factor = column->divisor;
         by.base = (double)column->base;
         centre_codes(codes_of(run, column), run->count, &by, to);
+    }
+}
+
+/* Whole numbers as codes from the declared least value. */
+static const uint32_t *numbered(struct run *run, const struct store_batch_column *column,
+                                const struct proto_column *type)
+{
+    centred(run, column, type->min, type->max, type->min, run->value);
+    for (size_t i = 0; i < run->count; i++) {
+        run->code[i] = (uint32_t)(run->value[i] + 0.5);
+    }
+    return run->code;
+}
+
+static void find_cells(struct run *run, const struct store_batch *batch)
+{
+    if (run->query->group_count == 0) {
+        memset(run->cell, 0, run->count * sizeof *run->cell);
+    }
+    for (size_t g = 0; g < run->query->group_count; g++) {
+        const struct store_batch_column *column = &batch->columns[run->group_at[g]];
+        uint32_t size = (uint32_t)run->sizes[g];
+        const struct proto_column *type =
+            &run->query->schema->columns[run->query->group_columns[g]];
+        const uint32_t *codes = type->type == PROTO_COLUMN_INTEGER ? numbered(run, column, type)
+                                                                   : codes_of(run, column);
+        if (g == 0) {
+            cells_first(codes, run->count, size, run->cell);
+        } else {
+            cells_next(codes, run->count, size, run->cell);
+        }
     }
 }
 

@@ -48,16 +48,15 @@ static int compare_keys(const struct proto_text *a, const struct proto_text *b, 
     return order;
 }
 
-static bool is_value(const struct proto_column *column, struct span text)
+/* A declared value; of a private group any. */
+static bool is_value(const struct proto_query *query, size_t group, struct span text)
 {
     char value[PROTO_SCHEMA_VALUE_SIZE];
-    if (!span_to_cstr(text, value, sizeof value)) {
-        return false;
+    bool found = span_to_cstr(text, value, sizeof value) && !query->group_values[group];
+    for (size_t i = 0; query->group_values[group] && i < query->group_sizes[group] && !found; i++) {
+        found = span_equal(text, span_str(query->group_values[group][i]));
     }
-    if (column->type == PROTO_COLUMN_BOOLEAN) {
-        return strcmp(value, "true") == 0 || strcmp(value, "false") == 0;
-    }
-    return column->values_private || proto_column_code(column, value) >= 0;
+    return found;
 }
 
 /* Each once, ascending, and of public groups only declared values. */
@@ -67,7 +66,7 @@ static bool keys_fit(const struct proto_query *query, const struct query_answer 
     const struct proto_text *keys = answer->keys.items;
     bool fits = answer->cells <= QUERY_CELLS_MAX && answer->keys.count == answer->cells * groups;
     for (size_t i = 0; i < answer->keys.count && fits; i++) {
-        fits = is_value(&query->schema->columns[query->group_columns[i % groups]], keys[i].text);
+        fits = is_value(query, i % groups, keys[i].text);
     }
     for (size_t cell = 1; cell < answer->cells && fits; cell++) {
         fits = compare_keys(keys + (cell - 1) * groups, keys + cell * groups, groups) < 0;

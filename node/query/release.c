@@ -74,12 +74,9 @@ static void texts_of(const struct proto_query *query, const struct query_sums *s
     *ret = (struct told){.cell = cell, .count = query->group_count};
     for (size_t g = query->group_count; g-- > 0;) {
         size_t code = cell % sums->sizes[g];
-        const struct proto_column *column = &query->schema->columns[query->group_columns[g]];
         cell /= sums->sizes[g];
-        ret->texts[g] = sums->values[g]                        ? sums->values[g][code]
-                        : column->type != PROTO_COLUMN_BOOLEAN ? column->values[code]
-                        : code                                 ? "true"
-                                                               : "false";
+        ret->texts[g] =
+            query->group_values[g] ? query->group_values[g][code] : sums->values[g][code];
     }
 }
 

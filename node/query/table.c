@@ -4,7 +4,7 @@
 #include "node/query/regress.h"
 
 #include <math.h>
-#include <stdio.h>
+#include <stdlib.h>
 
 struct making {
     const struct proto_query *query;
@@ -88,12 +88,21 @@ enum err query_table_columns(const struct proto_query *query, struct arena *aren
 
 /* ---- rows ---------------------------------------------------------------------------------- */
 
-static const char *group_text(const struct making *making, const struct proto_query_item *item)
+/* The cell's value of a group column; a whole number is one. */
+static struct query_value group_value(const struct making *making,
+                                      const struct proto_query_item *item)
 {
+    const struct proto_query *query = making->query;
     size_t group = (size_t)item->group;
-    return making->cells->keys
-               ? making->cells->keys[making->cell * making->query->group_count + group]
-               : proto_query_cell_value(making->query, making->cell, group);
+    const char *text = making->cells->keys
+                           ? making->cells->keys[making->cell * query->group_count + group]
+                           : proto_query_cell_value(query, making->cell, group);
+    if (query->schema->columns[query->group_columns[group]].type != PROTO_COLUMN_INTEGER) {
+        return text_value(text);
+    }
+    struct query_value value = exact(strtod(text, NULL));
+    value.number.whole = true;
+    return value;
 }
 
 static bool withheld(const struct making *making)
@@ -153,7 +162,7 @@ static void table_rows(struct making *making, const struct query_curve *curve,
     for (size_t r = 0; r < shape.rows; r++) {
         for (size_t i = 0; i < query->item_count; i++) {
             if ((int)i != query->table) {
-                *making->row++ = text_value(group_text(making, &query->items[i]));
+                *making->row++ = group_value(making, &query->items[i]);
                 continue;
             }
             if (query->items[i].kind == PROTO_AGG_HISTOGRAM) {
@@ -234,7 +243,7 @@ static enum err single_rows(struct making *making)
             struct query_value *to = making->row++;
             *to = no_value();
             if (query->items[i].kind == PROTO_AGG_GROUP) {
-                *to = text_value(group_text(making, &query->items[i]));
+                *to = group_value(making, &query->items[i]);
             } else if (!withheld(making)) {
                 err = query_estimate_item(query, making->layout, i, &totals, &to->number);
             }

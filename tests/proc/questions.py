@@ -248,9 +248,9 @@ def visits_leaf(r):
 
 TABLES = [
     Table("flchain", [("age", 50, 90), ("kappa", 0, 10), ("lambda", 0, 10), ("creatinine", 0, 5), ("futime", 0, 6000), ("flc_group", 1, 10)],
-          [["sex"], ["sex", "death"], ["death", "mgus"]], None, flchain_leaf, [("kappa", "lambda"), ("age", "creatinine"), ("death", "age")],
+          [["sex"], ["sex", "death"], ["death", "mgus"], ["flc_group"]], None, flchain_leaf, [("kappa", "lambda"), ("age", "creatinine"), ("death", "age")],
           ("futime", 0, 6000, "death")),
-    Table("visits", [("score", 0, 40), ("cost", -50, 200), ("weight", 30, 150)], [["arm"], ["urgent", "arm"], ["ward"], ["ward", "urgent"]], "patient",
+    Table("visits", [("score", 0, 40), ("cost", -50, 200), ("weight", 30, 150)], [["arm"], ["urgent", "arm"], ["score"], ["ward"], ["ward", "urgent"]], "patient",
           visits_leaf, [("score", "cost"), ("weight", "urgent")], ("score", 0, 40, "urgent")),
 ]
 
@@ -307,8 +307,9 @@ class Question:
         self.where_for_sqlite = re.sub(r"(seen \S+) '([0-9-]+)'", lambda m: f"{m[1]} {days(m[2])}", self.where)
 
 
-def key_text(value):
-    return "true" if value == 1 else "false" if value == 0 else str(value)
+def keys_of(groups, values):
+    """Group values as the answer shows them."""
+    return tuple(("false", "true")[v] if group in ("death", "mgus", "urgent") and v in (0, 1) else v for group, v in zip(groups, values))
 
 
 class Check:
@@ -340,14 +341,14 @@ class Check:
         for row in self.db.execute(f"SELECT {', '.join(groups + columns)} FROM {self.question.table.name}{self.question.where_for_sqlite}"):
             key, values = row[:len(groups)], row[len(groups):]
             if None not in key and None not in values:
-                found.setdefault(tuple(map(key_text, key)), []).append(values)
+                found.setdefault(keys_of(groups, key), []).append(values)
         return found
 
     def single(self):
         question = self.question
         truth = {}
         for row in self.db.execute(question.for_sqlite):
-            truth[tuple(map(key_text, row[:len(question.groups)]))] = row[len(question.groups):]
+            truth[keys_of(question.groups, row)] = row[len(question.groups):]
         per_node = self.units_by_node() if "ward" in question.groups else None
         seen = set()
         for row, margins in self.rows():
@@ -385,7 +386,7 @@ class Check:
         groups = self.question.groups
         for row in self.db.execute(f"SELECT {', '.join(groups)}, node, COUNT(DISTINCT patient) FROM visits{self.question.where_for_sqlite} GROUP BY {', '.join(groups)}, node"):
             if None not in row[:len(groups)]:
-                found.setdefault(tuple(map(key_text, row[:len(groups)])), [0, 0])[row[len(groups)]] = row[-1]
+                found.setdefault(keys_of(groups, row), [0, 0])[row[len(groups)]] = row[-1]
         return found
 
     def histogram(self):
@@ -451,7 +452,7 @@ class Check:
         groups = self.question.groups
         sql = f"SELECT COUNT(*) FROM {self.question.table.name}{self.question.where_for_sqlite}" + (f" GROUP BY {', '.join(groups)}" if groups else "")
         counts = [row[0] for row in self.db.execute(sql)]
-        cells = {("sex",): 2, ("sex", "death"): 4, ("death", "mgus"): 4, ("arm",): 3, ("urgent", "arm"): 6}.get(tuple(groups), 1)
+        cells = {("sex",): 2, ("sex", "death"): 4, ("death", "mgus"): 4, ("arm",): 3, ("urgent", "arm"): 6, ("flc_group",): 10, ("score",): 41}.get(tuple(groups), 1)
         return len(counts) < cells or min(counts, default=0) < 40
 
 

@@ -178,7 +178,7 @@ static const struct {
     {"SELECT sex, COUNT(*) FROM d", E_QUERY,
      "at character 8: a column in SELECT must be in GROUP BY"},
     {"SELECT * FROM d", E_QUERY, "at character 8: expected a name; found '*'"},
-    {"SELECT COUNT(*) FROM d GROUP BY age", E_UNSUPPORTED, "categories and booleans"},
+    {"SELECT COUNT(*) FROM d GROUP BY creatinine", E_UNSUPPORTED, "groups by categories, booleans"},
     {"SELECT COUNT(*) FROM d GROUP BY sex, sex", E_QUERY, "grouped twice"},
     {"SELECT SUM(kappa) FROM d", E_UNSUPPORTED, "declared bounds"},
     {"SELECT SUM(sex) FROM d", E_QUERY, "needs numbers"},
