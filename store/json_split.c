@@ -378,12 +378,7 @@ static enum err open_split(const char *path, struct span bytes, struct store_jso
     if (!split) {
         return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
     }
-    enum err err = E_OK;
-    if (path) {
-        err = store_lines_open(&split->lines, path, reterr);
-    } else {
-        store_lines_bytes(&split->lines, bytes);
-    }
+    enum err err = store_lines_open(&split->lines, path, bytes, reterr);
     if (err) {
         proto_free(split);
         return err;

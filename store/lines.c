@@ -16,16 +16,7 @@ static void begin(struct store_lines *lines)
     }
 }
 
-void store_lines_bytes(struct store_lines *lines, struct span bytes)
-{
-    lines->at = bytes.ptr;
-    lines->left = bytes.len;
-    lines->last = true;
-    lines->borrowed = bytes.len;
-    begin(lines);
-}
-
-enum err store_lines_open(struct store_lines *lines, const char *path, struct err_info *reterr)
+static enum err open_file(struct store_lines *lines, const char *path, struct err_info *reterr)
 {
     enum err err = store_stream_open(path, &lines->stream, reterr);
     if (err) {
@@ -33,11 +24,22 @@ enum err store_lines_open(struct store_lines *lines, const char *path, struct er
     }
     lines->block = proto_alloc(BLOCK, 1);
     lines->line = 1;
-    err = lines->block ? store_lines_fill(lines, reterr)
-                       : proto_err_set(reterr, E_NO_MEMORY, "opening the data");
+    return lines->block ? store_lines_fill(lines, reterr)
+                        : proto_err_set(reterr, E_NO_MEMORY, "opening the data");
+}
+
+enum err store_lines_open(struct store_lines *lines, const char *path, struct span bytes,
+                          struct err_info *reterr)
+{
+    enum err err = path ? open_file(lines, path, reterr) : E_OK;
     if (err) {
         store_lines_close(lines);
         return err;
+    }
+    if (!path) {
+        lines->at = bytes.ptr;
+        lines->left = lines->borrowed = bytes.len;
+        lines->last = true;
     }
     begin(lines);
     return E_OK;

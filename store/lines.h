@@ -1,7 +1,7 @@
 /* A data file block by block or line by line, unpacked on the way (stream.h): what the readers stand on.
  *
  *     struct store_lines lines = {.max = 4 << 20};
- *     err = store_lines_open(&lines, path, reterr);
+ *     err = store_lines_open(&lines, path, SPAN_NONE, reterr);
  *     while (!(err = store_lines_next(&lines, &line, &too_long, &end, reterr)) && !end) { use(line); }
  *     store_lines_tell(&lines, &source);
  *     store_lines_close(&lines);
@@ -26,11 +26,10 @@ struct store_lines {
     uint64_t borrowed;
 };
 
-/* Errors: those of store_stream_open and store_stream_read. On failure nothing is open. */
-MUST_CHECK enum err store_lines_open(struct store_lines *lines, const char *path,
+/* PATH, or where it is NULL BYTES, which are borrowed until it is closed.
+ * Errors: those of store_stream_open and store_stream_read. On failure nothing is open. */
+MUST_CHECK enum err store_lines_open(struct store_lines *lines, const char *path, struct span bytes,
                                      struct err_info *reterr);
-/* The same over BYTES, which are borrowed until it is closed. */
-void store_lines_bytes(struct store_lines *lines, struct span bytes);
 /* The next block once all of the one at hand was taken; left is 0 at the end alone. Errors: those of store_stream_read. */
 MUST_CHECK enum err store_lines_fill(struct store_lines *lines, struct err_info *reterr);
 /* The next line without its LF, valid until the next call. Too long a one is passed over: *RET_LONG. *RET_END: there is none.

@@ -285,11 +285,7 @@ static enum err open_reader(const char *path, struct span bytes, const char *con
     reader->base.next = next_row;
     reader->base.free = free_reader;
     reader->lines.max = STORE_CONLL_LINE_MAX;
-    if (path) {
-        err = store_lines_open(&reader->lines, path, reterr);
-    } else {
-        store_lines_bytes(&reader->lines, bytes);
-    }
+    err = store_lines_open(&reader->lines, path, bytes, reterr);
     if (err) {
         free_reader(&reader->base);
         return err;

@@ -4,24 +4,18 @@
 #include "crypto/memory.h"
 #include "proto/alloc.h"
 #include "proto/codec.h"
-#include "store/stream.h"
+#include "store/lines.h"
 
 #include <csv.h>
 
-#define BLOCK     ((size_t)256 << 10)
 #define GROW_STEP 1024
 
 struct reader {
     struct store_source base;
     struct csv_parser parser;
     bool parser_open;
-    struct store_stream *stream; /* NULL: reading from borrowed bytes */
-    uint8_t *block;
-    const uint8_t *at; /* what is left of the block or of the borrowed bytes */
-    size_t left;
-    bool last; /* nothing comes after what is left */
+    struct store_lines lines;
     bool finished;
-    uint64_t line;     /* of the next byte */
     uint64_t row_line; /* where the current row started */
     bool after_cr;     /* the last byte was CR: an LF that follows belongs to it */
     /* The current row. Text moves while it grows, so fields hold offsets until the row ends. */
@@ -135,42 +129,33 @@ static void on_row(int terminator, void *user)
 
 static enum err fill(struct reader *reader, struct err_info *reterr)
 {
-    if (reader->left || reader->last) {
-        return E_OK;
+    if (reader->lines.left) {
+        return E_OK; /* asked for each row */
     }
-    size_t got;
-    enum err err = store_stream_read(reader->stream, reader->block, BLOCK, &got, reterr);
-    if (err) {
-        proto_err_frame(reterr, "reading line %llu", (unsigned long long)reader->line);
-        return err;
-    }
-    reader->last = got == 0;
-    reader->at = reader->block;
-    reader->left = got;
-    reader->base.bytes_done = store_stream_done(reader->stream);
-    reader->base.bytes_plain += got;
-    return E_OK;
+    enum err err = store_lines_fill(&reader->lines, reterr);
+    store_lines_tell(&reader->lines, &reader->base);
+    return err;
 }
 
 /* The next piece, which ends behind a line end at the latest: so at most one row ends in it, and
  * lines can be counted beside libcsv, which does not. */
 static size_t piece(const struct reader *reader)
 {
-    const uint8_t *lf = memchr(reader->at, '\n', reader->left);
-    size_t len = lf ? (size_t)(lf - reader->at) + 1 : reader->left;
-    const uint8_t *cr = memchr(reader->at, '\r', len);
-    return cr ? (size_t)(cr - reader->at) + 1 : len;
+    const uint8_t *lf = memchr(reader->lines.at, '\n', reader->lines.left);
+    size_t len = lf ? (size_t)(lf - reader->lines.at) + 1 : reader->lines.left;
+    const uint8_t *cr = memchr(reader->lines.at, '\r', len);
+    return cr ? (size_t)(cr - reader->lines.at) + 1 : len;
 }
 
 static void consume(struct reader *reader, size_t len)
 {
-    uint8_t end = reader->at[len - 1];
+    uint8_t end = reader->lines.at[len - 1];
     if (end == '\r' || (end == '\n' && !(reader->after_cr && len == 1))) {
-        reader->line++;
+        reader->lines.line++;
     }
     reader->after_cr = end == '\r';
-    reader->at += len;
-    reader->left -= len;
+    reader->lines.at += len;
+    reader->lines.left -= len;
 }
 
 static void begin_row(struct reader *reader)
@@ -204,11 +189,11 @@ static enum err skip_line(struct reader *reader, struct err_info *reterr)
     enum err err = open_parser(reader);
     for (bool ended = false; !err && !ended;) {
         err = fill(reader, reterr);
-        if (err || reader->left == 0) {
+        if (err || reader->lines.left == 0) {
             break;
         }
         size_t len = piece(reader);
-        ended = reader->at[len - 1] == '\n' || reader->at[len - 1] == '\r';
+        ended = reader->lines.at[len - 1] == '\n' || reader->lines.at[len - 1] == '\r';
         consume(reader, len);
     }
     begin_row(reader);
@@ -233,7 +218,7 @@ static enum err finish(struct reader *reader, struct err_info *reterr)
 static enum err feed(struct reader *reader, struct err_info *reterr)
 {
     size_t len = piece(reader);
-    if (csv_parse(&reader->parser, reader->at, len, on_field, on_row, reader) == len) {
+    if (csv_parse(&reader->parser, reader->lines.at, len, on_field, on_row, reader) == len) {
         consume(reader, len);
         return reader->broken ? line_error(reader, reader->broken, reterr) : E_OK;
     }
@@ -285,24 +270,25 @@ static bool cut_fields(struct reader *reader, size_t len)
 static bool plain_row(struct reader *reader)
 {
     size_t header = reader->base.header_count;
-    const uint8_t *end = reader->left ? memchr(reader->at, '\n', reader->left) : NULL;
+    const uint8_t *end =
+        reader->lines.left ? memchr(reader->lines.at, '\n', reader->lines.left) : NULL;
     if (!end || header == 0 || reader->parser.pstate != 0 || reader->cap < header) {
         return false;
     }
-    size_t line = (size_t)(end - reader->at);
+    size_t line = (size_t)(end - reader->lines.at);
     size_t len = line && end[-1] == '\r' ? line - 1 : line;
     if (len == 0 || grow_row(reader, len) != E_OK) {
         return false; /* a blank line is none, and libcsv says what is too long */
     }
-    memcpy(reader->text, reader->at, len);
+    memcpy(reader->text, reader->lines.at, len);
     if (!cut_fields(reader, len)) {
         begin_row(reader);
         return false;
     }
-    reader->row_line = reader->line++;
+    reader->row_line = reader->lines.line++;
     reader->after_cr = false;
-    reader->at += line + 1;
-    reader->left -= line + 1;
+    reader->lines.at += line + 1;
+    reader->lines.left -= line + 1;
     reader->row_done = true;
     return true;
 }
@@ -314,19 +300,20 @@ static enum err read_row(struct reader *reader, struct err_info *reterr)
     if (plain_row(reader)) {
         return E_OK;
     }
-    reader->row_line = reader->line;
+    reader->row_line = reader->lines.line;
     while (!reader->row_done && !reader->finished) {
         enum err err = fill(reader, reterr);
         if (!err) {
-            err = reader->left ? feed(reader, reterr) : finish(reader, reterr);
+            err = reader->lines.left ? feed(reader, reterr) : finish(reader, reterr);
         }
         if (err) {
             return err;
         }
-        bool blank = !reader->row_done && reader->count == 0 && reader->line != reader->row_line &&
+        bool blank = !reader->row_done && reader->count == 0 &&
+                     reader->lines.line != reader->row_line &&
                      reader->parser.pstate == 0; /* between rows */
         if (blank) {
-            reader->row_line = reader->line; /* blank lines before the first field */
+            reader->row_line = reader->lines.line; /* blank lines before the first field */
         }
     }
     for (size_t i = 0; i < reader->count; i++) {
@@ -377,14 +364,10 @@ static void free_reader(struct store_source *source)
     if (reader->parser_open) {
         csv_free(&reader->parser);
     }
-    store_stream_close(reader->stream);
-    if (reader->block) {
-        crypto_wipe(reader->block, BLOCK);
-    }
+    store_lines_close(&reader->lines);
     if (reader->text) {
         crypto_wipe(reader->text, reader->text_cap);
     }
-    proto_free(reader->block);
     proto_free(reader->text);
     proto_free(reader->fields);
     proto_free(reader->starts);
@@ -416,23 +399,19 @@ static enum err keep_header(struct reader *reader, struct err_info *reterr)
     return E_OK;
 }
 
-static enum err skip_mark(struct reader *reader, struct err_info *reterr)
+/* PATH, or BYTES where it is NULL. */
+static enum err open_reader(const char *path, struct span bytes, struct store_source **ret,
+                            struct err_info *reterr)
 {
-    enum err err = fill(reader, reterr);
-    if (!err && reader->left >= 3 && memcmp(reader->at, "\xef\xbb\xbf", 3) == 0) {
-        reader->at += 3;
-        reader->left -= 3;
+    struct reader *reader = proto_alloc(1, sizeof *reader);
+    if (!reader) {
+        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
     }
-    return err;
-}
-
-static enum err start(struct reader *reader, struct store_source **ret, struct err_info *reterr)
-{
     reader->base.next = next_row;
     reader->base.free = free_reader;
-    reader->line = 1;
-    enum err err = open_parser(reader);
-    err = err ? err : skip_mark(reader, reterr);
+    enum err err = store_lines_open(&reader->lines, path, bytes, reterr);
+    store_lines_tell(&reader->lines, &reader->base);
+    err = err ? err : open_parser(reader);
     err = err ? err : read_row(reader, reterr);
     err = err ? err : keep_header(reader, reterr);
     if (err) {
@@ -446,36 +425,10 @@ static enum err start(struct reader *reader, struct store_source **ret, struct e
 enum err store_reader_csv_bytes(struct span bytes, struct store_source **ret,
                                 struct err_info *reterr)
 {
-    struct reader *reader = proto_alloc(1, sizeof *reader);
-    if (!reader) {
-        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
-    }
-    reader->at = bytes.ptr;
-    reader->left = bytes.len;
-    reader->last = true;
-    reader->base.bytes_total = bytes.len;
-    reader->base.bytes_done = bytes.len;
-    reader->base.bytes_plain = bytes.len;
-    return start(reader, ret, reterr);
+    return open_reader(NULL, bytes, ret, reterr);
 }
 
 enum err store_reader_csv_open(const char *path, struct store_source **ret, struct err_info *reterr)
 {
-    struct store_stream *stream;
-    enum err err = store_stream_open(path, &stream, reterr);
-    if (err) {
-        return err;
-    }
-    struct reader *reader = proto_alloc(1, sizeof *reader);
-    uint8_t *block = reader ? proto_alloc(BLOCK, 1) : NULL;
-    if (!block) {
-        proto_free(reader);
-        store_stream_close(stream);
-        return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
-    }
-    reader->stream = stream;
-    reader->block = block;
-    reader->base.bytes_total = store_stream_total(stream);
-    reader->base.packed = store_stream_is_packed(stream);
-    return start(reader, ret, reterr);
+    return open_reader(path, SPAN_NONE, ret, reterr);
 }
