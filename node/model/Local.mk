@@ -50,6 +50,7 @@ endif
 	%D%/safetensors.c %D%/safetensors.h \
 	%D%/safetensors_write.c %D%/safetensors_write.h \
 	%D%/table_model.c %D%/table_model.h \
+	%D%/tabular.c %D%/tabular.h \
 	%D%/tokenizer.c %D%/tokenizer.h \
 	%D%/words.c %D%/words.h
 EXTRA_DIST += %D%/README.md

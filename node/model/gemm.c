@@ -29,13 +29,19 @@ void model_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
 
 /* oneDNN's dnnl_sgemm: row-major, sizes of 64 bits; 0 is success. */
 typedef int dnnl_function(char transpose_a, char transpose_b, int64_t m, int64_t n, int64_t k,
                           float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
                           float beta, float *c, int64_t ldc);
 /* OpenBLAS' cblas_sgemm with the numbers of CBLAS_LAYOUT and CBLAS_TRANSPOSE. */
-enum { CBLAS_ROW_MAJOR = 101, CBLAS_NO_TRANSPOSE = 111, CBLAS_TRANSPOSED = 112 };
+enum {
+    CBLAS_ROW_MAJOR = 101,
+    CBLAS_NO_TRANSPOSE = 111,
+    CBLAS_TRANSPOSED = 112
+};
 typedef void cblas_function(int layout, int transpose_a, int transpose_b, int m, int n, int k,
                             float alpha, const float *a, int lda, const float *b, int ldb,
                             float beta, float *c, int ldc);
@@ -54,10 +60,29 @@ static void find_function(void *from, const char *name, void *ret_function)
     *(void **)ret_function = from ? dlsym(from, name) : NULL;
 }
 
+/* Whether memory that was written may be run: oneDNN writes its code as it goes, which a service under systemd's
+ * MemoryDenyWriteExecute= must not do. OpenBLAS' code stands in its file. */
+static bool may_make_code(void)
+{
+    size_t size = 4096;
+    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) {
+        return false;
+    }
+    bool may = mprotect(page, size, PROT_READ | PROT_EXEC) == 0;
+    munmap(page, size);
+    return may;
+}
+
 static void load(void)
 {
+    /* SONAMEs of Debian 13 and 12. */
     static const char *const names[] = {"libdnnl.so.3", "libdnnl.so.2", "libopenblas.so.0"};
+    bool code = may_make_code();
     for (size_t i = 0; i < sizeof names / sizeof *names && !library.dnnl && !library.cblas; i++) {
+        if (!code && strstr(names[i], "dnnl")) {
+            continue;
+        }
         void *handle = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
         find_function(handle, "dnnl_sgemm", &library.dnnl);
         find_function(handle, "cblas_sgemm", &library.cblas);

@@ -5,8 +5,8 @@
  * C[m][n] = alpha op(A) op(B) + beta C; op(A) is m x k, op(B) is k x n; lda, ldb, ldc are the lengths of the stored rows.
  * beta 0 overwrites C whatever it holds. m, n or k of 0 is allowed.
  * oneDNN's dnnl_sgemm or OpenBLAS' cblas_sgemm, one thread of theirs: the encoder is parallel over sequences. Both are loaded
- * when the first product is asked for, so that a daemon that trains nothing does not carry them; without either the plain
- * loops serve, slowly. The double build uses the plain loops. Threads: any number, each with its own C. */
+ * when the first product is asked for, so that a daemon that trains nothing does not carry them. oneDNN only where a process
+ * may make code (not under MemoryDenyWriteExecute=); without either the plain loops serve, slowly. The double build uses the plain loops. Threads: any number, each with its own C. */
 #ifndef CONCORDAT_NODE_MODEL_GEMM_H
 #define CONCORDAT_NODE_MODEL_GEMM_H
 

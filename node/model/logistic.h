@@ -44,6 +44,8 @@ struct model_table {
     const uint8_t *y;     /* 0 or 1 */
     const uint32_t *unit; /* patient of each row: 0, 1, .. units - 1, not falling */
     size_t units;
+    const float *target; /* linear models alone: within [-1, 1] */
+    const float *time;   /* Cox alone: within (0, 1] of the horizon */
 };
 
 struct model_sgd {

@@ -138,3 +138,8 @@ check_PROGRAMS += %D%/test_formats
 TESTS += %D%/test_formats
 %C%_test_formats_SOURCES = %D%/test_formats.c
 %C%_test_formats_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+
+check_PROGRAMS += %D%/test_tabular
+TESTS += %D%/test_tabular
+%C%_test_tabular_SOURCES = %D%/test_tabular.c tests/lib/seed.h tests/lib/vectors.h
+%C%_test_tabular_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm

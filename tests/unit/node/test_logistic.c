@@ -48,8 +48,8 @@ static void make_rows(void)
 static struct model_table table_of(size_t from, size_t to)
 {
     /* Patients are numbered from 0 in each table; every row is a patient of its own. */
-    return (struct model_table){to - from, FEATURES, x + from * FEATURES,
-                                y + from,  patient,  to - from};
+    return (struct model_table){
+        to - from, FEATURES, x + from * FEATURES, y + from, patient, to - from, NULL, NULL};
 }
 
 static void gradient_is_the_slope_of_the_loss(void **state)
@@ -152,10 +152,10 @@ static void nonsense_is_refused(void **state)
     bad.momentum = 1;
     assert_int_equal(model_logistic_train(&t, &bad, w, NULL, NULL, &steps, NULL), E_INVALID);
     float wide[FEATURES] = {1.5f, 0, 0, 0};
-    struct model_table one = {1, FEATURES, wide, y, patient, 1};
+    struct model_table one = {1, FEATURES, wide, y, patient, 1, NULL, NULL};
     assert_false(model_table_valid(&one));
     static const uint32_t gap[2] = {0, 2};
-    one = (struct model_table){2, FEATURES, x, y, gap, 3};
+    one = (struct model_table){2, FEATURES, x, y, gap, 3, NULL, NULL};
     assert_false(model_table_valid(&one));
     assert_near(w[0], 0, 0);
     assert_near((double)model_standardise(50, 50, 110), -1, 0);
@@ -172,7 +172,7 @@ static bool cancel_third(void *user)
 static void empty_batches_add_noise(void **state)
 {
     (void)state;
-    struct model_table empty = {0, FEATURES, x, y, patient, 0};
+    struct model_table empty = {0, FEATURES, x, y, patient, 0, NULL, NULL};
     struct model_sgd sgd = {0.1, 1, 2, 1, 0, 10, 400};
     double squares = 0;
     size_t n = 0;
@@ -206,7 +206,7 @@ static void many_rows_of_one_patient_count_once(void **state)
         ones[i] = 1;
         same[i * FEATURES] = 1;
     }
-    struct model_table t = {1000, FEATURES, same, ones, zero, 1};
+    struct model_table t = {1000, FEATURES, same, ones, zero, 1, NULL, NULL};
     struct model_sgd sgd = {1, 1, 0.1, 1, 0, 1000, 1};
     double w[FEATURES + 1] = {0};
     uint32_t steps;
@@ -314,7 +314,7 @@ static void metrics_bound_a_patient(void **state)
 {
     (void)state;
     static uint32_t one_patient[ROWS];
-    struct model_table t = {ROWS, FEATURES, x, y, one_patient, 1};
+    struct model_table t = {ROWS, FEATURES, x, y, one_patient, 1, NULL, NULL};
     double w[FEATURES + 1] = {0};
     static __int128 sums[MODEL_METRICS_VALUES];
     struct model_metrics_plan plan;
@@ -323,7 +323,7 @@ static void metrics_bound_a_patient(void **state)
     assert_int_equal((int64_t)sums[0], 3);
     assert_true(sums[1] <= 3 * (__int128)plan.sums[1].sensitivity);
     /* An empty table is answered like any other. */
-    t = (struct model_table){0, FEATURES, x, y, patient, 0};
+    t = (struct model_table){0, FEATURES, x, y, patient, 0, NULL, NULL};
     static int64_t values[MODEL_METRICS_VALUES];
     assert_int_equal(model_metrics_sum(&plan, &t, w, sums), E_OK);
     assert_int_equal(model_metrics_release(&plan, NULL, sums, values, NULL), E_OK);
