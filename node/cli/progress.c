@@ -12,21 +12,21 @@ void cli_progress_init(struct cli_progress *p, FILE *to, bool bar, bool lines, u
         .to = to, .bar = bar && !lines && isatty(fileno(to)), .lines = lines, .start_ms = now_ms};
 }
 
-/* "bytes" after the last comma of the text is the unit of done and total. */
-static bool counts_bytes(struct span text, size_t *ret_len)
+/* "bytes" or "seconds" after the last comma of the text is the unit of done and total. */
+static bool counts(struct span text, const char *suffix, size_t *len)
 {
-    static const char suffix[] = ", bytes";
-    size_t len = sizeof suffix - 1;
-    bool yes = text.len > len && memcmp(text.ptr + text.len - len, suffix, len) == 0;
-    *ret_len = yes ? text.len - len : text.len;
+    size_t more = strlen(suffix);
+    bool yes = text.len > more && memcmp(text.ptr + text.len - more, suffix, more) == 0;
+    *len = yes ? text.len - more : *len;
     return yes;
 }
 
 void cli_progress_line(const struct proto_control_progress *progress, uint64_t elapsed_ms, char *to,
                        size_t size)
 {
-    size_t len = 0;
-    bool bytes = counts_bytes(progress->text, &len);
+    size_t len = progress->text.len;
+    bool bytes = counts(progress->text, ", bytes", &len);
+    bool time = counts(progress->text, ", seconds", &len);
     double seconds = (double)elapsed_ms / 1000;
     double rate = seconds > 0.5 ? (double)progress->done / seconds : 0;
     int used =
@@ -41,7 +41,7 @@ void cli_progress_line(const struct proto_control_progress *progress, uint64_t e
         bar[BAR_CELLS] = 0;
         used += snprintf(to + used, size - (size_t)used, " [%s] %3.0f %%", bar, part * 100);
     }
-    if (rate > 0 && used > 0 && (size_t)used < size) {
+    if (rate > 0 && !time && used > 0 && (size_t)used < size) {
         used += bytes ? snprintf(to + used, size - (size_t)used, "  %.1f MiB/s", rate / 1048576)
                       : snprintf(to + used, size - (size_t)used, "  %.1f/s", rate);
     }

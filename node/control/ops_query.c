@@ -356,6 +356,19 @@ static enum err keep_question(struct control_call *call, const struct query_ask 
     return err;
 }
 
+/* A second passes before anything is said: most answers are there by then. */
+static void show_waiting(void *user, size_t answered, size_t asked, uint64_t elapsed_ms,
+                         uint64_t expected_ms)
+{
+    char text[96];
+    if (elapsed_ms < 1000) {
+        return;
+    }
+    snprintf(text, sizeof text, "asking, %zu of %zu sites have answered, seconds", answered, asked);
+    uint64_t total = (expected_ms > elapsed_ms ? expected_ms : elapsed_ms) / 1000;
+    control_progress(user, text, elapsed_ms / 1000, total);
+}
+
 /* A contribution bound is absent or a whole number from 1 to a million. */
 static bool limit_fits(struct control_call *call, const char *option)
 {
@@ -411,6 +424,7 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
         .explain = control_flag(call, "--explain"),
         .timeout_ms = control_duration_ms(call, "--timeout", 0),
         .cancelled = control_cancelled,
+        .waiting = show_waiting,
         .user = call,
     };
     if (ask->secure) {
@@ -606,6 +620,7 @@ enum err control_queries_collect(struct control_call *call, json_t **ret, struct
     }
     struct query_ask ask = {
         .cancelled = control_cancelled,
+        .waiting = show_waiting,
         .user = call,
     };
     err = err ? err : read_purpose(call, json_object_get(again, "purpose"), &ask.purpose);

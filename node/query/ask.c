@@ -24,6 +24,8 @@ struct asking {
     struct peer_call *calls;
     size_t *call_site; /* by call: index into result->site */
     size_t call_count;
+    size_t read_count; /* answers that are in */
+    uint64_t started_ms;
     struct query_answer *answers; /* by call */
 };
 
@@ -329,6 +331,7 @@ static void read_answer(void *user, size_t at)
     const struct peer_member *member = &asking->publishers[asking->call_site[at]].member;
     struct query_answer *answer = &asking->answers[at];
     result->replies[asking->call_site[at]] = call->reply; /* the result's spans point into it */
+    asking->read_count++;
     site->elapsed_ms = call->elapsed_ms;
     if (open_answer(asking, call, site, member, answer) == E_OK) {
         query_witness_keep(asking->context, member, answer->head);
@@ -377,9 +380,28 @@ static enum err verdict(const struct asking *asking, struct err_info *reterr)
                          cause ? cause->reason : "UNREACHABLE");
 }
 
+/* When the slowest site's answer may be expected. Explaining scans nothing. */
+static uint64_t expected_ms(const struct asking *asking)
+{
+    const struct query_result *result = asking->result;
+    uint64_t most = 0;
+    for (size_t i = 0; i < asking->call_count && !asking->ask->explain; i++) {
+        uint64_t ms = query_release_ms(&result->query, &result->layout,
+                                       result->site[asking->call_site[i]].size,
+                                       asking->context->release_tick_ms);
+        most = ms > most ? ms : most;
+    }
+    return most;
+}
+
 static bool cancelled(void *user)
 {
-    const struct query_ask *ask = ((const struct asking *)user)->ask;
+    const struct asking *asking = user;
+    const struct query_ask *ask = asking->ask;
+    if (ask->waiting) {
+        ask->waiting(ask->user, asking->read_count, asking->call_count,
+                     query_now_ms() - asking->started_ms, expected_ms(asking));
+    }
     return ask->cancelled && ask->cancelled(ask->user);
 }
 
@@ -436,7 +458,8 @@ static enum err run(struct asking *asking, struct err_info *reterr)
 enum err query_ask(struct query_context *context, const struct query_ask *ask,
                    struct query_result *ret, struct err_info *reterr)
 {
-    struct asking asking = {.context = context, .ask = ask, .result = ret};
+    struct asking asking = {
+        .context = context, .ask = ask, .result = ret, .started_ms = query_now_ms()};
     enum err err = query_clock_check(context->peer, reterr);
     err = err ? err : prepare(&asking, reterr);
     if (err) {

@@ -31,6 +31,10 @@ struct query_ask {
     struct query_limits limits; /* contribution bounds, where tighter than the dataset's */
     uint64_t timeout_ms;
     bool (*cancelled)(void *user);
+    /* Told now and then while sites are waited for, NULL: nobody. EXPECTED_MS is when the slowest of them may be expected, by
+     * the declared sizes alone: nothing that is shown depends on data. */
+    void (*waiting)(void *user, size_t answered, size_t asked, uint64_t elapsed_ms,
+                    uint64_t expected_ms);
     void *user;
 };
 

@@ -684,17 +684,28 @@ static void reply(struct job *job, struct peer_request *incoming, enum err err, 
 /* Public cost of a cell of the unpruned scan, generous on slow machines: decrypt, unpack, filter, bound, add. */
 #define SCAN_NS_PER_VALUE 40
 
-/* When an answer leaves: a whole number of ticks that covers the unpruned scan of the *declared* size, so that what a zone
- * map skipped or a filter selected does not show. */
-static uint64_t release_time(const struct job *job)
+uint64_t query_release_ms(const struct proto_query *query, const struct query_layout *layout,
+                          uint64_t size, uint64_t tick_ms)
 {
-    uint64_t tick = job->context->release_tick_ms;
-    uint64_t rows = job->admission.row.size * job->admission.schema.max_rows_per_unit;
-    uint64_t columns = 2 + job->layout.count + job->query.group_count + job->query.nodes;
+    uint64_t rows = size * query->schema->max_rows_per_unit;
+    uint64_t columns = 2 + query->group_count + query->nodes;
+    for (size_t i = 0; i < layout->count; i++) {
+        columns +=
+            layout->parts[i].part != QUERY_PART_LEVEL; /* these are made of what was scanned */
+    }
     uint64_t most = 60000; /* past a minute the tick alone decides */
     uint64_t scan_ms = rows / 1000 * columns * SCAN_NS_PER_VALUE / 1000;
     scan_ms = scan_ms < most ? scan_ms : most;
-    return tick * (scan_ms / tick + 1);
+    return tick_ms ? tick_ms * (scan_ms / tick_ms + 1) : scan_ms;
+}
+
+static uint64_t release_of(const struct job *job)
+{
+    uint64_t tick = job->context->release_tick_ms;
+    /* A request that was not understood scanned nothing. */
+    return job->query.bound
+               ? query_release_ms(&job->query, &job->layout, job->admission.row.size, tick)
+               : tick;
 }
 
 static void say_times(const struct job *job, uint64_t at_ms)
@@ -731,8 +742,7 @@ void query_site_handle(struct peer_request *request, void *user)
     bool ours = job->answer.query_id.len ==
                 16; /* authenticated: it gets a signed answer, also when that is no */
     err = ours ? finish(job, err, &info) : err;
-    uint64_t at_ms =
-        ours && !job->request.explain ? query_release_at(started, release_time(job)) : 0;
+    uint64_t at_ms = ours && !job->request.explain ? query_release_at(started, release_of(job)) : 0;
     reply(job, request, ours || err ? err : E_INTERNAL, at_ms);
     if (job->stored) {
         say_times(job, at_ms);

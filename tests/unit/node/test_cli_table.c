@@ -188,6 +188,11 @@ static void test_progress_line(void **state)
     struct proto_control_progress unknown = {span_str("asking\033[2J"), 0, 0};
     cli_progress_line(&unknown, 2000, line, sizeof line);
     assert_string_equal(line, "asking?[2J");
+    struct proto_control_progress wait = {span_str("asking, 1 of 3 sites have answered, seconds"),
+                                          3, 12};
+    cli_progress_line(&wait, 3000, line, sizeof line);
+    assert_string_equal(
+        line, "asking, 1 of 3 sites have answered [######..................]  25 %  9 s left");
     struct proto_control_progress over = {span_str("x"), 30, 20};
     cli_progress_line(&over, 100, line, sizeof line);
     assert_string_equal(line, "x [########################] 100 %");
