@@ -162,9 +162,14 @@ static void about(struct writer *w, struct proto_sentences *to)
         say(w, to, "A person of the data holder approves each request.");
     }
     for (size_t i = 0; i < l->obligations.count; i++) {
+        struct span more = duties[i].text;
+        more.len -= more.len && more.ptr[more.len - 1] == '.';
+        bool date = span_is(duties[i].id, "delete-by") || span_is(duties[i].id, "embargo-until");
         say(w, to, "Whoever uses an answer or a model must: %s%s%.*s.", duty_text(duties[i].id),
-            duties[i].text.len ? " " : "", (int)duties[i].text.len,
-            duties[i].text.len ? (const char *)duties[i].text.ptr : "");
+            !more.len ? ""
+            : date    ? " "
+                      : ": ",
+            (int)more.len, more.len ? (const char *)more.ptr : "");
     }
     if (l->derived_from.count) {
         say(w, to, "It is the licence of a model, derived from %zu licence%s.",

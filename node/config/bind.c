@@ -311,6 +311,10 @@ static enum err read_time(struct reader *reader, const yaml_node_t *node,
     if (!text || !proto_time_parse(text, to)) {
         return refuse(reader, node, "%s: must be YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ", row->name);
     }
+    int32_t day;
+    if (row->type == CONFIG_TIME_FROM && proto_time_parse_date(text, &day)) {
+        *to = (int64_t)day * 86400;
+    }
     return E_OK;
 }
 
@@ -412,6 +416,7 @@ static enum err read_row(struct reader *reader, const yaml_node_t *node,
     case CONFIG_FLAGS:
         return read_flags(reader, node, row, to);
     case CONFIG_TIME:
+    case CONFIG_TIME_FROM:
         return read_time(reader, node, row, to);
     case CONFIG_DURATION:
         return read_duration(reader, node, row, to);

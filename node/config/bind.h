@@ -15,21 +15,22 @@
 #include "proto/err.h"
 
 enum config_type {
-    CONFIG_CHARS,    /* char[max]: a scalar that fits with its zero */
-    CONFIG_TEXT,     /* const char *: a scalar of at most max bytes, in the arena */
-    CONFIG_TEXTS,    /* const char **items, size_t count: a list of scalars, or one scalar; each
+    CONFIG_CHARS,     /* char[max]: a scalar that fits with its zero */
+    CONFIG_TEXT,      /* const char *: a scalar of at most max bytes, in the arena */
+    CONFIG_TEXTS,     /* const char **items, size_t count: a list of scalars, or one scalar; each
                         min..max bytes */
-    CONFIG_U64,      /* uint64_t within min..max */
-    CONFIG_U32,      /* uint32_t within min..max */
-    CONFIG_NUMBER,   /* double, finite; its range is the check's business */
-    CONFIG_BOOL,     /* bool: true or false */
-    CONFIG_ENUM,     /* an enum (unsigned): the index in names */
-    CONFIG_FLAGS,    /* unsigned: a list of names, bit 1 << index */
-    CONFIG_TIME,     /* int64_t unix seconds; a bare date is the end of that day */
-    CONFIG_DURATION, /* uint64_t milliseconds: 500ms, 30s, 10m, 2h, 7d */
-    CONFIG_MAP,      /* the members of rows, at the same structure */
-    CONFIG_LIST,     /* void *items of element_size, count at count_offset: a list of maps */
-    CONFIG_CUSTOM,   /* what custom() makes of a scalar */
+    CONFIG_U64,       /* uint64_t within min..max */
+    CONFIG_U32,       /* uint32_t within min..max */
+    CONFIG_NUMBER,    /* double, finite; its range is the check's business */
+    CONFIG_BOOL,      /* bool: true or false */
+    CONFIG_ENUM,      /* an enum (unsigned): the index in names */
+    CONFIG_FLAGS,     /* unsigned: a list of names, bit 1 << index */
+    CONFIG_TIME,      /* int64_t unix seconds; a bare date is the end of that day */
+    CONFIG_TIME_FROM, /* the same; a bare date is the beginning of that day */
+    CONFIG_DURATION,  /* uint64_t milliseconds: 500ms, 30s, 10m, 2h, 7d */
+    CONFIG_MAP,       /* the members of rows, at the same structure */
+    CONFIG_LIST,      /* void *items of element_size, count at count_offset: a list of maps */
+    CONFIG_CUSTOM,    /* what custom() makes of a scalar */
 };
 
 /* Reads one scalar's TEXT into OBJECT. Returns NULL, or why it cannot be. */

@@ -311,7 +311,7 @@ static const struct config_row licence_rows[] = {
      .offset = LICENCE(spdx),
      .min = 1,
      .max = 256},
-    {.name = "not_before", .type = CONFIG_TIME, .offset = LICENCE(not_before)},
+    {.name = "not_before", .type = CONFIG_TIME_FROM, .offset = LICENCE(not_before)},
     {.name = "expires", .type = CONFIG_TIME, .required = true, .offset = LICENCE(expires)},
     {.name = "geography",
      .type = CONFIG_TEXTS,

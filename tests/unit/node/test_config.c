@@ -39,6 +39,21 @@ static void load_contract(struct proto_manifest *manifest)
     }
 }
 
+/* A licence of June holds on the 1st and on the 30th. */
+static void test_bare_dates_are_whole_days(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "licence:\n  spdx: CC0-1.0\n  not_before: 2027-06-01\n  expires: 2027-06-30\n"
+        "  grants: [{permission: GRU, actions: count, privacy: {epsilon_total: 1, "
+        "epsilon_per_query: 1}}]\n";
+    struct proto_manifest manifest = {0};
+    assert_int_equal(config_yaml_licence_bytes(span_str(text), "l", &manifest, NULL), E_OK);
+    assert_int_equal(manifest.licence.not_before, 1811808000); /* 2027-06-01T00:00:00Z */
+    assert_int_equal(manifest.licence.expires, 1814400000);    /* 2027-07-01T00:00:00Z */
+    proto_manifest_fini(&manifest);
+}
+
 static void test_contract_manifest(void **state)
 {
     (void)state;
@@ -485,6 +500,7 @@ static void test_manifest_sources(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bare_dates_are_whole_days),
         cmocka_unit_test(test_contract_manifest),
         cmocka_unit_test(test_manifest_sources),
         cmocka_unit_test(test_bodies),
