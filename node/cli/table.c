@@ -443,6 +443,12 @@ static void answer_query(const json_t *answer, FILE *to)
         fputc('\n', to);
     }
     print_cost(answer, to);
+    const json_t *orgs = json_object_get(json_object_get(answer, "privacy"), "several_nodes_of");
+    for (size_t i = 0; i < json_array_size(orgs); i++) {
+        fputs("several nodes of ", to);
+        put(to, json_string_value(json_array_get(orgs, i)));
+        fputs(" answered: who stands in more than one of their tables pays for each\n", to);
+    }
     print_budgets(json_object_get(answer, "budget"), false, to);
     const json_t *forecast = json_object_get(answer, "forecast");
     if (json_is_object(forecast)) {
@@ -1152,6 +1158,22 @@ static void answer_dataset(const json_t *answer, FILE *to)
     json_decref(licence);
 }
 
+static void answer_accountant(const json_t *answer, FILE *to)
+{
+    static const char *const ways[][2] = {
+        {"rdp", "by Renyi orders (what the ledger goes by)"},
+        {"pld", "by privacy-loss distributions (a plan that is fixed before)"}};
+    fprintf(to, "%.0f steps at sampling rate %.6g, delta %.3g\n", number_of(answer, "steps"),
+            number_of(answer, "rate"), number_of(answer, "delta"));
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        const json_t *way = json_object_get(answer, ways[i][0]);
+        if (json_is_object(way)) {
+            fprintf(to, "noise multiplier %.6g: epsilon %.6g %s\n", number_of(way, "sigma"),
+                    number_of(way, "epsilon"), ways[i][1]);
+        }
+    }
+}
+
 static void answer_budget(const json_t *answer, FILE *to)
 {
     static const struct column domains[] = {
@@ -1233,6 +1255,9 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         break;
     case PROTO_OP_QUERIES:
         print_list(answer, query_columns, "no questions were asked here", to);
+        break;
+    case PROTO_OP_TOOL_ACCOUNTANT:
+        answer_accountant(answer, to);
         break;
     case PROTO_OP_BUDGET:
         answer_budget(answer, to);

@@ -61,7 +61,9 @@ static json_t *forecast_view(struct control_call *call, const struct store_accou
     struct query_admission *admission = proto_alloc(1, sizeof *admission);
     if (admission &&
         query_admission_load(&call->node->query, account->dataset, admission, NULL) == E_OK) {
-        double margin = count_margin(price.nano, admission->schema.max_rows_per_unit);
+        uint32_t nodes = admission->schema.max_nodes_per_unit;
+        double margin =
+            count_margin(price.nano / (nodes > 1 ? nodes : 1), admission->schema.max_rows_per_unit);
         if (isfinite(margin) && admission->row.size > 0) {
             json_object_set_new(view, "like", json_string("COUNT(*)"));
             json_object_set_new(view, "margin95", json_real(margin));

@@ -198,6 +198,23 @@ static const char *shape_of(const struct proto_query *query)
                                         : "cells";
 }
 
+/* Institutions of which more than one node answered. Unless their tables are disjoint, a person in two of them loses twice. */
+static json_t *several_nodes(const struct query_result *result)
+{
+    json_t *orgs = json_array();
+    for (size_t i = 0; i < result->site_count; i++) {
+        size_t before = 0;
+        for (size_t j = 0; j < i && result->site[i].status == QUERY_SITE_ANSWERED; j++) {
+            before += result->site[j].status == QUERY_SITE_ANSWERED &&
+                      strcmp(result->site[i].org, result->site[j].org) == 0;
+        }
+        if (before == 1) {
+            json_array_append_new(orgs, json_string(result->site[i].org));
+        }
+    }
+    return orgs;
+}
+
 /* What protects whom, and what of a person's rows counts. */
 static json_t *privacy_view(const struct query_result *result)
 {
@@ -208,6 +225,8 @@ static json_t *privacy_view(const struct query_result *result)
         "mechanism", "discrete-gaussian", "rows_per_unit", (json_int_t)bounds->rows);
     if (result->layout.nodes > 1) {
         json_object_set_new(view, "nodes_per_unit", json_integer(result->layout.nodes));
+    } else {
+        json_object_set_new(view, "several_nodes_of", several_nodes(result));
     }
     if (result->query.group_count) {
         json_object_set_new(view, "rows_per_group", json_integer(bounds->rows_per_cell));

@@ -113,9 +113,7 @@ static void execute(struct question *question, int side, struct asked *ret)
     err = err ? err
               : query_layout_plan(&ret->query, &(struct query_limits){0, 0}, &ret->layout, &info);
     ret->price = proto_privacy_price(EPSILON, DELTA_E12, ret->layout.thresholds);
-    err = err ? err
-              : privacy_mechanism_plan_bounded(ret->price.nano, &ret->layout.bounds,
-                                               ret->layout.coordinates, ret->layout.count, &info);
+    err = err ? err : query_layout_noise(&ret->layout, ret->price.nano, &info);
     err = err ? err
               : query_execute(&question->tables->home.store, side ? "with" : "without", &ret->query,
                               &ret->layout, NULL, NULL, &ret->sums, &info);
