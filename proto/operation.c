@@ -692,9 +692,10 @@ const struct proto_operation proto_operations[] = {
         "are left.",
         "{\"budget\":[{\"node\",\"dataset\",\"epsilon_total\",\"epsilon_left\",\"delta\","
         "\"rho_total\",\"rho_left\",\n"
-        " \"domain\",\"epsilon_spent\",\"epsilon_spent_tight\",\"thresholds\",\"window\",\"as_of\","
+        " \"domain\",\"epsilon_spent\",\"epsilon_spent_tight\",\"thresholds\",\"window\","
         "\n"
         " \"questions_left\":{\"epsilon\",\"count\",\"like\",\"margin95\",\"relative\"}}],\n"
+        " \"others\":[{\"node\",\"dataset\",...,\"as_of\"}],\n"
         " \"domains\":[{\"domain\",\"declared\",\"epsilon_total\",\"epsilon_left\",...}],\n"
         " \"history\":[{\"time\",\"kind\",\"state\",\"institution\",\"person\",\"rho\",\"id\",...}]"
         ",\n"

@@ -269,7 +269,6 @@ static void print_budgets(const json_t *budgets, bool datasets, FILE *to)
                                          {"QUESTIONS LEFT", "questions_left.count"},
                                          {"AT EPSILON", "questions_left.epsilon"},
                                          {"COUNT +-", "questions_left.margin95"},
-                                         {"AS OF", "as_of"},
                                          {NULL, NULL}};
     if (datasets) {
         print_list(budgets, with, "no budgets yet: no dataset with a licence is here", to);
@@ -1180,6 +1179,13 @@ static void answer_budget(const json_t *answer, FILE *to)
         {"DOMAIN", "domain"}, {"EPSILON LEFT", "epsilon_left"}, {"OF", "epsilon_total"},
         {"DELTA", "delta"},   {"SPENT", "epsilon_spent"},       {"RHO LEFT", "rho_left"},
         {"OF", "rho_total"},  {"DECLARED", "declared"},         {NULL, NULL}};
+    static const struct column others[] = {{"NODE", "node"},
+                                           {"DATASET", "dataset"},
+                                           {"EPSILON LEFT", "epsilon_left"},
+                                           {"OF", "epsilon_total"},
+                                           {"RHO LEFT", "rho_left"},
+                                           {"AS OF", "as_of"},
+                                           {NULL, NULL}};
     static const struct column history[] = {{"TIME", "time"},     {"KIND", "kind"},
                                             {"STATE", "state"},   {"INSTITUTION", "institution"},
                                             {"PERSON", "person"}, {"PROJECT", "project"},
@@ -1191,6 +1197,10 @@ static void answer_budget(const json_t *answer, FILE *to)
     if (json_array_size(json_object_get(answer, "domains")) > 0) {
         fputc('\n', to);
         print_list(json_object_get(answer, "domains"), domains, "", to);
+    }
+    if (json_array_size(json_object_get(answer, "others")) > 0) {
+        fputs("\nwhat other nodes said with their last answers\n", to);
+        print_list(json_object_get(answer, "others"), others, "", to);
     }
     if (json_is_array(charges)) {
         fputc('\n', to);

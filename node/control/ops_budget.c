@@ -322,8 +322,9 @@ enum err control_budget(struct control_call *call, json_t **ret, struct err_info
     const char *dataset = control_text(call, "DATASET");
     struct accounts accounts = {.call = call, .dataset = dataset};
     enum err err = load_accounts(&accounts, reterr);
-    err = err ? err : add_others(call, dataset, accounts.array, reterr);
-    if (!err && dataset && json_array_size(accounts.array) == 0) {
+    json_t *others = json_array();
+    err = err ? err : add_others(call, dataset, others, reterr);
+    if (!err && dataset && !accounts.found && json_array_size(others) == 0) {
         err = proto_err_set(reterr, E_NOT_FOUND,
                             "this node keeps no budget for a dataset %s, and no answer told of one",
                             dataset);
@@ -331,8 +332,10 @@ enum err control_budget(struct control_call *call, json_t **ret, struct err_info
     if (err) {
         json_decref(accounts.array);
         json_decref(accounts.domains);
+        json_decref(others);
         return err;
     }
-    *ret = json_pack("{s:o, s:o}", "budget", accounts.array, "domains", accounts.domains);
+    *ret = json_pack("{s:o, s:o, s:o}", "budget", accounts.array, "domains", accounts.domains,
+                     "others", others);
     return dataset && accounts.found ? add_history(call, dataset, *ret, reterr) : E_OK;
 }

@@ -62,7 +62,7 @@ def spending(t):
     again = t.box.run("beta", "query", f"SELECT COUNT(*) FROM a WHERE age <> {200 + t.asked}", "--purpose", "DUO:0000006", "--epsilon", "0.5")
     ok(again["replayed"] and again["rows"] == answer["rows"] and near(t.account("a")["rho_left"], account["rho_left"]), "a repeat costs nothing")
     ok(again["forecast"]["questions"] == answer["forecast"]["questions"], "and leaves as many")
-    told = [b for b in t.box.run("beta", "budget", "a")["budget"] if b["node"] == "alpha"][0]
+    told = [b for b in t.box.run("beta", "budget", "a")["others"] if b["node"] == "alpha"][0]
     ok(near(told["rho_left"], account["rho_left"]) and told["as_of"], "beta remembers what alpha said last, and when")
     history = t.box.run("alpha", "budget", "a")
     ok([h["state"] for h in history["history"]] == ["released", "replayed"] and history["history"][0]["institution"] == "beta"
