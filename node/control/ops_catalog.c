@@ -27,8 +27,6 @@ struct catalog {
     int64_t since;
     bool mine;
     struct proto_purpose purpose; /* of --mine */
-    struct proto_party self;
-    struct peer_member self_member;
 };
 
 /* One dataset and what is known of its terms. */
@@ -178,15 +176,22 @@ static const struct proto_decision *decide(const struct catalog *catalog, const 
     struct proto_use use = {.actions = PROTO_ACTION_BIT(action),
                             .epsilon = action == PROTO_ACTION_FINETUNE ? 1e-6 : 0,
                             .rounds = action == PROTO_ACTION_FINETUNE ? 1 : 0};
-    struct proto_request request;
     if (action == PROTO_ACTION_EVALUATE) { /* of a model, by itself: the least that can be asked */
         use.epsilon = 1e-6;
     }
-    proto_request_build(&catalog->self, purpose, &use, &site, 1, query_now(), &request);
-    proto_policy_decide(&request, strcmp(offer->state, "none") == 0 ? NULL : &offer->licence_record,
-                        offer->readable ? &offer->licence : NULL,
-                        strcmp(offer->state, "forked") == 0, catalog->call->node->query.ontology,
-                        decision);
+    const struct query_foreseen what = {
+        .site = &offer->member,
+        .dataset = offer->name,
+        .record = strcmp(offer->state, "none") == 0 ? NULL : &offer->licence_record,
+        .licence = offer->readable ? &offer->licence : NULL,
+        .forked = strcmp(offer->state, "forked") == 0,
+        .purpose = purpose,
+        .use = &use,
+        .sites = &site,
+        .site_count = 1,
+        .now = query_now(),
+    };
+    query_admission_foresee(&catalog->call->node->query, &what, &catalog->call->arena, decision);
     return decision;
 }
 
@@ -428,9 +433,6 @@ static enum err read_filters(struct control_call *call, struct catalog *to, stru
     err = control_purpose(call, &to->purpose, reterr);
     if (!err && to->purpose.diseases.count && !to->mine) {
         to->disease = ((const struct proto_text *)to->purpose.diseases.items)[0].text;
-    }
-    if (!err && peer_member_by_id(call->node->peer, call->node->query.node_id, &to->self_member)) {
-        to->self = query_party(&to->self_member);
     }
     return err;
 }

@@ -283,7 +283,7 @@ static enum err parse_actions(struct control_call *call, uint64_t *ret, struct e
 
 /* The licence verdict of each publisher on a request of this node: the same function on the same values as there. */
 static json_t *check_site(struct control_call *call, const struct query_publisher *publisher,
-                          const struct proto_request *request)
+                          struct query_foreseen what)
 {
     static const char *const verdicts[] = {"permit", "hold", "deny"};
     struct proto_decision *decision = arena_alloc(&call->arena, 1, sizeof *decision);
@@ -294,11 +294,14 @@ static json_t *check_site(struct control_call *call, const struct query_publishe
     if (!decision || !name) {
         return json_null();
     }
-    const char *state = control_licence_state(call, publisher->member.id, name, request->now,
-                                              &record, &licence, &readable);
-    bool none = strcmp(state, "none") == 0;
-    proto_policy_decide(request, none ? NULL : &record, readable ? &licence : NULL,
-                        strcmp(state, "forked") == 0, call->node->query.ontology, decision);
+    const char *state = control_licence_state(call, publisher->member.id, name, what.now, &record,
+                                              &licence, &readable);
+    what.site = &publisher->member;
+    what.dataset = name;
+    what.record = strcmp(state, "none") == 0 ? NULL : &record;
+    what.licence = readable ? &licence : NULL;
+    what.forked = strcmp(state, "forked") == 0;
+    query_admission_foresee(&call->node->query, &what, &call->arena, decision);
     return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "node", publisher->member.name, "verdict",
                      verdicts[decision->verdict % 3], "reason", proto_reason_name(decision->reason),
                      "text", proto_reason_text(decision->reason), "grant", decision->grant,
@@ -327,11 +330,9 @@ enum err control_licence_check(struct control_call *call, json_t **ret, struct e
 {
     const char *name = control_text(call, "NAME");
     struct query_publisher *publishers;
-    struct peer_member self;
     size_t count;
     struct proto_purpose purpose;
     struct proto_use use;
-    struct proto_request request;
     enum err err = control_purpose(call, &purpose, reterr);
     err = err ? err : check_use(call, &use, reterr);
     if (!err) {
@@ -340,8 +341,6 @@ enum err control_licence_check(struct control_call *call, json_t **ret, struct e
     if (err) {
         return err;
     }
-    (void)peer_member_by_id(call->node->peer, call->node->query.node_id, &self);
-    struct proto_party requester = query_party(&self);
     struct proto_party *parties = arena_alloc(&call->arena, count, sizeof *parties);
     if (!parties) {
         return E_NO_MEMORY;
@@ -349,10 +348,14 @@ enum err control_licence_check(struct control_call *call, json_t **ret, struct e
     for (size_t i = 0; i < count; i++) {
         parties[i] = query_party(&publishers[i].member);
     }
-    proto_request_build(&requester, &purpose, &use, parties, count, query_now(), &request);
+    const struct query_foreseen what = {.purpose = &purpose,
+                                        .use = &use,
+                                        .sites = parties,
+                                        .site_count = count,
+                                        .now = query_now()};
     json_t *sites = json_array();
     for (size_t i = 0; i < count; i++) {
-        json_array_append_new(sites, check_site(call, &publishers[i], &request));
+        json_array_append_new(sites, check_site(call, &publishers[i], what));
     }
     *ret = json_pack("{s:s, s:o}", "dataset", name, "sites", sites);
     return E_OK;

@@ -101,20 +101,18 @@ static enum err unite_promises(struct arena *arena, const struct proto_list *pro
     return err;
 }
 
-/* What this node knows beside licence and request: agreements and projects. They only ever refuse, but for one thing: an
+/* What is known beside licence and request: agreements and projects. They only ever refuse, but for one thing: an
  * agreement was approved by a person where the licence wants that, so that what it covers waits for nobody. */
-static void after_policy(struct query_context *context, struct query_admission *admission,
-                         const struct peer_member *requester, const struct proto_purpose *purpose,
-                         bool bad_agreement, int64_t now)
+static void after_policy(bool agreed, bool bad_agreement, bool covered,
+                         struct proto_decision *decision)
 {
-    struct proto_decision *decision = &admission->decision;
     if (decision->verdict == PROTO_DENY) {
         return;
     }
-    if (bad_agreement || !query_project_covers(context, requester->id, purpose, now)) {
+    if (bad_agreement || !covered) {
         decision->verdict = PROTO_DENY;
         decision->reason = bad_agreement ? PROTO_REASON_AGREEMENT : PROTO_REASON_PROJECT;
-    } else if (decision->verdict == PROTO_HOLD && admission->agreed) {
+    } else if (decision->verdict == PROTO_HOLD && agreed) {
         decision->verdict = PROTO_PERMIT;
         decision->reason = PROTO_REASON_NONE;
     }
@@ -145,9 +143,33 @@ void query_admission_decide(struct query_context *context, struct query_admissio
                         context->ontology, &admission->decision);
     admission->agreed = agreed.found;
     memcpy(admission->agreement, agreed.id, 16);
-    after_policy(context, admission, requester, purpose, found != E_OK, now);
+    after_policy(agreed.found, found != E_OK,
+                 query_project_covers(context, requester->id, purpose, now), &admission->decision);
     proto_free(members);
     proto_free(parties);
+}
+
+void query_admission_foresee(struct query_context *context, const struct query_foreseen *what,
+                             struct arena *arena, struct proto_decision *ret)
+{
+    struct peer_member self;
+    struct query_agreed agreed;
+    struct proto_request request;
+    struct proto_purpose whole = *what->purpose;
+    bool known = peer_member_by_id(context->peer, context->node_id, &self);
+    struct proto_party party = known ? query_party(&self) : (struct proto_party){0};
+    query_agreement_held(context, what->site->id, what->dataset, what->purpose, what->use->actions,
+                         what->now, arena, &agreed);
+    if (agreed.found && unite_promises(arena, &agreed.accepted, &whole)) {
+        whole.accepted = (struct proto_list){0};
+    }
+    proto_request_build(&party, &whole, what->use, what->sites, what->site_count, what->now,
+                        &request);
+    request.agreement_start = agreed.start;
+    proto_policy_decide(&request, what->record, what->licence, what->forked, context->ontology,
+                        ret);
+    after_policy(agreed.found, false,
+                 query_project_covers(context, context->node_id, what->purpose, what->now), ret);
 }
 
 enum err query_admission_clauses(const struct query_admission *admission, struct arena *arena,

@@ -44,6 +44,22 @@ void query_admission_decide(struct query_context *context, struct query_admissio
                             const struct peer_member *requester,
                             const struct proto_purpose *purpose, const struct proto_use *use,
                             const struct query_node_ref *sites, size_t site_count, int64_t now);
+/* A use of another site's dataset by this node, as far as this node knows the site's records. */
+struct query_foreseen {
+    const struct peer_member *site;
+    const char *dataset;
+    const struct proto_record *record; /* NULL: none */
+    const struct proto_licence *licence;
+    bool forked;
+    const struct proto_purpose *purpose;
+    const struct proto_use *use;
+    const struct proto_party *sites;
+    size_t site_count;
+    int64_t now;
+};
+/* The verdict that the site will come to, but for what it alone knows: budget, clock, approvals. Total. */
+void query_admission_foresee(struct query_context *context, const struct query_foreseen *what,
+                             struct arena *arena, struct proto_decision *ret);
 /* A party of a request as the council attests it; borrows from MEMBER. */
 struct proto_party query_party(const struct peer_member *member);
 /* The decision's clauses as peers and people read them. Errors: E_NO_MEMORY. */

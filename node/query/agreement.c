@@ -279,6 +279,48 @@ enum err query_agreement_find(struct query_context *context, struct query_admiss
     return E_OK;
 }
 
+/* Ours as consumer; false: none that is finalized. */
+static bool find_held(struct query_context *context, const uint8_t provider[16],
+                      const char *dataset, const struct proto_purpose *purpose, uint8_t ret_id[16])
+{
+    struct query_agreements *all = context->agreements;
+    bool found = false;
+    pthread_mutex_lock(&all->lock);
+    for (size_t i = 0; i < all->count && !found; i++) {
+        const struct agreement_entry *entry = &all->entries[i];
+        found = entry->side == PROTO_AGREEMENT_CONSUMER &&
+                entry->state == PROTO_AGREEMENT_FINALIZED &&
+                memcmp(entry->peer, provider, 16) == 0 && strcmp(entry->dataset, dataset) == 0 &&
+                span_is(purpose->project, entry->project);
+        if (found) {
+            memcpy(ret_id, entry->id, 16);
+        }
+    }
+    pthread_mutex_unlock(&all->lock);
+    return found;
+}
+
+void query_agreement_held(struct query_context *context, const uint8_t provider[16],
+                          const char *dataset, const struct proto_purpose *purpose,
+                          uint64_t actions, int64_t now, struct arena *arena,
+                          struct query_agreed *ret)
+{
+    struct store_agreement row;
+    struct proto_agreement_parts parts;
+    uint8_t id[16];
+    *ret = (struct query_agreed){0};
+    ret->found =
+        context->agreements && find_held(context, provider, dataset, purpose, id) &&
+        store_agreement_get(context->store, id, arena, &row, NULL) == E_OK &&
+        proto_agreement_open(row.document, &crypto_proto_hash, arena, &parts, NULL) == E_OK &&
+        covers(context, &parts, purpose, actions, now);
+    if (ret->found) {
+        memcpy(ret->id, id, 16);
+        ret->start = parts.agreement.time;
+        ret->accepted = parts.agreement.accepted;
+    }
+}
+
 enum err query_agreement_name(struct query_context *context, const char *dataset,
                               struct arena *arena, struct proto_purpose *purpose)
 {

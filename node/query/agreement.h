@@ -66,6 +66,11 @@ MUST_CHECK enum err query_agreement_find(struct query_context *context,
                                          const struct peer_member *requester,
                                          const struct proto_purpose *purpose, uint64_t actions,
                                          int64_t now, struct query_agreed *ret);
+/* Consumer: this node's agreement with PROVIDER about DATASET that covers this use; what the provider will find. Total. */
+void query_agreement_held(struct query_context *context, const uint8_t provider[16],
+                          const char *dataset, const struct proto_purpose *purpose,
+                          uint64_t actions, int64_t now, struct arena *arena,
+                          struct query_agreed *ret);
 /* Consumer: sets PURPOSE's list to this node's agreements about DATASET for its project and person. */
 MUST_CHECK enum err query_agreement_name(struct query_context *context, const char *dataset,
                                          struct arena *arena, struct proto_purpose *purpose);

@@ -93,6 +93,10 @@ def agreement(box):
     code, why, detail = ask(box, "timed", *heart)
     ok(code == 0, f"and the question is answered: exit {code} {why} {detail}")
     ok(ask(box, "timed", "--purpose", "DUO:0000006", "--accept", "publish")[1] == "MISSING_AGREEMENT", "no other project may use it")
+    for args in (heart, ("--purpose", "DUO:0000006", "--accept", "publish")):
+        told = box.run("beta", "licence", "check", "timed", *args, "--action", "count")["sites"][0]
+        you = box.run("beta", "catalog", "timed", "--mine", *args)["datasets"][0]["you"][0]
+        ok((told["verdict"] == "permit") == (args is heart) == ("count" in you["permit"]) and (args is heart or told["reason"] == "MISSING_AGREEMENT"), f"and so say check and catalogue: {told['verdict']} {told['reason']}")
     entry = [e["body"] for e in box.run("alpha", "audit", "list") if e["kind"].startswith("query") and e["body"].get("dataset") == "timed" and e["body"].get("verdict") == "PERMIT"]
     ok(entry and entry[0].get("agreement") == offer["agreement"], f"the audit chain names the agreement: {entry[:1]}")
     return offer["agreement"], heart
