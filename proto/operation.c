@@ -664,9 +664,8 @@ const struct proto_operation proto_operations[] = {
         " \"budget\":" BUDGET_ANSWER ",\n"
         " \"privacy\":{\"unit\",\"relation\",\"scope\",\"mechanism\",\"rows_per_unit\",\n"
         "  "
-        "\"rows_per_group\",\"groups_per_unit\"},\"comparison\",\"fit\",\"row_sites\",\"replayed\","
-        "\n"
-        " \"explain\"}"),
+        "\"rows_per_group\",\"groups_per_unit\"},\"comparison\",\"fit\",\"threshold\",\n"
+        " \"row_sites\",\"replayed\",\"explain\"}"),
     ROW(QUERIES, "queries", DAEMON, 0, false, queries_arguments,
         "list the questions that were asked here",
         "Lists your own questions; operators and auditors see all that this node asked.",

@@ -348,9 +348,13 @@ static void print_extras(const json_t *answer, FILE *to)
         }
         fputs("; std_error is of sampling and noise\n", to);
     }
-    if (fewer) {
-        fprintf(to, "%zu groups lack some site, where too few people were in them to be told\n",
-                fewer);
+    if (json_object_get(answer, "threshold")) {
+        fprintf(to, "a site tells a group when its noisy number of people reaches %.0f",
+                number_of(answer, "threshold"));
+        if (fewer) {
+            fprintf(to, "; %zu of these groups lack some site", fewer);
+        }
+        fputc('\n', to);
     }
 }
 
@@ -430,6 +434,7 @@ static void answer_query(const json_t *answer, FILE *to)
     }
     if (explain) {
         print_expected(answer, to);
+        print_extras(answer, to);
     }
     print_sites(sites, explain, to);
     size_t answered = 0;

@@ -163,9 +163,7 @@ static json_t *expected_view(struct query_result *result)
 /* How many more questions at this price every site that answered would take; UINT64_MAX when none did. */
 static uint64_t questions_more(const struct query_result *result)
 {
-    uint64_t price = query_price((uint64_t)llround(result->epsilon * 1e6),
-                                 (uint64_t)llround(result->delta * 1e12), result->layout.thresholds)
-                         .nano;
+    uint64_t price = result->price.nano;
     uint64_t more = UINT64_MAX;
     for (size_t i = 0; i < result->site_count; i++) {
         const struct query_site *site = &result->site[i];
@@ -283,6 +281,9 @@ static json_t *result_view(struct query_result *result, const struct query_ask *
                   "budget", budgets_view(result), "replayed", result->replayed);
     json_object_set_new(view, "privacy", privacy_view(result));
     json_object_set_new(view, "shape", json_string(shape_of(&result->query)));
+    if (result->threshold && result->threshold < INT64_MAX) {
+        json_object_set_new(view, "threshold", json_integer((json_int_t)result->threshold));
+    }
     json_object_set_new(view, "groups", groups_view(&result->query));
     uint64_t more = questions_more(result);
     if (more != UINT64_MAX) {

@@ -5,6 +5,7 @@
 #include "node/query/partial.h"
 #include "node/query/agreement.h"
 #include "node/query/price.h"
+#include "node/query/release.h"
 #include "node/query/site.h"
 #include "node/query/witness.h"
 #include "proto/sql.h"
@@ -142,10 +143,13 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     }
     err = err ? err : choose_price(asking, reterr);
     if (!err) {
-        struct proto_privacy_price price =
+        result->price =
             query_price((uint64_t)llround(result->epsilon * 1e6),
                         (uint64_t)llround(result->delta * 1e12), result->layout.thresholds);
-        result->planned = query_layout_noise(&result->layout, price.nano, NULL) == E_OK;
+        result->planned = query_layout_noise(&result->layout, result->price.nano, NULL) == E_OK;
+        result->threshold = result->planned && result->layout.thresholds
+                                ? query_release_threshold(&result->layout, result->price.delta0_e18)
+                                : 0;
         err = crypto_random(result->id, sizeof result->id);
     }
     result->site_count = asking->publisher_count;

@@ -16,6 +16,7 @@
 #include "node/query/table.h"
 #include "node/query/wanted.h"
 #include "proto/policy.h"
+#include "proto/privacy.h"
 
 struct query_ask {
     const char *sql;
@@ -79,6 +80,9 @@ struct query_result {
     bool planned; /* the layout's noise is set: expected margins may be shown */
     double epsilon;
     double delta;
+    struct proto_privacy_price price; /* of them */
+    uint64_t
+        threshold; /* of private groups: how many people a site's noisy count must reach; 0: none are asked */
     struct query_site *site;
     size_t site_count;
     size_t answered;

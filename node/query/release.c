@@ -10,11 +10,11 @@
 /* Numbers that get their noise together. */
 #define CHUNK 65536
 
-int64_t query_release_threshold(const struct query_layout *layout, double delta0)
+uint64_t query_release_threshold(const struct query_layout *layout, uint64_t delta0_e18)
 {
     double sigma = privacy_mechanism_sigma(&layout->coordinates[0]);
-    uint64_t most = proto_selection_threshold_gaussian_whole(sigma, delta0, layout->bounds.cells);
-    return most < INT64_MAX ? (int64_t)most : INT64_MAX;
+    return proto_selection_threshold_gaussian_whole(
+        sigma, (double)delta0_e18 / 1e18 / layout->nodes, layout->bounds.cells);
 }
 
 /* ---- noise --------------------------------------------------------------------------------- */
@@ -188,12 +188,13 @@ static enum err keyed_out(const struct proto_query *query, const struct query_la
                           const struct query_release_terms *terms, struct arena *arena,
                           struct query_answer *answer, struct err_info *reterr)
 {
-    int64_t threshold = query_release_threshold(layout, terms->delta0);
-    int64_t cohort = (int64_t)terms->min_cohort; /* such a cell is not there at all */
+    uint64_t threshold = query_release_threshold(layout, terms->delta0_e18);
+    /* A cell below the minimum cohort is not there at all. */
+    threshold = threshold > terms->min_cohort ? threshold : terms->min_cohort;
+    int64_t least = threshold < INT64_MAX ? (int64_t)threshold : INT64_MAX;
     struct told *told;
     size_t count;
-    enum err err =
-        choose(query, layout, sums, noisy, threshold > cohort ? threshold : cohort, &told, &count);
+    enum err err = choose(query, layout, sums, noisy, least, &told, &count);
     if (!err && (count > QUERY_CELLS_MAX || count * layout->slots > QUERY_NUMBERS_MAX)) {
         err = proto_err_set(reterr, E_LIMIT, "more groups stand out than one answer may hold");
     }

@@ -18,11 +18,12 @@
 
 struct query_release_terms {
     uint64_t min_cohort;
-    double delta0; /* of private groups, over all groups of a unit; else unused */
+    uint64_t
+        delta0_e18; /* of private groups, over all groups of a unit and all sites that may know it */
 };
 
-/* T. */
-int64_t query_release_threshold(const struct query_layout *layout, double delta0);
+/* T; UINT64_MAX: none is told. */
+uint64_t query_release_threshold(const struct query_layout *layout, uint64_t delta0_e18);
 
 /* Fills cells, coordinates, keys, values and withheld of ANSWER; their memory is ARENA's. SUMS may be wiped after it.
  * Errors: those of privacy_mechanism_release; E_LIMIT more groups stand out than one answer may hold; E_NO_MEMORY. */

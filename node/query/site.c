@@ -498,8 +498,7 @@ static enum err compute(struct job *job, struct err_info *reterr)
                                  must_stop, job, &sums, reterr);
     if (!err) {
         const struct query_release_terms terms = {.min_cohort = job->admission.decision.min_cohort,
-                                                  .delta0 = (double)job->price.delta0_e18 / 1e18 /
-                                                            job->layout.nodes};
+                                                  .delta0_e18 = job->price.delta0_e18};
         err = query_release(job->context->noise, &job->query, &job->layout, &sums, &terms,
                             &job->arena, &job->answer, reterr);
         query_sums_fini(&sums);

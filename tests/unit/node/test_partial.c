@@ -384,7 +384,8 @@ static size_t told(const struct planned *planned, size_t cells, __int128 n, doub
         sums.sums[i * sums.slots] = n;
         sums.values[0][i / 2] = arena_strdup(&arena, span_str(text));
     }
-    const struct query_release_terms terms = {.min_cohort = 2, .delta0 = delta0};
+    const struct query_release_terms terms = {.min_cohort = 2,
+                                              .delta0_e18 = (uint64_t)(delta0 * 1e18)};
     assert_int_equal(query_release(NULL, &planned->query, &planned->layout, &sums, &terms, &arena,
                                    &answer, NULL),
                      E_OK);
@@ -411,7 +412,7 @@ static void lonely_groups_stay_hidden(void **state)
     assert_int_equal(told(&planned, 4000, 1, 1e-10), 0);
     assert_int_equal(told(&planned, 1000, 100000, 1e-10), 1000);
     double sigma = privacy_mechanism_sigma(&planned.layout.coordinates[0]);
-    int64_t threshold = query_release_threshold(&planned.layout, 3e-7);
+    uint64_t threshold = query_release_threshold(&planned.layout, 300000000000);
     assert_true(fabs((double)threshold - (2 + 5.1993 * sigma)) < 1.001);
     proto_query_fini(&planned.query);
 }
