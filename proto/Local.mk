@@ -63,4 +63,6 @@ MAINTAINERCLEANFILES += %D%/sql_grammar.c %D%/sql_grammar.h
 # Projects and agreements.
 %C%_libproto_a_SOURCES += \
 	%D%/agreement.c %D%/agreement.h \
+	%D%/base64.c %D%/base64.h \
+	%D%/lineage.c %D%/lineage.h \
 	%D%/project.c %D%/project.h

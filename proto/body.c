@@ -114,6 +114,8 @@ static const struct proto_field model_fields[] = {
     PROTO_FIELD(struct proto_model, release, PROTO_U64, 0, 2),
     PROTO_FIELD(struct proto_model, metrics, PROTO_STR, 0, 1024),
     PROTO_FIELD(struct proto_model, created, PROTO_U64, 0, SAFE),
+    PROTO_FIELD_OPTIONAL(struct proto_model, lineage, PROTO_BIN, 32, 32),
+    PROTO_FIELD(struct proto_model, lineage_size, PROTO_U64, 0, SAFE),
 };
 
 static const struct proto_field revoke_fields[] = {
@@ -280,6 +282,9 @@ static enum err dataset_valid(const struct proto_dataset *body, struct err_info 
 static enum err model_valid(const struct proto_model *body, struct err_info *reterr)
 {
     bool private = body->epsilon_u != 0;
+    if ((body->lineage.ptr != NULL) != (body->lineage_size != 0)) {
+        return invalid(reterr, "model.lineage: hash and size need each other");
+    }
     return private == (body->delta_e12 != 0)
                ? E_OK
                : invalid(reterr, "model.delta_e12: epsilon and delta are both there or both 0");
@@ -310,9 +315,16 @@ static enum err project_valid(const struct proto_project *body, struct err_info 
 
 /* --- Readers and writers ------------------------------------------------------------------------------ */
 
-static enum err version_known(uint64_t v, const char *what, struct err_info *reterr)
+enum {
+#define X(name) version_##name = PROTO_BODY_VERSION,
+    PROTO_PLAIN_BODIES(X)
+#undef X
+    version_model = PROTO_MODEL_VERSION,
+};
+
+static enum err version_known(uint64_t v, uint64_t known, const char *what, struct err_info *reterr)
 {
-    return v == PROTO_BODY_VERSION
+    return v == known
                ? E_OK
                : proto_err_set(reterr, E_UNSUPPORTED, "%s: version %llu is not known here", what,
                                (unsigned long long)v);
@@ -356,7 +368,7 @@ static enum err fits(struct buf *out, size_t start, const char *what, struct err
                                    struct err_info *reterr)                                        \
     {                                                                                              \
         size_t start = out->len;                                                                   \
-        enum err err = version_known(body->v, #name, reterr);                                      \
+        enum err err = version_known(body->v, version_##name, #name, reterr);                      \
         if (!err) {                                                                                \
             err = proto_codec_encode(&name##_message, body, out, reterr);                          \
         }                                                                                          \
@@ -376,9 +388,9 @@ static enum err fits(struct buf *out, size_t start, const char *what, struct err
                                    struct proto_##name *ret, struct err_info *reterr)              \
     {                                                                                              \
         enum err err =                                                                             \
-            proto_body_decode(&name##_message, PROTO_BODY_VERSION, bytes, arena, ret, reterr);     \
+            proto_body_decode(&name##_message, version_##name, bytes, arena, ret, reterr);         \
         if (!err) {                                                                                \
-            err = version_known(ret->v, #name, reterr);                                            \
+            err = version_known(ret->v, version_##name, #name, reterr);                            \
         }                                                                                          \
         return err ? err : name##_valid(ret, reterr);                                              \
     }

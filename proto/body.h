@@ -10,7 +10,8 @@
 
 #include "proto/record.h"
 
-#define PROTO_BODY_VERSION 1
+#define PROTO_BODY_VERSION  1
+#define PROTO_MODEL_VERSION 2 /* since there is a lineage statement */
 
 /* A council member's signature over the body without its signature list. */
 struct proto_signature {
@@ -113,6 +114,8 @@ struct proto_model {
     uint64_t release;    /* enum proto_release of licence.h */
     struct span metrics; /* JSON of released metrics only */
     uint64_t created;
+    struct span lineage; /* 32: SHA-256 of the signed statement (lineage.h); none when absent */
+    uint64_t lineage_size;
 };
 
 /* Withdrawal of somebody else's key by k of the council. The issuer itself withdraws by a FINAL
@@ -153,15 +156,17 @@ struct proto_project {
     uint64_t ends;
 };
 
-#define PROTO_BODIES(X)                                                                            \
+#define PROTO_PLAIN_BODIES(X)                                                                      \
     X(member)                                                                                      \
     X(address)                                                                                     \
     X(charter)                                                                                     \
     X(dataset)                                                                                     \
-    X(model)                                                                                       \
     X(revoke)                                                                                      \
     X(head)                                                                                        \
     X(project)
+#define PROTO_BODIES(X)                                                                            \
+    PROTO_PLAIN_BODIES(X)                                                                          \
+    X(model)
 
 /* proto_member_encode, proto_member_decode, ...: encode appends to OUT (E_LIMIT, E_NO_MEMORY);
  * decode refuses all that codec.h refuses, another v (E_UNSUPPORTED), and values that contradict

@@ -282,6 +282,12 @@ static const struct proto_argument train_id_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the job's id"), END};
 static const struct proto_argument model_id_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id"), END};
+static const struct proto_argument model_fetch_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id or its beginning"),
+    OPTION("--node", PROTO_ARG_TEXT, "NODE", "from whom (default: its issuer, then its sites)"),
+    END};
+static const struct proto_argument model_publish_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id, or the name of an imported model"), END};
 static const struct proto_argument model_export_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id"),
     OPTION("--as", PROTO_ARG_TEXT, "safetensors|peft|onnx|int8|json",
@@ -737,7 +743,8 @@ const struct proto_operation proto_operations[] = {
     ROW(MODEL_LIST, "model list", DAEMON, 0, false, no_arguments, "list the federation's models",
         "Lists the models whose records this node has heard of.",
         "[{\"model\",\"job\",\"task\",\"dataset\",\"node\",\"epsilon\",\"delta\",\"created\","
-        "\"here\"}]"),
+        "\"here\",\n"
+        "  \"spdx\",\"release\",\"tainted\",\"tainted_by\",\"usable\",\"reason\"}]"),
     ROW(MODEL_SHOW, "model show", DAEMON, 0, false, model_id_arguments,
         "show a model's lineage, privacy and obligations",
         "Shows where it comes from, who took part, what it cost and what its licences ask.",
@@ -746,7 +753,21 @@ const struct proto_operation proto_operations[] = {
         " \"participants\":[{\"node\",\"org\",\"epsilon\"}],\"licences\":[],\"obligations\":[{"
         "\"id\","
         "\"when\",\"text\"}],\n"
-        " \"spdx\",\"release\",\"metrics\",\"created\"}"),
+        " \"spdx\",\"release\",\"metrics\",\"created\",\"here\",\"tainted\",\"tainted_by\","
+        "\"usable\",\"reason\",\n"
+        " \"lineage\":{\"statement\":{},\"signed_by\":[],\"invalid\":[],\"keys\":{}}}"),
+    ROW(MODEL_FETCH, "model fetch", DAEMON, COORDINATOR, true, model_fetch_arguments,
+        "bring a model of the federation here",
+        "Fetches weights and lineage statement from another node in hashed chunks, goes on where\n"
+        "it was cut off, and verifies both. Only for those whom the model's licence names.",
+        "{\"model\",\"weights\",\"size\",\"fetched\",\"was_here\"}"),
+    ROW(MODEL_PUBLISH, "model publish", DAEMON, OPERATOR, false, model_publish_arguments,
+        "list an imported model for the federation",
+        "Publishes the record of a model that `model import` brought here, under its licence, so\n"
+        "that others list and fetch it. A trained model was published when its job ended; one "
+        "that\n"
+        "was trained without privacy stays with its participants.",
+        "{\"model\",\"record\",\"spdx\",\"release\"}"),
     ROW(MODEL_EXPORT, "model export", DAEMON, COORDINATOR, false, model_export_arguments,
         "write a model into a folder",
         "Writes the model with its card (README.md) and its record. safetensors: a folder in the\n"

@@ -73,6 +73,8 @@
     X(TRAIN_VERIFY, "train verify")                                                                \
     X(MODEL_LIST, "model list")                                                                    \
     X(MODEL_SHOW, "model show")                                                                    \
+    X(MODEL_FETCH, "model fetch")                                                                  \
+    X(MODEL_PUBLISH, "model publish")                                                              \
     X(MODEL_EXPORT, "model export")                                                                \
     X(MODEL_IMPORT, "model import")                                                                \
     X(MODEL_CARD, "model card")                                                                    \

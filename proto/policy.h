@@ -93,6 +93,7 @@
     X(LICENSE_RELEASE, E_REFUSED, "the data licences leave no licence for the model")              \
     X(DENIED, E_REFUSED, "a person of the data holder said no")                                    \
     X(CLOCK, E_CLOCK, "the site's clock cannot be trusted")                                        \
+    X(LICENSE_TAINTED, E_REFUSED, "a licence that the model was trained under was withdrawn")      \
     X(AGREEMENT, E_REFUSED, "the agreement is not in force or does not cover it")                  \
     X(PROJECT, E_REFUSED, "the project is not published, has ended or does not cover it")          \
     X(MODEL, E_SCHEMA, "the plan means another base model than the one of that name here")         \

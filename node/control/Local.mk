@@ -16,6 +16,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_federation.c \
 	%D%/ops_key.c \
 	%D%/ops_licence.c \
+	%D%/ops_library.c \
 	%D%/ops_model.c \
 	%D%/ops_project.c \
 	%D%/ops_query.c \

@@ -45,6 +45,8 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(TRAIN_VERIFY, control_train_verify)                                                          \
     X(MODEL_LIST, control_model_list)                                                              \
     X(MODEL_SHOW, control_model_show)                                                              \
+    X(MODEL_FETCH, control_model_fetch)                                                            \
+    X(MODEL_PUBLISH, control_model_publish)                                                        \
     X(MODEL_EXPORT, control_model_export)                                                          \
     X(MODEL_IMPORT, control_model_import)                                                          \
     X(MODEL_CARD, control_model_card)                                                              \

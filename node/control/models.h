@@ -19,5 +19,15 @@ MUST_CHECK enum err control_model_find(struct control_call *call, struct control
 /* Scores from a record's metrics, as control_scores_view; null when there are no counts. */
 json_t *control_metrics_view(const json_t *metrics, struct buf *text);
 json_t *control_model_view(struct control_call *call, const struct control_model *model);
+/* Adds "here", "tainted", "tainted_by", "usable" and "reason": whether this node may use it. */
+void control_model_use(struct control_call *call, const struct proto_record *record,
+                       const struct proto_model *model, json_t *view);
+/* Those and "lineage" {statement, signed_by, invalid}. */
+void control_model_state(const struct control_model *model, json_t *view);
+/* May this node use the model? Errors: E_REFUSED, the text ends with the reason's code. */
+MUST_CHECK enum err control_model_may(const struct control_model *model, struct err_info *reterr);
+/* Writes the signed statement and who is to be named beside an exported model. Errors: those of files. */
+MUST_CHECK enum err control_model_papers(const struct control_model *model, const json_t *view,
+                                         const char *dir, struct err_info *reterr);
 
 #endif

@@ -2,13 +2,13 @@
  * with each. */
 #include "config.h"
 #include "node/control/dispatch.h"
+#include "node/control/models.h"
 #include "node/control/views.h"
 
 #include "node/query/admission.h"
 #include "node/query/site.h"
 #include "proto/policy.h"
 #include "proto/spdx.h"
-#include "store/blob.h"
 #include "store/records.h"
 
 #include <strings.h>
@@ -400,16 +400,15 @@ static enum err add_model(void *user, struct span bytes, bool forked)
         !model_matches(catalog, &record, &model, &member)) {
         return E_OK;
     }
-    json_array_append_new(
-        catalog->models,
-        json_pack("{s:o, s:o, s:o, s:o, s:s, s:f, s:f, s:o, s:b, s:o, s:s}", "model",
-                  control_json_span(model.name), "job", control_json_span(model.job), "task",
-                  control_json_span(model.task), "dataset", control_json_span(model.dataset),
-                  "node", member.name, "epsilon", (double)model.epsilon_u / 1e6, "delta",
-                  (double)model.delta_e12 / 1e12, "created",
-                  control_json_time((int64_t)model.created), "here",
-                  store_blob_has(&catalog->call->node->store, model.weights.ptr), "spdx",
-                  control_json_span(model.spdx), "release", proto_release_name(model.release)));
+    json_t *view = json_pack(
+        "{s:o, s:o, s:o, s:o, s:s, s:f, s:f, s:o, s:o, s:s}", "model",
+        control_json_span(model.name), "job", control_json_span(model.job), "task",
+        control_json_span(model.task), "dataset", control_json_span(model.dataset), "node",
+        member.name, "epsilon", (double)model.epsilon_u / 1e6, "delta",
+        (double)model.delta_e12 / 1e12, "created", control_json_time((int64_t)model.created),
+        "spdx", control_json_span(model.spdx), "release", proto_release_name(model.release));
+    control_model_use(catalog->call, &record, &model, view);
+    json_array_append_new(catalog->models, view);
     return E_OK;
 }
 

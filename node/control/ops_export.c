@@ -38,7 +38,8 @@ static void opened_fini(struct opened *o)
     buf_fini(&o->under);
 }
 
-static enum err fetch(struct control_call *call, struct opened *o, struct err_info *reterr)
+static enum err fetch(struct control_call *call, struct opened *o, bool use,
+                      struct err_info *reterr)
 {
     struct train_base base;
     enum err err = control_model_find(call, &o->search, reterr);
@@ -46,9 +47,11 @@ static enum err fetch(struct control_call *call, struct opened *o, struct err_in
     if (!err) {
         snprintf(o->name, sizeof o->name, "%.*s", (int)o->search.model.name.len,
                  (const char *)o->search.model.name.ptr);
-        return train_model_fetch(call->node->train, o->search.record.envelope.issuer.ptr,
-                                 o->search.model.weights.ptr, o->search.model.size, &o->blob,
-                                 reterr);
+        err = use ? control_model_may(&o->search, reterr) : E_OK;
+        return err ? err
+                   : train_model_fetch(call->node->train, o->search.record.envelope.issuer.ptr,
+                                       o->search.model.weights.ptr, o->search.model.size, &o->blob,
+                                       reterr);
     }
     if (o->search.found > 0 ||
         train_base_find(&call->node->store, control_text(call, "ID"), &base, NULL)) {
@@ -59,10 +62,12 @@ static enum err fetch(struct control_call *call, struct opened *o, struct err_in
     return store_blob_get(&call->node->store, base.hash, &o->blob, reterr);
 }
 
-/* Errors also: E_NOT_FOUND its base model is not at this node. */
-static enum err open_model(struct control_call *call, struct opened *o, struct err_info *reterr)
+/* USE: for more than to describe it. Errors also: E_NOT_FOUND its base model is not at this node; E_REFUSED it may not be
+ * used here. */
+static enum err open_model(struct control_call *call, struct opened *o, bool use,
+                           struct err_info *reterr)
 {
-    enum err err = fetch(call, o, reterr);
+    enum err err = fetch(call, o, use, reterr);
     if (err || (o->blob.len && o->blob.ptr[0] == '{')) {
         return err;
     }
@@ -241,7 +246,7 @@ enum err control_model_card(struct control_call *call, json_t **ret, struct err_
 {
     struct opened o = {0};
     struct buf card = {.max = 1 << 20};
-    enum err err = open_model(call, &o, reterr);
+    enum err err = open_model(call, &o, false, reterr);
     err = err ? err : write_card(call, &o, &card);
     if (!err) {
         *ret = json_pack("{s:s, s:s%}", "model", o.name, "card", (const char *)card.ptr, card.len);
@@ -295,7 +300,7 @@ static json_t *list_files(const char *dir)
     return files;
 }
 
-/* README.md, and record.json when there is a record. */
+/* README.md, and when there is a record: record.json, ATTRIBUTION.md and the signed lineage.json. */
 static enum err write_papers(struct control_call *call, const struct opened *o, const char *dir,
                              struct err_info *reterr)
 {
@@ -309,6 +314,7 @@ static enum err write_papers(struct control_call *call, const struct opened *o, 
     json_t *view = control_model_view(call, &o->search);
     char *text = view ? json_dumps(view, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
     err = text ? model_folder_write(dir, "record.json", span_str(text), reterr) : E_NO_MEMORY;
+    err = err ? err : control_model_papers(&o->search, view, dir, reterr);
     free(text);
     json_decref(view);
     return err;
@@ -339,7 +345,7 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
         return proto_err_set(reterr, E_ROLE,
                              "only the daemon's own user and root may let it write files");
     }
-    enum err err = open_model(call, &o, reterr);
+    enum err err = open_model(call, &o, true, reterr);
     as = as ? as : o.package ? "safetensors" : "json";
     err = err ? err : choose_kind(&o, as, &kind, reterr);
     err = err ? err : make_folder(dir, reterr);
@@ -456,7 +462,7 @@ enum err control_model_predict(struct control_call *call, json_t **ret, struct e
     struct opened o = {0};
     struct buf data = {.max = PREDICT_BYTES_MAX};
     json_t *rows = json_array();
-    enum err err = open_model(call, &o, reterr);
+    enum err err = open_model(call, &o, true, reterr);
     err = err ? err
               : control_read(call, control_text(call, "--data"), PREDICT_BYTES_MAX, &data, reterr);
     if (!err) {

@@ -151,6 +151,7 @@ json_t *control_model_view(struct control_call *call, const struct control_model
         control_json_span(model->spdx), "release", proto_release_name(model->release), "metrics",
         metrics ? metrics : json_object(), "created", control_json_time((int64_t)model->created));
     json_object_set_new(view, "node", known ? json_string(issuer.name) : json_null());
+    control_model_state(search, view);
     return view;
 }
 

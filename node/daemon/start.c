@@ -10,6 +10,7 @@
 #include "node/daemon/notify.h"
 #include "node/query/agreement.h"
 #include "node/query/site.h"
+#include "node/train/statement.h"
 #include "node/query/witness.h"
 #include "crypto/certificate.h"
 #include "store/audit.h"
@@ -439,6 +440,7 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     peer_handle(node->peer, PEER_MSG_TRAIN_STOP, 0, train_site_stop, node->train);
     peer_handle(node->peer, PEER_MSG_BLOB_GET, 0, train_blob_get, node->train);
     peer_handle(node->peer, PEER_MSG_HEAD, 0, daemon_head_handle, node);
+    peer_handle(node->peer, PEER_MSG_LINEAGE, 0, train_statement_handle, node->train);
     peer_handle(node->peer, PEER_MSG_AGREEMENT, 0, query_agreement_handle, query);
     peer_handle(node->peer, PEER_MSG_NOTICE, 0, control_notice_handle, node);
     peer_on_record(node->peer, on_record, node);

@@ -47,6 +47,7 @@ enum peer_message {
     PEER_MSG_TRAIN_STOP = 50,
     PEER_MSG_BLOB_GET = 64,
     PEER_MSG_HEAD = 65,
+    PEER_MSG_LINEAGE = 68,
     PEER_MSG_AGREEMENT = 67,
     PEER_MSG_NOTICE = 66, /* a person decided on a request of yours: ask again */
     PEER_MSG_ENROL = 96,  /* on the enrolment listener only */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "crypto/envelope.h"
+#include "proto/base64.h"
 #include "proto/codec.h"
 #include "proto/record.h"
 
@@ -54,58 +55,6 @@ static const struct proto_field signed_fields[] = {
 static const struct proto_message signed_message =
     PROTO_MESSAGE("token", struct token_signed, signed_fields);
 
-/* --- base64url without padding ------------------------------------------------------------------------------------------ */
-
-static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-static bool text_encode(struct span bytes, char *text, size_t cap)
-{
-    size_t n = 0;
-    uint32_t bits = 0;
-    unsigned have = 0;
-    for (size_t i = 0; i < bytes.len; i++) {
-        bits = bits << 8 | bytes.ptr[i];
-        have += 8;
-        while (have >= 6) {
-            have -= 6;
-            if (n + 2 >= cap) {
-                return false;
-            }
-            text[n++] = letters[bits >> have & 63];
-        }
-    }
-    if (have) {
-        text[n++] = letters[bits << (6 - have) & 63];
-    }
-    text[n] = 0;
-    return true;
-}
-
-/* One encoding for each value: left-over bits must be zero. */
-static bool text_decode(const char *text, size_t len, uint8_t *to, size_t cap, size_t *ret_len)
-{
-    size_t n = 0;
-    uint32_t bits = 0;
-    unsigned have = 0;
-    for (size_t i = 0; i < len; i++) {
-        const char *at = text[i] ? strchr(letters, text[i]) : NULL;
-        if (!at) {
-            return false;
-        }
-        bits = (bits << 6 | (uint32_t)(at - letters)) & 0xffff;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            if (n == cap) {
-                return false;
-            }
-            to[n++] = (uint8_t)(bits >> have);
-        }
-    }
-    *ret_len = n;
-    return have < 6 && (bits & ((1u << have) - 1)) == 0;
-}
-
 /* --- tokens ---------------------------------------------------------------------------------------------------------------- */
 
 static bool blank(char c)
@@ -118,7 +67,7 @@ static enum err token_open(const char *text, size_t len, uint8_t bytes[TOKEN_BYT
                            struct err_info *reterr)
 {
     struct arena unused = {0};
-    size_t bytes_len;
+    struct buf decoded = {.max = TOKEN_BYTES};
     while (len && blank(text[len - 1])) {
         len--;
     }
@@ -126,9 +75,16 @@ static enum err token_open(const char *text, size_t len, uint8_t bytes[TOKEN_BYT
         text++;
         len--;
     }
-    if (len >= PEER_TOKEN_TEXT || !text_decode(text, len, bytes, TOKEN_BYTES, &bytes_len)) {
+    if (len >= PEER_TOKEN_TEXT ||
+        proto_base64_decode(PROTO_BASE64_URL, span_of(text, len), &decoded)) {
+        buf_fini(&decoded);
         return proto_err_set(reterr, E_INVALID, "this is not an invitation token");
     }
+    size_t bytes_len = decoded.len;
+    if (bytes_len) {
+        memcpy(bytes, decoded.ptr, bytes_len);
+    }
+    buf_fini(&decoded);
     enum err err =
         proto_codec_decode(&signed_message, span_of(bytes, bytes_len), &unused, ret_signed, reterr);
     return err ? err
@@ -202,6 +158,7 @@ enum err peer_token_encode(const struct peer_token *token, const struct crypto_i
     };
     uint8_t sig[64];
     struct buf inner = {.max = 1024}, outer = {.max = TOKEN_BYTES};
+    struct buf encoded = {.max = 2 * TOKEN_BYTES};
     enum err err = proto_codec_encode(&body_message, &body, &inner, reterr);
     if (!err) {
         err = crypto_envelope_sign(root, TOKEN_DOMAIN, token->federation_id, buf_span(&inner), sig);
@@ -210,9 +167,13 @@ enum err peer_token_encode(const struct peer_token *token, const struct crypto_i
         struct token_signed sealed = {buf_span(&inner), span_of(sig, 64)};
         err = proto_codec_encode(&signed_message, &sealed, &outer, reterr);
     }
-    if (!err && !text_encode(buf_span(&outer), text, cap)) {
+    if (!err) {
+        err = proto_base64_encode(PROTO_BASE64_URL, buf_span(&outer), &encoded);
+    }
+    if (!err && !span_to_cstr(buf_span(&encoded), text, cap)) {
         err = proto_err_set(reterr, E_LIMIT, "the token does not fit its buffer");
     }
+    buf_fini(&encoded);
     buf_fini(&inner);
     buf_fini(&outer);
     return err;

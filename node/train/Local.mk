@@ -11,6 +11,7 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/learner.c %D%/learner.h \
 	%D%/learner_notes.c \
 	%D%/learner_table.c \
+	%D%/library.c %D%/library.h \
 	%D%/lineage.c %D%/lineage.h \
 	%D%/message.c %D%/message.h \
 	%D%/model.c \
@@ -24,6 +25,7 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/site_offer.c \
 	%D%/site_round.c \
 	%D%/site_work.c \
+	%D%/statement.c %D%/statement.h \
 	%D%/state.c %D%/state.h \
 	%D%/table.c %D%/table.h \
 	%D%/vector.c %D%/vector.h \

@@ -2,6 +2,7 @@
 #include "config.h"
 #include "node/train/internal.h"
 #include "node/train/lineage.h"
+#include "node/train/statement.h"
 
 #include "crypto/provider.h"
 #include "node/peer/transfer.h"
@@ -240,14 +241,14 @@ static enum err put_metrics(const struct train_job_state *state, struct buf *out
 static enum err publish(struct train_service *service, struct train_job_state *state,
                         const struct train_lineage *lineage, const char *name,
                         const uint8_t hash[32], size_t size, const struct proto_schema *schema,
-                        struct err_info *reterr)
+                        const struct train_statement *statement, struct err_info *reterr)
 {
     struct buf metrics = {.max = 1024};
     struct buf body = {.max = PROTO_RECORD_BODY_MAX};
     uint8_t id[16];
     enum err err = put_metrics(state, &metrics);
     struct proto_model model = {
-        .v = PROTO_BODY_VERSION,
+        .v = PROTO_MODEL_VERSION,
         .name = span_str(name),
         .job = span_str(state->name),
         .dataset = span_str(state->dataset),
@@ -265,6 +266,8 @@ static enum err publish(struct train_service *service, struct train_job_state *s
         .release = lineage->release,
         .metrics = buf_span(&metrics),
         .created = (uint64_t)query_now(),
+        .lineage = span_of(statement->hash, 32),
+        .lineage_size = statement->size,
     };
     if (!err) {
         err = proto_model_encode(&model, &body, reterr);
@@ -295,6 +298,7 @@ enum err train_model_publish(struct train_service *service, struct train_job_sta
     struct train_plan plan;
     struct proto_schema schema;
     struct buf document = {.max = STORE_BLOB_MAX};
+    struct train_statement statement = {.size = 0};
     uint8_t hash[32];
     char name[33];
     struct train_lineage *lineage = proto_alloc(1, sizeof *lineage);
@@ -317,12 +321,17 @@ enum err train_model_publish(struct train_service *service, struct train_job_sta
     if (!err) {
         err = train_lineage_gather(service, state, name, hash, lineage, &arena, reterr);
     }
+    if (!err) {
+        err = train_statement_make(service, state, lineage, name, hash, document.len,
+                                   schema.unit[0] ? schema.unit : "row", &statement, reterr);
+    }
     /* The licence first: a model that others see without one would be used without one. */
     if (!err) {
         err = train_lineage_publish(service, name, lineage, reterr);
     }
     if (!err) {
-        err = publish(service, state, lineage, name, hash, document.len, &schema, reterr);
+        err = publish(service, state, lineage, name, hash, document.len, &schema, &statement,
+                      reterr);
     }
     if (!err) {
         pthread_mutex_lock(&service->lock);

@@ -2,6 +2,7 @@
  * that was restarted is asked for the round again, and shares its update again. */
 #include "config.h"
 #include "node/train/internal.h"
+#include "node/train/library.h"
 
 #include "crypto/provider.h"
 #include "node/query/site.h"
@@ -106,38 +107,12 @@ static bool shared_with(struct train_service *service, const uint8_t hash[32],
     return found;
 }
 
-struct wanted {
-    struct train_service *service;
-    const uint8_t *hash;
-    bool found;
-};
-
-/* Only what a MODEL record of our own names is handed out; every release allows the federation's members. */
-static enum err look_for(void *user, struct span bytes, bool forked)
-{
-    struct wanted *wanted = user;
-    struct arena arena = {0};
-    struct proto_record record;
-    struct proto_model model;
-    (void)forked;
-    if (proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK &&
-        !(record.envelope.flags & PROTO_RECORD_FINAL) &&
-        memcmp(record.envelope.issuer.ptr, wanted->service->context->node_id, 16) == 0 &&
-        proto_model_decode(record.envelope.body, &arena, &model, NULL) == E_OK &&
-        memcmp(model.weights.ptr, wanted->hash, 32) == 0) {
-        wanted->found = true;
-    }
-    arena_fini(&arena);
-    return E_OK;
-}
-
 /* A row for each published model that leaves, when its first chunk does; who asks again in the middle costs no row. */
 static enum err may_have(void *user, const struct peer_member *member, const uint8_t hash[32],
                          uint64_t offset, size_t bytes)
 {
     struct train_service *service = user;
     struct store *store = service->context->store;
-    struct wanted wanted = {.service = service, .hash = hash};
     const char *kind = NULL;
     char id[65];
     if (shared_with(service, hash, member->id, &kind)) {
@@ -146,9 +121,9 @@ static enum err may_have(void *user, const struct peer_member *member, const uin
         }
         return E_OK;
     }
-    enum err err = store_records_each(store, PROTO_RECORD_MODEL, look_for, &wanted);
-    if (err || !wanted.found) {
-        return err ? err : E_NOT_FOUND;
+    enum err err = train_library_may_have(service->context, member, hash);
+    if (err) {
+        return err;
     }
     if (offset) {
         store_egress_count(store, member->name, "model", bytes);

@@ -20,6 +20,7 @@ PROC_TESTS = \
 	%D%/federation.py \
 	%D%/imports.py \
 	%D%/keys.py \
+	%D%/library.py \
 	%D%/licence_tools.py \
 	%D%/kills.py \
 	%D%/large.py \

@@ -14,12 +14,12 @@ from harness import TOP, Refused, Sandbox, concordat, done, ok
 # Who may ask the daemon for what. Kept by hand, so that a change of the table is a decision and not an accident.
 ALL, READ = {"operator", "coordinator", "analyst", "auditor"}, {"operator", "auditor"}
 OPERATOR, COORDINATOR, ANALYST = {"operator"}, {"operator", "coordinator"}, {"operator", "coordinator", "analyst"}
-LOCAL = ("completion", "dataset mapping", "licence compat", "licence diff", "licence explain", "licence new", "help", "init", "man", "sandbox", "tool", "train run", "audit verify", "key recover", "restore")
+LOCAL = ("completion", "dataset draft", "dataset mapping", "licence compat", "licence diff", "licence explain", "licence new", "help", "init", "man", "sandbox", "tool", "train run", "audit verify", "key recover", "restore")
 MAY = {
     "status": ALL, "doctor": ALL, "peers": ALL, "catalog": ALL, "budget": ALL, "queries": ALL, "queries show": ALL,
     "dataset list": ALL, "dataset show": ALL, "licence show": ALL, "licence check": ALL, "federation council": ALL,
-    "train watch": ALL, "train list": ALL, "train show": ALL, "train verify": ALL, "model list": ALL, "model show": ALL, "model report": ALL,
-    "query": ANALYST, "queries collect": ANALYST,
+    "train watch": ALL, "train list": ALL, "train show": ALL, "train verify": ALL, "model fetch": COORDINATOR, "model publish": OPERATOR, "model list": ALL, "model show": ALL, "model card": ALL, "model report": ALL,
+    "query": ANALYST, "model predict": ANALYST, "queries collect": ANALYST,
     "train start": COORDINATOR, "train stop": COORDINATOR, "train resume": COORDINATOR, "model export": COORDINATOR, "model import": COORDINATOR,
     "project list": ALL, "project show": ALL, "agreement list": ALL, "agreement show": ALL, "agreement request": ANALYST,
     "project create": COORDINATOR, "project end": COORDINATOR, "agreement accept": COORDINATOR, "agreement terminate": COORDINATOR,

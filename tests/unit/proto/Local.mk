@@ -61,3 +61,7 @@ check_PROGRAMS += %D%/test_agreement
 TESTS += %D%/test_agreement
 %C%_test_agreement_SOURCES = %D%/test_agreement.c tests/lib/fake_hash.h
 %C%_test_agreement_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
+check_PROGRAMS += %D%/test_lineage
+TESTS += %D%/test_lineage
+%C%_test_lineage_SOURCES = %D%/test_lineage.c
+%C%_test_lineage_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm

@@ -185,7 +185,7 @@ static void test_equivocation(void **state)
             assert_int_equal(proto_##name##_encode(&back, &second, NULL), E_OK);                   \
             assert_true(span_equal(buf_span(&first), buf_span(&second)));                          \
             first.ptr[first.ptr[0] == 0xDC ? 3 : 1] =                                              \
-                2; /* a newer version is kept apart from a damaged one */                          \
+                99; /* a newer version is kept apart from a damaged one */                          \
             assert_int_equal(proto_##name##_decode(buf_span(&first), &arena, &back, NULL),         \
                              E_UNSUPPORTED);                                                       \
         }                                                                                          \
@@ -280,7 +280,7 @@ static void test_other_bodies(void **state)
     ROUND_TRIP(project, &project, E_OK);
 
     struct proto_model_participant who = {BYTES(16), span_str("org-a"), 4000000, 10};
-    struct proto_model model = {.v = 1,
+    struct proto_model model = {.v = PROTO_MODEL_VERSION,
                                 .name = span_str("m1"),
                                 .job = span_str("j1"),
                                 .dataset = span_str("d"),
@@ -292,6 +292,10 @@ static void test_other_bodies(void **state)
                                 .unit = span_str("row"),
                                 .spdx = span_str("CC-BY-4.0"),
                                 .metrics = span_str("{}")};
+    ROUND_TRIP(model, &model, E_OK);
+    model.lineage = BYTES(32);
+    ROUND_TRIP(model, &model, E_INVALID);
+    model.lineage_size = 1000;
     ROUND_TRIP(model, &model, E_OK);
     model.delta_e12 = 0;
     ROUND_TRIP(model, &model, E_INVALID);
