@@ -120,6 +120,15 @@ static const struct config_row console_rows[] = {
     CONFIG_ROWS_END,
 };
 
+static const char *read_methods(void *object, const char *text, struct arena *arena)
+{
+    struct config_node *node = object;
+    (void)arena;
+    node->methods_on_ds_denied = strcmp(text, "deny") == 0;
+    return node->methods_on_ds_denied || strcmp(text, "allow") == 0 ? NULL
+                                                                    : "must be allow or deny";
+}
+
 static const struct config_row node_rows[] = {
     {.name = "node", .type = CONFIG_CHARS, .required = true, .offset = NODE(node), .max = 65},
     {.name = "org", .type = CONFIG_CHARS, .required = true, .offset = NODE(org), .max = 65},
@@ -142,6 +151,7 @@ static const struct config_row node_rows[] = {
      .offset = NODE(commercial),
      .present = NODE(has_commercial)},
     {.name = "ontology", .type = CONFIG_CHARS, .offset = NODE(ontology), .max = 256},
+    {.name = "methods_on_ds", .type = CONFIG_CUSTOM, .custom = read_methods},
     {.name = "seeds",
      .type = CONFIG_TEXTS,
      .offset = NODE(seeds.items),
@@ -486,6 +496,9 @@ enum err config_node_format(const struct config_node *node, struct buf *ret)
     }
     if (node->ontology[0]) {
         err = err ? err : put_line(ret, "ontology: ", node->ontology);
+    }
+    if (node->methods_on_ds_denied) {
+        err = err ? err : put_line(ret, "methods_on_ds: ", "deny");
     }
     if (node->console[0]) {
         err = err ? err : put_line(ret, "console:\n  listen: ", node->console);

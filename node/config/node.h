@@ -10,6 +10,7 @@
  *     unlock: keyfile:keyfile           # keyfile:PATH (relative to the home) | passphrase | credential:NAME
  *     commercial: false                 # absent: unknown, and clauses that need it refuse
  *     ontology: mondo.obo               # OBO, or child TAB parent lines; absent: the small one that is shipped; none: only what is listed
+ *     methods_on_ds: allow              # deny: no development of methods alone on data for one disease
  *     seeds: ["tls+tcp://127.0.0.1:7102"]
  *     people:
  *       - {user: root, id: operator, roles: [operator, analyst]}
@@ -110,6 +111,7 @@ struct config_node {
     bool has_commercial;
     bool commercial;
     char ontology[256]; /* relative to the home; read at start only */
+    bool methods_on_ds_denied;
     struct config_seeds seeds;
     struct config_person *people;
     size_t person_count;

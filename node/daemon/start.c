@@ -142,6 +142,7 @@ static void adopt(struct node *node)
                               (uint64_t)llround(node->config.shares.person * QUERY_SHARE_ALL),
                               (uint64_t)llround(node->config.shares.project * QUERY_SHARE_ALL)};
     query->release_tick_ms = node->config.release_tick_ms;
+    query->methods_on_ds_denied = node->config.methods_on_ds_denied;
     query->timeout_ms = node->config.limits.query_timeout_ms;
     query->approval_pending_s = (int64_t)(node->config.approvals.pending_ms / 1000);
     query->approval_valid_s = (int64_t)(node->config.approvals.valid_ms / 1000);

@@ -118,6 +118,19 @@ static void after_policy(bool agreed, bool bad_agreement, bool covered,
     }
 }
 
+/* DUO leaves open whether data for one disease may serve methods development that is no study of it. The published
+ * answer is yes, and what all nodes decide; a cautious site says no, for itself. */
+static void refuse_methods(struct query_admission *admission, const struct proto_purpose *purpose)
+{
+    struct proto_decision *decision = &admission->decision;
+    const struct proto_grant *grants = admission->licence.grants.items;
+    if (decision->verdict != PROTO_DENY && purpose->permission == PROTO_DUO_MDS &&
+        grants[decision->grant].permission == PROTO_DUO_DS) {
+        decision->verdict = PROTO_DENY;
+        decision->reason = PROTO_REASON_MODIFIER_NMDS;
+    }
+}
+
 void query_admission_decide(struct query_context *context, struct query_admission *admission,
                             const struct peer_member *requester,
                             const struct proto_purpose *purpose, const struct proto_use *use,
@@ -141,6 +154,9 @@ void query_admission_decide(struct query_context *context, struct query_admissio
     proto_policy_decide(&request, admission->has_record ? &admission->record : NULL,
                         admission->has_licence ? &admission->licence : NULL, admission->forked,
                         context->ontology, &admission->decision);
+    if (context->methods_on_ds_denied) {
+        refuse_methods(admission, purpose);
+    }
     admission->agreed = agreed.found;
     memcpy(admission->agreement, agreed.id, 16);
     after_policy(agreed.found, found != E_OK,

@@ -34,6 +34,8 @@ struct query_context {
     char name[65];
     const struct proto_ontology
         *ontology; /* of diseases; NULL: none. Constant while the node runs */
+    bool
+        methods_on_ds_denied; /* this site refuses development of methods alone on data for one disease */
     bool commercial_known;
     bool commercial;
     struct query_shares shares;

@@ -110,6 +110,21 @@ def drafts(box):
         ok(box.refusal("alpha", "dataset", "draft", box.write("bad", text))[0] == 7, f"{text!r} is refused")
 
 
+def methods(box):
+    """DUO lets methods development alone use data for one disease; a cautious site does not."""
+    ask = ("query", "SELECT COUNT(*) FROM moles WHERE age < 50", "--purpose", "DUO:0000031", "--epsilon", "0.5")
+    code, _, text = box.try_run("alpha", *ask)
+    ok(code == 0, f"methods development alone on data for melanoma: exit {code} {text[:200]}")
+    path = os.path.join(box.home("beta"), "node.yaml")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("methods_on_ds: deny\n")
+    box.kill("beta")
+    box.start()
+    box.wait("beta", lambda: box.try_run("alpha", *ask)[0] != 6)
+    code, _, text = box.try_run("alpha", *ask, "--sites", "beta")
+    ok(code == 4 and "MODIFIER_NMDS" in text, f"methods_on_ds: deny refuses it: exit {code}")
+
+
 def main():
     with Sandbox("alpha,beta") as box:
         publish(box)
@@ -117,6 +132,7 @@ def main():
         mine(box)
         vocabularies(box)
         drafts(box)
+        methods(box)
     done()
 
 
