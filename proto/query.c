@@ -138,7 +138,8 @@ static enum err put_value(struct buf *to, const struct proto_column *column,
     char text[32];
     switch (column->type) {
     case PROTO_COLUMN_CATEGORY:
-        return proto_binder_quoted(to, column->values[leaf->codes[i]], '\'');
+        return proto_binder_quoted(
+            to, leaf->texts ? leaf->texts[i] : column->values[leaf->codes[i]], '\'');
     case PROTO_COLUMN_BOOLEAN:
         return buf_put(to, span_str(leaf->codes[i] ? "TRUE" : "FALSE"));
     case PROTO_COLUMN_DATE:
@@ -385,6 +386,49 @@ static struct part *number_set(struct proto_binder *binder, const struct proto_p
     return leaf_part(binder, from, column, op, numbers, NULL, kept);
 }
 
+static int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Membership in a set of texts that may or may not be values of a private category; sorted, each once. */
+static struct part *text_set(struct proto_binder *binder, const struct proto_predicate *from,
+                             int column, bool in)
+{
+    struct part *part = make(binder, 1, sizeof *part);
+    struct proto_predicate *leaf = make(binder, 1, sizeof *leaf);
+    const char **texts = make(binder, from->literal_count, sizeof *texts);
+    size_t n = 0;
+    for (size_t i = 0; texts && i < from->literal_count; i++) {
+        if (from->literals[i].kind != PROTO_LITERAL_NULL) {
+            texts[n++] = from->literals[i].text;
+        }
+    }
+    if (!part || !leaf || !texts) {
+        return NULL;
+    }
+    if (n == 0) {
+        return in ? &part_false : null_part(binder, from, column, PROTO_OP_IS_NOT_NULL);
+    }
+    qsort(texts, n, sizeof *texts, compare_texts);
+    size_t kept = 1;
+    for (size_t i = 1; i < n; i++) {
+        if (strcmp(texts[i], texts[kept - 1]) != 0) {
+            texts[kept++] = texts[i];
+        }
+    }
+    *leaf = (struct proto_predicate){.op = in ? PROTO_OP_IN : PROTO_OP_NOT_IN,
+                                     .at = from->at,
+                                     .depth = 1,
+                                     .column = column,
+                                     .texts = texts,
+                                     .count = kept};
+    memcpy(leaf->column_name, binder->schema->columns[column].name, sizeof leaf->column_name);
+    *part = (struct part){.op = leaf->op, .leaf = leaf};
+    part->text = leaf_text(binder, leaf->op, leaf);
+    return part->text ? part : NULL;
+}
+
 /* Of SIZE codes those that CHOSEN marks as WANTED. */
 static int32_t *pick_codes(struct proto_binder *binder, const bool *chosen, size_t size,
                            bool wanted, size_t *ret_count)
@@ -483,12 +527,8 @@ static struct part *set_part(struct proto_binder *binder, const struct proto_pre
 {
     const struct proto_column *type = &binder->schema->columns[column];
     bool in = op == PROTO_OP_EQ || op == PROTO_OP_IN;
-    if (type->values_private) {
-        return proto_binder_fail(
-            binder, E_UNSUPPORTED, from->at,
-            "the values of '%s' are private; this version cannot filter by them", type->name);
-    }
-    struct part *part = type->type == PROTO_COLUMN_CATEGORY || type->type == PROTO_COLUMN_BOOLEAN
+    struct part *part = type->values_private ? text_set(binder, from, column, in)
+                        : type->type == PROTO_COLUMN_CATEGORY || type->type == PROTO_COLUMN_BOOLEAN
                             ? code_set(binder, from, column, in)
                             : number_set(binder, from, column, in);
     /* x NOT IN (1, NULL) is never true: the comparison with NULL leaves it unknown. */

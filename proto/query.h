@@ -21,6 +21,8 @@
  *     IN, NOT_IN          numbers[count], ascending, count >= 2; integer, real, date
  *     IN                  codes[count], ascending, count >= 1; category (index of the value) and
  *                         boolean (0, 1); no other comparison of these remains
+ *     IN, NOT_IN          texts[count], ascending, count >= 1; category with private values. Which codes they have, if
+ *                         any, is each site's to find out
  *     IS_NULL, IS_NOT_NULL    every column but text and the privacy unit
  *
  * A literal that is no declared value of a category is folded away: `=` to FALSE, `<>` to
@@ -113,6 +115,7 @@ struct proto_predicate {
     int column;
     double *numbers;
     int32_t *codes;
+    const char **texts; /* of a private category, whose codes only the site knows */
     size_t count;
 };
 

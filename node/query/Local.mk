@@ -20,6 +20,7 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/regress.c %D%/regress.h \
 	%D%/reminder.c %D%/reminder.h \
 	%D%/release.c %D%/release.h \
+	%D%/resolve.c %D%/resolve.h \
 	%D%/share.c %D%/share.h \
 	%D%/site.c %D%/site.h \
 	%D%/survival.c %D%/survival.h \

@@ -2,6 +2,7 @@
 #include "node/query/execute.h"
 
 #include "node/query/bound.h"
+#include "node/query/resolve.h"
 #include "store/crew.h"
 #include "store/scan.h"
 
@@ -21,6 +22,7 @@
 
 struct run {
     const struct proto_query *query;
+    const struct proto_predicate *where; /* the query's, texts of private categories as codes */
     const struct query_layout *layout;
     bool (*cancelled)(void *user);
     void *user;
@@ -654,7 +656,7 @@ static enum err bound_units(struct run *run, struct store_partition *partition,
                             struct err_info *reterr)
 {
     bool again = false;
-    const struct proto_predicate *where = run->query->where;
+    const struct proto_predicate *where = run->where;
     if (all_rows_count(run, partition)) {
         return E_OK;
     }
@@ -847,7 +849,7 @@ static enum err add_up(struct run *run, struct store_partition *partition, struc
     }
     const struct store_scan_question question = {.columns = run->columns,
                                                  .count = run->column_count,
-                                                 .where = run->query->where,
+                                                 .where = run->where,
                                                  .with_unit = units || run->bound.heavy_count,
                                                  .cancelled = run_cancelled,
                                                  .cancel_user = run,
@@ -866,6 +868,7 @@ static enum err run_on(struct run *run, struct store_partition *partition, struc
 {
     enum err err = same_columns(run->query->schema, store_partition_schema(partition), reterr);
     err = err ? err : plan_cells(run, partition, ret, reterr);
+    err = err ? err : query_resolve(run->query->where, partition, &ret->arena, &run->where);
     if (err) {
         return err;
     }

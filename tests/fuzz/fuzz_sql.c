@@ -17,11 +17,12 @@ static struct proto_column columns[] = {
     {.name = "creatinine", .type = PROTO_COLUMN_REAL, .has_bounds = true, .max = 15},
     {.name = "mgus", .type = PROTO_COLUMN_BOOLEAN},
     {.name = "seen", .type = PROTO_COLUMN_DATE},
+    {.name = "chapter", .type = PROTO_COLUMN_CATEGORY, .values_private = true},
 };
 
 static bool canonical(struct span sql, struct buf *ret)
 {
-    const struct proto_schema schema = {columns, 6, "patient", 4, 1};
+    const struct proto_schema schema = {columns, 7, "patient", 4, 1};
     struct proto_query query = {0};
     struct err_info info;
     enum err err = proto_sql_parse_span(sql, &query, &info);

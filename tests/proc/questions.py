@@ -243,6 +243,9 @@ def visits_leaf(r):
         return f"weight > {r.uniform(50, 90):.1f}"
     if kind == 4:
         return f"seen {r.choice(['<', '>='])} '{date_text(r.randrange(18262, 18990))}'"
+    if r.random() < 0.5:
+        return r.choice(["ward = 'east'", "ward <> 'west'", "ward NOT IN ('east', 'rare7', 'o''dd \"one')", "ward IN ('n1', 'nowhere', 'north')",
+                         "ward = 'nowhere'", "ward <> 'nowhere'", "NOT ward = 'east'"])
     return r.choice(["score = 3", "score < 0", "weight < 75 OR urgent = 0"])
 
 
