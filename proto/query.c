@@ -58,7 +58,7 @@ int proto_binder_column(struct proto_binder *binder, const char *name, size_t at
     int column = proto_schema_find(binder->schema, name);
     if (column < 0) {
         const char *near = proto_schema_suggest(binder->schema, name);
-        proto_binder_fail(binder, E_QUERY, at, "there is no column '%s'%s%s%s", name,
+        proto_binder_fail(binder, E_NOT_FOUND, at, "there is no column '%s'%s%s%s", name,
                           near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
     return column;

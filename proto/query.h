@@ -168,7 +168,7 @@ struct proto_query {
 
 /* Binds names and literals to the published SCHEMA, which must outlive QUERY. For a misspelt column
  * the text proposes the nearest name.
- * Errors, all "at character N: ...": E_QUERY no such column, or a type or shape that cannot be;
+ * Errors, all "at character N: ...": E_NOT_FOUND no such column; E_QUERY a type or shape that cannot be;
  * E_UNSUPPORTED an aggregate, grouping or filter that this version cannot honour; E_LIMIT too many
  * cells; E_NO_MEMORY. On failure QUERY may only be freed. */
 MUST_CHECK enum err proto_query_bind(struct proto_query *query, const struct proto_schema *schema,

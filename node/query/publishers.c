@@ -2,6 +2,7 @@
 #include "node/query/ask.h"
 
 #include "proto/manifest.h"
+#include "proto/nearest.h"
 #include "store/records.h"
 
 static enum err get_body(struct query_context *context, const uint8_t issuer[16], const char *name,
@@ -41,6 +42,49 @@ static enum err load(struct query_context *context, const char *name, struct are
     return E_OK;
 }
 
+#define NAMES_MAX 1024
+
+struct names {
+    struct arena *arena;
+    const char *names[NAMES_MAX];
+    size_t count;
+};
+
+static enum err add_name(void *user, struct span bytes, bool forked)
+{
+    struct names *names = user;
+    struct proto_record record;
+    struct proto_dataset dataset;
+    struct arena arena = {0};
+    (void)forked;
+    if (names->count < NAMES_MAX &&
+        proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK &&
+        !(record.envelope.flags & PROTO_RECORD_FINAL) &&
+        proto_dataset_decode(record.envelope.body, &arena, &dataset, NULL) == E_OK) {
+        const char *name = arena_strdup(names->arena, dataset.name);
+        names->names[names->count] = name;
+        names->count += name != NULL;
+    }
+    arena_fini(&arena);
+    return E_OK;
+}
+
+static enum err nobody(struct query_context *context, const char *dataset, struct arena *arena,
+                       struct err_info *reterr)
+{
+    struct names *names = arena_alloc(arena, 1, sizeof *names);
+    const char *near = NULL;
+    if (names) {
+        names->arena = arena;
+        (void)!store_records_each(context->store, PROTO_RECORD_DATASET, add_name, names);
+        near = proto_suggest(names->names, names->count, dataset);
+    }
+    return proto_err_set(reterr, E_NOT_FOUND,
+                         "nobody in the federation publishes a dataset %s%s%s%s; `concordat "
+                         "catalog` lists what there is",
+                         dataset, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
 enum err query_publishers(struct query_context *context, const char *dataset, struct arena *arena,
                           struct query_publisher **ret, size_t *ret_count, struct err_info *reterr)
 {
@@ -63,10 +107,7 @@ enum err query_publishers(struct query_context *context, const char *dataset, st
     }
     proto_free(members);
     if (!err && found == 0) {
-        err = proto_err_set(reterr, E_NOT_FOUND,
-                            "nobody in the federation publishes a dataset %s; `concordat catalog` "
-                            "lists what there is",
-                            dataset);
+        err = nobody(context, dataset, arena, reterr);
     }
     *ret = publishers;
     *ret_count = found;

@@ -59,8 +59,11 @@ def main():
         code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchain", "--purpose", "DUO:0000006", "--mode", "secure")
         ok(code == 4 and error.get("code") == "UNSUPPORTED", "--mode secure is refused, not weakened")
         code, error = box.refusal("gamma", "query", "SELECT AVG(creatinin) FROM flchain", "--purpose", "DUO:0000006")
-        ok(code == 7 or code == 2 and "creatinine" in error.get("detail", ""), "a misspelt column is named with a suggestion")
-        ok("creatinine" in error.get("detail", ""), "the suggestion is the right column")
+        ok(code == 3 and error.get("detail") == "at character 12: there is no column 'creatinin'; did you mean 'creatinine'?", "a misspelt column: exit 3, its place and the right name")
+        code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchian", "--purpose", "DUO:0000006")
+        ok(code == 3 and "did you mean flchain?" in error.get("detail", ""), f"a misspelt dataset: exit 3, and the right name: {error.get('detail')}")
+        code, error = box.refusal("gamma", "query", "SELECT MEDIA(age) FROM flchain", "--purpose", "DUO:0000006")
+        ok(code == 2 and "did you mean MEDIAN?" in error.get("detail", ""), "a misspelt aggregate: exit 2, and the right name")
 
         flood = "SELECT COUNT(*) FROM flchain WHERE age IN (" + ",".join(["50"] * 40000) + ")"
         code, error = box.refusal("gamma", "query", flood, "--purpose", "DUO:0000006")
