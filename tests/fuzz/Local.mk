@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = audit_export certificate chunk codec column conll control copy_row croissant csv fhir frame gossip keyring ledger licence manifest mapping model_config names ndjson notes ontology partial record round safetensors share spdx sql token tokenizer train
+FUZZ_TARGETS = adapter audit_export certificate chunk codec column conll control copy_row croissant csv fhir frame gossip keyring ledger licence manifest mapping model_config names ndjson notes ontology package partial record round safetensors share spdx sql table_model token tokenizer train
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -143,6 +143,21 @@ TESTS += %D%/replay_tokenizer
 %C%_replay_tokenizer_SOURCES = %D%/fuzz_tokenizer.c %D%/replay.c
 %C%_replay_tokenizer_LDADD = $(MODEL_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_package
+TESTS += %D%/replay_package
+%C%_replay_package_SOURCES = %D%/fuzz_package.c %D%/replay.c
+%C%_replay_package_LDADD = $(MODEL_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_adapter
+TESTS += %D%/replay_adapter
+%C%_replay_adapter_SOURCES = %D%/fuzz_adapter.c %D%/replay.c
+%C%_replay_adapter_LDADD = $(MODEL_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_table_model
+TESTS += %D%/replay_table_model
+%C%_replay_table_model_SOURCES = %D%/fuzz_table_model.c %D%/replay.c
+%C%_replay_table_model_LDADD = $(MODEL_LIBS) -lm
+
 check_PROGRAMS += %D%/replay_model_config
 TESTS += %D%/replay_model_config
 %C%_replay_model_config_SOURCES = %D%/fuzz_model_config.c %D%/replay.c
@@ -185,6 +200,18 @@ noinst_PROGRAMS += %D%/fuzz_ontology
 %C%_fuzz_ontology_SOURCES = %D%/fuzz_ontology.c tests/lib/fake_hash.h
 %C%_fuzz_ontology_LDADD = $(PROTO_LIBS) -lm
 %C%_fuzz_ontology_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_package
+%C%_fuzz_package_SOURCES = %D%/fuzz_package.c
+%C%_fuzz_package_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_package_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_adapter
+%C%_fuzz_adapter_SOURCES = %D%/fuzz_adapter.c
+%C%_fuzz_adapter_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_adapter_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_table_model
+%C%_fuzz_table_model_SOURCES = %D%/fuzz_table_model.c
+%C%_fuzz_table_model_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_table_model_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_model_config
 %C%_fuzz_model_config_SOURCES = %D%/fuzz_model_config.c
 %C%_fuzz_model_config_LDADD = $(MODEL_LIBS) -lm
