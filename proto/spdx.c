@@ -297,7 +297,8 @@ static enum err take_exception(struct parser *p, struct proto_spdx_node *node)
         return fault(p, "an exception id is needed after WITH");
     }
     if (!proto_spdx_exception_known(p->word, &deprecated)) {
-        return unknown(p, proto_spdx_exception_nearest(p->word), "SPDX exceptions");
+        return unknown(p, p->reterr ? proto_spdx_exception_nearest(p->word) : SPAN_NONE,
+                       "SPDX exceptions");
     }
     node->exception = p->word;
     node->deprecated |= deprecated;
@@ -316,7 +317,7 @@ static enum err take_simple(struct parser *p)
     } else if (starts_with(p->word, "LicenseRef-") || starts_with(p->word, "DocumentRef-")) {
         return fault(p, "a reference is [DocumentRef-NAME:]LicenseRef-NAME");
     } else if (!proto_spdx_id_known(p->word, &node.deprecated)) {
-        return unknown(p, proto_spdx_id_nearest(p->word), "SPDX licences");
+        return unknown(p, p->reterr ? proto_spdx_id_nearest(p->word) : SPAN_NONE, "SPDX licences");
     }
     advance(p);
     if (p->token == PLUS) {
