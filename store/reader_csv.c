@@ -277,8 +277,8 @@ static bool plain_row(struct reader *reader)
     }
     size_t line = (size_t)(end - reader->lines.at);
     size_t len = line && end[-1] == '\r' ? line - 1 : line;
-    if (len == 0 || grow_row(reader, len) != E_OK) {
-        return false; /* a blank line is none, and libcsv says what is too long */
+    if (len == 0 || len > STORE_CSV_FIELD_MAX || grow_row(reader, len) != E_OK) {
+        return false; /* a blank line is none; a long one may have too long a field */
     }
     memcpy(reader->text, reader->lines.at, len);
     if (!cut_fields(reader, len)) {
