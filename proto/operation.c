@@ -374,6 +374,11 @@ static const struct proto_argument key_recover_arguments[] = {
     END};
 static const struct proto_argument backup_arguments[] = {
     POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "a folder that does not exist or is empty"), END};
+static const struct proto_argument fsck_arguments[] = {
+    OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
+           "without a daemon: keyfile:PATH, credential:NAME or passphrase (from\n"
+           "CONCORDAT_PASSPHRASE); default: what node.yaml says"),
+    END};
 static const struct proto_argument restore_arguments[] = {
     POSITIONAL("DIR", PROTO_ARG_FILE_IN, "what `concordat backup` wrote"),
     OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
@@ -916,9 +921,10 @@ const struct proto_operation proto_operations[] = {
         "Charges what was spent since to every dataset, and numbers the audit chain on above\n"
         "what others witnessed. It cannot be taken back.",
         "{\"accepted\",\"missing_entries\",\"charged_rho\"}"),
-    ROW(FSCK, "fsck", DAEMON, OPERATOR, true, no_arguments,
+    ROW(FSCK, "fsck", BOTH, OPERATOR, true, fsck_arguments,
         "open and check everything this home keeps",
-        "Audit chain, ledger, each value of each dataset, each model. Exit 8 when one is damaged.",
+        "Audit chain, keyring, ledger, each value of each dataset, each model. Exit 8 when one is\n"
+        "damaged. Without a daemon the home is opened for reading alone, and nothing is changed.",
         "{\"ok\",\"checked\":[{\"what\",\"ok\",\"code\",\"text\"}]}"),
     ROW(TOOL_TOKENIZE, "tool tokenize", LOCAL, 0, false, tokenize_arguments,
         "show the pieces of texts",

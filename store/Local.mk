@@ -44,6 +44,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/lines.c %D%/lines.h \
 	%D%/keyset.c %D%/keyset.h \
 	%D%/pack.c %D%/pack.h \
+	%D%/pages.c %D%/pages.h \
 	%D%/parse.c %D%/parse.h \
 	%D%/partition.c %D%/partition.h \
 	%D%/partition_cache.c %D%/partition_cache.h \

@@ -7,6 +7,7 @@
 #include "store/file.h"
 #include "store/ledger.h"
 #include "store/partition_file.h"
+#include "store/table.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -111,14 +112,54 @@ static enum err check_blobs(struct check *check, struct err_info *reterr)
     return err;
 }
 
+/* --- rows of node.mdb ---------------------------------------------------------------------- */
+
+struct rows {
+    const struct store *store;
+    enum store_table table;
+};
+
+static enum err row_opened(void *user, struct span key, struct span value, struct err_info *reterr)
+{
+    const struct rows *rows = user;
+    struct buf plain = {.max = STORE_VALUE_MAX};
+    enum err err = store_unseal(rows->store, rows->table, key, value, &plain, reterr);
+    crypto_buf_fini(&plain);
+    return err;
+}
+
+/* The tables whose rows are all sealed under the node's key. */
+static void check_tables(struct check *check)
+{
+    static const enum store_table tables[] = {
+        STORE_TABLE_CATALOGUE, STORE_TABLE_ACCOUNTS, STORE_TABLE_CHARGES,   STORE_TABLE_WITNESS,
+        STORE_TABLE_EGRESS,    STORE_TABLE_JOBS,     STORE_TABLE_APPROVALS, STORE_TABLE_AGREEMENTS};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        struct rows rows = {check->store, tables[i]};
+        struct err_info info = {0};
+        MDB_txn *txn = NULL;
+        char what[80];
+        enum err err = store_read(check->store, &txn, &info);
+        err =
+            err ? err
+                : store_raw_each(check->store, txn, tables[i], SPAN_NONE, row_opened, &rows, &info);
+        store_read_end(txn);
+        snprintf(what, sizeof what, "table %s", store_table_name(tables[i]));
+        found(check, what, err, &info);
+    }
+}
+
 enum err store_check_run(struct store *store, const struct store_check_options *options,
                          size_t *ret_bad, struct err_info *reterr)
 {
     struct check check = {.store = store, .options = options, .names = {.max = (size_t)16 << 20}};
     struct err_info info = {0};
     check_audit(&check);
-    enum err err = store_ledger_check(store, &info);
+    enum err err = store_keyring_check(store, &info);
+    found(&check, "keyring", err, &info);
+    err = store_ledger_check(store, &info);
     found(&check, "ledger", err, &info);
+    check_tables(&check);
     err = store_catalogue_each(store, note_name, &check.names, &info);
     found(&check, "catalogue", err, &info);
     err = E_OK;

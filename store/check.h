@@ -1,4 +1,4 @@
-/* A check of everything that a home keeps: the audit chain and its signed head, the ledger against its charges, every value
+/* A check of everything that a home keeps: the audit chain and its signed head, the ledger against its charges, every sealed row, every value
  * of every partition, every model file. What an fsck is to a file system, but that it repairs nothing.
  *
  *     err = store_check_run(store, &options, &bad, &info);
@@ -11,7 +11,7 @@
 #include "store/store.h"
 
 struct store_check_options {
-    /* For each thing checked: "audit chain", "ledger", "dataset NAME", "model HASH"; ERR is E_OK or what is wrong. */
+    /* For each thing checked: "audit chain", "keyring", "ledger", "table NAME", "dataset NAME", "model HASH"; ERR is E_OK or what is wrong. */
     void (*found)(void *user, const char *what, enum err err, const char *text);
     bool (*cancelled)(void *user); /* may be NULL */
     void *user;

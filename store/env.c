@@ -2,6 +2,7 @@
 #include "store/env.h"
 
 #include "proto/alloc.h"
+#include "store/pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -163,6 +164,25 @@ static enum err check_length(struct store_env *env, struct err_info *reterr)
     return E_OK;
 }
 
+/* A finished partition is covered by its trailer, a new file has nothing to follow; else nobody else writes it now. */
+static enum err check_pages(struct store_env *env, struct err_info *reterr)
+{
+    int fd = open(env->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    struct stat file;
+    uint64_t page = 0;
+    enum err err = E_OK;
+    if (fd >= 0 && fstat(fd, &file) == 0 && file.st_size > 0) {
+        err = store_pages_check(fd, &page);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return err ? proto_err_set(
+                     reterr, err, "%s: page %llu: %s", env->path, (unsigned long long)page,
+                     err == E_CORRUPT ? "it was changed or is damaged" : proto_err_text(err))
+               : E_OK;
+}
+
 static unsigned mdb_flags(unsigned flags)
 {
     unsigned ret = MDB_NOSUBDIR | MDB_NOTLS;
@@ -176,6 +196,9 @@ static enum err open_mdb(struct store_env *env, size_t map_bytes, struct err_inf
 {
     bool shared = !(env->flags & (STORE_ENV_BULK | STORE_ENV_IMMUTABLE | STORE_ENV_READONLY));
     enum err err = shared ? take_owner(env, reterr) : E_OK;
+    if (!err && (shared || env->flags & STORE_ENV_CHECKED)) {
+        err = check_pages(env, reterr);
+    }
     if (err) {
         return err;
     }

@@ -24,7 +24,9 @@ enum {
     STORE_ENV_CREATE = 1,   /* for writing; made when absent; every commit is durable */
     STORE_ENV_READONLY = 2, /* beside a daemon that may be writing */
     STORE_ENV_BULK = 4, /* with CREATE: a new private file, no lock, no sync until store_env_sync */
-    STORE_ENV_IMMUTABLE = 8, /* with READONLY: a finished file that nobody writes; no lock file */
+    STORE_ENV_IMMUTABLE = 8, /* with READONLY: a file that nobody writes; no lock file */
+    STORE_ENV_CHECKED =
+        16, /* with IMMUTABLE: its pages are followed first, as with CREATE (pages.h) */
 };
 
 struct store_env;

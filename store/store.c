@@ -14,8 +14,11 @@
 #include "store/table.h"
 
 #include <fcntl.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define NODE_KEY "node"
@@ -173,16 +176,17 @@ static enum err open_keys(struct store *store, bool fresh, struct err_info *rete
     return err ? proto_err_set(reterr, err, "the store's keys") : E_OK;
 }
 
-static enum err open_tables(struct store *store, struct err_info *reterr)
+static enum err open_tables(struct store *store, bool to_check, struct err_info *reterr)
 {
     MDB_txn *txn = NULL;
-    int rc = mdb_txn_begin(store_env_mdb(store->env), NULL, 0, &txn);
+    int rc = mdb_txn_begin(store_env_mdb(store->env), NULL, to_check ? MDB_RDONLY : 0, &txn);
     if (rc) {
         return store_env_error(rc, "opening node.mdb", reterr);
     }
     for (int t = 0; t < STORE_TABLE_COUNT && !rc; t++) {
         MDB_dbi dbi = 0;
-        rc = mdb_dbi_open(txn, store_table_name((enum store_table)t), MDB_CREATE, &dbi);
+        rc = mdb_dbi_open(txn, store_table_name((enum store_table)t), to_check ? 0 : MDB_CREATE,
+                          &dbi);
         store->tables[t] = dbi;
     }
     if (rc) {
@@ -250,22 +254,36 @@ enum err store_keyring_anchor(struct store *store, struct err_info *reterr)
     return store_write(store, anchor_in, &generation, reterr);
 }
 
-static enum err check_keyring(struct store *store, struct err_info *reterr)
+static enum err compare_keyring(struct store *store, uint64_t *ret_known, struct err_info *reterr)
 {
-    uint64_t known = 0;
     uint64_t generation = crypto_keyring_generation(store->keyring);
     MDB_txn *txn = NULL;
     enum err err = store_read(store, &txn, reterr);
-    err = err ? err : read_generation(store, txn, &known, reterr);
+    err = err ? err : read_generation(store, txn, ret_known, reterr);
     store_read_end(txn);
-    if (!err && generation < known) {
+    if (!err && generation < *ret_known) {
         err = proto_err_set(reterr, E_ROLLBACK,
                             "the keyring is older than node.mdb (change %llu, not %llu): shredded "
                             "or replaced keys would "
                             "come back",
-                            (unsigned long long)generation, (unsigned long long)known);
+                            (unsigned long long)generation, (unsigned long long)*ret_known);
     }
-    return err || generation == known ? err : store_keyring_anchor(store, reterr);
+    return err;
+}
+
+enum err store_keyring_check(struct store *store, struct err_info *reterr)
+{
+    uint64_t known = 0;
+    return compare_keyring(store, &known, reterr);
+}
+
+static enum err check_keyring(struct store *store, struct err_info *reterr)
+{
+    uint64_t known = 0;
+    enum err err = compare_keyring(store, &known, reterr);
+    return err || crypto_keyring_generation(store->keyring) == known
+               ? err
+               : store_keyring_anchor(store, reterr);
 }
 
 enum err store_open(const char *home, struct crypto_keyring *keyring, const uint8_t node_id[16],
@@ -294,7 +312,7 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     if (!err) {
         crypto_keyring_tidy(keyring);
     }
-    err = err ? err : open_tables(&store, reterr);
+    err = err ? err : open_tables(&store, false, reterr);
     err = err ? err : check_ids(&store, reterr);
     err = err ? err : check_keyring(&store, reterr);
     err = err ? err : store_audit_check_chain(&store, reterr);
@@ -305,6 +323,64 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
     proto_free(path);
     if (err) {
         proto_err_frame(reterr, "opening the store of %s", home);
+        store_close(&store);
+        return err;
+    }
+    *ret = store;
+    return E_OK;
+}
+
+/* A daemon holds this lock as long as it has the home. */
+static enum err check_nobody(const char *home, struct err_info *reterr)
+{
+    char *path = store_file_path(home, "node.mdb-owner", NULL);
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    bool held = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+    if (fd >= 0) {
+        close(fd);
+    }
+    proto_free(path);
+    return held ? proto_err_set(reterr, E_BUSY, "the daemon of %s runs: ask it", home) : E_OK;
+}
+
+static enum err check_format(const char *home, struct err_info *reterr)
+{
+    char *path = store_file_path(home, "format", NULL);
+    unsigned long number = 0;
+    enum err err = path ? read_format(path, &number, reterr)
+                        : proto_err_set(reterr, E_NO_MEMORY, "opening the home");
+    if (!err && number != STORE_FORMAT) {
+        err = proto_err_set(
+            reterr, E_UNSUPPORTED, "%s has format %lu, this program checks format %d%s", home,
+            number, STORE_FORMAT,
+            number < STORE_FORMAT ? ": start its daemon once, which brings it up" : "");
+    }
+    proto_free(path);
+    return err;
+}
+
+enum err store_open_to_check(const char *home, struct crypto_keyring *keyring,
+                             const uint8_t node_id[16], struct store *ret, struct err_info *reterr)
+{
+    struct store store = {.keyring = keyring};
+    memcpy(store.node_id, node_id, 16);
+    char *path = store_file_path(home, "node.mdb", NULL);
+    enum err err = check_nobody(home, reterr);
+    err = err ? err : check_format(home, reterr);
+    err = err ? err : open_keys(&store, false, reterr);
+    if (!err && (!path || !(store.home = proto_strdup(home)) ||
+                 store_partition_cache_new(&store.partitions))) {
+        err = proto_err_set(reterr, E_NO_MEMORY, "opening the store");
+    }
+    if (!err) {
+        err = store_env_open(path, STORE_ENV_READONLY | STORE_ENV_IMMUTABLE | STORE_ENV_CHECKED, 0,
+                             &store.env, reterr);
+    }
+    err = err ? err : open_tables(&store, true, reterr);
+    err = err ? err : check_ids(&store, reterr);
+    proto_free(path);
+    if (err) {
+        proto_err_frame(reterr, "checking %s", home);
         store_close(&store);
         return err;
     }

@@ -86,6 +86,15 @@ struct store {
 MUST_CHECK enum err store_open(const char *home, struct crypto_keyring *keyring,
                                const uint8_t node_id[16], struct store *ret,
                                struct err_info *reterr);
+/* The same for a check alone, without a daemon: nothing in HOME is changed, left over or moved on, and damage that store_open
+ * would refuse is left for store_check_run to name. What only opening for good can do is not done: no row may be written.
+ * Errors: E_BUSY a daemon has the home; E_UNSUPPORTED an older format, which the daemon brings up at its start; E_NOT_FOUND,
+ * E_CORRUPT, E_AUTH, E_IO. */
+MUST_CHECK enum err store_open_to_check(const char *home, struct crypto_keyring *keyring,
+                                        const uint8_t node_id[16], struct store *ret,
+                                        struct err_info *reterr);
+/* Whether the keyring is as new as node.mdb says. Errors: E_ROLLBACK it is older; E_CORRUPT. */
+MUST_CHECK enum err store_keyring_check(struct store *store, struct err_info *reterr);
 /* Gives the key that signs audit heads; stays borrowed until store_close. The head that is there
  * must be signed by it, or (after a rotation) it is signed again only when PREVIOUS_POINT, which
  * may be NULL, verifies it. Errors: E_AUTH the head is signed by neither; E_CORRUPT another

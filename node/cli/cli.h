@@ -68,6 +68,7 @@ typedef enum err cli_handler(struct cli_call *call, json_t **ret_json, int *ret_
     X(KEY_RECOVER, cli_key_recover)                                                                \
     X(RESTORE, cli_restore)                                                                        \
     X(DATASET_DRAFT, cli_dataset_draft)                                                            \
+    X(FSCK, cli_fsck)                                                                              \
     X(DATASET_MAPPING, cli_dataset_mapping)                                                        \
     X(LICENCE_EXPLAIN, cli_licence_explain)                                                        \
     X(LICENCE_NEW, cli_licence_new)                                                                \

@@ -1,15 +1,17 @@
-/* What is done to a home while its daemon does not run: key recover, restore. */
+/* What is done to a home while its daemon does not run: key recover, restore, fsck. */
 #include "config.h"
 #include "node/cli/cli.h"
 
 #include "crypto/keyring.h"
 #include "crypto/provider.h"
+#include "node/cli/ask.h"
 #include "node/cli/process.h"
 #include "node/config/node.h"
 #include "node/config/unlock.h"
 #include "node/config/yaml.h"
 #include "proto/time.h"
 #include "store/backup.h"
+#include "store/check.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -127,5 +129,73 @@ enum err cli_restore(struct cli_call *call, json_t **ret, int *ret_exit, struct 
                          (json_int_t)report.files, "bytes", (json_int_t)report.bytes, "audit_seq",
                          (json_int_t)report.seq, "time", proto_time_format(report.time, when));
     }
+    return err;
+}
+
+/* --- fsck ---------------------------------------------------------------------------------- */
+
+static void found(void *user, const char *what, enum err err, const char *text)
+{
+    json_array_append_new(user, json_pack("{s:s, s:b, s:s, s:s}", "what", what, "ok", err == E_OK,
+                                          "code", proto_err_name(err), "text", text));
+}
+
+/* The first bad one speaks for all, as at the daemon. */
+static enum err judge(const json_t *checked, size_t bad, struct err_info *reterr)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(checked, i, row)
+    {
+        if (bad && !json_is_true(json_object_get(row, "ok"))) {
+            return proto_err_set(
+                reterr, E_CORRUPT, "%zu of %zu things are damaged, the first: %s: %s", bad,
+                json_array_size(checked), json_string_value(json_object_get(row, "what")),
+                json_string_value(json_object_get(row, "text")));
+        }
+    }
+    return E_OK;
+}
+
+static enum err check_alone(const char *home, const struct config_unlock *unlock, json_t *checked,
+                            size_t *ret_bad, struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    struct crypto_keyring *keyring = NULL;
+    struct store store = {0};
+    struct store_check_options options = {.found = found, .user = checked};
+    enum err err = config_home_path(home, HOME_KEYRING, path)
+                       ? crypto_keyring_open(path, &unlock->how, &keyring, reterr)
+                       : proto_err_set(reterr, E_INVALID, "the path is too long");
+    err = err ? err
+              : store_open_to_check(home, keyring, crypto_keyring_node_id(keyring), &store, reterr);
+    if (!err) {
+        err = store_check_run(&store, &options, ret_bad, reterr);
+        store_close(&store);
+    }
+    crypto_keyring_close(keyring);
+    return err;
+}
+
+/* A daemon that runs is asked; else the home is opened for reading alone, with the key that node.yaml or --unlock names. */
+enum err cli_fsck(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
+{
+    char text[sizeof((struct config_node *)0)->unlock];
+    struct config_unlock unlock;
+    size_t bad = 0;
+    const char *how = cli_text(call, "--unlock");
+    if (!how && cli_process_find(call->home) > 0) {
+        return cli_ask(call, call->operation, ret, ret_exit, reterr);
+    }
+    json_t *checked = json_array();
+    enum err err = crypto_init(reterr);
+    err = err ? err : refuse_running(call->home, reterr);
+    err = err ? err : find_unlock(call->home, call->home, how, text, &unlock, reterr);
+    err = err ? err : check_alone(call->home, &unlock, checked, &bad, reterr);
+    err = err ? err : judge(checked, bad, reterr);
+    if (!err) {
+        *ret = json_pack("{s:b, s:O}", "ok", 1, "checked", checked);
+    }
+    json_decref(checked);
     return err;
 }

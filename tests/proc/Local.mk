@@ -13,6 +13,7 @@ PROC_TESTS = \
 	%D%/contracts.py \
 	%D%/core.py \
 	%D%/crashes.py \
+	%D%/damage.py \
 	%D%/derived.py \
 	%D%/disk_full.py \
 	%D%/enrolment.py \

@@ -29,6 +29,10 @@ def write(path, text):
     return path
 
 
+def patient(i):
+    return f"MRN-{i * 7919 % 1000003:07d}-pt"
+
+
 def wrapped(home):
     """name -> the 60 bytes under which each key stands in the keyring (doc/format.md)."""
     with open(os.path.join(home, "keyring"), "rb") as file:
@@ -303,6 +307,7 @@ def shredding(box):
     shutil.copy(os.path.join(home, "keyring"), old)
     box.run("alpha", "dataset", "remove", "held", "--shred")
     ok(places(home, [key, key[:12], key[12:44], key[44:]]) == [], "after the removal no byte of it is in the home")
+    ok(places(home, [patient(i).encode() for i in range(1000)]) == [], "nor is any of 1,000 patients' identifiers")
     stop(box, "alpha")
     fresh = os.path.join(box.folder, "keyring.new")
     shutil.copy(os.path.join(home, "keyring"), fresh)
@@ -316,10 +321,12 @@ def shredding(box):
 def main():
     with Sandbox("alpha,beta") as box:
         folder = box.folder
-        rows = "patient,age\n" + "".join(f"p{i},{i % 90}\n" for i in range(3000))
+        rows = "patient,age\n" + "".join(f"{patient(i)},{i % 90}\n" for i in range(3000))
         data = write(os.path.join(folder, "rows.csv"), rows)
         manifest = write(os.path.join(folder, "held.yaml"), MANIFEST)
         box.run("alpha", "dataset", "import", manifest, "--data", data)
+        people = [patient(i).encode() for i in range(1000)]
+        ok(places(box.home("alpha"), people) == [], "none of 1,000 patients' identifiers is in the home")
         slots(box)
         rotation(box)
         backup(box)

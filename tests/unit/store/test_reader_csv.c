@@ -114,7 +114,7 @@ static void long_fields_end_the_reading(void **state)
     for (unsigned quoted = 0; quoted < 2; quoted++) {
         memcpy(text, quoted ? "a,b\n\"x" : "a,b\nxx", 6);
         memset(text + 6, 'x', len);
-        memcpy(text + 6 + len, ",1\n2,3\n", 9);
+        memcpy(text + 6 + len, ",1\n2,3\n", 8);
         struct store_source *source = open_text(text);
         struct store_row row;
         struct err_info info = {0};
