@@ -48,9 +48,10 @@ int main(void)
     double seconds = minutes && *minutes ? 60 * strtod(minutes, NULL) : 6;
     double runs = seconds >= 300 ? 1e7 : 4e5;
     bool sound = judge_is_sound();
-    audit_time(seconds, AUDIT_MECHANISMS + AUDIT_PATHS);
+    audit_time(seconds, AUDIT_MECHANISMS + AUDIT_PATHS + AUDIT_TRAININGS);
     size_t broken = audit_mechanisms(runs);
     broken += audit_paths(runs);
+    broken += audit_trainings(runs);
     size_t number = audit_next();
     bool good = sound && (audit_planted ? broken > 0 : broken == 0);
     printf("%s %zu - %s%s\n1..%zu\n", good ? "ok" : "not ok", number,

@@ -8,11 +8,13 @@
 
 #include "tests/audit/judge.h"
 
-/* A run's promise: rho-zCDP but for delta0, or pure epsilon. */
+/* A run's promise: rho-zCDP but for delta0; in place of it pure epsilon, or steps of DP-SGD. */
 struct audit_promise {
     double rho;
     double delta0;
-    double pure; /* not 0: epsilon at delta 0, in place of rho */
+    double pure;        /* not 0: epsilon at delta 0 */
+    double rate, sigma; /* with steps: of each of them */
+    uint64_t steps;
 };
 
 /* Fills RUNS x dims outputs of input SIDE. */
@@ -44,8 +46,10 @@ bool audit_judge(const struct audit_case *audited);
 /* Run all cases of the kind; return how many broke their promise. */
 #define AUDIT_MECHANISMS 10
 #define AUDIT_PATHS      8
+#define AUDIT_TRAININGS  2
 size_t audit_mechanisms(double runs);
 size_t audit_paths(double runs);
+size_t audit_trainings(double runs);
 /* The number of the next line of TAP. */
 size_t audit_next(void);
 

@@ -36,6 +36,11 @@ static double promised(const struct audit_promise *promise, double delta)
     if (promise->pure > 0) {
         return promise->pure;
     }
+    if (promise->steps) {
+        return delta > 0 ? proto_privacy_sgd_epsilon(promise->rate, promise->sigma, promise->steps,
+                                                     0, delta)
+                         : INFINITY;
+    }
     return delta > promise->delta0 ? proto_privacy_epsilon(promise->rho, delta - promise->delta0)
                                    : INFINITY;
 }
