@@ -412,17 +412,27 @@ static enum bearing bears_address(const char *last)
                                                                         : BEARS_NAME;
 }
 
+/* The system and type of the identifier at step AT say which kind it is, not whose. */
+static bool says_kind(const struct proto_mapping_path *path, size_t at)
+{
+    for (at++; at < path->count && !path->steps[at].key; at++) {
+    }
+    const char *next = at < path->count ? path->steps[at].key : "";
+    return strcmp(next, "system") == 0 || strcmp(next, "type") == 0;
+}
+
 /* FHIR R4 by the names of its elements, which mean the same in every resource. */
 static enum bearing bearing_of(const struct proto_mapping_path *path)
 {
-    static const char *const names[] = {"name", "telecom", "photo",     "contact",
-                                        "link", "family",  "contained", NULL};
-    static const char *const texts[] = {"text",        "div",         "note",
-                                        "comment",     "conclusion",  "data",
-                                        "description", "valueString", "patientInstruction",
-                                        "summary",     "title",       NULL};
-    static const char *const ids[] = {"id",           "identifier", "reference", "fullUrl",
-                                      "serialNumber", "udiCarrier", NULL};
+    static const char *const names[] = {"name",     "family",    "telecom",   "photo",
+                                        "contact",  "link",      "contained", "url",
+                                        "position", "longitude", "latitude",  NULL};
+    static const char *const texts[] = {
+        "text",        "div",         "note",    "comment", "conclusion",         "data",
+        "description", "valueString", "summary", "title",   "patientInstruction", NULL};
+    static const char *const ids[] = {
+        "id",         "identifier",         "reference", "fullUrl",      "serialNumber",
+        "udiCarrier", "distinctIdentifier", "lotNumber", "subscriberId", NULL};
     const char *last = last_key(path);
     bool resolved = false;
     for (size_t i = 0; i < path->count; i++) {
@@ -439,9 +449,9 @@ static enum bearing bearing_of(const struct proto_mapping_path *path)
         if (key && is_any(key, names)) {
             return BEARS_NAME;
         }
-        if (key && is_any(key, ids) && !(resolved && strcmp(key, "reference") == 0)) {
-            /* The system and type of an identifier say which kind it is, not whose. */
-            return strcmp(last, "system") == 0 || has_step(path, "type") ? BEARS_NOTHING : BEARS_ID;
+        if (key && is_any(key, ids) && !(resolved && strcmp(key, "reference") == 0) &&
+            !says_kind(path, i)) {
+            return BEARS_ID;
         }
     }
     if (strcmp(last, "display") == 0 && !has_step(path, "coding") && !has_step(path, "class")) {
