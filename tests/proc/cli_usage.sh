@@ -39,7 +39,7 @@ mkdir "$home"
 exits 2 'say what to do'
 exits 2 "did you mean 'query'" qurey
 exits 2 "did you mean 'dataset import'" dataset imprt
-exits 2 'goes on with one of: import, mapping, list, show, risk, update, forget, remove' dataset
+exits 2 'goes on with one of: import, draft, mapping, list, show, risk, update, forget, remove' dataset
 exits 2 'no command' frobnicate
 exits 2 'no option --nonsense' query 'SELECT 1' --nonsense
 exits 2 'SQL is missing' query
