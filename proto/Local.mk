@@ -57,6 +57,7 @@ MAINTAINERCLEANFILES += %D%/sql_grammar.c %D%/sql_grammar.h
 
 # Training rounds.
 %C%_libproto_a_SOURCES += \
+	%D%/lease.c %D%/lease.h \
 	%D%/round.c %D%/round.h \
 	%D%/round_site.c %D%/round_site.h
 

@@ -10,6 +10,7 @@
 #ifndef CONCORDAT_PROTO_JOB_H
 #define CONCORDAT_PROTO_JOB_H
 
+#include "proto/lease.h"
 #include "proto/manifest.h"
 #include "proto/request.h"
 
@@ -98,6 +99,7 @@ struct proto_job {
     uint64_t min_sites;           /* institutions; default 1 */
     struct proto_text_list sites; /* empty: all that hold the dataset */
     uint64_t round_timeout_ms;
+    uint64_t standby; /* nodes that can go on in the coordinator's place; default 2 */
 
     bool has_privacy;
     double epsilon;

@@ -383,16 +383,19 @@ static void on_start(struct proto_round *r, const struct proto_round_event *e,
     persist(r, out);
 }
 
-static void on_resume(struct proto_round *r, struct proto_round_actions *out)
+static void on_resume(struct proto_round *r, const struct proto_round_event *e,
+                      struct proto_round_actions *out)
 {
     r->live = true;
     forget_answers(r); /* what was received is lost, or will come again as the same bytes */
+    bool given = e->term > r->term;
+    r->term = given ? e->term : r->term;
     if (r->state == PROTO_ROUND_ENDING && r->final != PROTO_ROUND_WAITING) {
         end(r, out, r->final); /* the end was decided; only its announcement was cut off */
         return;
     }
     r->final = PROTO_ROUND_IDLE;
-    r->term++;
+    r->term += !given;
     for (size_t i = 0; i < r->site_count; i++) {
         struct proto_round_party *party = &r->sites[i];
         if (party->standing == PROTO_ROUND_REFUSED) {
@@ -571,8 +574,10 @@ static enum err event_check(const struct proto_round *r, const struct proto_roun
         break;
     case PROTO_ROUND_PERSISTED:
         return e->next && e->next <= r->round ? E_INVALID : E_OK;
+    case PROTO_ROUND_STOP:
+        return e->term > INT64_MAX ? E_LIMIT : E_OK;
     case PROTO_ROUND_RESUME:
-        return r->term >= INT64_MAX ? E_LIMIT : E_OK;
+        return r->term >= INT64_MAX || e->term > INT64_MAX ? E_LIMIT : E_OK;
     default:
         return E_OK;
     }
@@ -628,10 +633,11 @@ enum err proto_round_step(struct proto_round *r, const struct proto_round_event 
         break;
     case PROTO_ROUND_STOP:
         r->live = true;
+        r->term = e->term > r->term ? e->term : r->term;
         end(r, out, PROTO_ROUND_STOPPED);
         break;
     case PROTO_ROUND_RESUME:
-        on_resume(r, out);
+        on_resume(r, e, out);
         break;
     case PROTO_ROUND_EVENTS:
         break;

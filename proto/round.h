@@ -118,8 +118,8 @@ enum proto_round_event_kind {
     PROTO_ROUND_SITE_FAILED, /* site, round (0: the plan), term, reason: no answer came, or none that can be read */
     PROTO_ROUND_TIMER,
     PROTO_ROUND_PERSISTED, /* save, round; next */
-    PROTO_ROUND_STOP,      /* ends the job for good */
-    PROTO_ROUND_RESUME,    /* after proto_round_decode, or in WAITING */
+    PROTO_ROUND_STOP,      /* ends the job for good; term, as of RESUME, or 0 */
+    PROTO_ROUND_RESUME,    /* term; after proto_round_decode, or in WAITING */
     PROTO_ROUND_EVENTS,
 };
 
@@ -127,7 +127,10 @@ struct proto_round_event {
     enum proto_round_event_kind kind;
     uint64_t now_ms; /* monotonic in one life; it may begin anew with RESUME */
     size_t site;
-    uint64_t round, term;
+    uint64_t round;
+    uint64_t
+        term; /* of RESUME: the new one, if it is above the last; else it is the next. Several nodes that may coordinate a job never
+                    * take the same (lease.h) */
     uint64_t weight; /* 1 to PROTO_ROUND_WEIGHT_MAX */
     uint8_t hash[32];
     const char *reason; /* 1 to 63 bytes of UTF-8 */

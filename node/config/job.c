@@ -72,6 +72,11 @@ static const struct config_row participation_rows[] = {
      .offset = JOB(round_timeout_ms),
      .min = 1000,
      .max = 86400000},
+    {.name = "standby",
+     .type = CONFIG_U64,
+     .offset = JOB(standby),
+     .min = 0,
+     .max = PROTO_LEASE_HOLDERS - 1},
     CONFIG_ROWS_END,
 };
 
@@ -164,6 +169,7 @@ enum err config_yaml_job_bytes(struct span bytes, const char *name, struct proto
                               .max_length = 128,
                               .min_sites = 1,
                               .round_timeout_ms = 600000,
+                              .standby = 2,
                               .delta = 1e-5,
                               .clip = 1.0,
                               .lora_rank = 8,

@@ -43,6 +43,8 @@ static const struct setting {
      0.999},
     {"participation", "min_sites", SET_COUNT, offsetof(struct proto_job, min_sites), 1,
      PROTO_JOB_SITES_MAX},
+    {"participation", "standby", SET_COUNT, offsetof(struct proto_job, standby), 0,
+     PROTO_LEASE_HOLDERS - 1},
     {"participation", "round_timeout", SET_DURATION, offsetof(struct proto_job, round_timeout_ms),
      1000, 86400000},
     {"privacy", "epsilon", SET_NUMBER, offsetof(struct proto_job, epsilon), 1e-6, 1e6},
@@ -79,11 +81,12 @@ static enum err set_one(struct proto_job *job, char *text, struct err_info *rete
     const char *value = equals + 1;
     const struct setting *setting = find_setting(text);
     if (!setting) {
-        return proto_err_set(reterr, E_USAGE,
-                             "--set cannot change %.64s; it takes rounds, epochs, batch, "
-                             "learning_rate, server_momentum, min_sites, "
-                             "round_timeout, epsilon, delta, clip, every, early_stop, split, share",
-                             text);
+        return proto_err_set(
+            reterr, E_USAGE,
+            "--set cannot change %.64s; it takes rounds, epochs, batch, "
+            "learning_rate, server_momentum, min_sites, "
+            "standby, round_timeout, epsilon, delta, clip, every, early_stop, split, share",
+            text);
     }
     uint64_t ms = 0;
     char *end = NULL;

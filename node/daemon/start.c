@@ -439,6 +439,7 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     peer_handle(node->peer, PEER_MSG_TRAIN_PLAN, 0, train_site_plan, node->train);
     peer_handle(node->peer, PEER_MSG_TRAIN_ROUND, 0, train_site_round, node->train);
     peer_handle(node->peer, PEER_MSG_TRAIN_STOP, 0, train_site_stop, node->train);
+    peer_handle(node->peer, PEER_MSG_TRAIN_LEASE, 0, train_lease, node->train);
     peer_handle(node->peer, PEER_MSG_BLOB_GET, 0, train_blob_get, node->train);
     peer_handle(node->peer, PEER_MSG_HEAD, 0, daemon_head_handle, node);
     peer_handle(node->peer, PEER_MSG_LINEAGE, 0, train_statement_handle, node->train);

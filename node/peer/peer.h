@@ -45,6 +45,7 @@ enum peer_message {
     PEER_MSG_TRAIN_PLAN = 48,
     PEER_MSG_TRAIN_ROUND = 49,
     PEER_MSG_TRAIN_STOP = 50,
+    PEER_MSG_TRAIN_LEASE = 51, /* between the nodes that may coordinate a job */
     PEER_MSG_BLOB_GET = 64,
     PEER_MSG_HEAD = 65,
     PEER_MSG_LINEAGE = 68,

@@ -23,6 +23,8 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/share.c \
 	%D%/site_internal.h \
 	%D%/site_offer.c \
+	%D%/keeping.c \
+	%D%/lease.c \
 	%D%/site_round.c \
 	%D%/site_work.c \
 	%D%/statement.c %D%/statement.h \

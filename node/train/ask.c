@@ -134,14 +134,18 @@ void asked_init(struct asked *asked, struct train_service *service, const struct
                 size_t index, uint32_t type, uint64_t stall_ms, bool (*cancelled)(void *),
                 void *user)
 {
+    struct peer_member member;
+    bool known = peer_member_by_id(service->context->peer, site->id, &member);
+    bool gone =
+        known && member.state == PEER_DOWN && query_now() - member.last_seen > GONE_MS / 1000;
+    bool absent =
+        gone || strcmp(site->state, "absent") == 0 || strcmp(site->state, "unreachable") == 0;
     *asked = (struct asked){
         .service = service,
         .site = index,
         .stall_ms = stall_ms,
         .progress_ms = query_now_ms(),
-        .patience_ms = strcmp(site->state, "absent") == 0 || strcmp(site->state, "unreachable") == 0
-                           ? ABSENT_MS
-                           : GONE_MS,
+        .patience_ms = absent ? ABSENT_MS : GONE_MS,
         .cancelled = cancelled,
         .user = user,
     };

@@ -16,29 +16,44 @@
 
 #define PAUSE_MS      500
 #define ROUND_RETRIES 2
-#define MEANS_BYTES_MAX                                                                            \
-    (UINT64_C(512) << 20) /* of the means of all rounds, that are kept for `train verify` */
+#define LAST_WORD_MS  5000
 
 static bool job_cancelled(void *user)
 {
     const struct train_job *job = user;
-    return job->stop || job->service->stopping;
+    return job->stop || job->service->stopping || job->deposed;
 }
 
-static enum err save(struct train_job *job, struct err_info *reterr)
+/* On our disk, and on its way to the nodes that stand by. */
+static enum err save(struct train_job *job, struct train_keeping *keeping, struct err_info *reterr)
 {
     struct buf out = {.max = STORE_JOB_MAX};
-    enum err err = train_job_state_encode(&job->state, &out, reterr);
+    pthread_mutex_lock(&job->service->lock);
+    const struct proto_round *machine = &job->state.machine;
+    bool ours = job->lease.leading && !job->deposed;
+    enum err err = ours ? E_OK : E_CANCELLED;
+    job->state.promised = job->lease.promised;
+    if (!err) {
+        proto_lease_wrote(&job->lease, ++job->state.save);
+        err = train_job_state_encode(&job->state, &out, reterr);
+    }
+    pthread_mutex_unlock(&job->service->lock);
     if (!err) {
         err = store_job_put(job->service->context->store, job->state.id, buf_span(&out), reterr);
     }
-    if (!err) {
-        pthread_mutex_lock(&job->service->lock);
-        job->state.saved = job->state.round;
-        pthread_mutex_unlock(&job->service->lock);
+    if (!err && keeping) {
+        err = train_keeping_put(keeping, buf_span(&out), machine->term, job->state.save);
     }
     buf_fini(&out);
     return err;
+}
+
+/* Nobody is shown a round that could still be lost. */
+static void show_round(struct train_job *job)
+{
+    pthread_mutex_lock(&job->service->lock);
+    job->state.saved = job->state.round;
+    pthread_mutex_unlock(&job->service->lock);
 }
 
 static void pause_for(uint64_t ms)
@@ -51,6 +66,7 @@ static void pause_for(uint64_t ms)
 /* One coordinator's life with a job. */
 struct drive {
     struct train_job *job;
+    struct train_keeping *keeping; /* NULL: nobody stands by */
     struct arena arena;
     struct train_plan plan;
     struct outcome outcome;
@@ -113,7 +129,7 @@ static void drop_replaced(struct drive *drive)
     if (memcmp(old->second, state->server.second, 32) != 0) {
         remove_blob(drive, old->second);
     }
-    if (4 * state->numbers * state->rounds > MEANS_BYTES_MAX) {
+    if (!train_keeps_means(state)) {
         remove_blob(drive, drive->replaced_mean);
     }
     memset(&drive->replaced, 0, sizeof drive->replaced);
@@ -430,8 +446,17 @@ static enum err persist(struct drive *drive, struct err_info *reterr)
     uint64_t number = drive->save;
     drive->save = 0;
     state->term = state->machine.term;
-    enum err err = save(drive->job, reterr);
+    enum err err = save(drive->job, drive->keeping, reterr);
+    if (!err && drive->keeping) {
+        err = train_keeping_wait(drive->keeping, 0, job_cancelled, drive->job);
+        /* `train stop` goes on: that the job is over needs nobody's memory but ours. */
+        err = err == E_CANCELLED && drive->job->stop && !drive->job->deposed &&
+                      !drive->job->service->stopping
+                  ? E_OK
+                  : err;
+    }
     if (!err) {
+        show_round(drive->job);
         drop_replaced(drive);
         drop_updates(drive);
     }
@@ -608,24 +633,29 @@ static enum err begin(struct drive *drive, struct err_info *reterr)
 {
     struct train_job_state *state = &drive->job->state;
     bool stop = drive->job->stop;
+    uint64_t term = drive->job->lease.holders > 1 ? drive->job->lease.promised : 0;
     enum err err =
         proto_codec_decode(&train_plan_message, state->plan, &drive->arena, &drive->plan, reterr);
     if (err) {
         return err;
     }
     err = share_model(drive);
+    if (!err && drive->job->lease.holders > 1) {
+        err = train_keeping_open(drive->job, &drive->keeping);
+    }
     if (err || !state->has_machine) {
         return err ? err : start(drive, reterr);
     }
     if (state->machine.state == PROTO_ROUND_DONE) { /* cut off after the last round */
         drive->over = true;
         drive->final = PROTO_ROUND_DONE;
+        state->machine.term = term > state->machine.term ? term : state->machine.term;
         drive->stops = offers_admitted(state);
         return E_OK;
     }
     drive->stop_told = stop;
-    return step(drive,
-                (struct proto_round_event){.kind = stop ? PROTO_ROUND_STOP : PROTO_ROUND_RESUME});
+    return step(drive, (struct proto_round_event){
+                           .kind = stop ? PROTO_ROUND_STOP : PROTO_ROUND_RESUME, .term = term});
 }
 
 /* E_CANCELLED: the daemon stops. The machine is dropped; what is on disk is the job. */
@@ -637,7 +667,7 @@ static enum err drive_rounds(struct drive *drive, struct err_info *reterr)
     while (!err && !drive->over) {
         if (drive->save) {
             err = persist(drive, reterr);
-        } else if (job->service->stopping) {
+        } else if (job->service->stopping || job->deposed) {
             err = E_CANCELLED;
         } else if ((job->stop || drive->contradicted) && !drive->stop_told) {
             drive->stop_told = true;
@@ -716,7 +746,7 @@ static enum err complete(struct drive *drive, struct err_info *reterr)
             pthread_mutex_lock(&job->service->lock);
             state->finished = true;
             pthread_mutex_unlock(&job->service->lock);
-            err = save(job, reterr);
+            err = save(job, drive->keeping, reterr);
         }
     }
     if (!err && !state->model[0]) {
@@ -784,12 +814,24 @@ static enum err reload(struct train_job *job)
     return err;
 }
 
-static void keep_end(struct train_job *job)
+static bool service_stops(void *user)
+{
+    const struct train_job *job = user;
+    return job->service->stopping;
+}
+
+/* The nodes that stand by are told; what they miss of it they ask the sites for again, in vain. */
+static void keep_end(struct train_job *job, struct train_keeping *keeping)
 {
     struct query_context *context = job->service->context;
     struct err_info info = {0};
-    if (save(job, &info)) {
+    if (save(job, keeping, &info)) {
         context->log(context->user, PEER_LOG_WARN, "train.save", info.text);
+    } else {
+        show_round(job);
+        if (keeping) {
+            (void)!train_keeping_wait(keeping, LAST_WORD_MS, service_stops, job);
+        }
     }
 }
 
@@ -820,7 +862,7 @@ static void conclude(struct drive *drive, enum err err, const struct err_info *i
     }
     set_state(job, to, err, !err ? "" : (reason.text[0] ? reason.text : proto_err_text(err)));
     train_share_drop(job->service, job->state.id, NULL);
-    keep_end(job);
+    keep_end(job, drive->keeping);
 }
 
 /* Nothing more can be said to the sites in the name of this machine. */
@@ -828,13 +870,17 @@ static void drop(struct drive *drive, enum err err, const struct err_info *info)
 {
     struct train_job *job = drive->job;
     const char *text = info->text[0] ? info->text : proto_err_text(err);
-    if (job->service->stopping) {
+    if (job->deposed && reload(job) == E_OK) {
+        set_state(job, TRAIN_RUNNING, E_OK, ""); /* elsewhere */
+    } else if (job->service->stopping && job->lease.holders > 1) {
+        set_state(job, TRAIN_RUNNING, E_OK, "");
+    } else if (job->service->stopping) {
         set_state(job, TRAIN_WAITING, err, "the coordinator was interrupted");
     } else if (reload(job) == E_OK) {
         set_state(job, TRAIN_WAITING, err, text);
     } else {
         set_state(job, TRAIN_FAILED, err, text);
-        keep_end(job);
+        keep_end(job, NULL);
     }
 }
 
@@ -854,13 +900,14 @@ void *train_coordinator_run(void *user)
         drop(drive, err, &info);
     } else {
         err = drive->final == PROTO_ROUND_DONE ? complete(drive, &info) : E_OK;
-        if (err && job->service->stopping && !job->stop) {
+        if (err && (job->service->stopping || job->deposed) && !job->stop) {
             drop(drive, err, &info);
         } else {
             conclude(drive, err, &info);
         }
     }
     if (drive) {
+        train_keeping_close(drive->keeping);
         drop_updates(drive);
         figures_fini(&drive->outcome);
         arena_fini(&drive->arena);
@@ -868,6 +915,9 @@ void *train_coordinator_run(void *user)
     proto_free(drive);
     pthread_mutex_lock(&job->service->lock);
     job->running = false;
+    if (job->lease.leading && job->lease.holders > 1) {
+        proto_lease_yield(&job->lease, job->lease.promised, query_now_ms());
+    }
     pthread_cond_broadcast(&job->service->changed);
     pthread_mutex_unlock(&job->service->lock);
     return NULL;

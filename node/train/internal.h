@@ -18,7 +18,7 @@
 struct train_effort {
     uint8_t job_id[16];
     uint8_t requester[16];
-    uint64_t round;
+    uint64_t round, term;
     _Atomic bool cancel; /* leave off */
     _Atomic bool look;   /* a licence or member changed: decide anew now */
     _Atomic uint64_t done, total, fetched;
@@ -52,6 +52,12 @@ struct train_job {
     char
         withdrawn[160]; /* why it was stopped: a site's licence or membership ended; "" otherwise */
     pthread_t thread;
+    /* Of a job that several nodes may coordinate; elsewhere there is one holder. */
+    struct proto_lease lease;
+    uint8_t holders[PROTO_LEASE_HOLDERS][16];
+    uint8_t start[32], model[32], model_base[32]; /* blobs that its plan names; zeros: none */
+    bool taking;          /* somebody works on its state, which does not run here */
+    _Atomic bool deposed; /* another node leads: its thread leaves off */
     struct train_job *next;
 };
 
@@ -67,7 +73,42 @@ struct train_service {
     size_t site_requests; /* threads of train_site_round and of its works */
     size_t site_workers;
     _Atomic bool stopping;
+    pthread_t watch; /* over the leaders of jobs that this node stands by for */
+    bool watching;
 };
+
+/* --- service.c */
+/* The lock is held: until something changed, at most MS. */
+void train_wait_locked(struct train_service *service, uint64_t ms);
+/* The lock is held, the job's thread is not running. */
+MUST_CHECK enum err train_job_launch(struct train_job *job, struct err_info *reterr);
+
+/* --- lease.c */
+/* Who may coordinate, from the job's plan. Errors: E_INVALID we may not. */
+MUST_CHECK enum err train_job_holders(struct train_job *job);
+void train_job_blobs(struct train_job *job, const struct train_plan *plan);
+/* Whether the means of all rounds stay, for `train verify`. */
+bool train_keeps_means(const struct train_job_state *state);
+/* Whether a job here needs the blob, and whether NODE may have it from us because it stands by for that job. */
+bool train_job_names(struct train_service *service, const uint8_t hash[32]);
+bool train_job_lends(struct train_service *service, const uint8_t hash[32], const uint8_t node[16]);
+/* JOB, which is not running, is to be led by this node; the lock is held, and let go meanwhile. FORCE: also while another leads.
+ * Errors: E_UNREACHABLE no majority; E_BUSY another node leads, or somebody is at it already. */
+MUST_CHECK enum err train_lease_take(struct train_job *job, bool force, struct err_info *reterr);
+MUST_CHECK enum err train_lease_watch(struct train_service *service);
+void train_lease_watch_end(struct train_service *service);
+
+/* --- keeping.c: the leader's side. One for a job that runs here; no locks are held by the caller. */
+struct train_keeping;
+/* RET is set also on failure, and closed by the caller. */
+MUST_CHECK enum err train_keeping_open(struct train_job *job, struct train_keeping **ret);
+/* Errors: E_LIMIT a state above TRAIN_STATE_MAX. */
+MUST_CHECK enum err train_keeping_put(struct train_keeping *keeping, struct span state,
+                                      uint64_t term, uint64_t save);
+/* Until a majority has what was put last. MS 0: as long as it takes. Errors: E_TIMEOUT; E_CANCELLED, also when deposed. */
+MUST_CHECK enum err train_keeping_wait(struct train_keeping *keeping, uint64_t ms,
+                                       bool (*cancelled)(void *), void *user);
+void train_keeping_close(struct train_keeping *keeping);
 
 /* --- site_work.c's shared parts */
 /* Ids of a site's reservations: one for each kind of cost of a plan. */

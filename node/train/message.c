@@ -204,6 +204,32 @@ static const struct proto_field update_fields[] = {
 const struct proto_message train_update_message =
     PROTO_MESSAGE("update", struct train_update, update_fields);
 
+static const struct proto_field lease_fields[] = {
+    PROTO_FIELD(struct train_lease, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
+    PROTO_FIELD(struct train_lease, to, PROTO_BIN, 16, 16),
+    PROTO_FIELD(struct train_lease, job_id, PROTO_BIN, 16, 16),
+    PROTO_FIELD(struct train_lease, kind, PROTO_U64, 0, TRAIN_LEASE_KINDS - 1),
+    PROTO_FIELD(struct train_lease, term, PROTO_U64, 1, INT64_MAX),
+    PROTO_FIELD(struct train_lease, save, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct train_lease, force, PROTO_BOOL, 0, 1),
+    PROTO_FIELD(struct train_lease, state, PROTO_BIN, 0, TRAIN_STATE_MAX),
+    PROTO_FIELD(struct train_lease, time, PROTO_I64, 0, INT64_C(1) << 40),
+};
+const struct proto_message train_lease_message =
+    PROTO_MESSAGE("lease of a job", struct train_lease, lease_fields);
+
+static const struct proto_field lease_reply_fields[] = {
+    PROTO_FIELD(struct train_lease_reply, version, PROTO_U64, TRAIN_VERSION, TRAIN_VERSION),
+    PROTO_FIELD(struct train_lease_reply, job_id, PROTO_BIN, 16, 16),
+    PROTO_FIELD(struct train_lease_reply, answer, PROTO_U64, 0, PROTO_LEASE_ANSWERS - 1),
+    PROTO_FIELD(struct train_lease_reply, promised, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct train_lease_reply, term, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct train_lease_reply, save, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct train_lease_reply, state, PROTO_BIN, 0, TRAIN_STATE_MAX),
+};
+const struct proto_message train_lease_reply_message =
+    PROTO_MESSAGE("answer about a lease", struct train_lease_reply, lease_reply_fields);
+
 void train_plan_hash(struct span plan, uint8_t ret[32])
 {
     const struct span parts[] = {span_of(TRAIN_PLAN_DOMAIN, sizeof TRAIN_PLAN_DOMAIN), plan};

@@ -20,7 +20,8 @@
 #define TRAIN_SITES_MAX    64
 #define TRAIN_FEATURES_MAX 256
 #define TRAIN_LABELS_MAX   256
-#define TRAIN_STANDBYS_MAX 8
+#define TRAIN_STANDBYS_MAX (PROTO_LEASE_HOLDERS - 1)
+#define TRAIN_STATE_MAX    ((size_t)900 << 10)              /* bytes of a job that has standbys */
 #define TRAIN_NUMBERS_MAX  (STORE_BLOB_MAX / sizeof(float)) /* of a vector */
 #define TRAIN_CHUNK_HASHES (32 * (STORE_BLOB_MAX / STORE_BLOB_CHUNK))
 #define TRAIN_BINS_MAX     64
@@ -32,6 +33,7 @@
 #define TRAIN_ADMIT_DOMAIN  "concordat1-train-admit"
 #define TRAIN_ROUND_DOMAIN  "concordat1-train-round"
 #define TRAIN_UPDATE_DOMAIN "concordat1-train-update"
+#define TRAIN_LEASE_DOMAIN  "concordat1-train-lease"
 
 /* A site of the plan: its node and the licence record that the coordinator knew of it. */
 struct train_plan_site {
@@ -194,6 +196,35 @@ struct train_update {
     struct span head;
 };
 extern const struct proto_message train_update_message;
+
+/* Between the nodes that may coordinate a job (proto/lease.h). */
+enum train_lease_kind {
+    TRAIN_LEASE_KEEP, /* state: have it on disk */
+    TRAIN_LEASE_RENEW,
+    TRAIN_LEASE_PREPARE,
+    TRAIN_LEASE_KINDS
+};
+struct train_lease {
+    uint64_t version;
+    struct span to; /* 16 */
+    struct span job_id;
+    uint64_t kind; /* enum train_lease_kind */
+    uint64_t term;
+    uint64_t save;
+    bool force;
+    struct span state; /* an encoded train_job_state, of KEEP; else empty */
+    int64_t time;
+};
+extern const struct proto_message train_lease_message;
+struct train_lease_reply {
+    uint64_t version;
+    struct span job_id;
+    uint64_t answer;   /* enum proto_lease_answer */
+    uint64_t promised; /* highest term */
+    uint64_t term, save;
+    struct span state; /* the newest here, of YES to PREPARE; else empty */
+};
+extern const struct proto_message train_lease_reply_message;
 
 /* SHA-256 over a domain and the encoded plan. */
 void train_plan_hash(struct span plan, uint8_t ret[32]);

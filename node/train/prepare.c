@@ -105,6 +105,26 @@ static struct proto_list fill_sites(struct train_job_state *state,
     return (struct proto_list){refs, same};
 }
 
+/* This node and as many of the sites that are up, in an even number: an odd number of holders has a majority also when the
+ * lesser half is away. */
+static struct proto_list choose_holders(const struct query_context *context,
+                                        const struct train_job_state *state, uint64_t wanted,
+                                        struct query_node_ref *holders)
+{
+    size_t count = 1;
+    holders[0].node = span_of(context->node_id, 16);
+    for (size_t i = 0; i < state->site_count && count <= wanted && count <= TRAIN_STANDBYS_MAX;
+         i++) {
+        const struct train_site *site = &state->sites[i];
+        struct peer_member member;
+        if (strcmp(site->state, "offered") == 0 && memcmp(site->id, context->node_id, 16) != 0 &&
+            peer_member_by_id(context->peer, site->id, &member) && member.state == PEER_UP) {
+            holders[count++].node = span_of(site->id, 16);
+        }
+    }
+    return (struct proto_list){holders, count % 2 ? count : count - 1};
+}
+
 /* --- labels and models -------------------------------------------------------------------------------------------------- */
 
 static const struct proto_column *label_column(const struct proto_job *job,
@@ -302,7 +322,8 @@ static enum err make_plan(struct train_service *service, const struct proto_job 
     struct query_context *context = service->context;
     size_t model = query_publishers_schema(context, publishers, count);
     const struct proto_schema *schema = &publishers[model].schema;
-    struct query_node_ref *self = arena_alloc(&state->arena, 1, sizeof *self);
+    struct query_node_ref *holders =
+        arena_alloc(&state->arena, TRAIN_STANDBYS_MAX + 1, sizeof *holders);
     double units;
     struct train_plan plan = {
         .version = TRAIN_VERSION,
@@ -318,19 +339,19 @@ static enum err make_plan(struct train_service *service, const struct proto_job 
         .rounds = job->rounds,
         .time = query_now(),
     };
-    enum err err = self ? proto_job_purpose(job, state->person,
-                                            context->commercial_known ? &context->commercial : NULL,
-                                            &state->arena, &plan.purpose, reterr)
-                        : E_NO_MEMORY;
+    enum err err = holders
+                       ? proto_job_purpose(job, state->person,
+                                           context->commercial_known ? &context->commercial : NULL,
+                                           &state->arena, &plan.purpose, reterr)
+                       : E_NO_MEMORY;
     err =
         err ? err : query_project_fill(context, &state->arena, &plan.purpose, query_now(), reterr);
     err = err ? err : query_agreement_name(context, state->dataset, &state->arena, &plan.purpose);
     if (err) {
         return err;
     }
-    self->node = span_of(context->node_id, 16);
-    plan.coordinators = (struct proto_list){self, 1};
     plan.sites = fill_sites(state, publishers, count, model, &units);
+    plan.coordinators = choose_holders(context, state, job->standby, holders);
     state->max_rows_per_unit = schema->max_rows_per_unit;
     fill_local(job, &plan);
     fill_privacy(job, units, state->max_rows_per_unit, &plan);

@@ -29,7 +29,25 @@ static void job_free(struct train_job *job)
 
 /* --- life -------------------------------------------------------------------------------------------------------------- */
 
-/* A job that was running when the process ended waits for a person. */
+static enum err prepare_loaded(struct train_job *job)
+{
+    struct arena arena = {0};
+    struct train_plan plan;
+    enum err err = proto_codec_decode(&train_plan_message, job->state.plan, &arena, &plan, NULL);
+    err = err ? err : train_job_holders(job);
+    if (!err) {
+        train_job_blobs(job, &plan);
+    }
+    if (!err && job->state.state == TRAIN_RUNNING && job->lease.holders == 1) {
+        job->state.state = TRAIN_WAITING;
+        snprintf(job->state.error_text, sizeof job->state.error_text,
+                 "the coordinator was interrupted");
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+/* A job that was running when the process ended waits for a person; one with several coordinators for the next of them. */
 static enum err load_job(void *user, const uint8_t id[16], struct span bytes)
 {
     struct train_service *service = user;
@@ -48,12 +66,12 @@ static enum err load_job(void *user, const uint8_t id[16], struct span bytes)
         }
         return E_OK; /* something else of this table */
     }
-    if (job->state.state == TRAIN_RUNNING) {
-        job->state.state = TRAIN_WAITING;
-        snprintf(job->state.error_text, sizeof job->state.error_text,
-                 "the coordinator was interrupted");
-    }
     job->service = service;
+    err = prepare_loaded(job);
+    if (err) {
+        job_free(job);
+        return E_OK;
+    }
     job->planned = true;
     job->next = service->jobs;
     service->jobs = job;
@@ -76,6 +94,7 @@ enum err train_service_new(struct query_context *context, struct train_service *
     pthread_cond_init(&service->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     enum err err = store_job_each(context->store, load_job, service, reterr);
+    err = err ? err : train_lease_watch(service);
     if (err) {
         train_service_free(service);
         return err;
@@ -115,7 +134,7 @@ size_t train_service_busy(struct train_service *service)
     return count;
 }
 
-static void wait_ms(struct train_service *service, uint64_t ms)
+void train_wait_locked(struct train_service *service, uint64_t ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -131,7 +150,7 @@ static void wait_ms(struct train_service *service, uint64_t ms)
 void train_wait(struct train_service *service, uint64_t ms)
 {
     pthread_mutex_lock(&service->lock);
-    wait_ms(service, ms);
+    train_wait_locked(service, ms);
     pthread_mutex_unlock(&service->lock);
 }
 
@@ -143,9 +162,10 @@ void train_service_free(struct train_service *service)
     train_service_stop(service);
     pthread_mutex_lock(&service->lock);
     while (busy_locked(service)) {
-        wait_ms(service, 100);
+        train_wait_locked(service, 100);
     }
     pthread_mutex_unlock(&service->lock);
+    train_lease_watch_end(service);
     train_share_fini(service);
     for (struct train_effort *effort = service->efforts, *next; effort; effort = next) {
         next = effort->next;
@@ -168,7 +188,7 @@ void train_service_free(struct train_service *service)
 /* --- starting ---------------------------------------------------------------------------------------------------------- */
 
 /* The lock is held; the job's thread is not running. */
-static enum err launch(struct train_job *job, struct err_info *reterr)
+enum err train_job_launch(struct train_job *job, struct err_info *reterr)
 {
     size_t running = 0;
     for (const struct train_job *other = job->service->jobs; other; other = other->next) {
@@ -189,6 +209,7 @@ static enum err launch(struct train_job *job, struct err_info *reterr)
     job->state.error_text[0] = '\0';
     job->planned = false;
     job->running = true;
+    job->deposed = false;
     if (pthread_create(&job->thread, NULL, train_coordinator_run, job)) {
         job->running = false;
         job->planned = true;
@@ -203,7 +224,7 @@ static enum err launch(struct train_job *job, struct err_info *reterr)
 static enum err wait_planned(struct train_job *job, struct err_info *reterr)
 {
     while (!job->planned) {
-        wait_ms(job->service, 1000);
+        train_wait_locked(job->service, 1000);
     }
     bool held = job->state.state == TRAIN_WAITING && job->state.error == E_APPROVAL;
     if (held || (job->state.state != TRAIN_FAILED && job->state.state != TRAIN_WAITING)) {
@@ -234,10 +255,17 @@ enum err train_start(struct train_service *service, const struct proto_job *job,
         memcpy(copy, yaml.ptr, yaml.len);
     }
     fresh->state.yaml = span_of(copy, yaml.len);
+    err = prepare_loaded(fresh);
+    if (err) {
+        job_free(fresh);
+        return err;
+    }
+    fresh->lease.promised = 1;
+    proto_lease_lead(&fresh->lease, 1);
     pthread_mutex_lock(&service->lock);
     fresh->next = service->jobs;
     service->jobs = fresh;
-    err = launch(fresh, reterr);
+    err = train_job_launch(fresh, reterr);
     if (err) {
         service->jobs = fresh->next;
         pthread_mutex_unlock(&service->lock);
@@ -257,6 +285,13 @@ static struct train_job *find_job(struct train_service *service, const uint8_t i
         job = job->next;
     }
     return job;
+}
+
+/* The lock is held. What came with the lease may say that it has ended. */
+static bool may_launch(const struct train_job *job)
+{
+    return job->state.state == TRAIN_WAITING ||
+           (job->state.state == TRAIN_RUNNING && job->lease.holders > 1);
 }
 
 static enum err not_coordinated(struct err_info *reterr)
@@ -286,16 +321,19 @@ enum err train_stop(struct train_service *service, const uint8_t id[16], struct 
     } else if (job->running) {
         job->stop = true;
         cancel_own_part(service, id);
-    } else if (job->state.state == TRAIN_WAITING) {
-        job->stop = true;
-        err = launch(job, reterr); /* its thread tells the sites */
+    } else if (job->state.state == TRAIN_WAITING || job->state.state == TRAIN_RUNNING) {
+        err = train_lease_take(job, true, reterr);
+        if (!err && may_launch(job)) {
+            job->stop = true;
+            err = train_job_launch(job, reterr); /* its thread tells the sites */
+        }
     } else {
         err = proto_err_set(reterr, E_INVALID, "the job has ended: %s",
                             train_state_name((enum train_state)job->state.state));
     }
     uint64_t until = query_now_ms() + STOP_WAIT_MS;
     while (!err && job->running && query_now_ms() < until) {
-        wait_ms(service, 500);
+        train_wait_locked(service, 500);
     }
     pthread_mutex_unlock(&service->lock);
     return err;
@@ -334,8 +372,9 @@ void train_withdrawn(struct train_service *service, const uint8_t issuer[16], co
                      node);
             job->stop = true;
             cancel_own_part(service, job->state.id);
-            if (!job->running) {
-                (void)!launch(
+            if (!job->running && job->lease.holders == 1) {
+                job->lease.leading = true;
+                (void)!train_job_launch(
                     job,
                     NULL); /* its thread tells the sites; else the next start does not resume it */
             }
@@ -356,11 +395,12 @@ enum err train_resume(struct train_service *service, const uint8_t id[16], struc
     struct train_job *job = find_job(service, id);
     if (!job) {
         err = not_coordinated(reterr);
-    } else if (job->running || job->state.state != TRAIN_WAITING) {
+    } else if (job->running || !may_launch(job)) {
         err = proto_err_set(reterr, E_INVALID, "only a waiting job can be resumed; this one is %s",
                             train_state_name((enum train_state)job->state.state));
     } else {
-        err = launch(job, reterr);
+        err = train_lease_take(job, job->state.state == TRAIN_WAITING, reterr);
+        err = err || !may_launch(job) ? err : train_job_launch(job, reterr);
         err = err ? err : wait_planned(job, reterr);
     }
     pthread_mutex_unlock(&service->lock);

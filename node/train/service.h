@@ -6,7 +6,8 @@
  *     train_service_stop(service);                              running jobs leave off; they can be resumed
  *
  * A job's state (plan, round, term, weights, history) is durable after each round, before the next is asked for; a killed
- * coordinator loses no finished round. Threads: any. Limits: TRAIN_JOBS_MAX running at a time. */
+ * coordinator loses no finished round. A job that has standbys (its plan names them) goes on at one of them by itself when its
+ * coordinator is gone, and is stopped and resumed at any of them. Threads: any. Limits: TRAIN_JOBS_MAX running at a time. */
 #ifndef CONCORDAT_NODE_TRAIN_SERVICE_H
 #define CONCORDAT_NODE_TRAIN_SERVICE_H
 
@@ -139,6 +140,7 @@ void train_withdrawn(struct train_service *service, const uint8_t issuer[16],
 void train_site_plan(struct peer_request *request, void *user);
 void train_site_round(struct peer_request *request, void *user);
 void train_site_stop(struct peer_request *request, void *user);
+void train_lease(struct peer_request *request, void *user); /* PEER_MSG_TRAIN_LEASE */
 void train_blob_get(struct peer_request *request, void *user);
 
 /* The weights document (JSON) of a MODEL record: from our own store, else fetched from ISSUER, verified and kept. */

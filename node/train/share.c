@@ -121,6 +121,10 @@ static enum err may_have(void *user, const struct peer_member *member, const uin
         }
         return E_OK;
     }
+    if (train_job_lends(service, hash, member->id)) {
+        store_egress_count(store, member->name, "train", bytes);
+        return E_OK;
+    }
     enum err err = train_library_may_have(service->context, member, hash);
     if (err) {
         return err;

@@ -309,11 +309,12 @@ static enum err fetch_all(struct site_work *work, float **ret_weights, struct er
     return E_OK;
 }
 
-/* The coordinator's own site shares its store, so there the blob stays. */
+/* A site that coordinates the job, or stands by for it, needs the blob for that. */
 static void forget_weights(struct site_work *work)
 {
     if (memcmp(work->requester.id, work->context->node_id, 16) != 0 &&
-        work->round.weights.hash.len == 32) {
+        work->round.weights.hash.len == 32 &&
+        !train_job_names(work->service, work->round.weights.hash.ptr)) {
         (void)!store_blob_remove(work->context->store, work->round.weights.hash.ptr, NULL);
     }
 }
@@ -727,6 +728,7 @@ static struct train_effort *begin_effort(struct site_work *request)
         return NULL;
     }
     effort->round = request->round.round;
+    effort->term = request->round.term;
     memcpy(effort->requester, request->requester.id, 16);
     effort->refs++;
     service->site_requests++;
@@ -773,13 +775,12 @@ static struct train_effort *effort_for(struct site_work *work)
     if (!effort) {
         return begin_effort(work);
     }
-    if (effort->round < work->round.round) {
-        effort->cancel = true; /* the coordinator went on without us */
+    bool newer = effort->term < work->round.term;
+    if (effort->round < work->round.round || (newer && effort->total == 0)) {
+        /* The coordinator went on without us, or is gone, and with it what is still wanted of it. */
+        effort->cancel = true;
     }
-    return effort->round == work->round.round &&
-                   memcmp(effort->requester, work->requester.id, 16) == 0
-               ? effort
-               : NULL;
+    return effort->round == work->round.round ? effort : NULL;
 }
 
 static uint64_t coarse(uint64_t done, uint64_t total)
@@ -810,7 +811,11 @@ static enum err serve_request(struct site_work *work, uint64_t *ret_at_ms, struc
     uint64_t done = coarse(effort->done, total);
     uint64_t fetched = effort->fetched;
     if (over) {
-        err = effort->err ? effort->err : buf_put(&work->bytes, buf_span(&effort->bytes));
+        bool ours = memcmp(effort->requester, work->requester.id, 16) == 0;
+        /* Another coordinator asked for it first: the next question finds what was stored. */
+        err = !ours         ? E_BUSY
+              : effort->err ? effort->err
+                            : buf_put(&work->bytes, buf_span(&effort->bytes));
         unlink_effort(service, effort);
     }
     effort->refs--;

@@ -7,7 +7,7 @@
 
 #define MAGIC_SIZE 4
 static const char part_magic[MAGIC_SIZE + 1] = "CTP3";
-static const char job_magic[MAGIC_SIZE + 1] = "CTJ3";
+static const char job_magic[MAGIC_SIZE + 1] = "CTJ4";
 
 /* --- a site's part ---------------------------------------------------------------------------------------------------- */
 
@@ -93,7 +93,7 @@ struct disk_head {
     double epsilon, delta;
     uint64_t max_rows_per_unit;
     bool planned;
-    uint64_t term, round, rounds;
+    uint64_t promised, save, term, round, rounds;
     bool finished;
     int64_t started;
     uint64_t numbers;
@@ -124,6 +124,8 @@ static const struct proto_field head_fields[] = {
     PROTO_FIELD(struct disk_head, delta, PROTO_F64, 0, 0),
     PROTO_FIELD(struct disk_head, max_rows_per_unit, PROTO_U64, 1, UINT32_MAX),
     PROTO_FIELD(struct disk_head, planned, PROTO_BOOL, 0, 1),
+    PROTO_FIELD(struct disk_head, promised, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct disk_head, save, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct disk_head, term, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct disk_head, round, PROTO_U64, 0, 10000),
     PROTO_FIELD(struct disk_head, rounds, PROTO_U64, 1, 10000),
@@ -286,6 +288,8 @@ static enum err put_head(const struct train_job_state *state, struct buf *out,
         .delta = state->delta,
         .max_rows_per_unit = state->max_rows_per_unit,
         .planned = state->planned,
+        .promised = state->promised,
+        .save = state->save,
         .term = state->term,
         .round = state->round,
         .rounds = state->rounds,
@@ -492,6 +496,8 @@ static enum err get_head(const struct disk_head *head, struct train_job_state *s
     state->delta = head->delta;
     state->max_rows_per_unit = head->max_rows_per_unit;
     state->planned = head->planned;
+    state->promised = head->promised;
+    state->save = head->save;
     state->term = head->term;
     state->round = state->saved = head->round;
     state->rounds = head->rounds;

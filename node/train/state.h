@@ -121,6 +121,9 @@ struct train_job_state {
     bool planned;
     bool has_machine; /* false: not begun */
     struct proto_round machine;
+    uint64_t promised; /* proto/lease.h: no lower term is listened to */
+    uint64_t
+        save; /* counts what the leaders wrote; with the machine's term the age of this state */
     uint64_t term;
     uint64_t round; /* finished ones */
     uint64_t

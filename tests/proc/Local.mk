@@ -31,9 +31,10 @@ PROC_TESTS = \
 	%D%/planted.py \
 	%D%/questions.py \
 	%D%/sources.py \
+	%D%/takeover.py \
 	%D%/training.py
 TESTS += $(PROC_TESTS)
-EXTRA_DIST += $(PROC_TESTS) %D%/harness.py %D%/postgres.py %D%/records.py %D%/plaintext.c %D%/fault.c %D%/record.c
+EXTRA_DIST += $(PROC_TESTS) %D%/survival.py %D%/harness.py %D%/postgres.py %D%/records.py %D%/plaintext.c %D%/fault.c %D%/record.c
 
 check_PROGRAMS += %D%/dump
 %C%_dump_SOURCES = %D%/dump.c
@@ -60,9 +61,11 @@ TESTS += %D%/cli_usage.sh %D%/cli_client.py
 EXTRA_DIST += %D%/cli_usage.sh %D%/cli_client.py
 
 .PHONY: chaos
-# kill -9 at random moments of a federation (at least 200) and of everything that changes a home (1,000), and disks after crashes of the machine.
+# kill -9 at random moments of a federation (at least 200) and of everything that changes a home (1,000), and disks after crashes of the machine,
+# and a training job whose coordinators and sites die.
 chaos: all tests/proc/act
 	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) KILLS=$(if $(KILLS),$(KILLS),200) MINUTES=$(if $(MINUTES),$(MINUTES),0) \
 		python3 $(srcdir)/tests/proc/chaos.py
 	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) POINTS=$(if $(POINTS),$(POINTS),1000) python3 $(srcdir)/tests/proc/kills.py
 	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) IMAGES=$(if $(IMAGES),$(IMAGES),150) python3 $(srcdir)/tests/proc/crashes.py
+	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) python3 $(srcdir)/tests/proc/survival.py

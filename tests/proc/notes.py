@@ -48,7 +48,7 @@ model: {base: tiny, tune: TUNE}
 rounds: 2
 local: {epochs: 1, batch: 8, learning_rate: 1e-3, warmup: 0.1, max_length: 64, seed: 1}
 aggregate: {method: METHOD}
-participation: {min_sites: 2, round_timeout: 60s}
+participation: {min_sites: 2, round_timeout: 60s, standby: 0}
 evaluate: {split: 0.2, every: 1}
 PRIVACY
 """

@@ -144,7 +144,7 @@ def train(box, node, text):
 
 
 def resume(box):
-    text = job("long", "narrow", 150, 2)
+    text = job("long", "narrow", 150, 2).replace("min_sites: 2", "min_sites: 2, standby: 0")
     spent = box.run("alpha", "budget", "narrow")["budget"][0]["rho_left"]
     started = box.run("alpha", "train", "start", box.write("long.yaml", text))["job"]
     box.wait("some rounds", lambda: box.run("alpha", "train", "show", started)["round"] >= 5, 30)

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Another node goes on when a job's coordinator is gone: no finished round is lost, who comes back stands by, and the job is
+stopped and resumed from any of the nodes that may coordinate it."""
+import os
+
+from harness import Refused, Sandbox, done, licence, ok
+from training import job, manifest
+
+ROUNDS = 24
+
+
+def start(box, name, node="alpha"):
+    return box.run(node, "train", "start", box.write("job.yaml", job(name, "wide", ROUNDS, 2)))["job"]
+
+
+def show(box, node, job_id):
+    code, answer, _ = box.try_run(node, "train", "show", job_id)
+    return answer if code == 0 else {"round": 0, "state": "?", "coordinator": "?", "history": []}
+
+
+def killed(box):
+    started = start(box, "killed")
+    box.wait("rounds", lambda: show(box, "alpha", started)["round"] >= 3, 40)
+    before = show(box, "alpha", started)
+    at = show(box, "beta", started)
+    ok(at["state"] == "running" and at["coordinator"] == "alpha", f"a node that stands by shows the job: round {at['round']} of {before['round']}")
+    box.kill("alpha")
+    took = box.wait("another coordinator", lambda: show(box, "beta", started)["round"] > before["round"] or
+                    show(box, "gamma", started)["round"] > before["round"], 45)
+    after = max((show(box, n, started) for n in ("beta", "gamma")), key=lambda s: s["round"])
+    ok(took is not None and took <= 30 and after["coordinator"] != "alpha", f"alpha was killed: {after['coordinator']} closed the next round {took or 0:.1f} s later")
+    kept = [r["weights"] for r in after["history"]][:len(before["history"])]
+    ok(kept == [r["weights"] for r in before["history"]], f"its {len(kept)} finished rounds stand")
+    box.start()
+    box.wait("alpha in step", lambda: show(box, "alpha", started)["round"] > after["round"], 40)
+    back = show(box, "alpha", started)
+    ok(back["coordinator"] == after["coordinator"] and back["state"] in ("running", "done"), f"alpha is back and stands by: round {back['round']}")
+    end = box.wait("the end", lambda: show(box, after["coordinator"], started)["state"] == "done", 120)
+    last = show(box, after["coordinator"], started)
+    ok(end is not None and [r["round"] for r in last["history"]] == list(range(1, ROUNDS + 1)), f"{last['state']}: each of {len(last['history'])} rounds once")
+    ok(box.run(after["coordinator"], "train", "verify", started)["ok"], "the model is what its rounds make it")
+    box.wait("alpha knows", lambda: show(box, "alpha", started)["state"] == "done", 10)
+    ok(show(box, "alpha", started)["model"] == last["model"], "whoever stands by knows that it is done, and the model")
+    terms = sorted({r["term"] for r in last["history"]}) if "term" in last["history"][0] else []
+    ok(len(terms) != 1, f"terms of the rounds: {terms}")
+
+
+def moved(box):
+    """Stop at a node that does not coordinate; a lone node may do nothing."""
+    started = start(box, "moved", "beta")
+    box.wait("rounds", lambda: show(box, "beta", started)["round"] >= 2, 40)
+    box.run("gamma", "train", "stop", started, timeout=90)
+    ok(box.wait("stopped", lambda: show(box, "gamma", started)["state"] == "stopped", 20) is not None, "stopped from another node")
+    ok(box.wait("stopped there", lambda: show(box, "beta", started)["state"] == "stopped", 20) is not None, "and its coordinator left off")
+    code, _ = box.refusal("beta", "train", "resume", started)
+    ok(code != 0, f"a stopped job cannot be resumed: exit {code}")
+    started = start(box, "alone", "beta")
+    box.wait("rounds", lambda: show(box, "beta", started)["round"] >= 2, 40)
+    box.kill("beta")
+    box.kill("alpha")
+    code, error = box.refusal("gamma", "train", "stop", started)
+    ok(code == 6, f"one of three cannot take it over: exit {code}, {error.get('detail', '')[:100]}")
+    box.start()
+    ok(box.wait("it goes on", lambda: any(show(box, n, started)["state"] == "done" for n in box.names), 120) is not None, "when they are back it goes on by itself")
+
+
+def main():
+    with Sandbox("alpha,beta,gamma") as box:
+        source = os.path.join(os.environ["top_srcdir"], "deploy/demo-files/data/flchain.csv")
+        box.run("alpha", "sandbox", "split", source, "--into", box.dir)
+        for name in box.names:
+            text = manifest("wide", licence(epsilon_total=20000, per_query=1, per_job=1000))
+            box.run(name, "dataset", "import", box.write("wide.yaml", text), "--data", f"{box.dir}/{name}.csv")
+        box.wait("the catalogue", lambda: all(len(box.run(n, "catalog")["datasets"]) >= 3 for n in box.names), 30)
+        killed(box)
+        moved(box)
+    done()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Refused as error:
+        ok(False, f"unexpected refusal: {error}")
+        done()
