@@ -183,8 +183,7 @@ static void run_question(void *user, int side, double *to, size_t runs)
     struct query_answer answer = {0};
     struct err_info info = {0};
     execute(question, side, &asked);
-    struct query_release_terms terms = {.min_cohort = 2,
-                                        .delta0 = (double)asked.price.delta0_e18 / 1e18};
+    struct query_release_terms terms = {.min_cohort = 2, .delta0_e18 = asked.price.delta0_e18};
     if (query_release(NULL, &asked.query, &asked.layout, &asked.sums, &terms, &arena, &answer,
                       &info)) {
         fprintf(stderr, "%s\n", info.text);
