@@ -312,6 +312,7 @@ static const struct proto_argument report_arguments[] = {
 static const struct proto_argument model_import_arguments[] = {
     POSITIONAL("DIR", PROTO_ARG_FILE_IN, "a folder in the layout of Hugging Face"),
     OPTION_REQUIRED("--name", PROTO_ARG_TEXT, "NAME", "what jobs call it: model: {base: NAME}"),
+    OPTION("--base", PROTO_ARG_TEXT, "NAME", "of adapters: the imported model they belong to"),
     OPTION_REQUIRED("--licence", PROTO_ARG_TEXT, "SPDX", "the licence it came with"), END};
 static const struct proto_argument approvals_arguments[] = {
     FLAG("--all", "decided and expired ones too"), END};
@@ -785,7 +786,9 @@ const struct proto_operation proto_operations[] = {
     ROW(MODEL_IMPORT, "model import", DAEMON, COORDINATOR, false, model_import_arguments,
         "bring in a base model for training jobs",
         "Reads config.json, model.safetensors and vocab.txt or tokenizer.json of a BERT-family\n"
-        "model, checks all that training will need, and keeps it under its hash. Sites of a job\n"
+        "model (BERT, DistilBERT, RoBERTa layouts with a WordPiece vocabulary), or PEFT adapters "
+        "of\n"
+        "one, checks all that training will need, and keeps it under its hash. Sites of a job\n"
         "that lack it fetch it from the coordinator by that hash.",
         "{\"name\",\"hash\",\"size\",\"parameters\",\"licence\"}"),
     ROW(MODEL_CARD, "model card", DAEMON, 0, false, model_id_arguments, "print a model's card",

@@ -167,11 +167,16 @@ enum err control_model_show(struct control_call *call, json_t **ret, struct err_
 
 /* --- import ------------------------------------------------------------------------------------------------------------ */
 
+/* UNDER: what its adapters belong to; size 0 for a whole model. */
 static enum err keep_package(struct control_call *call, struct span blob, const char *name,
-                             const char *spdx, json_t **ret, struct err_info *reterr)
+                             const char *spdx, const struct train_base *under, json_t **ret,
+                             struct err_info *reterr)
 {
     struct model_package *package = NULL;
-    struct train_base base = {.size = blob.len, .time = query_now()};
+    struct train_base base = {.size = blob.len, .time = query_now(), .under_size = under->size};
+    if (under->size) {
+        memcpy(base.under, under->hash, sizeof base.under);
+    }
     snprintf(base.name, sizeof base.name, "%s", name);
     snprintf(base.spdx, sizeof base.spdx, "%s", spdx);
     enum err err = model_package_open(blob, &package, reterr);
@@ -196,18 +201,48 @@ static enum err keep_package(struct control_call *call, struct span blob, const 
     return err;
 }
 
+/* Adapters: over the base model that --base or their own configuration names, which must have been imported. */
+static enum err import_adapter(struct control_call *call, const char *told,
+                               struct train_base *under, struct buf *ret, struct err_info *reterr)
+{
+    const char *base = control_text(call, "--base") ? control_text(call, "--base") : told;
+    struct buf blob = {.max = STORE_BLOB_MAX};
+    struct model_package *package = NULL;
+    enum err err = train_base_find(&call->node->store, base, under, NULL);
+    if (err) {
+        return proto_err_set(
+            reterr, err,
+            "the adapters belong to a base model \"%.80s\" that this node does not "
+            "know; import it first, or name it by --base",
+            base);
+    }
+    err = store_blob_get(&call->node->store, under->hash, &blob, reterr);
+    err = err ? err : model_package_open(buf_span(&blob), &package, reterr);
+    err = err ? err
+              : model_package_import_adapter(control_text(call, "DIR"), package, under->hash,
+                                             control_text(call, "--name"),
+                                             control_text(call, "--licence"), ret, reterr);
+    model_package_close(package);
+    buf_fini(&blob);
+    return err;
+}
+
 enum err control_model_import(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     const char *name = control_text(call, "--name");
     const char *spdx = control_text(call, "--licence");
+    char told[MODEL_PACKAGE_NAME_MAX + 1];
     struct buf blob = {.max = STORE_BLOB_MAX};
+    struct train_base under = {.size = 0};
     if (call->uid != 0 && call->uid != geteuid()) {
         return proto_err_set(reterr, E_ROLE,
                              "only the daemon's own user and root may let it read folders");
     }
-    enum err err = model_package_import(control_text(call, "DIR"), name, spdx, &blob, reterr);
+    enum err err = model_package_is_adapter(control_text(call, "DIR"), told)
+                       ? import_adapter(call, told, &under, &blob, reterr)
+                       : model_package_import(control_text(call, "DIR"), name, spdx, &blob, reterr);
     if (!err) {
-        err = keep_package(call, buf_span(&blob), name, spdx, ret, reterr);
+        err = keep_package(call, buf_span(&blob), name, spdx, &under, ret, reterr);
     }
     buf_fini(&blob);
     return err;

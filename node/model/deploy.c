@@ -50,26 +50,39 @@ static const char **label_list(const struct model_words *labels)
     return list;
 }
 
-static enum err write_encoder(const struct model_package *package, struct model_encoder *e,
-                              enum model_deploy as, const char *folder, struct err_info *reterr)
+/* config.json, which keeps the names of labels. */
+static enum err write_config(const struct model_encoder *e, const char *const *labels,
+                             const char *folder, struct err_info *reterr)
+{
+    struct buf config = {.max = MODEL_CONFIG_MAX};
+    enum err err = model_config_encode(&e->shape, labels, &config, reterr);
+    err = err ? err : model_folder_write(folder, "config.json", buf_span(&config), reterr);
+    buf_fini(&config);
+    return err;
+}
+
+/* E has adapters when they are what is wanted, else they are merged. BASE_NAME: of the model that adapters belong to. */
+static enum err write_encoder(const struct model_package *package, const struct model_encoder *e,
+                              enum model_deploy as, const char *base_name, const char *folder,
+                              struct err_info *reterr)
 {
     const struct model_package_info *info = model_package_info(package);
     const char **labels = label_list(info->labels);
-    struct buf config = {.max = MODEL_CONFIG_MAX};
-    enum err err = E_OK;
     if (info->labels->count && !labels) {
         return proto_err_set(reterr, E_NO_MEMORY, "model: no memory for its labels");
     }
+    enum err err;
     if (as == MODEL_DEPLOY_SAFETENSORS) {
         err = model_encoder_save(e, labels, folder, reterr);
+    } else if (as == MODEL_DEPLOY_PEFT) {
+        err = model_adapter_save(e, base_name, folder, reterr);
+        err = err ? err : write_config(e, labels, folder, reterr);
     } else {
         err = model_onnx_write(e, *info->name ? info->name : "model",
                                as == MODEL_DEPLOY_INT8 ? MODEL_ONNX_INT8 : MODEL_ONNX_FLOAT, folder,
                                "model.onnx", reterr);
-        err = err ? err : model_config_encode(&e->shape, labels, &config, reterr);
-        err = err ? err : model_folder_write(folder, "config.json", buf_span(&config), reterr);
+        err = err ? err : write_config(e, labels, folder, reterr);
     }
-    buf_fini(&config);
     proto_free(labels);
     return err;
 }
@@ -94,12 +107,14 @@ enum err model_deploy_write(const struct model_package *package, const struct mo
         shape.training = MODEL_TRAIN_FULL; /* adapters are merged */
     }
     enum err err = model_package_encoder(package, base, &shape, info->labels, 0, &e, reterr);
-    if (!err && as == MODEL_DEPLOY_PEFT) {
-        err = model_adapter_save(e, model_package_info(base)->name, folder, reterr);
-    } else if (!err) {
-        err = prune > 0 || prune < 0 ? model_encoder_prune(e, prune, reterr) : E_OK;
-        err = err ? err : write_encoder(package, e, as, folder, reterr);
-        err = err ? err : model_package_vocabulary(base ? base : package, folder, reterr);
+    if (!err && (prune > 0 || prune < 0)) {
+        err = model_encoder_prune(e, prune, reterr);
+    }
+    err = err ? err
+              : write_encoder(package, e, as, base ? model_package_info(base)->name : "", folder,
+                              reterr);
+    if (!err && as != MODEL_DEPLOY_PEFT) {
+        err = model_package_vocabulary(base ? base : package, folder, reterr);
     }
     model_encoder_close(e);
     return err;
@@ -312,6 +327,7 @@ enum err model_deploy_answer(const struct model_package *package, const struct m
                                   .alpha = info->shape.alpha,
                                   .labels = labels,
                                   .label_count = info->labels->count,
+                                  .any_labels = true,
                                   .longest =
                                       info->shape.positions < 512 ? info->shape.positions : 512,
                                   .dropout = 0};

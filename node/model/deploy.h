@@ -5,7 +5,7 @@
  *
  * BASE is the package that PACKAGE's adapters belong to, NULL for a whole model.
  * Formats: SAFETENSORS config.json, model.safetensors (adapters merged) and the vocabulary, for Hugging Face Transformers; PEFT
- * adapter_config.json and adapter_model.safetensors, for models of adapters only; ONNX model.onnx, config.json, vocabulary; INT8 the
+ * adapter_config.json and adapter_model.safetensors, with config.json for the labels, for models of adapters only; ONNX model.onnx, config.json, vocabulary; INT8 the
  * same with eight-bit weights (onnx.h). PRUNE: that share of each layer's numbers becomes 0 before (quantise.h).
  * model_deploy_answer is the inference service's hook: a pure function of model and texts, for a command or an API.
  * Threads: free of state. Limits: those of corpus.h. */

@@ -455,3 +455,15 @@ enum err model_adapter_config_read(struct span bytes, struct model_shape *shape,
     }
     return err;
 }
+
+void model_adapter_base(struct span bytes, char *ret, size_t size)
+{
+    json_t *root = parse(bytes, "adapter_config.json", NULL);
+    const char *path = json_string_value(json_object_get(root, "base_model_name_or_path"));
+    const char *slash = path ? strrchr(path, '/') : NULL, *name = slash ? slash + 1 : path;
+    ret[0] = 0;
+    if (name && strlen(name) < size) {
+        memcpy(ret, name, strlen(name) + 1);
+    }
+    json_decref(root);
+}

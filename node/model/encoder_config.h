@@ -45,6 +45,8 @@ MUST_CHECK enum err model_config_encode(const struct model_shape *shape, const c
 /* Appends adapter_config.json; BASE is the base model's name. Errors: E_USAGE no adapters; E_INVALID BASE is no UTF-8. */
 MUST_CHECK enum err model_adapter_config(const struct model_shape *shape, const char *base,
                                          struct buf *ret, struct err_info *reterr);
+/* The last part of base_model_name_or_path into RET of SIZE bytes, "" when it is missing or does not fit. */
+void model_adapter_base(struct span bytes, char *ret, size_t size);
 /* Sets training (LORA), targets, rank, alpha and task of SHAPE from adapter_config.json.
  * Errors: E_INVALID with the key; E_UNSUPPORTED another kind of adapter or of bias, layers that are not among the targets,
  * ranks that differ by layer, rank-stabilised scale; E_LIMIT. On failure SHAPE is unchanged. */

@@ -543,3 +543,107 @@ enum err model_package_encode(const struct model_encoder *e, const struct model_
     proto_free(list);
     return err;
 }
+
+/* --- adapters from PEFT ------------------------------------------------------------------------------------ */
+
+bool model_package_is_adapter(const char *folder, char ret_base[MODEL_PACKAGE_NAME_MAX + 1])
+{
+    struct buf buf = {.max = MODEL_CONFIG_MAX};
+    ret_base[0] = 0;
+    bool is = model_folder_read(folder, "adapter_config.json", &buf, NULL) == E_OK;
+    if (is) {
+        model_adapter_base(buf_span(&buf), ret_base, MODEL_PACKAGE_NAME_MAX + 1);
+    }
+    buf_fini(&buf);
+    return is;
+}
+
+/* Of config.json beside the adapters, or LABEL_0, .. for COUNT rows of the classifier. */
+static enum err adapter_labels(const char *folder, uint32_t count, struct model_words *labels,
+                               struct err_info *reterr)
+{
+    struct buf buf = {.max = MODEL_CONFIG_MAX};
+    struct model_config config;
+    enum err err = model_folder_read(folder, "config.json", &buf, NULL);
+    if (!err) {
+        err = model_config_read(buf_span(&buf), &config, reterr);
+        if (!err && config.labels.count == count) {
+            *labels = config.labels;
+            config.labels = (struct model_words){0};
+        }
+        if (!err) {
+            model_config_fini(&config);
+        }
+    } else {
+        err = err == E_NOT_FOUND ? E_OK : proto_err_set(reterr, err, "config.json cannot be read");
+    }
+    buf_fini(&buf);
+    labels->max = MODEL_LABELS_MAX;
+    for (uint32_t i = labels->count; !err && i < count; i++) {
+        char label[24];
+        uint32_t id = 0;
+        snprintf(label, sizeof label, "LABEL_%u", i);
+        err = model_words_add(labels, span_str(label), &id);
+    }
+    return err;
+}
+
+/* Adapters and head of FILE in an encoder of their own over BASE. */
+static enum err adapter_encoder(const struct model_safetensors *file,
+                                const struct model_package *base, struct model_shape *shape,
+                                struct model_encoder **ret, struct err_info *reterr)
+{
+    const struct model_tensor_entry *classifier =
+        model_safetensors_find(file, "base_model.model.classifier.weight");
+    if (shape->task == MODEL_TASK_MASKED) {
+        shape->labels = shape->vocabulary;
+    } else if (!classifier || classifier->dims != 2 || classifier->shape[0] > MODEL_LABELS_MAX) {
+        return proto_err_set(
+            reterr, E_SCHEMA,
+            "adapter: it has no classifier (modules_to_save), so that nothing says "
+            "what it labels");
+    } else {
+        shape->labels = (uint32_t)classifier->shape[0];
+    }
+    struct model_encoder *e = NULL;
+    enum err err = model_package_encoder(base, NULL, shape, NULL, 0, &e, reterr);
+    err = err ? err : model_adapter_load(e, file, reterr);
+    if (err) {
+        model_encoder_close(e);
+        return err;
+    }
+    *ret = e;
+    return E_OK;
+}
+
+enum err model_package_import_adapter(const char *folder, const struct model_package *base,
+                                      const uint8_t base_hash[32], const char *name,
+                                      const char *licence, struct buf *ret, struct err_info *reterr)
+{
+    char path[PATH_MAX];
+    struct buf config = {.max = MODEL_CONFIG_MAX};
+    struct model_shape shape = base->info.shape;
+    struct model_safetensors *file = NULL;
+    struct model_encoder *e = NULL;
+    struct model_words labels = {0};
+    int n = snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
+    enum err err = n > 0 && (size_t)n < sizeof path
+                       ? check_names(name, licence, reterr)
+                       : proto_err_set(reterr, E_LIMIT, "the path of the adapters is too long");
+    if (!err && base->info.has_base) {
+        err = proto_err_set(reterr, E_USAGE, "model: a base of adapters is a whole model");
+    }
+    err = err ? err : model_folder_read(folder, "adapter_config.json", &config, reterr);
+    err = err ? err : model_adapter_config_read(buf_span(&config), &shape, reterr);
+    err = err ? err : model_safetensors_open(path, &file, reterr);
+    err = err ? err : adapter_encoder(file, base, &shape, &e, reterr);
+    if (!err && shape.task != MODEL_TASK_MASKED) {
+        err = adapter_labels(folder, shape.labels, &labels, reterr);
+    }
+    err = err ? err : model_package_encode(e, &labels, base, base_hash, name, licence, ret, reterr);
+    model_words_fini(&labels);
+    model_encoder_close(e);
+    model_safetensors_close(file);
+    buf_fini(&config);
+    return err;
+}

@@ -37,6 +37,16 @@ struct model_package_info {
  * E_NO_MEMORY; E_IO. */
 MUST_CHECK enum err model_package_import(const char *folder, const char *name, const char *licence,
                                          struct buf *ret, struct err_info *reterr);
+/* The same of a PEFT folder (adapter_config.json, adapter_model.safetensors) whose adapters belong to BASE, a whole model with the blob
+ * of that hash. Labels are those of config.json when it is there, else LABEL_0, LABEL_1, .. as many as the classifier has.
+ * Errors also: E_SCHEMA tensors that are missing or not expected. */
+MUST_CHECK enum err model_package_import_adapter(const char *folder,
+                                                 const struct model_package *base,
+                                                 const uint8_t base_hash[32], const char *name,
+                                                 const char *licence, struct buf *ret,
+                                                 struct err_info *reterr);
+/* Whether FOLDER holds adapters; RET_BASE gets the base model's name as adapter_config.json tells it ("" when it does not). */
+bool model_package_is_adapter(const char *folder, char ret_base[MODEL_PACKAGE_NAME_MAX + 1]);
 /* Errors: E_INVALID, E_TRUNCATED, E_LIMIT, E_UNSUPPORTED a blob that is no such package or of a newer version. */
 MUST_CHECK enum err model_package_open(struct span blob, struct model_package **ret,
                                        struct err_info *reterr);

@@ -24,7 +24,7 @@ static enum err take_labels(struct model_tuner *t, const struct model_tuning *tu
             return proto_err_set(reterr, err ? err : E_USAGE,
                                  "model: label %u is empty or stands twice", i);
         }
-        if (tuning->task == MODEL_TASK_TOKENS && !model_tag_valid(label)) {
+        if (tuning->task == MODEL_TASK_TOKENS && !tuning->any_labels && !model_tag_valid(label)) {
             return proto_err_set(reterr, E_USAGE, "model: label %u is no tag: O, B-TYPE or I-TYPE",
                                  i);
         }
@@ -44,8 +44,9 @@ static enum err take_types(struct model_tuner *t)
     for (uint32_t i = 0; !err && i < t->labels.count; i++) {
         const char *label = model_words_get(&t->labels, i);
         bool tokens = t->tuning.task == MODEL_TASK_TOKENS;
-        if (!tokens || label[0] != 'O') {
-            err = model_words_add(&t->types, span_str(tokens ? label + 2 : label), &id);
+        bool tag = model_tag_valid(span_str(label));
+        if (!tokens || !tag || label[0] != 'O') {
+            err = model_words_add(&t->types, span_str(tokens && tag ? label + 2 : label), &id);
         }
     }
     if (!err && t->tuning.task == MODEL_TASK_MASKED) {

@@ -40,6 +40,7 @@ struct model_tuning {
     const char *const *
         labels; /* "O", "B-Disease", ..: tags or classes; none for masked LM. Borrowed for the call */
     uint32_t label_count;
+    bool any_labels;          /* for prediction alone: labels of words need be no tags */
     uint32_t longest, stride; /* pieces: corpus.h */
     double dropout;           /* below 0: as the model's configuration says */
     uint64_t seed;            /* of heads and adapters */

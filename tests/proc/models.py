@@ -4,6 +4,7 @@ node. The trained kind goes through tests/proc/notes.py."""
 import json
 import os
 import shutil
+import struct
 import subprocess
 
 from harness import Refused, Sandbox, SRC, TOP, done, ok
@@ -72,6 +73,66 @@ def formats(box, work):
     ok(card.startswith('---\nlicense: "cc0-1.0"\n') and "B-Sign" in card, "card: front matter and labels")
 
 
+def read_tensor(path, name):
+    with open(path, "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        start = file.tell()
+        entry = header[name]
+        file.seek(start + entry["data_offsets"][0])
+        data = file.read(entry["data_offsets"][1] - entry["data_offsets"][0])
+    return entry["shape"], struct.unpack(f"<{len(data) // 8}d", data)
+
+
+def write_adapter(folder):
+    """PEFT adapters of the small model on its queries, and its own classifier. B is zero, so that nothing changes."""
+    os.makedirs(folder)
+    tensors = {f"base_model.model.{n}": read_tensor(os.path.join(SMALL, "model.safetensors"), n) for n in ("classifier.weight", "classifier.bias")}
+    for layer in range(2):
+        stem = f"base_model.model.bert.encoder.layer.{layer}.attention.self.query."
+        tensors[stem + "lora_A.weight"] = ([4, 32], [0.1 * (i % 7) for i in range(128)])
+        tensors[stem + "lora_B.weight"] = ([32, 4], [0.0] * 128)
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, (shape, values) in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [len(data), len(data) + 4 * len(values)]}
+        data += struct.pack(f"<{len(values)}f", *values)
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    with open(os.path.join(folder, "adapter_model.safetensors"), "wb") as file:
+        file.write(struct.pack("<Q", len(head)) + head + data)
+    with open(os.path.join(folder, "adapter_config.json"), "w", encoding="utf-8") as file:
+        json.dump({"peft_type": "LORA", "task_type": "TOKEN_CLS", "r": 4, "lora_alpha": 8, "target_modules": ["query"], "bias": "none",
+                   "modules_to_save": ["classifier"], "base_model_name_or_path": "some/where/small"}, file)
+
+
+def adapters(box, work):
+    at = lambda *a: box.run("alpha", "model", *a)
+    folder = os.path.join(work, "peft-in")
+    write_adapter(folder)
+    at("import", folder, "--name", "adapted", "--licence", "CC0-1.0")
+    data = box.write("words.txt", "abc de f\nxyz\n")
+    number = {tag: f"LABEL_{i}" for i, tag in enumerate(TAGS)}
+    want = [[number[t] for t in r["tags"]] for r in at("predict", "small", "--data", data)["rows"]]
+    ok([r["tags"] for r in at("predict", "adapted", "--data", data)["rows"]] == want, "PEFT adapters come in over the base that they name")
+    out = os.path.join(work, "peft-out")
+    files = {os.path.basename(f["file"]) for f in at("export", "adapted", "--as", "peft", "--out", out)["files"]}
+    ok({"adapter_config.json", "adapter_model.safetensors", "README.md"} <= files, f"and go out as PEFT: {sorted(files)}")
+    at("import", out, "--name", "returned", "--licence", "CC0-1.0", "--base", "small")
+    ok([r["tags"] for r in at("predict", "returned", "--data", data)["rows"]] == want, "and back in, with --base")
+    at("export", "adapted", "--as", "safetensors", "--out", os.path.join(work, "merged"))
+    at("import", os.path.join(work, "merged"), "--name", "merged", "--licence", "CC0-1.0")
+    ok([r["tags"] for r in at("predict", "merged", "--data", data)["rows"]] == want, "merged, they say the same")
+    with open(os.path.join(folder, "adapter_config.json"), encoding="utf-8") as file:
+        config = file.read()
+    for change, code, name in (("some/where/small", 3, "an unknown base: 3"), ('"none"', 4, "biases among adapters: 4")):
+        with open(os.path.join(folder, "adapter_config.json"), "w", encoding="utf-8") as file:
+            file.write(config.replace(change, '"all"' if code == 4 else "nowhere"))
+        try:
+            at("import", folder, "--name", "x", "--licence", "MIT")
+            ok(False, name)
+        except Refused as why:
+            ok(why.code == code, name)
+
+
 def refusals(box, work):
     def refused(code, *args):
         try:
@@ -109,6 +170,7 @@ def main():
         box.run("alpha", "model", "import", os.path.join(work, "small"), "--name", "small", "--licence", "CC0-1.0")
         box.run("alpha", "model", "import", TINY, "--name", "tiny", "--licence", "CC-BY-4.0")
         formats(box, work)
+        adapters(box, work)
         refusals(box, work)
     done()
 

@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "crypto/provider.h"
+#include "node/model/deploy.h"
 #include "node/model/folder.h"
+#include "node/model/safetensors_write.h"
 #include "node/model/tuner.h"
 #include "proto/privacy.h"
 #include "tests/lib/seed.h"
@@ -31,6 +33,13 @@ static void copy(const char *from, const char *name)
     assert_int_equal(model_folder_read(path, from, &buf, NULL), E_OK);
     assert_int_equal(model_folder_write(folder, name, buf_span(&buf), NULL), E_OK);
     buf_fini(&buf);
+}
+
+static void remove_one(const char *name)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    unlink(path);
 }
 
 /* 200 pieces: the special ones, letters, and letters that go on. */
@@ -193,6 +202,181 @@ static void byte_level_bpe_is_refused(void **state)
     assert_non_null(strstr(info.text, "BPE"));
     write_vocabulary("vocab.txt");
     buf_fini(&blob);
+}
+
+/* The small model's tensors under another family's names, with a config of that family. */
+struct spelt {
+    const char *from, *to;
+};
+
+static void write_family(const char *config, const struct spelt *names, size_t name_count,
+                         bool shifted, bool typeless)
+{
+    struct model_safetensors *file = NULL;
+    char path[PATH_MAX], spelt[64][200];
+    struct model_tensor_source sources[64];
+    static float moved[66 * 32];
+    size_t count = 0;
+    snprintf(path, sizeof path, "%s", vectors_path("bert/small/model.safetensors"));
+    assert_int_equal(model_safetensors_open(path, &file, NULL), E_OK);
+    for (size_t i = 0; i < model_safetensors_count(file); i++) {
+        const struct model_tensor_entry *entry = model_safetensors_entry(file, i);
+        if (typeless && strstr(entry->name, "token_type")) {
+            continue;
+        }
+        char *to = spelt[count];
+        snprintf(to, sizeof spelt[count], "%.199s", entry->name);
+        for (size_t n = 0; n < name_count; n++) {
+            char *at = strstr(to, names[n].from), rest[200];
+            if (at) {
+                snprintf(rest, sizeof rest, "%s", at + strlen(names[n].from));
+                snprintf(at, (size_t)(200 - (at - to)), "%s%s", names[n].to, rest);
+            }
+        }
+        struct model_tensor_source *source = &sources[count++];
+        *source = (struct model_tensor_source){
+            .name = to, .dims = entry->dims, .file = file, .entry = entry};
+        source->shape[0] = entry->shape[0];
+        source->shape[1] = entry->dims == 2 ? entry->shape[1] : 0;
+        if (shifted && strstr(entry->name, "position_embeddings")) {
+            assert_int_equal(model_safetensors_floats(file, entry, moved + 2 * 32, 64 * 32, NULL),
+                             E_OK);
+            *source = (struct model_tensor_source){
+                .name = to, .dims = 2, .shape = {66, 32}, .floats = moved};
+        }
+    }
+    assert_int_equal(model_safetensors_write(sources, count, folder, "model.safetensors", NULL),
+                     E_OK);
+    assert_int_equal(model_folder_write(folder, "config.json", span_str(config), NULL), E_OK);
+    model_safetensors_close(file);
+}
+
+/* The numbers of BLOB's tensors that are no head. */
+static struct model_encoder *base_weights(const struct buf *blob)
+{
+    struct model_package *package = open_package(buf_span(blob));
+    struct model_shape shape = model_package_info(package)->shape;
+    struct model_encoder *e = NULL;
+    struct err_info info = {0};
+    shape.task = MODEL_TASK_MASKED;
+    shape.labels = shape.vocabulary;
+    if (model_package_encoder(package, NULL, &shape, NULL, 1, &e, &info)) {
+        fail_msg("%s", info.text);
+    }
+    model_package_close(package);
+    return e;
+}
+
+static void families(void **state)
+{
+    (void)state;
+    static const struct spelt distil[] = {{"bert.encoder.", "distilbert.transformer."},
+                                          {"bert.embeddings", "distilbert.embeddings"},
+                                          {"attention.self.query", "attention.q_lin"},
+                                          {"attention.self.key", "attention.k_lin"},
+                                          {"attention.self.value", "attention.v_lin"},
+                                          {"attention.output.dense", "attention.out_lin"},
+                                          {"attention.output.LayerNorm", "sa_layer_norm"},
+                                          {"intermediate.dense", "ffn.lin1"},
+                                          {"output.dense", "ffn.lin2"},
+                                          {".output.LayerNorm", ".output_layer_norm"},
+                                          {"cls.predictions.transform.dense", "vocab_transform"},
+                                          {"cls.predictions.transform.LayerNorm",
+                                           "vocab_layer_norm"},
+                                          {"cls.predictions.bias", "vocab_projector.bias"}},
+                              roberta[] = {
+                                  {"bert.", "roberta."},
+                                  {"cls.predictions.transform.dense", "lm_head.dense"},
+                                  {"cls.predictions.transform.LayerNorm", "lm_head.layer_norm"},
+                                  {"cls.predictions.bias", "lm_head.bias"}};
+    static const char distil_config[] =
+        "{\"model_type\":\"distilbert\",\"vocab_size\":200,\"dim\":32,\"n_layers\":2,\"n_heads\":2,"
+        "\"hidden_dim\":64,\"max_position_embeddings\":64,\"activation\":\"gelu\"}",
+                      roberta_config[] = "{\"model_type\":\"roberta\",\"vocab_size\":200,\"hidden_"
+                                         "size\":32,\"num_hidden_layers\":2,"
+                                         "\"num_attention_heads\":2,\"intermediate_size\":64,\"max_"
+                                         "position_embeddings\":66,"
+                                         "\"type_vocab_size\":2,\"layer_norm_eps\":1e-12}";
+    struct model_encoder *want = base_weights(&base);
+    for (unsigned i = 0; i < 2; i++) {
+        struct buf blob = {.max = 1 << 24};
+        struct err_info info = {0};
+        write_family(i ? roberta_config : distil_config, i ? roberta : distil, i ? 4 : 13, i == 1,
+                     i == 0);
+        if (model_package_import(folder, "other", "", &blob, &info)) {
+            fail_msg("%s", info.text);
+        }
+        struct model_encoder *got = base_weights(&blob);
+        for (size_t t = 0; t < want->tensor_count; t++) {
+            const struct model_tensor *a = &want->tensors[t],
+                                      *b = model_encoder_tensor(got, a->name);
+            assert_non_null(b);
+            if (i == 0 && strstr(a->name, "token_type")) {
+                assert_int_equal(b->rows, 1);
+                assert_true(model_norm(got->weights + b->at, b->cols) == 0);
+            } else {
+                assert_memory_equal(want->weights + a->at, got->weights + b->at,
+                                    a->rows * a->cols * sizeof(real));
+            }
+        }
+        model_encoder_close(got);
+        buf_fini(&blob);
+    }
+    model_encoder_close(want);
+    copy("config.json", "config.json");
+    copy("model.safetensors", "model.safetensors");
+}
+
+/* A PEFT folder that this project wrote is read over its base, and says the same; not over another, nor without its head. */
+static void adapters_come_in(void **state)
+{
+    (void)state;
+    static const uint8_t hash[32] = {7};
+    struct model_tuning tuning = tuning_of(MODEL_TASK_TOKENS, MODEL_TRAIN_LORA);
+    struct model_tuner *tuner = open_tuner(&tuning);
+    struct model_corpus *corpus = corpus_of(tuner, 12, 5);
+    struct model_local local = {.schedule = {.peak = 1e-2}, .epochs = 2, .batch = 4};
+    struct model_trained done;
+    struct buf blob = {.max = 1 << 24}, back = {.max = 1 << 24};
+    char name[MODEL_PACKAGE_NAME_MAX + 1];
+    assert_int_equal(model_tuner_train(tuner, corpus, NULL, 0, &local, NULL, NULL, &done, NULL),
+                     E_OK);
+    struct model_package *whole = open_package(buf_span(&base));
+    assert_int_equal(model_package_encode(model_tuner_encoder(tuner), model_tuner_labels(tuner),
+                                          whole, hash, "tuned", "MIT", &blob, NULL),
+                     E_OK);
+    struct model_package *package = open_package(buf_span(&blob));
+    assert_int_equal(model_deploy_write(package, whole, MODEL_DEPLOY_PEFT, 0, folder, NULL), E_OK);
+    assert_true(model_package_is_adapter(folder, name));
+    assert_string_equal(name, "small");
+    /* config.json beside them keeps the labels; without it they are numbered. */
+    assert_int_equal(model_package_import_adapter(folder, whole, hash, "again", "MIT", &back, NULL),
+                     E_OK);
+    struct model_package *again = open_package(buf_span(&back));
+    assert_string_equal(model_words_get(model_package_info(again)->labels, 3), "B-Sign");
+    assert_int_equal(model_package_info(again)->shape.rank, 4);
+    assert_memory_equal(model_package_info(again)->base, hash, 32);
+    struct model_shape shape = model_package_info(again)->shape;
+    struct model_encoder *e = NULL;
+    assert_int_equal(
+        model_package_encoder(again, whole, &shape, model_package_info(again)->labels, 0, &e, NULL),
+        E_OK);
+    const struct model_encoder *trained = model_tuner_encoder(tuner);
+    assert_memory_equal(e->weights, trained->weights, e->weight_count * sizeof(real));
+    model_encoder_close(e);
+    assert_int_equal(model_package_import_adapter(folder, again, hash, "x", "MIT", &back, NULL),
+                     E_USAGE);
+    remove_one("adapter_config.json");
+    remove_one("adapter_model.safetensors");
+    copy("config.json", "config.json");
+    assert_false(model_package_is_adapter(folder, name));
+    model_package_close(again);
+    model_package_close(package);
+    model_package_close(whole);
+    buf_fini(&blob);
+    buf_fini(&back);
+    model_corpus_free(corpus);
+    model_tuner_close(tuner);
 }
 
 static struct model_tuner *reopen(const struct buf *blob, const struct model_tuning *tuning)
@@ -746,6 +930,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packages_hold_all),
         cmocka_unit_test(byte_level_bpe_is_refused),
+        cmocka_unit_test(families),
+        cmocka_unit_test(adapters_come_in),
         cmocka_unit_test(trained_models_come_back),
         cmocka_unit_test(long_texts_are_cut),
         cmocka_unit_test(training_learns_and_repeats),
