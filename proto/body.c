@@ -127,6 +127,13 @@ static const struct proto_field revoke_fields[] = {
     PROTO_FIELD_LIST(struct proto_revoke, signatures, &signature_message, 0, 16),
 };
 
+static const struct proto_field endorse_fields[] = {
+    PROTO_FIELD(struct proto_endorse, v, PROTO_U64, 1, SAFE),
+    PROTO_FIELD(struct proto_endorse, kind, PROTO_U64, 0, 255),
+    PROTO_FIELD(struct proto_endorse, subject, PROTO_BIN, 1, 3584),
+    PROTO_FIELD(struct proto_endorse, signature, PROTO_BIN, 64, 64),
+};
+
 static const struct proto_field head_fields[] = {
     PROTO_FIELD(struct proto_head, v, PROTO_U64, 1, SAFE),
     PROTO_FIELD(struct proto_head, stream, PROTO_STR, 1, 64),
@@ -296,6 +303,13 @@ static enum err revoke_valid(const struct proto_revoke *body, struct err_info *r
                                              : invalid(reterr, "revoke.signatures: signed twice");
 }
 
+static enum err endorse_valid(const struct proto_endorse *body, struct err_info *reterr)
+{
+    return proto_endorse_domain(body->kind)
+               ? E_OK
+               : invalid(reterr, "endorse.kind: nothing that a council signs");
+}
+
 static enum err head_valid(const struct proto_head *body, struct err_info *reterr)
 {
     (void)body;
@@ -324,10 +338,9 @@ enum {
 
 static enum err version_known(uint64_t v, uint64_t known, const char *what, struct err_info *reterr)
 {
-    return v == known
-               ? E_OK
-               : proto_err_set(reterr, E_UNSUPPORTED, "%s: version %llu is not known here", what,
-                               (unsigned long long)v);
+    return v == known ? E_OK
+                      : proto_err_set(reterr, E_UNSUPPORTED, "%s: version %llu is not known here",
+                                      what, (unsigned long long)v);
 }
 
 /* A version with other fields fails on their count before its number is seen; the number is looked at first, so that
@@ -405,6 +418,14 @@ PROTO_BODIES(X)
         bare.signatures = (struct proto_list){0};                                                  \
         return proto_##name##_encode(&bare, out, reterr);                                          \
     }
+const char *proto_endorse_domain(uint64_t kind)
+{
+    return kind == PROTO_RECORD_MEMBER    ? PROTO_MEMBER_DOMAIN
+           : kind == PROTO_RECORD_CHARTER ? PROTO_CHARTER_DOMAIN
+           : kind == PROTO_RECORD_REVOKE  ? PROTO_REVOKE_DOMAIN
+                                          : NULL;
+}
+
 SIGNED_BYTES(member)
 SIGNED_BYTES(charter)
 SIGNED_BYTES(revoke)

@@ -129,6 +129,16 @@ struct proto_revoke {
     struct proto_list signatures; /* struct proto_signature */
 };
 
+/* One council seat's signature over what the council decides, so that a decision collects its signatures by gossip. The
+ * subject is the body that proto_member_signed, proto_charter_signed or proto_revoke_signed gives; the record's key is the
+ * first 16 bytes of SHA-256 of it. */
+struct proto_endorse {
+    uint64_t v;
+    uint64_t kind; /* PROTO_RECORD_MEMBER, _CHARTER or _REVOKE */
+    struct span subject;
+    struct span signature; /* 64, of the record's issuer, in the kind's domain */
+};
+
 /* A signed head of a node's own log: "audit", "ledger" or a partition's name. */
 struct proto_head {
     uint64_t v;
@@ -162,6 +172,7 @@ struct proto_project {
     X(charter)                                                                                     \
     X(dataset)                                                                                     \
     X(revoke)                                                                                      \
+    X(endorse)                                                                                     \
     X(head)                                                                                        \
     X(project)
 #define PROTO_BODIES(X)                                                                            \
@@ -190,6 +201,9 @@ MUST_CHECK enum err proto_charter_signed(const struct proto_charter *body, struc
                                          struct err_info *reterr);
 MUST_CHECK enum err proto_revoke_signed(const struct proto_revoke *body, struct buf *out,
                                         struct err_info *reterr);
+
+/* NULL: the council signs nothing of this kind. */
+const char *proto_endorse_domain(uint64_t kind);
 
 /* What every body's reader begins with: proto_codec_decode, but E_UNSUPPORTED for a body whose first field, v, is not
  * VERSION; such a record is kept and relayed, and nothing is decided by it. */

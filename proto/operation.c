@@ -111,6 +111,10 @@ static const struct proto_argument admit_arguments[] = {
 static const struct proto_argument revoke_arguments[] = {
     POSITIONAL("NODE", PROTO_ARG_TEXT, "the node to expel"),
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
+static const struct proto_argument endorse_arguments[] = {
+    POSITIONAL("RECORD", PROTO_ARG_TEXT, "the proposal, or the beginning of its id"), END};
+static const struct proto_argument seat_arguments[] = {
+    POSITIONAL("NODE", PROTO_ARG_TEXT, "the member"), END};
 static const struct proto_argument import_arguments[] = {
     POSITIONAL("MANIFEST", PROTO_ARG_FILE_IN, "the dataset's manifest, YAML"),
     OPTION_REPEATED("--data", PROTO_ARG_FILE_IN, "FILE",
@@ -514,8 +518,24 @@ const struct proto_operation proto_operations[] = {
         "{\"node\",\"node_id\",\"state\":\"member\"}"),
     ROW(FEDERATION_COUNCIL, "federation council", DAEMON, 0, false, no_arguments,
         "list the council that admits and expels",
-        "Lists the nodes that sign for the federation and how many of them it takes.",
-        "{\"federation\",\"threshold\",\"epoch\",\"council\":[{\"node\",\"node_id\"}]}"),
+        "Lists the nodes that sign for the federation, how many of them it takes, and what waits\n"
+        "for their signatures.",
+        "{\"federation\",\"threshold\",\"epoch\",\"council\":[{\"node\",\"node_id\"}],\n"
+        " \"proposals\":[{\"record\",\"what\",\"endorsed\",\"threshold\",\"by\":[],\"ours\"}]}"),
+    ROW(FEDERATION_COUNCIL_ADD, "federation council add", DAEMON, OPERATOR, false, seat_arguments,
+        "propose a member for the council",
+        "As many seats as today's council asks for have to endorse it, and as many of the new\n"
+        "one. With n seats k must sign: 1 of 1, 2 of 2, 2 of 3, then two thirds and one.",
+        "{\"node\",\"record\",\"state\":\"in force|endorsing\",\"endorsed\",\"threshold\"}"),
+    ROW(FEDERATION_COUNCIL_REMOVE, "federation council remove", DAEMON, OPERATOR, false,
+        seat_arguments, "propose to take a seat from a member",
+        "The member stays a member; see `concordat revoke` to expel it.",
+        "{\"node\",\"record\",\"state\":\"in force|endorsing\",\"endorsed\",\"threshold\"}"),
+    ROW(ENDORSE, "endorse", DAEMON, OPERATOR, false, endorse_arguments,
+        "sign what another seat of the council proposed",
+        "`concordat federation council` lists the proposals. Signing cannot be taken back; a\n"
+        "proposal without enough signatures lapses after 30 days.",
+        "{\"record\",\"state\":\"in force|endorsing\",\"endorsed\",\"threshold\"}"),
     ROW(REVOKE, "revoke", DAEMON, OPERATOR, false, revoke_arguments, "expel a node for good",
         "Collects the council's endorsements; once there are enough, every member closes its\n"
         "links to the node and accepts nothing more from it.",

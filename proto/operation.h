@@ -40,6 +40,9 @@
     X(FEDERATION_INVITE, "federation invite")                                                      \
     X(FEDERATION_ADMIT, "federation admit")                                                        \
     X(FEDERATION_COUNCIL, "federation council")                                                    \
+    X(FEDERATION_COUNCIL_ADD, "federation council add")                                            \
+    X(FEDERATION_COUNCIL_REMOVE, "federation council remove")                                      \
+    X(ENDORSE, "endorse")                                                                          \
     X(REVOKE, "revoke")                                                                            \
     X(DATASET_IMPORT, "dataset import")                                                            \
     X(DATASET_DRAFT, "dataset draft")                                                              \

@@ -73,7 +73,7 @@ static size_t print_list(const char *group, FILE *to)
     size_t count = 0;
     for (size_t i = 0; i < proto_operation_count; i++) {
         if (!group || in_group(proto_operations[i].path, group)) {
-            fprintf(to, "  %-20s %s\n", proto_operations[i].path, proto_operations[i].summary);
+            fprintf(to, "  %-26s %s\n", proto_operations[i].path, proto_operations[i].summary);
             count++;
         }
     }

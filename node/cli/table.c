@@ -662,6 +662,9 @@ static const struct column slot_columns[] = {{"SLOT", "slot"},     {"KIND", "kin
                                              {"OF", "shares.of"},  {NULL, NULL}};
 static const struct column checked_columns[] = {
     {"WHAT", "what"}, {"GOOD", "ok"}, {"CODE", "code"}, {NULL, NULL}};
+static const struct column proposal_columns[] = {
+    {"RECORD", "record"}, {"WHAT", "what"}, {"ENDORSED", "endorsed"},
+    {"OF", "threshold"},  {"BY", "by"},     {NULL, NULL}};
 static const struct column council_columns[] = {
     {"NODE", "node"}, {"NODE ID", "node_id"}, {NULL, NULL}};
 static const struct column file_columns[] = {{"FILE", "file"}, {"BYTES", "bytes"}, {NULL, NULL}};
@@ -1357,6 +1360,9 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         break;
     case PROTO_OP_FEDERATION_COUNCIL:
         answer_with_list(answer, "council", council_columns, to);
+        if (json_array_size(json_object_get(answer, "proposals"))) {
+            print_list(json_object_get(answer, "proposals"), proposal_columns, "", to);
+        }
         break;
     case PROTO_OP_KEY_ADD:
         for (size_t i = 0; i < json_array_size(json_object_get(answer, "shares")); i++) {

@@ -19,6 +19,9 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(FEDERATION_INVITE, control_federation_invite)                                                \
     X(FEDERATION_ADMIT, control_federation_admit)                                                  \
     X(FEDERATION_COUNCIL, control_federation_council)                                              \
+    X(FEDERATION_COUNCIL_ADD, control_federation_council_add)                                      \
+    X(FEDERATION_COUNCIL_REMOVE, control_federation_council_remove)                                \
+    X(ENDORSE, control_endorse)                                                                    \
     X(REVOKE, control_revoke)                                                                      \
     X(DATASET_IMPORT, control_dataset_import)                                                      \
     X(DATASET_LIST, control_dataset_list)                                                          \

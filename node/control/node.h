@@ -32,7 +32,8 @@ struct node {
     struct daemon_notifier *notifier; /* the daemon's; operations reach it through query.notify */
     int64_t started;
     _Atomic bool stopping;
-    _Atomic bool ready;    /* the node's own state was compared with its witnesses' */
+    _Atomic bool council_news; /* somebody endorsed something */
+    _Atomic bool ready;        /* the node's own state was compared with its witnesses' */
     _Atomic bool restored; /* it came out of a backup and nobody has confirmed it or decided yet */
     _Atomic bool
         rolled_back; /* somebody holds a newer head of ours: it does not serve until an operator decides */

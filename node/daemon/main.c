@@ -7,6 +7,7 @@
 #include "node/control/server.h"
 #include "node/daemon/log.h"
 #include "node/daemon/start.h"
+#include "node/peer/council.h"
 #include "node/query/site.h"
 #include "store/egress.h"
 
@@ -103,6 +104,10 @@ static void *confirm_main(void *arg)
     if (daemon->node.ready) {
         daemon_remind(&daemon->node);
     }
+    daemon->node.council_news = false;
+    if (peer_council_settle(daemon->node.peer, &clock)) {
+        daemon_log(DAEMON_WARN, "council", "%s", clock.text);
+    }
     enum err err = daemon_confirm(&daemon->node, &info);
     if (err == E_ROLLBACK) {
         daemon->node.ready = false;
@@ -141,6 +146,8 @@ static void on_second(uv_timer_t *timer)
     struct err_info info = {0};
     daemon->seconds++;
     if (daemon->seconds % (daemon->node.ready ? WITNESS_S : CONFIRM_S) == 0) {
+        confirm(daemon);
+    } else if (daemon->node.council_news) {
         confirm(daemon);
     }
     if (daemon->seconds % 10 == 0) {

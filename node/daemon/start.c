@@ -369,6 +369,9 @@ static void on_record(void *user, struct span record, bool forked)
         return;
     }
     act_on_change(node, &decoded, forked);
+    if (decoded.envelope.kind == PROTO_RECORD_ENDORSE) {
+        node->council_news = true;
+    }
     if (forked) {
         char issuer[33];
         span_to_hex(decoded.envelope.issuer, issuer);

@@ -1,6 +1,7 @@
 noinst_LIBRARIES += %D%/libpeer.a
 %C%_libpeer_a_SOURCES = \
 	%D%/call.c \
+	%D%/council.c %D%/council.h \
 	%D%/directory.c %D%/directory.h \
 	%D%/enrol.c %D%/enrol.h %D%/enrol_internal.h \
 	%D%/enrol_server.c \

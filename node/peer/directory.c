@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "crypto/envelope.h"
 #include "proto/body.h"
@@ -18,11 +19,26 @@ struct member {
     int64_t clock_ahead_ms;
 };
 
+#define FORMER_MAX 16
+
+/* A council that was in force until ENDED_MS. BEGAN_MS: when its charter was signed. */
+struct former {
+    struct peer_council council;
+    int64_t began_ms, ended_ms;
+};
+
+struct council_history {
+    struct peer_council now;
+    struct former former[FORMER_MAX];
+    size_t count;
+};
+
 struct peer_directory {
     pthread_mutex_t lock;
     uint8_t federation_id[16];
     uint8_t self[16];
-    struct peer_council council;
+    struct former epochs[FORMER_MAX + 1]; /* by epoch, the last is in force */
+    size_t epoch_count;
     struct member *members;
     size_t count;
 };
@@ -76,10 +92,72 @@ static int find_or_add(struct peer_directory *d, const uint8_t id[16])
     return at;
 }
 
+/* --- councils ---------------------------------------------------------------------------------------------------------- */
+
+static int64_t wall_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Lock held. */
+static const struct peer_council *in_force(const struct peer_directory *d)
+{
+    static const struct peer_council none;
+    return d->epoch_count ? &d->epochs[d->epoch_count - 1].council : &none;
+}
+
+/* Lock held. The oldest gives way, after sixteen changes. */
+static void remember(struct peer_directory *d, const struct peer_council *council, int64_t began_ms)
+{
+    size_t at = d->epoch_count;
+    while (at > 0 && d->epochs[at - 1].council.epoch > council->epoch) {
+        at--;
+    }
+    if (at > 0 && d->epochs[at - 1].council.epoch == council->epoch) {
+        return; /* the first of an epoch stands */
+    }
+    if (d->epoch_count == FORMER_MAX + 1) {
+        if (at == 0) {
+            return;
+        }
+        memmove(d->epochs, d->epochs + 1, FORMER_MAX * sizeof *d->epochs);
+        d->epoch_count--;
+        at--;
+    }
+    memmove(d->epochs + at + 1, d->epochs + at, (d->epoch_count - at) * sizeof *d->epochs);
+    d->epochs[at] = (struct former){.council = *council, .began_ms = began_ms};
+    d->epoch_count++;
+    for (size_t i = 0; i + 1 < d->epoch_count; i++) {
+        d->epochs[i].ended_ms = d->epochs[i + 1].began_ms;
+    }
+}
+
+static void history_get(struct peer_directory *d, struct council_history *ret)
+{
+    pthread_mutex_lock(&d->lock);
+    ret->now = *in_force(d);
+    ret->count = d->epoch_count ? d->epoch_count - 1 : 0;
+    memcpy(ret->former, d->epochs, ret->count * sizeof *ret->former);
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* Former, or in force. */
+static bool former_known(struct peer_directory *d, const uint8_t charter_id[16])
+{
+    bool known = false;
+    pthread_mutex_lock(&d->lock);
+    for (size_t i = 0; i < d->epoch_count && !known; i++) {
+        known = memcmp(d->epochs[i].council.charter_id, charter_id, 16) == 0;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return known;
+}
+
 /* --- signatures ------------------------------------------------------------------------------------------------- */
 
-/* Different seats of COUNCIL that signed BYTES. */
-static uint64_t signatures_count(const struct peer_council *council, const char *domain,
+uint64_t peer_council_signatures(const struct peer_council *council, const char *domain,
                                  const uint8_t federation_id[16], struct span bytes,
                                  const struct proto_list *list)
 {
@@ -99,21 +177,24 @@ static uint64_t signatures_count(const struct peer_council *council, const char 
     return valid;
 }
 
-static bool council_of(const struct proto_charter *charter, const uint8_t id[16],
-                       struct peer_council *ret)
+bool peer_council_of(const struct proto_charter *charter, struct peer_council *ret)
 {
     const struct proto_council_seat *seats = charter->council.items;
+    struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
+    uint8_t hash[32];
     *ret = (struct peer_council){
         .seats = charter->council.count, .threshold = charter->threshold, .epoch = charter->epoch};
-    if (ret->seats > PEER_COUNCIL_MAX) {
-        return false;
+    bool ok = ret->seats <= PEER_COUNCIL_MAX && !proto_charter_signed(charter, &bytes, NULL);
+    if (ok) {
+        crypto_sha256_one(buf_span(&bytes), hash);
+        memcpy(ret->charter_id, hash, 16);
     }
-    memcpy(ret->charter_id, id, 16);
-    for (size_t i = 0; i < ret->seats; i++) {
+    buf_fini(&bytes);
+    for (size_t i = 0; ok && i < ret->seats; i++) {
         memcpy(ret->seat[i].id, seats[i].node_id.ptr, 16);
         memcpy(ret->seat[i].point, seats[i].point.ptr, 65);
     }
-    return true;
+    return ok;
 }
 
 /* The key that signs for ISSUER: a member's, or a seat's before its MEMBER record is here. */
@@ -126,10 +207,13 @@ static bool issuer_point(struct peer_directory *d, const uint8_t issuer[16], uin
         memcpy(ret, d->members[at].shown.point, 65);
         found = true;
     }
-    for (size_t i = 0; !found && i < d->council.seats; i++) {
-        if (memcmp(d->council.seat[i].id, issuer, 16) == 0) {
-            memcpy(ret, d->council.seat[i].point, 65);
-            found = true;
+    for (size_t e = 0; !found && e < d->epoch_count; e++) {
+        const struct peer_council *council = &d->epochs[e].council;
+        for (size_t i = 0; !found && i < council->seats; i++) {
+            if (memcmp(council->seat[i].id, issuer, 16) == 0) {
+                memcpy(ret, council->seat[i].point, 65);
+                found = true;
+            }
         }
     }
     pthread_mutex_unlock(&d->lock);
@@ -151,7 +235,7 @@ enum err peer_directory_charter(struct peer_directory *d, struct span bytes,
         err = proto_charter_decode(record.envelope.body, &arena, &charter, reterr);
     }
     if (!err && (!span_equal(charter.federation_id, span_of(d->federation_id, 16)) ||
-                 !council_of(&charter, record.id, &council))) {
+                 !peer_council_of(&charter, &council))) {
         err = proto_err_set(reterr, E_AUTH, "the charter is another federation's");
     }
     if (!err) {
@@ -167,30 +251,74 @@ enum err peer_directory_charter(struct peer_directory *d, struct span bytes,
     }
     if (!err) {
         pthread_mutex_lock(&d->lock);
-        d->council = council;
+        remember(d, &council, (int64_t)(record.envelope.hlc >> 16));
         pthread_mutex_unlock(&d->lock);
     }
     arena_fini(&arena);
     return err;
 }
 
-static enum proto_gossip_verdict judge_member(const struct peer_council *council,
-                                              const uint8_t federation_id[16], struct span body)
+static bool sits(const struct peer_council *council, struct span id)
+{
+    for (size_t i = 0; i < council->seats; i++) {
+        if (span_equal(id, span_of(council->seat[i].id, 16))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A record that the council in force signed is taken; one that a former council signed while it was in force is, too, for
+ * a time. Signers that we do not know may sit in a council whose charter has not come yet. */
+static enum proto_gossip_verdict judge_signatures(struct peer_directory *d, const char *domain,
+                                                  struct span bytes, const struct proto_list *list,
+                                                  uint64_t hlc)
+{
+    const struct proto_signature *signatures = list->items;
+    struct council_history history;
+    history_get(d, &history);
+    if (peer_council_signatures(&history.now, domain, d->federation_id, bytes, list) >=
+        history.now.threshold) {
+        return PROTO_GOSSIP_ACCEPT;
+    }
+    bool late = false;
+    for (size_t i = 0; i < history.count; i++) {
+        const struct former *former = &history.former[i];
+        int64_t since = wall_ms() - former->ended_ms;
+        if (peer_council_signatures(&former->council, domain, d->federation_id, bytes, list) >=
+            former->council.threshold) {
+            if (since < PEER_COUNCIL_GRACE_MS && (int64_t)(hlc >> 16) <= former->ended_ms) {
+                return PROTO_GOSSIP_ACCEPT;
+            }
+            late = true;
+        }
+    }
+    for (size_t i = 0; i < list->count && !late; i++) {
+        bool known = sits(&history.now, signatures[i].signer);
+        for (size_t h = 0; h < history.count && !known; h++) {
+            known = sits(&history.former[h].council, signatures[i].signer);
+        }
+        late = !known;
+    }
+    return late ? PROTO_GOSSIP_LATER : PROTO_GOSSIP_REJECT;
+}
+
+static enum proto_gossip_verdict judge_member(struct peer_directory *d,
+                                              const struct proto_envelope *envelope)
 {
     struct arena arena = {0};
     struct proto_member member;
     struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
     enum proto_gossip_verdict verdict = PROTO_GOSSIP_REJECT;
     uint8_t id[16];
-    enum err err = proto_member_decode(body, &arena, &member, NULL);
+    enum err err = proto_member_decode(envelope->body, &arena, &member, NULL);
     if (err == E_UNSUPPORTED) {
         verdict = PROTO_GOSSIP_ACCEPT; /* a newer layout: kept and relayed, not acted on */
     } else if (!err && !proto_member_signed(&member, &bytes, NULL)) {
         crypto_identity_node_id(member.identity_point.ptr, id);
-        if (span_equal(member.node_id, span_of(id, 16)) &&
-            signatures_count(council, PROTO_MEMBER_DOMAIN, federation_id, buf_span(&bytes),
-                             &member.signatures) >= council->threshold) {
-            verdict = PROTO_GOSSIP_ACCEPT;
+        if (span_equal(member.node_id, span_of(id, 16))) {
+            verdict = judge_signatures(d, PROTO_MEMBER_DOMAIN, buf_span(&bytes), &member.signatures,
+                                       envelope->hlc);
         }
     }
     buf_fini(&bytes);
@@ -198,51 +326,70 @@ static enum proto_gossip_verdict judge_member(const struct peer_council *council
     return verdict;
 }
 
-static enum proto_gossip_verdict judge_revoke(const struct peer_council *council,
-                                              const uint8_t federation_id[16], struct span body)
+static enum proto_gossip_verdict judge_revoke(struct peer_directory *d,
+                                              const struct proto_envelope *envelope)
 {
     struct arena arena = {0};
     struct proto_revoke revoke;
     struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
     enum proto_gossip_verdict verdict = PROTO_GOSSIP_REJECT;
-    enum err err = proto_revoke_decode(body, &arena, &revoke, NULL);
+    enum err err = proto_revoke_decode(envelope->body, &arena, &revoke, NULL);
     if (err == E_UNSUPPORTED) {
         verdict = PROTO_GOSSIP_ACCEPT;
-    } else if (!err && !proto_revoke_signed(&revoke, &bytes, NULL) &&
-               signatures_count(council, PROTO_REVOKE_DOMAIN, federation_id, buf_span(&bytes),
-                                &revoke.signatures) >= council->threshold) {
-        verdict = PROTO_GOSSIP_ACCEPT;
+    } else if (!err && !proto_revoke_signed(&revoke, &bytes, NULL)) {
+        verdict = judge_signatures(d, PROTO_REVOKE_DOMAIN, buf_span(&bytes), &revoke.signatures,
+                                   envelope->hlc);
     }
     buf_fini(&bytes);
     arena_fini(&arena);
     return verdict;
 }
 
+/* Whether the issuer signed what it says that it endorses; whether it has a seat is looked at when signatures are counted. */
+static enum proto_gossip_verdict judge_endorse(const uint8_t federation_id[16],
+                                               const uint8_t point[65],
+                                               const struct proto_envelope *envelope)
+{
+    struct arena arena = {0};
+    struct proto_endorse body;
+    uint8_t hash[32];
+    enum err err = proto_endorse_decode(envelope->body, &arena, &body, NULL);
+    bool good = err == E_UNSUPPORTED;
+    if (!err) {
+        crypto_sha256_one(body.subject, hash);
+        good = memcmp(hash, envelope->key.ptr, 16) == 0 &&
+               crypto_envelope_verify(point, proto_endorse_domain(body.kind), federation_id,
+                                      body.subject, body.signature.ptr) == E_OK;
+    }
+    arena_fini(&arena);
+    return good ? PROTO_GOSSIP_ACCEPT : PROTO_GOSSIP_REJECT;
+}
+
 /* The next charter: one epoch on, names this one, and k of this council and k of its own signed it. */
-static enum proto_gossip_verdict judge_charter(const struct peer_council *council,
-                                               const uint8_t federation_id[16],
-                                               const struct proto_record *record)
+static enum proto_gossip_verdict judge_charter(struct peer_directory *d, struct span body)
 {
     struct arena arena = {0};
     struct proto_charter charter;
-    struct peer_council next;
+    struct peer_council council, next;
     struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
     enum proto_gossip_verdict verdict = PROTO_GOSSIP_REJECT;
-    enum err err = proto_charter_decode(record->envelope.body, &arena, &charter, NULL);
-    if (err == E_UNSUPPORTED || memcmp(record->id, council->charter_id, 16) == 0) {
+    peer_directory_council(d, &council);
+    enum err err = proto_charter_decode(body, &arena, &charter, NULL);
+    bool ours = !err && span_equal(charter.federation_id, span_of(d->federation_id, 16)) &&
+                peer_council_of(&charter, &next) && !proto_charter_signed(&charter, &bytes, NULL);
+    if (err == E_UNSUPPORTED || (ours && former_known(d, next.charter_id))) {
         verdict = PROTO_GOSSIP_ACCEPT;
-    } else if (!err && !proto_charter_signed(&charter, &bytes, NULL) &&
-               span_equal(charter.federation_id, span_of(federation_id, 16))) {
-        if (charter.epoch <= council->epoch || charter.epoch > council->epoch + 1) {
-            verdict = PROTO_GOSSIP_LATER;
-        } else if (span_equal(charter.prev, span_of(council->charter_id, 16)) &&
-                   council_of(&charter, record->id, &next) &&
-                   signatures_count(council, PROTO_CHARTER_DOMAIN, federation_id, buf_span(&bytes),
-                                    &charter.signatures) >= council->threshold &&
-                   signatures_count(&next, PROTO_CHARTER_DOMAIN, federation_id, buf_span(&bytes),
-                                    &charter.signatures) >= next.threshold) {
-            verdict = PROTO_GOSSIP_ACCEPT;
-        }
+    } else if (ours && charter.epoch != council.epoch + 1) {
+        verdict = PROTO_GOSSIP_LATER;
+    } else if (ours && !span_equal(charter.prev, span_of(council.charter_id, 16))) {
+        verdict = PROTO_GOSSIP_LATER; /* of another line; nobody who relays it is to blame */
+    } else if (ours &&
+               peer_council_signatures(&council, PROTO_CHARTER_DOMAIN, d->federation_id,
+                                       buf_span(&bytes),
+                                       &charter.signatures) >= council.threshold &&
+               peer_council_signatures(&next, PROTO_CHARTER_DOMAIN, d->federation_id,
+                                       buf_span(&bytes), &charter.signatures) >= next.threshold) {
+        verdict = PROTO_GOSSIP_ACCEPT;
     }
     buf_fini(&bytes);
     arena_fini(&arena);
@@ -263,15 +410,15 @@ enum proto_gossip_verdict peer_directory_judge(struct peer_directory *d, struct 
                                record.signature)) {
         return PROTO_GOSSIP_REJECT;
     }
-    struct peer_council council;
-    peer_directory_council(d, &council);
     switch (record.envelope.kind) {
     case PROTO_RECORD_MEMBER:
-        return judge_member(&council, d->federation_id, record.envelope.body);
+        return judge_member(d, &record.envelope);
     case PROTO_RECORD_REVOKE:
-        return judge_revoke(&council, d->federation_id, record.envelope.body);
+        return judge_revoke(d, &record.envelope);
+    case PROTO_RECORD_ENDORSE:
+        return judge_endorse(d->federation_id, point, &record.envelope);
     case PROTO_RECORD_CHARTER:
-        return judge_charter(&council, d->federation_id, &record);
+        return judge_charter(d, record.envelope.body);
     default:
         return PROTO_GOSSIP_ACCEPT;
     }
@@ -366,14 +513,15 @@ static void apply_revoke(struct peer_directory *d, const struct proto_record *re
     arena_fini(&arena);
 }
 
+/* Also of charters that come out of order when they are read from disk. */
 static void apply_charter(struct peer_directory *d, const struct proto_record *record)
 {
     struct arena arena = {0};
     struct proto_charter body;
     struct peer_council next;
     if (proto_charter_decode(record->envelope.body, &arena, &body, NULL) == E_OK &&
-        body.epoch > d->council.epoch && council_of(&body, record->id, &next)) {
-        d->council = next;
+        peer_council_of(&body, &next)) {
+        remember(d, &next, (int64_t)(record->envelope.hlc >> 16));
     }
     arena_fini(&arena);
 }
@@ -524,6 +672,6 @@ size_t peer_directory_clocks(struct peer_directory *d, int64_t *ret_ahead_ms)
 void peer_directory_council(struct peer_directory *d, struct peer_council *ret)
 {
     pthread_mutex_lock(&d->lock);
-    *ret = d->council;
+    *ret = *in_force(d);
     pthread_mutex_unlock(&d->lock);
 }

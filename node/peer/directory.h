@@ -10,15 +10,22 @@
  * zero; it is for good. Records of an expelled node are still accepted, so that all nodes keep one set; they give it
  * nothing.
  *
+ * A charter follows the one whose epoch is one less and whose hash it names, when as many of the old council as that one
+ * asks for and as many of its own have signed it. What an older council signed before its charter was replaced counts for
+ * PEER_COUNCIL_GRACE_MS more, so that nodes that were away take it from each other; after that it is taken only with
+ * enrolment.
+ *
  * Threads: any; one lock inside, never held while a signature is checked. Limits: PEER_MEMBERS_MAX, 16 seats. */
 #ifndef CONCORDAT_NODE_PEER_DIRECTORY_H
 #define CONCORDAT_NODE_PEER_DIRECTORY_H
 
 #include "crypto/certificate.h"
 #include "node/peer/peer.h"
+#include "proto/body.h"
 #include "proto/gossip.h"
 
-#define PEER_COUNCIL_MAX 16
+#define PEER_COUNCIL_MAX      16
+#define PEER_COUNCIL_GRACE_MS (INT64_C(30) * 86400 * 1000)
 
 struct peer_directory;
 
@@ -65,12 +72,18 @@ struct peer_council {
     size_t seats;
     uint64_t threshold;
     uint64_t epoch;
-    uint8_t charter_id[16];
+    uint8_t charter_id[16]; /* of SHA-256 of the charter without its signatures */
     struct {
         uint8_t id[16];
         uint8_t point[65];
     } seat[PEER_COUNCIL_MAX];
 };
 void peer_directory_council(struct peer_directory *directory, struct peer_council *ret);
+/* Of the charter in its bytes; false: too many seats. */
+bool peer_council_of(const struct proto_charter *charter, struct peer_council *ret);
+/* Different seats of COUNCIL that signed BYTES. */
+uint64_t peer_council_signatures(const struct peer_council *council, const char *domain,
+                                 const uint8_t federation_id[16], struct span bytes,
+                                 const struct proto_list *signatures);
 
 #endif

@@ -1,6 +1,7 @@
 /* The inviting side. An invitation is OPEN, then (unless its token names the key) WAITING until a person admits the key
  * that came, then ISSUED. ISSUED is on disk, with the certificate, before any answer leaves. */
 #include "config.h"
+#include "node/peer/council.h"
 #include "node/peer/enrol_internal.h"
 #include "node/peer/internal.h"
 
@@ -253,27 +254,42 @@ static enum err answer(struct peer_enrol *e, const struct invitation *i, struct 
     return err;
 }
 
-/* The MEMBER record, all of it but the keys from the token that we signed, unless a run before a crash published it already. */
-static enum err publish(struct peer_enrol *e, const struct invitation *i,
-                        const struct enrol_request *request, struct err_info *reterr)
+/* The MEMBER record, all of it but the keys from the token that we signed, unless it is one already: the council may have had
+ * to sign it, too, or a run before a crash published it. E_APPROVAL while the council has not. */
+static enum err admit_member(struct peer_enrol *e, const struct invitation *i,
+                             const uint8_t point[65], struct span certificate,
+                             struct err_info *reterr)
 {
     struct crypto_certificate_info info;
     struct peer_member known;
     uint8_t id[16];
     struct buf body = {.max = PROTO_RECORD_BODY_MAX};
-    crypto_identity_node_id(i->point, id);
-    enum err err = crypto_certificate_parse(buf_span(&i->certificate), &info, reterr);
+    crypto_identity_node_id(point, id);
+    enum err err = crypto_certificate_parse(certificate, &info, reterr);
     if (!err && !peer_member_by_id(e->peer, id, &known)) {
         struct enrol_names names = {i->token.name,    i->token.org,  i->token.org_type,
-                                    i->token.country, i->token.role, i->point,
+                                    i->token.country, i->token.role, point,
                                     info.spki_hash};
         err = enrol_member_body(&names, e->peer->identity, e->peer->federation_id,
                                 (int64_t)time(NULL), &body, reterr);
-        err = err ? err
-                  : peer_publish(e->peer, PROTO_RECORD_MEMBER, i->token.name, buf_span(&body), 0, 0,
-                                 NULL, reterr);
+        struct peer_council council;
+        peer_directory_council(e->peer->directory, &council);
+        err = err                     ? err
+              : council.threshold > 1 ? peer_council_admit(e->peer, buf_span(&body), reterr)
+                                      : peer_publish(e->peer, PROTO_RECORD_MEMBER, i->token.name,
+                                                     buf_span(&body), 0, 0, NULL, reterr);
     }
     buf_fini(&body);
+    return err;
+}
+
+static enum err publish(struct peer_enrol *e, const struct invitation *i,
+                        const struct enrol_request *request, struct err_info *reterr)
+{
+    struct peer_member known;
+    uint8_t id[16];
+    crypto_identity_node_id(i->point, id);
+    enum err err = admit_member(e, i, i->point, buf_span(&i->certificate), reterr);
     /* Only the first address: a second first version would look like an equivocation. */
     if (!err && peer_member_by_id(e->peer, id, &known) && !known.address[0] &&
         peer_publish_other(e->peer, request->address_record, NULL)) {
@@ -294,6 +310,15 @@ static enum err issue(struct peer_enrol *e, struct invitation *i,
         now - ENROL_CLOCK_S, now + ENROL_CERTIFICATE_S, &i->certificate, reterr);
     if (err) {
         return err;
+    }
+    struct peer_council council;
+    peer_directory_council(e->peer->directory, &council);
+    if (council.threshold > 1) {
+        /* Nothing is given out before the council has signed. */
+        err = admit_member(e, i, request->point.ptr, buf_span(&i->certificate), reterr);
+        if (err) {
+            return err;
+        }
     }
     memcpy(i->point, request->point.ptr, 65);
     i->issued = true;
@@ -459,23 +484,6 @@ static void on_sent(void *user, int rv, nng_msg *msg)
 
 /* --- what the daemon calls ------------------------------------------------------------------------------------------------------------- */
 
-static enum err council_allows(struct peer *peer, struct err_info *reterr)
-{
-    struct peer_council council;
-    bool seated = false;
-    peer_directory_council(peer->directory, &council);
-    for (size_t i = 0; i < council.seats; i++) {
-        seated |= memcmp(council.seat[i].id, peer->node_id, 16) == 0;
-    }
-    if (!seated) {
-        return proto_err_set(reterr, E_ROLE, "this node has no seat in the council");
-    }
-    return council.threshold > 1
-               ? proto_err_set(reterr, E_APPROVAL, "the charter wants %u signatures for a member",
-                               (unsigned)council.threshold)
-               : E_OK;
-}
-
 /* Lock held. Those that gave way are not there any more. */
 static void pipe_forget(struct peer_enrol *e, uint32_t pipe)
 {
@@ -529,7 +537,9 @@ static enum err sockets_open(struct peer_enrol *e)
 enum err peer_enrol_new(struct peer *peer, const struct peer_enrol_options *options,
                         struct peer_enrol **ret, struct err_info *reterr)
 {
-    enum err err = council_allows(peer, reterr);
+    enum err err = peer_council_seated(peer)
+                       ? E_OK
+                       : proto_err_set(reterr, E_ROLE, "this node has no seat in the council");
     struct peer_enrol *e = err ? NULL : proto_alloc(1, sizeof *e);
     if (!e || pthread_mutex_init(&e->lock, NULL)) {
         proto_free(e);

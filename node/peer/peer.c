@@ -1,4 +1,5 @@
 #include "config.h"
+#include "node/peer/council.h"
 #include "node/peer/internal.h"
 
 #include <stdio.h>
@@ -537,45 +538,19 @@ enum err peer_revoke(struct peer *peer, const uint8_t id[16], const char *reason
                      uint8_t ret_id[16], struct err_info *reterr)
 {
     static const uint8_t everything[16];
-    struct peer_council council;
     struct peer_member member;
-    uint8_t sig[64];
-    bool seated = false;
-    peer_directory_council(peer->directory, &council);
-    for (size_t i = 0; i < council.seats; i++) {
-        seated |= memcmp(council.seat[i].id, peer->node_id, 16) == 0;
-    }
-    if (!seated) {
-        return proto_err_set(reterr, E_ROLE, "this node has no seat in the council");
-    }
-    if (council.threshold > 1) {
-        return proto_err_set(reterr, E_APPROVAL, "the charter wants %u signatures for this",
-                             (unsigned)council.threshold);
-    }
     if (!peer_member_by_id(peer, id, &member)) {
         return proto_err_set(reterr, E_NOT_FOUND, "no such member");
     }
-    struct proto_signature signature = {span_of(peer->node_id, 16), span_of(sig, 64)};
-    struct proto_revoke body = {.v = PROTO_BODY_VERSION,
-                                .issuer = span_of(id, 16),
-                                .key = span_of(everything, 16),
-                                .reason = span_str(reason ? reason : ""),
-                                .effective_at = (uint64_t)time(NULL)};
+    const struct proto_revoke body = {.v = PROTO_BODY_VERSION,
+                                      .issuer = span_of(id, 16),
+                                      .key = span_of(everything, 16),
+                                      .reason = span_str(reason ? reason : ""),
+                                      .effective_at = (uint64_t)time(NULL)};
     struct buf bytes = {.max = PROTO_RECORD_BODY_MAX};
     enum err err = proto_revoke_signed(&body, &bytes, reterr);
-    if (!err) {
-        err = crypto_envelope_sign(peer->identity, PROTO_REVOKE_DOMAIN, peer->federation_id,
-                                   buf_span(&bytes), sig);
-    }
-    bytes.len = 0;
-    body.signatures = (struct proto_list){&signature, 1};
-    if (!err) {
-        err = proto_revoke_encode(&body, &bytes, reterr);
-    }
-    if (!err) {
-        err = peer_publish_key(peer, PROTO_RECORD_REVOKE, id, buf_span(&bytes), PROTO_RECORD_FINAL,
-                               0, ret_id, reterr);
-    }
+    err = err ? err
+              : peer_council_propose(peer, PROTO_RECORD_REVOKE, buf_span(&bytes), ret_id, reterr);
     buf_fini(&bytes);
     return err;
 }

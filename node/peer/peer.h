@@ -212,9 +212,9 @@ MUST_CHECK enum err peer_publish(struct peer *peer, uint64_t kind, const char *k
 MUST_CHECK enum err peer_publish_key(struct peer *peer, uint64_t kind, const uint8_t key[16],
                                      struct span body, uint64_t flags, int64_t expires,
                                      uint8_t ret_id[16], struct err_info *reterr);
-/* Expels a member: a final REVOKE record over all that it issues, signed by this node as council member. Links to it end at once, here and
- * wherever the record arrives. Errors: E_ROLE this node is not in the council; E_APPROVAL the charter wants more than
- * one signature; E_NOT_FOUND. */
+/* Proposes to the council (council.h) to expel a member: a final REVOKE record over all that it issues. Once the council has
+ * signed, links to it end at once, here and wherever the record arrives. RET_ID: of the proposal. Errors: E_ROLE this node is
+ * not in the council; E_NOT_FOUND. */
 MUST_CHECK enum err peer_revoke(struct peer *peer, const uint8_t id[16], const char *reason,
                                 uint8_t ret_id[16], struct err_info *reterr);
 /* Called on the loop after a record was stored, own ones too. One subscriber. Records of expelled members still arrive,

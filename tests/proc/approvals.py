@@ -24,7 +24,7 @@ MAY = {
     "project list": ALL, "project show": ALL, "agreement list": ALL, "agreement show": ALL, "agreement request": ANALYST,
     "project create": COORDINATOR, "project end": COORDINATOR, "agreement accept": COORDINATOR, "agreement terminate": COORDINATOR,
     "approvals": READ, "audit list": READ, "audit egress": READ, "audit export": READ,
-    "approve": OPERATOR, "deny": OPERATOR, "federation invite": OPERATOR, "federation admit": OPERATOR, "revoke": OPERATOR,
+    "approve": OPERATOR, "deny": OPERATOR, "federation invite": OPERATOR, "federation admit": OPERATOR, "revoke": OPERATOR, "endorse": OPERATOR, "federation council add": OPERATOR, "federation council remove": OPERATOR,
     "dataset import": OPERATOR, "dataset risk": OPERATOR, "dataset update": OPERATOR, "dataset forget": OPERATOR,
     "dataset remove": OPERATOR, "licence withdraw": OPERATOR, "key list": OPERATOR, "key add": OPERATOR,
     "key remove": OPERATOR, "clock accept": OPERATOR, "key rotate": OPERATOR, "backup": OPERATOR, "restore accept": OPERATOR, "fsck": OPERATOR,

@@ -143,3 +143,7 @@ check_PROGRAMS += %D%/test_tabular
 TESTS += %D%/test_tabular
 %C%_test_tabular_SOURCES = %D%/test_tabular.c tests/lib/seed.h tests/lib/vectors.h
 %C%_test_tabular_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+check_PROGRAMS += %D%/test_directory
+TESTS += %D%/test_directory
+%C%_test_directory_SOURCES = %D%/test_directory.c
+%C%_test_directory_LDADD = node/peer/libpeer.a $(STORE_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread

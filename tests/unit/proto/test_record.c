@@ -274,6 +274,10 @@ static void test_other_bodies(void **state)
 
     struct proto_revoke revoke = {1, BYTES(16), BYTES(16), span_str("why"), 5, {NULL, 0}};
     ROUND_TRIP(revoke, &revoke, E_OK);
+    struct proto_endorse endorse = {1, PROTO_RECORD_CHARTER, BYTES(40), BYTES(64)};
+    ROUND_TRIP(endorse, &endorse, E_OK);
+    endorse.kind = PROTO_RECORD_LICENCE;
+    ROUND_TRIP(endorse, &endorse, E_INVALID);
     struct proto_head head = {1, span_str("audit"), 7, BYTES(32)};
     ROUND_TRIP(head, &head, E_OK);
     struct proto_project project = {.v = 1, .name = span_str("study"), .permission = 42};
