@@ -6,6 +6,7 @@
 struct store_partition_cache {
     pthread_mutex_t lock;
     struct store_partition *first; /* the one used last comes first */
+    size_t replaced;               /* in use, and no longer in the list */
 };
 
 enum err store_partition_cache_new(struct store_partition_cache **ret)
@@ -88,6 +89,7 @@ static struct store_partition *take_idle(struct store_partition_cache *cache, co
             at->next = ended;
             ended = at;
         }
+        cache->replaced += old && at->users;
     }
     return ended;
 }
@@ -118,10 +120,22 @@ bool store_partition_cache_release(struct store_partition *partition)
     }
     pthread_mutex_lock(&cache->lock);
     bool last = --partition->users == 0 && !partition->kept;
+    cache->replaced -= last;
     struct store_partition *ended = take_idle(cache, NULL);
     pthread_mutex_unlock(&cache->lock);
     end_all(ended);
     return last;
+}
+
+void store_partition_cache_count(struct store_partition_cache *cache, size_t *ret_used,
+                                 size_t *ret_replaced)
+{
+    pthread_mutex_lock(&cache->lock);
+    *ret_used = *ret_replaced = cache->replaced;
+    for (const struct store_partition *at = cache->first; at; at = at->next) {
+        *ret_used += at->users > 0;
+    }
+    pthread_mutex_unlock(&cache->lock);
 }
 
 void store_partition_forget(struct store *store, const char *dataset)

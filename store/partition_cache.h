@@ -25,6 +25,10 @@ void store_partition_cache_add(struct store_partition_cache *cache,
                                struct store_partition *partition);
 /* One user less; true: it was the last one of a partition that is not kept, which the caller ends. */
 bool store_partition_cache_release(struct store_partition *partition);
+/* Partitions that somebody reads, and those of them whose dataset has another file by now, or none: their blocks are free only
+ * when the last reader ends. */
+void store_partition_cache_count(struct store_partition_cache *cache, size_t *ret_used,
+                                 size_t *ret_replaced);
 /* DATASET has another file or key now, or none: what is open of the old one ends with its last user. */
 void store_partition_forget(struct store *store, const char *dataset);
 

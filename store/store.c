@@ -485,3 +485,35 @@ void store_close(struct store *store)
     proto_free((void *)(uintptr_t)store->home);
     memset(store, 0, sizeof *store);
 }
+
+struct oldest {
+    size_t readers;
+    uint64_t txn;
+};
+
+/* A line of LMDB's: process, thread, and the transaction that it reads, "-" when none. */
+static int note_reader(const char *line, void *user)
+{
+    struct oldest *oldest = user;
+    char txn[32];
+    if (sscanf(line, "%*d %*s %31s", txn) == 1 && txn[0] >= '0' && txn[0] <= '9') {
+        uint64_t number = strtoull(txn, NULL, 10);
+        oldest->txn = oldest->readers == 0 || number < oldest->txn ? number : oldest->txn;
+        oldest->readers++;
+    }
+    return 0;
+}
+
+struct store_readers store_readers(struct store *store)
+{
+    struct store_readers ret = {0};
+    struct oldest oldest = {0};
+    MDB_envinfo info;
+    (void)mdb_reader_list(store_env_mdb(store->env), note_reader, &oldest);
+    if (oldest.readers && mdb_env_info(store_env_mdb(store->env), &info) == 0) {
+        ret.readers = oldest.readers;
+        ret.oldest_behind = info.me_last_txnid > oldest.txn ? info.me_last_txnid - oldest.txn : 0;
+    }
+    store_partition_cache_count(store->partitions, &ret.partitions, &ret.replaced);
+    return ret;
+}

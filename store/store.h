@@ -95,6 +95,16 @@ MUST_CHECK enum err store_open_to_check(const char *home, struct crypto_keyring 
                                         struct err_info *reterr);
 /* Whether the keyring is as new as node.mdb says. Errors: E_ROLLBACK it is older; E_CORRUPT. */
 MUST_CHECK enum err store_keyring_check(struct store *store, struct err_info *reterr);
+/* Who reads at the moment. A reader of node.mdb keeps the pages of its time from being used again, so the file grows by what is
+ * written meanwhile; a reader of a partition that was replaced keeps the blocks of a file without a name. Reads of node.mdb
+ * last for milliseconds, or as long as a backup copies it; scans end with their question's deadline or their training job. */
+struct store_readers {
+    size_t readers;         /* of node.mdb */
+    uint64_t oldest_behind; /* commits since the oldest of them began */
+    size_t partitions;      /* that are read, but for those opened as soon as they were made */
+    size_t replaced;        /* of these: the dataset has another file by now, or none */
+};
+struct store_readers store_readers(struct store *store);
 /* Gives the key that signs audit heads; stays borrowed until store_close. The head that is there
  * must be signed by it, or (after a rotation) it is signed again only when PREVIOUS_POINT, which
  * may be NULL, verifies it. Errors: E_AUTH the head is signed by neither; E_CORRUPT another

@@ -108,6 +108,25 @@ static enum err kept(struct node *node, struct buf *out, struct err_info *reterr
                          written.writes);
 }
 
+/* How many read and how long ago they began, in commits; nothing here depends on rows. */
+static enum err readers(struct node *node, struct buf *out)
+{
+    struct store_readers readers = store_readers(&node->store);
+    enum err err =
+        gauge(out, "concordat_store_readers", "Reads of node.mdb under way.", readers.readers);
+    err = err ? err
+              : gauge(out, "concordat_store_oldest_reader_commits",
+                      "Commits since the oldest of them began; their pages wait for it.",
+                      readers.oldest_behind);
+    err = err ? err
+              : gauge(out, "concordat_partitions_read", "Partition files that are read.",
+                      readers.partitions);
+    return err ? err
+               : gauge(out, "concordat_partitions_replaced",
+                       "Those of them that were replaced or removed: their disk space waits.",
+                       readers.replaced);
+}
+
 struct accounts {
     struct buf *out;
     bool left;
@@ -149,6 +168,7 @@ enum err console_metrics(struct node *node, struct buf *out, struct err_info *re
     err = err ? err : peers(node, out);
     err = err ? err : traffic(node, out);
     err = err ? err : kept(node, out, reterr);
+    err = err ? err : readers(node, out);
     err = err ? err : budgets(node, out, reterr);
     return err ? err : buf_printf(out, "# EOF\n");
 }

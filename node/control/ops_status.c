@@ -107,9 +107,14 @@ enum err control_status(struct control_call *call, json_t **ret, struct err_info
                   "unauthorised", (json_int_t)counters.unauthorised, "records",
                   (json_int_t)counters.records_new));
     struct store_traffic written = store_traffic(&node->store);
+    struct store_readers readers = store_readers(&node->store);
     json_object_set_new(*ret, "store",
-                        json_pack("{s:I, s:I}", "commits", (json_int_t)written.commits, "writes",
-                                  (json_int_t)written.writes));
+                        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "commits",
+                                  (json_int_t)written.commits, "writes", (json_int_t)written.writes,
+                                  "readers", (json_int_t)readers.readers, "oldest_reader_commits",
+                                  (json_int_t)readers.oldest_behind, "partitions_read",
+                                  (json_int_t)readers.partitions, "partitions_replaced",
+                                  (json_int_t)readers.replaced));
     return E_OK;
 }
 

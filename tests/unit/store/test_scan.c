@@ -169,18 +169,27 @@ static void open_partitions_are_used_again_while_untouched(void **state)
     assert_int_equal(store_partition_open(&home.store, "t", &first, &info), E_CORRUPT);
     assert_non_null(strstr(info.text, "dataset t, file "));
     flip(path, 4096 + 30);
+    settle();
     assert_int_equal(store_partition_open(&home.store, "t", &first, &info), E_OK);
+
+    assert_int_equal(store_readers(&home.store).partitions, 1);
+    assert_int_equal(store_readers(&home.store).replaced, 0);
 
     /* A new import: who reads goes on with the old rows, who comes finds the new ones. */
     import_numbers("t", 3000, &report);
     assert_int_equal(store_partition_open(&home.store, "t", &second, &info), E_OK);
     assert_int_equal(store_partition_rows(first), 5000);
     assert_int_equal(store_partition_rows(second), 3000);
+    assert_in_range(store_readers(&home.store).partitions, 1,
+                    2); /* the new one may be too young to be kept */
+    assert_int_equal(store_readers(&home.store).replaced, 1);
     struct tally tally = {0};
     assert_int_equal(store_scan(first, (int[]){0}, 1, NULL, NULL, add_up, &tally, &info), E_OK);
     assert_int_equal(tally.rows, 5000);
     store_partition_close(first);
     store_partition_close(second);
+    assert_int_equal(store_readers(&home.store).partitions, 0);
+    assert_int_equal(store_readers(&home.store).replaced, 0);
     assert_int_equal(store_import_remove(&home.store, "t", &info), E_OK);
     assert_int_equal(store_partition_open(&home.store, "t", &first, &info), E_NOT_FOUND);
 }
