@@ -190,6 +190,20 @@ def omop(box, server, people, want):
     ok(abs(mean - sum(measured) / len(measured)) < 0.02, f"and their values: {mean:.3f}")
 
 
+def together(box, server, people):
+    """Half of the patients at a site that keeps FHIR, half at one with OMOP tables: one dataset, one question."""
+    fhir, tables = people[:150], people[150:]
+    server.sql("CREATE SCHEMA beta; SET search_path = beta;" + records.omop(tables))
+    data = put(box, "half.json", records.bundle(fhir))
+    box.run("alpha", "dataset", "import", manifest(box, "together", "mapping: fhir-condition\n"), "--data", data)
+    box.run("beta", "dataset", "import", manifest(box, "together", "mapping: omop-condition\n" + database(server).replace("cdm", "beta")))
+    box.wait("both publish", lambda: len(box.run("alpha", "dataset", "show", "together")["nodes"]) == 2)
+    answer = box.run("alpha", "query", "SELECT sex, COUNT(*) FROM together GROUP BY sex", "--purpose", "DUO:0000006", "--epsilon", EPSILON)
+    ok([site["status"] for site in answer["sites"]] == ["answered"] * 2, "a site with FHIR and one with OMOP answer one question")
+    ok({row[0]: round(row[1]) for row in answer["rows"]} == {sex: sum(len(p.rows) for p in people if p.sex == sex) for sex in "FM"},
+       f"and their sum is that of all records: {answer['rows']}")
+
+
 SECRET = "Zq7vXw2LpT9kRm4s"
 
 
@@ -240,7 +254,7 @@ def database_rules(box, server):
 def main():
     people = records.patients(300)
     want = truth(people)
-    with Sandbox("alpha") as box:
+    with Sandbox("alpha,beta") as box:
         files(box, people, want)
         fhir_rules(box, people)
         if not programs():
@@ -249,6 +263,7 @@ def main():
             server = Postgres(box.folder)
             try:
                 omop(box, server, people, want)
+                together(box, server, people)
                 database_rules(box, server)
             except Refused as error:
                 ok("UNSUPPORTED" in str(error.error), f"PostgreSQL: {error}")
