@@ -219,7 +219,10 @@ static const struct proto_argument licence_compat_arguments[] = {
      .required = true,
      .repeated = true,
      .value_name = "LICENCE",
-     .help = "of each training set, an SPDX expression"},
+     .help = "of each training set: an SPDX expression, a manifest, or a dataset"},
+    OPTION("--node", PROTO_ARG_TEXT, "NODE", "of a dataset, the licence of this node"),
+    OPTION("--ontology", PROTO_ARG_TEXT, "FILE",
+           "which diseases lie below which (default: the shipped hierarchy)"),
     END};
 static const struct proto_argument licence_withdraw_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
@@ -660,15 +663,19 @@ const struct proto_operation proto_operations[] = {
         "tell whether a model may be trained on A and B and released under C",
         "Answers in two readings: conservative (a model is an adaptation of its data; what\n"
         "decisions use) and text (only what the licences say). Each verdict names the licence\n"
-        "and the clause that decides. This is a table read by engineers, not legal advice. For\n"
+        "and the clause that decides. Where manifests or datasets are named, it also says what\n"
+        "the model may be used for. This is a table read by engineers, not legal advice. For\n"
         "example:\n"
         "\n"
-        "  concordat licence compat --release Apache-2.0 CC-BY-SA-4.0 CC-BY-4.0",
+        "  concordat licence compat --release Apache-2.0 CC-BY-SA-4.0 CC-BY-4.0\n"
+        "  concordat licence compat flchain tumours",
         "{\"data\":[],\"release\",\"readings\":[{\"reading\",\"train\":\"yes|a person "
         "decides|no\",\n"
         "  "
         "\"train_decides\":{\"licence\",\"clause\"},\"release\",\"release_decides\",\"outbound\",\n"
-        "  \"clash\",\"elected\":[],\"duties\":[{\"id\",\"meaning\",\"from\":[]}]}]}"),
+        "  \"clash\",\"elected\":[],\"duties\":[{\"id\",\"meaning\",\"from\":[]}]}],\n"
+        " \"licences\":[the model's, as explain tells it],\"model_release\",\"model_capped\"} or "
+        "\"model_refused\""),
     ROW(LICENCE_WITHDRAW, "licence withdraw", DAEMON, OPERATOR, false, licence_withdraw_arguments,
         "withdraw a licence for good",
         "Every node that hears of it refuses new work at once. What was answered stays answered.",

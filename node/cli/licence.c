@@ -5,6 +5,7 @@
 
 #include "crypto/provider.h"
 #include "proto/compare.h"
+#include "proto/derive.h"
 #include "proto/explain.h"
 #include "proto/spdx_terms.h"
 
@@ -204,36 +205,164 @@ static enum err check_release(const char *release, struct err_info *reterr)
     return err;
 }
 
-enum err cli_licence_compat(struct cli_call *call, json_t **ret, int *ret_exit,
-                            struct err_info *reterr)
+/* What may be learnt from: SPDX expressions as typed, and the licences of files and datasets. */
+struct sources {
+    struct span expressions[CLI_LICENCES_MAX];
+    size_t count;
+    struct proto_derive_parent parents[CLI_LICENCES_MAX];
+    uint8_t ids[CLI_LICENCES_MAX][16];
+    size_t parent_count;
+    struct cli_licences *lists[CLI_VALUES_MAX]; /* what the parents point into */
+    size_t list_count;
+};
+
+static bool may_be_name(const char *text)
 {
-    (void)ret_exit;
-    struct span expressions[CLI_VALUES_MAX];
-    const char *release = cli_text(call, "--release");
-    size_t count = 0;
-    for (size_t i = 0; i < call->value_count; i++) {
-        if (strcmp(call->values[i].argument->name, "LICENCE") == 0) {
-            expressions[count++] = span_str(call->values[i].value);
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789._-";
+    return strspn(text, letters) == strlen(text) || strchr(text, '/');
+}
+
+static enum err add_expression(struct sources *sources, struct span expression,
+                               struct err_info *reterr)
+{
+    if (sources->count == CLI_LICENCES_MAX) {
+        return proto_err_set(reterr, E_LIMIT, "more than %d licences", CLI_LICENCES_MAX);
+    }
+    sources->expressions[sources->count++] = expression;
+    return E_OK;
+}
+
+static enum err add_licences(struct sources *sources, const struct cli_licences *list,
+                             struct err_info *reterr)
+{
+    enum err err = E_OK;
+    for (size_t i = 0; !err && i < list->count; i++) {
+        const struct cli_licence *one = &list->items[i];
+        size_t at = sources->parent_count;
+        if (strcmp(one->state, "file") != 0 && strcmp(one->state, "valid") != 0) {
+            return proto_err_set(reterr, E_REFUSED, "the licence at %s is %s", one->source,
+                                 one->state);
+        }
+        err = add_expression(sources, one->licence.spdx, reterr);
+        if (!err) {
+            sources->ids[at][0] = (uint8_t)(at + 1); /* only told apart here */
+            sources->parents[sources->parent_count++] =
+                (struct proto_derive_parent){&one->licence, sources->ids[at]};
         }
     }
-    json_t *readings = json_array(), *data = json_array();
-    enum err err = release ? check_release(release, reterr) : E_OK;
+    return err;
+}
+
+/* An expression, else a file or dataset; what is neither is told as a mistyped expression. */
+static enum err add_source(struct cli_call *call, const char *text, struct sources *sources,
+                           struct err_info *reterr)
+{
+    struct proto_spdx_expression parsed;
+    struct err_info ignored = {0};
+    enum err wrong = proto_spdx_parse(span_str(text), &parsed, reterr);
+    if (wrong && !may_be_name(text)) {
+        return wrong;
+    }
+    if (!wrong) {
+        return add_expression(sources, span_str(text), reterr);
+    }
+    struct cli_licences *list = proto_alloc(1, sizeof *list);
+    if (!list) {
+        return E_NO_MEMORY;
+    }
+    sources->lists[sources->list_count++] = list;
+    bool file = strchr(text, '/') || strchr(text, '.');
+    enum err err = cli_licences_load(call, text, list, file ? reterr : &ignored);
+    if (err) {
+        return file ? err : wrong;
+    }
+    return add_licences(sources, list, reterr);
+}
+
+/* What the model could be used for, where all that it learns from are licences. */
+static enum err model_view(struct cli_call *call, const struct sources *sources, json_t *ret,
+                           struct err_info *reterr)
+{
+    static const uint8_t weights[32];
+    struct err_info why = {0};
+    struct proto_ontology ontology = {0};
+    struct proto_derivation *derived = arena_alloc(&call->arena, 1, sizeof *derived);
+    struct proto_explanation *e = arena_alloc(&call->arena, 1, sizeof *e);
+    const struct proto_derive_terms terms = {.model = span_str("model"),
+                                             .version = span_str("1"),
+                                             .weights = span_of(weights, 32),
+                                             .private = true,
+                                             .now = 1};
+    enum err err = derived && e ? cli_ontology_load(call, &ontology, reterr) : E_NO_MEMORY;
+    if (err) {
+        return err;
+    }
+    err = proto_derive(sources->parents, sources->parent_count, &terms, &ontology, &call->arena,
+                       derived, &why);
+    if (err && err != E_NO_MEMORY) {
+        json_object_set_new(ret, "model_refused", json_string(why.text));
+        err = E_OK;
+    } else if (!err) {
+        const struct cli_licence model = {.source = "the model", .state = "derived"};
+        err = proto_licence_explain(&derived->licence, &ontology, &call->arena, e);
+        json_object_set_new(ret, "licences", json_pack("[o]", explanation_view(&model, e)));
+        json_object_set_new(ret, "model_release",
+                            json_string(proto_release_name(derived->release)));
+        json_object_set_new(ret, "model_capped",
+                            derived->cap == PROTO_CAP_NONE
+                                ? json_null()
+                                : json_string(proto_cap_text(derived->cap)));
+    }
+    proto_ontology_fini(&ontology);
+    return err;
+}
+
+static enum err readings_view(const struct sources *sources, const char *release, json_t *readings,
+                              json_t *data, struct err_info *reterr)
+{
+    enum err err = E_OK;
     for (int reading = 0; !err && reading < 2; reading++) {
         struct proto_spdx_terms terms;
-        err = proto_spdx_terms_combine(expressions, count, (enum proto_reading)reading, &terms,
-                                       reterr);
+        err = proto_spdx_terms_combine(sources->expressions, sources->count,
+                                       (enum proto_reading)reading, &terms, reterr);
         if (!err) {
             json_array_append_new(readings,
                                   reading_view(&terms, release, (enum proto_reading)reading));
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        json_array_append_new(data, span_view(expressions[i]));
+    for (size_t i = 0; i < sources->count; i++) {
+        json_array_append_new(data, span_view(sources->expressions[i]));
     }
+    return err;
+}
+
+enum err cli_licence_compat(struct cli_call *call, json_t **ret, int *ret_exit,
+                            struct err_info *reterr)
+{
+    (void)ret_exit;
+    struct sources *sources = proto_alloc(1, sizeof *sources);
+    const char *release = cli_text(call, "--release");
+    json_t *readings = json_array(), *data = json_array();
+    enum err err = sources ? crypto_init(reterr) : E_NO_MEMORY;
+    err = err || !release ? err : check_release(release, reterr);
+    for (size_t i = 0; !err && i < call->value_count; i++) {
+        if (strcmp(call->values[i].argument->name, "LICENCE") == 0) {
+            err = add_source(call, call->values[i].value, sources, reterr);
+        }
+    }
+    err = err ? err : readings_view(sources, release, readings, data, reterr);
     if (!err) {
         *ret = json_pack("{s:O, s:o, s:O}", "data", data, "release",
                          release ? json_string(release) : json_null(), "readings", readings);
     }
+    if (!err && sources->parent_count == sources->count) {
+        err = model_view(call, sources, *ret, reterr);
+    }
+    for (size_t i = 0; sources && i < sources->list_count; i++) {
+        cli_licences_fini(sources->lists[i]);
+        proto_free(sources->lists[i]);
+    }
+    proto_free(sources);
     json_decref(readings);
     json_decref(data);
     return err;

@@ -1043,6 +1043,21 @@ static void answer_compat(const json_t *answer, FILE *to)
             cli_grid_fini(&scratch);
         }
     }
+    if (json_is_string(json_object_get(answer, "model_refused"))) {
+        fputs("no model may come of it: ", to);
+        put(to, text_of(answer, "model_refused"));
+        fputc('\n', to);
+    }
+    if (json_object_get(answer, "licences")) {
+        fputs("release: ", to);
+        put(to, text_of(answer, "model_release"));
+        if (*text_of(answer, "model_capped")) {
+            fputs(", because ", to);
+            put(to, text_of(answer, "model_capped"));
+        }
+        fputs("\nuse of ", to);
+        answer_explain(answer, to);
+    }
 }
 
 /* "  for DUO:0000006 you may count, mean; not finetune (ACTION: ...)" */

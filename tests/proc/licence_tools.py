@@ -64,6 +64,28 @@ def compat():
     ok(code == 7 and "column 1" in text and "Apache-2.0" in text, f"a wrong id: exit {code}, {text.strip()}")
 
 
+def compat_of_data(box):
+    """Manifests and datasets in place of expressions: what the model may be used for is what both permit."""
+    teach = OLD.replace("[count, mean]", "[finetune]").replace("privacy: {epsilon_total: 8}", "privacy: {epsilon_total: 8, epsilon_per_job: 4}\n      finetune: {max_rounds: 10, release: public}")
+    first = box.write("first.yaml", teach)
+    second = box.write("second.yaml", teach.replace("CC-BY-SA-4.0", "CC-BY-NC-4.0").replace("MONDO:0004992", "MONDO:0005105").replace("{code: NPU}", "{code: NCU}"))
+    code, answer, _ = tool("licence", "compat", first, second)
+    model = answer["licences"][0]
+    ok(code == 0 and answer["data"] == ["CC-BY-SA-4.0", "CC-BY-NC-4.0"] and "melanoma" in model["grants"][0]["title"], f"two manifests: the model is for {model['grants'][0]['title']}")
+    ok(any("for-profit" in line for line in model["grants"][0]["forbids"]) and any("Commercial" in line for line in model["grants"][0]["forbids"]), "with both restrictions")
+    ok(answer["model_release"] == "federation" and answer["readings"][0]["clash"] == "CC-BY-SA-4.0 x CC-BY-NC-4.0", f"their data licences clash: {answer['model_capped']}")
+    _, answer, _ = tool("licence", "compat", first, "MIT")
+    ok("licences" not in answer and answer["data"] == ["CC-BY-SA-4.0", "MIT"], "an expression has no purposes to tell")
+    _, answer, _ = tool("licence", "compat", first, box.write("third.yaml", OLD))
+    ok(answer["licences"][0]["about"] and any("nobody" in line.lower() or "no institution" in line.lower() for line in answer["licences"][0]["about"]), f"data that may not be learnt from: {answer['licences'][0]['about']}")
+    answer = box.run("alpha", "licence", "compat", "marks", first)
+    ok(len(answer["data"]) == 2, "a dataset by its name")
+    code, _, text = tool("licence", "compat", "mit", json_=False)
+    ok(code == 7 and "MIT" in text, f"what is neither: {text.strip()}")
+    code, text, _ = tool("licence", "compat", first, second, json_=False)
+    ok(code == 0 and "release: federation, because" in text and "use of the model" in text, "and for people")
+
+
 def new(box):
     answers = "spdx: CC-BY-4.0\nexpires: 2031-12-31\npermission: DS\ndisease: MONDO:0004992\nuse: both\ngeography: EU\nethics: yes\nembargo: 2027-01-01\ntraining: yes\ncontact: dac@example.org\n"
     path = box.write("answers", answers)
@@ -108,6 +130,7 @@ def main():
         explain(box)
         diff(box)
         compat()
+        compat_of_data(box)
         new(box)
         wrong_manifests(box)
     done()
