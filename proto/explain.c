@@ -294,6 +294,33 @@ static void modifier(struct writer *w, const struct proto_modifier *m,
     }
 }
 
+static void training(struct writer *w, const struct proto_grant *grant,
+                     struct proto_explained_grant *to, bool model)
+{
+    if (!grant->has_finetune) {
+        say(w, &to->forbids, "Training a model.");
+        return;
+    }
+    char rounds[48] = "";
+    if (!model) { /* those of a model are spent */
+        snprintf(rounds, sizeof rounds, ", in at most %llu rounds",
+                 (unsigned long long)grant->finetune.max_rounds);
+    }
+    say(w, &to->permits, "%s%s; it may go to %s.",
+        model ? "Training the model further" : "Training a model", rounds,
+        grant->finetune.release == PROTO_RELEASE_PUBLIC       ? "anybody"
+        : grant->finetune.release == PROTO_RELEASE_RECIPIENTS ? "the recipients"
+                                                              : "members of the federation only");
+    if (grant->finetune.clip_u) {
+        say(w, &to->needs, "Of training: a clip norm of at most %.6g.",
+            (double)grant->finetune.clip_u / 1e6);
+    }
+    if (grant->finetune.noise_mult_u) {
+        say(w, &to->needs, "Of training: a noise multiplier of at least %.6g.",
+            (double)grant->finetune.noise_mult_u / 1e6);
+    }
+}
+
 static void questions(struct writer *w, const struct proto_grant *grant,
                       struct proto_explained_grant *to)
 {
@@ -306,27 +333,16 @@ static void questions(struct writer *w, const struct proto_grant *grant,
         }
     }
     bool model = w->licence->derived_from.count > 0;
-    say(w, &to->permits, "These kinds of question: %s, over %s%s.", at ? text : "none",
-        grant->has_columns ? "the columns " : "all columns",
-        grant->has_columns ? list_of(w, &grant->columns, NULL) : "");
-    if (!grant->has_finetune) {
-        say(w, &to->forbids, "Training a model.");
-        return;
+    if (model && at) { /* a model has neither columns nor rows: it can be evaluated */
+        say(w, &to->permits, "Of the model: %s.", text);
+    } else if (at) {
+        say(w, &to->permits, "These kinds of question: %s, over %s%s.", text,
+            grant->has_columns ? "the columns " : "all columns",
+            grant->has_columns ? list_of(w, &grant->columns, NULL) : "");
+    } else if (!model) {
+        say(w, &to->forbids, "Any question.");
     }
-    say(w, &to->permits, "%s, in at most %llu rounds; it may go to %s.",
-        model ? "Training the model further" : "Training a model",
-        (unsigned long long)grant->finetune.max_rounds,
-        grant->finetune.release == PROTO_RELEASE_PUBLIC       ? "anybody"
-        : grant->finetune.release == PROTO_RELEASE_RECIPIENTS ? "the recipients"
-                                                              : "members of the federation only");
-    if (grant->finetune.clip_u) {
-        say(w, &to->needs, "Of training: a clip norm of at most %.6g.",
-            (double)grant->finetune.clip_u / 1e6);
-    }
-    if (grant->finetune.noise_mult_u) {
-        say(w, &to->needs, "Of training: a noise multiplier of at least %.6g.",
-            (double)grant->finetune.noise_mult_u / 1e6);
-    }
+    training(w, grant, to, model);
 }
 
 static void privacy(struct writer *w, const struct proto_grant *grant,
