@@ -287,6 +287,13 @@ static const struct proto_argument train_start_arguments[] = {
     FLAG("--explain", "show cost, noise and verdicts; spend nothing"), END};
 static const struct proto_argument train_id_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the job's id"), END};
+static const struct proto_argument train_history_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the job's id"),
+    FLAG("--csv", "as CSV"),
+    FLAG("--plot", "draw the learning curves in the terminal"),
+    OPTION("--svg", PROTO_ARG_FILE_OUT, "FILE", "draw them into a picture"),
+    OPTION("--tensorboard", PROTO_ARG_FILE_OUT, "DIR", "write an event file into this folder"),
+    END};
 static const struct proto_argument model_id_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id"), END};
 static const struct proto_argument model_fetch_arguments[] = {
@@ -773,6 +780,18 @@ const struct proto_operation proto_operations[] = {
         "Takes the first weights that the plan names and the recorded mean of each round, and\n"
         "compares the result of every round. Exit 8 when one leads elsewhere.",
         "{\"job\",\"ok\",\"rounds\",\"weights\"}"),
+    ROW(TRAIN_HISTORY, "train history", DAEMON, 0, false, train_history_arguments,
+        "show a job's rounds: figures, who was missing and why",
+        "--plot and --svg draw the learning curves, --csv is for spreadsheets, and --tensorboard\n"
+        "writes an event file for the field's tools. Only released figures are in it.",
+        TRAIN_ANSWER),
+    ROW(TRAIN_PAUSE, "train pause", DAEMON, OPERATOR, false, no_arguments,
+        "let this site take no part in training for now",
+        "A round under way here leaves off; coordinators name the site with the reason PAUSED and\n"
+        "ask again in each round. Stays over restarts. See also training: hours: of node.yaml.",
+        "{\"paused\"}"),
+    ROW(TRAIN_UNPAUSE, "train unpause", DAEMON, OPERATOR, false, no_arguments,
+        "let this site train again", "Ends `train pause`.", "{\"paused\"}"),
     ROW(MODEL_LIST, "model list", DAEMON, 0, false, no_arguments, "list the federation's models",
         "Lists the models whose records this node has heard of.",
         "[{\"model\",\"job\",\"task\",\"dataset\",\"node\",\"epsilon\",\"delta\",\"created\","

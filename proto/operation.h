@@ -74,6 +74,9 @@
     X(TRAIN_STOP, "train stop")                                                                    \
     X(TRAIN_RESUME, "train resume")                                                                \
     X(TRAIN_VERIFY, "train verify")                                                                \
+    X(TRAIN_HISTORY, "train history")                                                              \
+    X(TRAIN_PAUSE, "train pause")                                                                  \
+    X(TRAIN_UNPAUSE, "train unpause")                                                              \
     X(MODEL_LIST, "model list")                                                                    \
     X(MODEL_SHOW, "model show")                                                                    \
     X(MODEL_FETCH, "model fetch")                                                                  \

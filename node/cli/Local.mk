@@ -13,6 +13,7 @@ noinst_LIBRARIES += %D%/libcli.a
 	%D%/draft.c %D%/draft.h \
 	%D%/grid.c %D%/grid.h \
 	%D%/help.c \
+	%D%/history.c %D%/history.h \
 	%D%/home.c \
 	%D%/init.c \
 	%D%/licence.c \

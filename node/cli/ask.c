@@ -19,7 +19,7 @@ static uint64_t patience_ms(const struct cli_call *call, const struct proto_oper
 static bool stays_here(const struct proto_argument *argument)
 {
     return strcmp(argument->name, "--plot") == 0 || strcmp(argument->name, "--svg") == 0 ||
-           strcmp(argument->name, "--csv") == 0;
+           strcmp(argument->name, "--csv") == 0 || strcmp(argument->name, "--tensorboard") == 0;
 }
 
 enum err cli_ask(struct cli_call *call, const struct proto_operation *operation, json_t **ret,

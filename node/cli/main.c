@@ -1,6 +1,7 @@
 /* The command `concordat`. What it can do is the table proto/operation; most of it is asked of the
  * daemon, and what stands in CLI_HANDLERS is done here. */
 #include "config.h"
+#include "node/cli/history.h"
 #include "node/cli/cli.h"
 
 #include "node/cli/ask.h"
@@ -44,10 +45,25 @@ static void print_error(const struct cli_call *call, const json_t *document)
     }
 }
 
+static enum err draw_history(const struct cli_call *call, const json_t *answer,
+                             struct err_info *reterr)
+{
+    const char *svg = cli_text(call, "--svg");
+    const char *folder = cli_text(call, "--tensorboard");
+    enum err err = svg ? cli_history_svg(answer, svg, reterr) : E_OK;
+    if (cli_text(call, "--plot") && !call->json && !cli_history_plot(answer, stdout)) {
+        fputs("there is nothing to draw: no figures of this job were released\n", stderr);
+    }
+    return err || !folder ? err : cli_history_tensorboard(answer, folder, reterr);
+}
+
 /* --plot, --svg and --csv belong to the command; the daemon never hears of them. */
 static enum err draw(const struct cli_call *call, const json_t *answer, struct err_info *reterr)
 {
     const char *svg = cli_text(call, "--svg");
+    if (call->operation->id == PROTO_OP_TRAIN_HISTORY) {
+        return draw_history(call, answer, reterr);
+    }
     if (call->operation->id != PROTO_OP_QUERY) {
         return E_OK;
     }
@@ -95,6 +111,8 @@ static int finish(struct cli_call *call, enum err err, json_t *answer, int exit_
         } else if (call->operation->id == PROTO_OP_QUERY && cli_text(call, "--csv")) {
             cli_csv_print(answer, stdout);
             cli_table_sites(answer, stderr);
+        } else if (call->operation->id == PROTO_OP_TRAIN_HISTORY && cli_text(call, "--csv")) {
+            cli_history_csv(answer, stdout);
         } else {
             cli_table_answer(call->operation->id, answer, stdout);
         }

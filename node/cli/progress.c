@@ -30,7 +30,7 @@ void cli_progress_line(const struct proto_control_progress *progress, uint64_t e
     double seconds = (double)elapsed_ms / 1000;
     double rate = seconds > 0.5 ? (double)progress->done / seconds : 0;
     int used =
-        snprintf(to, size, "%.*s", (int)(len > 120 ? 120 : len), (const char *)progress->text.ptr);
+        snprintf(to, size, "%.*s", (int)(len > 200 ? 200 : len), (const char *)progress->text.ptr);
     if (progress->total > 0 && used > 0 && (size_t)used < size) {
         double part = (double)progress->done / (double)progress->total;
         part = part > 1 ? 1 : part;
@@ -58,7 +58,19 @@ void cli_progress_show(struct cli_progress *p, const struct proto_control_progre
                        uint64_t now_ms)
 {
     char line[256];
+    if (p->lines && progress->text.len && progress->text.ptr[0] == '~') {
+        if (isatty(fileno(p->to))) {
+            struct proto_control_progress plain = {
+                .text = span_of(progress->text.ptr + 1, progress->text.len - 1)};
+            cli_progress_line(&plain, 0, line, sizeof line);
+            fprintf(p->to, "\r%s\033[K", line);
+            fflush(p->to);
+            p->drawn = true;
+        }
+        return;
+    }
     if (p->lines) {
+        cli_progress_end(p);
         struct proto_control_progress plain = {.text = progress->text};
         cli_progress_line(&plain, 0, line, sizeof line);
         if (strcmp(line, p->last) != 0 && line[0]) {
@@ -82,5 +94,6 @@ void cli_progress_end(struct cli_progress *p)
     if (p->drawn) {
         fputs("\r\033[K", p->to);
         fflush(p->to);
+        p->drawn = false;
     }
 }

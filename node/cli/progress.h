@@ -1,5 +1,5 @@
 /* Progress on standard error: a bar with rate and time left on a terminal, or plain lines; nothing
- * elsewhere. Threads: one. */
+ * elsewhere. Among lines, a text that begins with ~ is shown on terminals only, until the next one. Threads: one. */
 #ifndef CONCORDAT_NODE_CLI_PROGRESS_H
 #define CONCORDAT_NODE_CLI_PROGRESS_H
 

@@ -545,6 +545,31 @@ static void answer_train(const json_t *answer, FILE *to)
     }
 }
 
+/* The rounds, and in words who was missing in which and why. */
+static void answer_history(const json_t *answer, FILE *to)
+{
+    const json_t *history = json_object_get(answer, "history");
+    answer_train(answer, to);
+    for (size_t i = 0; i < json_array_size(history); i++) {
+        const json_t *round = json_array_get(history, i);
+        const json_t *absent = json_object_get(round, "absent");
+        for (size_t j = 0; j < json_array_size(absent); j++) {
+            if (j) {
+                fputs(", ", to);
+            } else {
+                fprintf(to, "round %.0f without ", number_of(round, "round"));
+            }
+            put(to, text_of(json_array_get(absent, j), "node"));
+            fputs(" (", to);
+            put(to, text_of(json_array_get(absent, j), "reason"));
+            fputs(")", to);
+        }
+        if (json_array_size(absent)) {
+            fputc('\n', to);
+        }
+    }
+}
+
 static void answer_train_start(const json_t *answer, FILE *to)
 {
     if (!json_is_true(json_object_get(answer, "explain"))) {
@@ -1306,6 +1331,16 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         } else {
             answer_train(answer, to);
         }
+        break;
+    case PROTO_OP_TRAIN_HISTORY:
+        answer_history(answer, to);
+        break;
+    case PROTO_OP_TRAIN_PAUSE:
+    case PROTO_OP_TRAIN_UNPAUSE:
+        fputs(json_is_true(json_object_get(answer, "paused"))
+                  ? "this site takes no part in training until `concordat train unpause`\n"
+                  : "this site trains again\n",
+              to);
         break;
     case PROTO_OP_TRAIN_VERIFY:
         fprintf(to, "%.0f rounds computed again: each leads to the recorded weights\n",

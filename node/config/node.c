@@ -85,6 +85,12 @@ static const struct config_row limit_rows[] = {
     CONFIG_ROWS_END,
 };
 
+static const struct config_row training_rows[] = {
+    {.name = "cores", .type = CONFIG_U64, .offset = NODE(training.cores), .min = 1, .max = 1024},
+    {.name = "hours", .type = CONFIG_CHARS, .offset = NODE(training.hours), .max = 12},
+    CONFIG_ROWS_END,
+};
+
 static const struct config_row approval_rows[] = {
     {.name = "pending",
      .type = CONFIG_DURATION,
@@ -173,6 +179,7 @@ static const struct config_row node_rows[] = {
      .max = 60000},
     {.name = "log_level", .type = CONFIG_ENUM, .offset = NODE(log_level), .names = level_names},
     {.name = "limits", .type = CONFIG_MAP, .rows = limit_rows},
+    {.name = "training", .type = CONFIG_MAP, .rows = training_rows},
     {.name = "approvals", .type = CONFIG_MAP, .rows = approval_rows},
     {.name = "console", .type = CONFIG_MAP, .rows = console_rows},
     {.name = "notify", .type = CONFIG_MAP, .rows = notify_rows},
@@ -277,11 +284,35 @@ static enum err check_people(const struct config_node *node, struct err_info *re
     return E_OK;
 }
 
+static bool clock_time(const char *text, uint32_t *ret)
+{
+    bool digits = text[0] >= '0' && text[0] <= '2' && text[1] >= '0' && text[1] <= '9' &&
+                  text[2] == ':' && text[3] >= '0' && text[3] <= '5' && text[4] >= '0' &&
+                  text[4] <= '9';
+    if (!digits) {
+        return false;
+    }
+    *ret = (uint32_t)((text[0] - '0') * 10 + text[1] - '0') * 60 +
+           (uint32_t)((text[3] - '0') * 10 + text[4] - '0');
+    return *ret < 24 * 60;
+}
+
+bool config_hours(const char *text, uint32_t *ret_from, uint32_t *ret_to)
+{
+    return strlen(text) == 11 && text[5] == '-' && clock_time(text, ret_from) &&
+           clock_time(text + 6, ret_to) && *ret_from != *ret_to;
+}
+
 static enum err check_addresses(const struct config_node *node, struct err_info *reterr)
 {
     bool none = strcmp(node->listen, "none") == 0;
     if (!none && !url_valid(node->listen)) {
         return proto_err_set(reterr, E_INVALID, "listen: must be tls+tcp://HOST:PORT or none");
+    }
+    uint32_t from, to;
+    if (node->training.hours[0] && !config_hours(node->training.hours, &from, &to)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "training.hours: two times of the day, such as 20:00-06:00");
     }
     if (node->advertise[0] && (none || !url_valid(node->advertise))) {
         return proto_err_set(reterr, E_INVALID,
@@ -466,6 +497,18 @@ static enum err put_limits(struct buf *to, const struct config_limits *limits)
                       (unsigned long long)limits->requests_per_second);
 }
 
+static enum err put_training(struct buf *to, const struct config_training *training)
+{
+    enum err err = buf_put(to, span_str("training:\n"));
+    if (training->cores) {
+        err = err ? err : buf_printf(to, "  cores: %llu\n", (unsigned long long)training->cores);
+    }
+    if (training->hours[0]) {
+        err = err ? err : put_line(to, "  hours: ", training->hours);
+    }
+    return err;
+}
+
 static enum err put_approvals(struct buf *to, const struct config_node *node)
 {
     enum err err = buf_printf(to, "approvals: {pending: %llums, valid: %llums}\n",
@@ -516,6 +559,9 @@ enum err config_node_format(const struct config_node *node, struct buf *ret)
               : buf_printf(ret, "release_tick_ms: %llu\nlog_level: %s\n",
                            (unsigned long long)node->release_tick_ms, level_names[node->log_level]);
     err = err ? err : put_limits(ret, &node->limits);
+    if (node->training.cores || node->training.hours[0]) {
+        err = err ? err : put_training(ret, &node->training);
+    }
     return err ? err : put_approvals(ret, node);
 }
 

@@ -24,6 +24,7 @@
  *     release_tick_ms: 100
  *     log_level: info
  *     limits: {query_timeout_ms: 30000, requests_per_second: 400}
+ *     training: {cores: 4, hours: "20:00-06:00"} # rounds only then (local time), on so many cores; absent: always, on all
  *     approvals: {pending: 7d, valid: 30d}       # how long a request waits for a person, how long a decision stands
  *     console: {listen: "127.0.0.1:7480"}        # HTTP for the operator and for metrics; without it there is none
  *     notify: {command: [/usr/local/bin/tell, --urgent], timeout: 10s}   # run with the event's name and id behind
@@ -92,6 +93,12 @@ struct config_approvals {
     uint64_t valid_ms;
 };
 
+/* When and with how much of the machine this site trains for others and itself. */
+struct config_training {
+    uint64_t cores; /* 0: all */
+    char hours[12]; /* "20:00-06:00", local time; "": always */
+};
+
 /* A program that tells people that something waits; no shell, and nothing of the data in its arguments. */
 struct config_notify {
     const char **command;
@@ -122,6 +129,7 @@ struct config_node {
     enum config_log_level log_level;
     struct config_limits limits;
     struct config_approvals approvals;
+    struct config_training training;
     struct config_notify notify;
     char console[64]; /* "ADDRESS:PORT", read at start only; "": none */
     struct arena arena;
@@ -140,6 +148,8 @@ MUST_CHECK enum err config_node_write(const char *path, const struct config_node
 MUST_CHECK enum err config_node_format(const struct config_node *node, struct buf *ret);
 void config_node_fini(struct config_node *node);
 
+/* "HH:MM-HH:MM" as minutes of the day; false when it has another form. */
+bool config_hours(const char *text, uint32_t *ret_from, uint32_t *ret_to);
 /* Splits "tls+tcp://HOST:PORT"; a host in brackets is an IPv6 address and is returned without them.
  * False when it has another form. */
 bool config_url_split(const char *url, char host[254], uint16_t *ret_port);

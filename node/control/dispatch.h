@@ -46,6 +46,9 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(TRAIN_STOP, control_train_stop)                                                              \
     X(TRAIN_RESUME, control_train_resume)                                                          \
     X(TRAIN_VERIFY, control_train_verify)                                                          \
+    X(TRAIN_HISTORY, control_train_show)                                                           \
+    X(TRAIN_PAUSE, control_train_pause)                                                            \
+    X(TRAIN_UNPAUSE, control_train_unpause)                                                        \
     X(MODEL_LIST, control_model_list)                                                              \
     X(MODEL_SHOW, control_model_show)                                                              \
     X(MODEL_FETCH, control_model_fetch)                                                            \

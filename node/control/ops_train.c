@@ -411,6 +411,29 @@ static void show_round(struct control_call *call, const struct train_view *view,
     control_progress(call, text, round->round, view->rounds);
 }
 
+/* "~round 4: alpha [####......] beta [##........]": the sign in front says that the next line takes its place. */
+static void show_bars(struct control_call *call, const struct train_view *view)
+{
+    static const char full[] = "##########";
+    static const char empty[] = "..........";
+    char text[256];
+    size_t used =
+        (size_t)snprintf(text, sizeof text, "~round %llu:", (unsigned long long)view->round + 1);
+    size_t bars = 0;
+    for (size_t i = 0; i < view->site_count && used + 50 < sizeof text; i++) {
+        const struct train_site_view *site = &view->sites[i];
+        if (site->total) {
+            int part = (int)(10 * site->done / site->total);
+            used += (size_t)snprintf(text + used, sizeof text - used, " %s [%.*s%.*s]", site->node,
+                                     part < 10 ? part : 10, full, part < 10 ? 10 - part : 0, empty);
+            bars++;
+        }
+    }
+    if (bars) {
+        control_progress(call, text, view->round, view->rounds);
+    }
+}
+
 /* Shows each round once its figures are in, which is when the next one has ended. */
 enum err control_train_watch(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
@@ -425,6 +448,9 @@ enum err control_train_watch(struct control_call *call, json_t **ret, struct err
             running && view.history_count ? view.history_count - 1 : view.history_count;
         for (; !err && shown < complete; shown++) {
             show_round(call, &view, &view.history[shown]);
+        }
+        if (running) {
+            show_bars(call, &view);
         }
         if (err || !running) {
             break;
@@ -541,4 +567,25 @@ enum err control_train_verify(struct control_call *call, json_t **ret, struct er
                          (json_int_t)rounds, "weights", control_json_hex(weights, 32));
     }
     return err;
+}
+
+static enum err set_paused(struct control_call *call, bool paused, json_t **ret, struct err_info *reterr)
+{
+    enum err err =
+        control_audit(call, paused ? "train.pause" : "train.unpause", reterr, (const char *)NULL);
+    err = err ? err : train_pause(call->node->train, paused, reterr);
+    if (!err) {
+        *ret = json_pack("{s:b}", "paused", paused);
+    }
+    return err;
+}
+
+enum err control_train_pause(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    return set_paused(call, true, ret, reterr);
+}
+
+enum err control_train_unpause(struct control_call *call, json_t **ret, struct err_info *reterr)
+{
+    return set_paused(call, false, ret, reterr);
 }

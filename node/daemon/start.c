@@ -144,6 +144,12 @@ static void adopt(struct node *node)
     query->release_tick_ms = node->config.release_tick_ms;
     query->methods_on_ds_denied = node->config.methods_on_ds_denied;
     query->timeout_ms = node->config.limits.query_timeout_ms;
+    query->training_cores = (unsigned)node->config.training.cores;
+    query->training_from = query->training_to = 0;
+    if (node->config.training.hours[0]) {
+        (void)!config_hours(node->config.training.hours, &query->training_from,
+                            &query->training_to);
+    }
     query->approval_pending_s = (int64_t)(node->config.approvals.pending_ms / 1000);
     query->approval_valid_s = (int64_t)(node->config.approvals.valid_ms / 1000);
     static const enum daemon_level levels[] = {DAEMON_ERROR, DAEMON_WARN, DAEMON_INFO,

@@ -41,8 +41,10 @@ struct query_context {
     struct query_shares shares;
     uint64_t release_tick_ms;
     uint64_t timeout_ms;
-    int64_t approval_pending_s; /* how long a held request waits for a person at most */
-    int64_t approval_valid_s;   /* how long a person's decision stands */
+    unsigned training_cores;             /* 0: all */
+    uint32_t training_from, training_to; /* minutes of the local day; equal: always */
+    int64_t approval_pending_s;          /* how long a held request waits for a person at most */
+    int64_t approval_valid_s;            /* how long a person's decision stands */
     /* Set by the daemon: true while it is stopping or not yet ready to serve. */
     bool (*refusing)(void *user);
     /* An event for the operator's log; no record, key or query constant may stand in it. */

@@ -25,6 +25,7 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/site_offer.c \
 	%D%/keeping.c \
 	%D%/lease.c \
+	%D%/limits.c \
 	%D%/site_round.c \
 	%D%/site_work.c \
 	%D%/statement.c %D%/statement.h \

@@ -73,7 +73,8 @@ struct train_service {
     size_t site_requests; /* threads of train_site_round and of its works */
     size_t site_workers;
     _Atomic bool stopping;
-    pthread_t watch; /* over the leaders of jobs that this node stands by for */
+    _Atomic bool paused; /* `train pause`: kept on disk */
+    pthread_t watch;     /* over the leaders of jobs that this node stands by for */
     bool watching;
 };
 
@@ -135,6 +136,11 @@ MUST_CHECK enum err train_licence_id(struct query_context *context, const uint8_
                                      const char *dataset, uint8_t ret[16]);
 /* Threads that local training may use. */
 unsigned train_threads(const struct train_service *service);
+
+/* --- limits.c: the site's own say in when it works */
+/* Whether a round may be computed now; if not, RET_WHY is a text. */
+bool train_may_work(const struct train_service *service, char *ret_why, size_t size);
+MUST_CHECK enum err train_limits_load(struct train_service *service);
 
 /* --- coordinator.c */
 void *train_coordinator_run(void *job);

@@ -94,6 +94,7 @@ enum err train_service_new(struct query_context *context, struct train_service *
     pthread_cond_init(&service->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     enum err err = store_job_each(context->store, load_job, service, reterr);
+    err = err ? err : train_limits_load(service);
     err = err ? err : train_lease_watch(service);
     if (err) {
         train_service_free(service);

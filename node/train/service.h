@@ -126,6 +126,12 @@ MUST_CHECK enum err train_stop(struct train_service *service, const uint8_t id[1
 MUST_CHECK enum err train_resume(struct train_service *service, const uint8_t id[16],
                                  struct err_info *reterr);
 
+/* This site takes no part in rounds, of any job, until it is allowed again; kept over restarts. A round under way leaves off.
+ * Errors: those of the store. */
+MUST_CHECK enum err train_pause(struct train_service *service, bool paused,
+                                struct err_info *reterr);
+bool train_paused(struct train_service *service);
+
 /* Computes the job again from its first weights and the mean of each round that is on disk, and compares.
  * Errors: E_NOT_FOUND we do not coordinate it, or a mean was not kept; E_CORRUPT a round leads elsewhere; those of the store. */
 MUST_CHECK enum err train_verify(struct train_service *service, const uint8_t id[16],

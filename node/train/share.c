@@ -181,6 +181,7 @@ enum err train_licence_id(struct query_context *context, const uint8_t node[16],
 unsigned train_threads(const struct train_service *service)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    (void)service;
+    long most = (long)service->context->training_cores;
+    cores = most && most < cores ? most : cores;
     return cores < 1 ? 1 : (cores > THREADS_MAX ? THREADS_MAX : (unsigned)cores);
 }

@@ -95,6 +95,14 @@ void site_effort_leave(struct train_service *service, struct train_effort *effor
 
 /* --- may it go on? ------------------------------------------------------------------------------------------------------ */
 
+static enum err check_limits(struct site_work *work)
+{
+    char why[128];
+    return train_may_work(work->service, why, sizeof why)
+               ? E_OK
+               : site_refuse(work, PROTO_REASON_PAUSED, why);
+}
+
 /* Asked before each step and chunk: the daemon stops, the job was stopped, or the licence no longer permits it. */
 static bool round_cancelled(void *user)
 {
@@ -121,6 +129,9 @@ static bool round_cancelled(void *user)
     }
     if (!err) {
         err = site_check_others(work);
+    }
+    if (!err) {
+        err = check_limits(work);
     }
     if (again) {
         query_admission_fini(again);
@@ -560,6 +571,12 @@ static enum err serve_round(struct site_work *work, struct err_info *reterr)
         return err;
     }
     work->stored = !err;
+    if (!work->stored) {
+        err = check_limits(work);
+        if (err) {
+            return err;
+        }
+    }
     /* What comes after the last round only evaluates: no round of the plan, and no steps. */
     err = work->round.round <= work->plan.rounds ? begin_round(work, reterr)
                                                  : (work->stored ? E_EXISTS : E_OK);

@@ -18,7 +18,7 @@ LOCAL = ("completion", "dataset draft", "dataset mapping", "licence compat", "li
 MAY = {
     "status": ALL, "doctor": ALL, "peers": ALL, "catalog": ALL, "budget": ALL, "queries": ALL, "queries show": ALL,
     "dataset list": ALL, "dataset show": ALL, "licence show": ALL, "licence check": ALL, "federation council": ALL,
-    "train watch": ALL, "train list": ALL, "train show": ALL, "train verify": ALL, "model fetch": COORDINATOR, "model publish": OPERATOR, "model list": ALL, "model show": ALL, "model card": ALL, "model report": ALL,
+    "train watch": ALL, "train list": ALL, "train show": ALL, "train verify": ALL, "train history": ALL, "train pause": OPERATOR, "train unpause": OPERATOR, "model fetch": COORDINATOR, "model publish": OPERATOR, "model list": ALL, "model show": ALL, "model card": ALL, "model report": ALL,
     "query": ANALYST, "model predict": ANALYST, "queries collect": ANALYST,
     "train start": COORDINATOR, "train stop": COORDINATOR, "train resume": COORDINATOR, "model export": COORDINATOR, "model import": COORDINATOR,
     "project list": ALL, "project show": ALL, "agreement list": ALL, "agreement show": ALL, "agreement request": ANALYST,

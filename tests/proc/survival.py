@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Rounds that survive hospitals: five sites, twenty rounds, the coordinator killed twice, two sites killed and back, one frozen for
-a while, one that withdraws midway. The job ends, each round says who was missing and why, and the model is what its rounds make it."""
+a while, one that refuses midway. The job ends, each round says who was missing and why, and the model is what its rounds make it."""
 import os
 import signal
 import time
@@ -84,7 +84,7 @@ def main():
         watch = Watch(box, start_job(box))
         first = kill_leader(box, watch, 2)
         box.start()
-        # Two sites die and come back; one stands still for a while, and one withdraws.
+        # Two sites die and come back; one stands still for a while, and one refuses from then on.
         gone = others(box, watch, 2)
         for name in gone:
             box.kill(name)
@@ -96,7 +96,7 @@ def main():
         frozen = others(box, watch, 1)[0]
         refuser = others(box, watch, 1, (frozen,))[0]
         os.kill(box.pid(frozen), signal.SIGSTOP)
-        box.run(refuser, "licence", "withdraw", "open", "--reason", "test")
+        box.run(refuser, "train", "pause")
         time.sleep(FROZEN_S)
         os.kill(box.pid(frozen), signal.SIGCONT)
         watch.until("the end", lambda s: s["state"] == "done", 180)
@@ -104,7 +104,7 @@ def main():
         ok(shown["state"] == "done" and first != second, f"the job is {shown['state']} after {time.monotonic() - began:.0f} s; killed: {first}, {second}")
         explain_history(box, shown)
         last = {a["node"]: a["reason"] for a in shown["history"][-1]["absent"]}
-        ok(last.get(refuser) == "REVOKED", f"who withdrew is named: {refuser} in {last}")
+        ok(last.get(refuser) == "PAUSED", f"who refused is named: {refuser} in {last}")
         checked = box.run(shown["coordinator"], "train", "verify", shown["job"])
         ok(checked["ok"] and checked["rounds"] == ROUNDS and checked["weights"] == shown["history"][-1]["weights"], "the model is what its rounds make it")
         for name in box.names:

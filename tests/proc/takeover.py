@@ -64,6 +64,23 @@ def moved(box):
     ok(box.wait("it goes on", lambda: any(show(box, n, started)["state"] == "done" for n in box.names), 120) is not None, "when they are back it goes on by itself")
 
 
+def paused(box):
+    """A site's operator has the last word about its machine."""
+    started = start(box, "paused", "beta")
+    box.wait("rounds", lambda: show(box, "beta", started)["round"] >= 2, 40)
+    box.run("gamma", "train", "pause")
+    box.wait("rounds without gamma", lambda: any(a["reason"] == "PAUSED" for r in show(box, "beta", started)["history"] for a in r["absent"]), 30)
+    box.run("gamma", "train", "unpause")
+    box.wait("the end", lambda: show(box, "beta", started)["state"] == "done", 60)
+    rows = box.run("alpha", "train", "history", started)["history"]
+    without = [a["reason"] for r in rows for a in r["absent"]]
+    ok(without and set(without) == {"PAUSED"} and "gamma" in rows[-1]["participants"], f"{len(without)} rounds name gamma as paused; then it is back")
+    folder = os.path.join(box.folder, "board")
+    box.run("alpha", "train", "history", started, "--svg", os.path.join(box.folder, "h.svg"), "--tensorboard", folder)
+    with open(os.path.join(box.folder, "h.svg"), encoding="utf-8") as file:
+        ok(file.read().startswith("<svg") and len(os.listdir(folder)) == 1, "its curves as a picture and for TensorBoard")
+
+
 def main():
     with Sandbox("alpha,beta,gamma") as box:
         source = os.path.join(os.environ["top_srcdir"], "deploy/demo-files/data/flchain.csv")
@@ -72,6 +89,7 @@ def main():
             text = manifest("wide", licence(epsilon_total=20000, per_query=1, per_job=1000))
             box.run(name, "dataset", "import", box.write("wide.yaml", text), "--data", f"{box.dir}/{name}.csv")
         box.wait("the catalogue", lambda: all(len(box.run(n, "catalog")["datasets"]) >= 3 for n in box.names), 30)
+        paused(box)
         killed(box)
         moved(box)
     done()
