@@ -232,7 +232,7 @@ static enum err feed(struct reader *reader, struct err_info *reterr)
 /* --- plain rows ------------------------------------------------------------------------------
  * Most rows of most files have no quote. Such a row that lies whole in the block is cut at its commas here, five times faster
  * than libcsv, which gets every other row, and judges each that has anything unusual in it: a quote, a lone CR, a zero byte,
- * bytes that are not UTF-8, a field that is too long, more fields than the header. Both give the same rows (tests/unit/store/test_reader_csv). */
+ * bytes that are not UTF-8, a long row, more fields than the header. Both give the same rows (tests/unit/store/test_reader_csv). */
 
 /* Cuts LEN bytes of text in place; false: it is not plain. */
 static bool cut_fields(struct reader *reader, size_t len)
@@ -247,7 +247,7 @@ static bool cut_fields(struct reader *reader, size_t len)
         if (c > ',' || (c < ',' && c != '"' && c != '\r' && c != 0)) {
             continue;
         }
-        if (c != ',' || count == reader->base.header_count || at - start > STORE_CSV_FIELD_MAX) {
+        if (c != ',' || count == reader->base.header_count) {
             return false;
         }
         reader->fields[count++] = (struct store_field){.text = start, .len = (size_t)(at - start)};

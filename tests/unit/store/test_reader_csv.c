@@ -133,23 +133,6 @@ static void long_fields_end_the_reading(void **state)
     assert_int_equal(row.fields[0].len, len / 2);
     assert_int_equal(row.fields[1].len, len - len / 2 - 1);
     source->free(source);
-    /* A plain row as well, in either of its fields; one that just fits is taken. */
-    memset(text + 4, 'x', len);
-    memcpy(text + len, ",b\n", 4);
-    source = open_text(text);
-    assert_int_equal(source->next(source, &row, &info), E_LIMIT);
-    source->free(source);
-    text[4] = ',';
-    source = open_text(text);
-    assert_int_equal(source->next(source, &row, &info), E_LIMIT);
-    source->free(source);
-    memcpy(text + 4 + STORE_CSV_FIELD_MAX, ",b\n", 4);
-    text[4] = 'x';
-    source = open_text(text);
-    row = next(source);
-    assert_null(row.fault);
-    assert_int_equal(row.fields[0].len, STORE_CSV_FIELD_MAX);
-    source->free(source);
     free(text);
 }
 
