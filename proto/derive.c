@@ -200,24 +200,67 @@ static const struct proto_modifier *find(const struct proto_grant *grant, uint64
     return NULL;
 }
 
-/* A moment as a modifier's parameter; INT64_MIN where it is none. */
-static int64_t moment_of(const struct proto_modifier *modifier)
+/* INT64_MIN where TEXT is none. */
+static int64_t moment_of(struct span text)
 {
-    const struct proto_text *params = modifier->params.items;
-    char text[32];
+    char copy[32];
     int64_t moment;
-    bool is = modifier->params.count == 1 && span_to_cstr(params[0].text, text, sizeof text) &&
-              proto_time_parse(text, &moment);
-    return is ? moment : INT64_MIN;
+    return span_to_cstr(text, copy, sizeof copy) && proto_time_parse(copy, &moment) ? moment
+                                                                                    : INT64_MIN;
 }
 
-static const struct proto_modifier *by_moment(const struct proto_modifier *a,
-                                              const struct proto_modifier *b, bool latest)
+static const struct proto_modifier *latest(const struct proto_modifier *a,
+                                           const struct proto_modifier *b)
 {
-    int64_t x = moment_of(a), y = moment_of(b);
+    const struct proto_text *x = a->params.items, *y = b->params.items;
+    int64_t p = a->params.count == 1 ? moment_of(x->text) : INT64_MIN;
+    int64_t q = b->params.count == 1 ? moment_of(y->text) : INT64_MIN;
     /* What is no date denies by itself, so it stays whatever the other says. */
-    bool keep_a = x == INT64_MIN || (y != INT64_MIN && (latest ? x >= y : x <= y));
-    return keep_a ? a : b;
+    return p == INT64_MIN || (q != INT64_MIN && p >= q) ? a : b;
+}
+
+/* A number of months, which run from each agreement's beginning; -1 where TEXT is none. */
+static int64_t months_of(struct span text)
+{
+    char copy[4];
+    bool is = text.len > 0 && span_to_cstr(text, copy, sizeof copy) &&
+              strspn(copy, "0123456789") == text.len;
+    return is ? strtol(copy, NULL, 10) : -1;
+}
+
+/* Whether limit A makes B needless: both are dates, or both are months. */
+static bool ends_before(struct span a, struct span b)
+{
+    int64_t x = months_of(a), y = months_of(b);
+    if (x >= 0 || y >= 0) {
+        return x >= 0 && y >= 0 && x < y;
+    }
+    x = moment_of(a);
+    y = moment_of(b);
+    return x != INT64_MIN && y != INT64_MIN && x < y;
+}
+
+/* The least number of months and the first date, of which neither replaces the other; what is neither denies, and stays. */
+static struct proto_list earliest(struct derive *d, const struct proto_list *a,
+                                  const struct proto_list *b)
+{
+    struct proto_list all = unite(d, a, b);
+    struct proto_text *items = all.items;
+    size_t kept = 0;
+    for (size_t i = 0; i < all.count; i++) {
+        bool needless = false;
+        for (size_t j = 0; j < all.count; j++) {
+            needless = needless || ends_before(items[j].text, items[i].text);
+        }
+        items[i].text = needless ? (struct span){0} : items[i].text;
+    }
+    for (size_t i = 0; i < all.count; i++) {
+        if (items[i].text.ptr) {
+            items[kept++] = items[i];
+        }
+    }
+    all.count = kept;
+    return all;
 }
 
 /* One code of both grants. false: nobody can satisfy both, the alternative is dropped. */
@@ -238,10 +281,10 @@ static bool merge(struct derive *d, const struct proto_modifier *a, const struct
         ret->params = intersect_places(d, &a->params, &b->params);
         return ret->params.count > 0;
     case PROTO_DUO_MOR:
-        *ret = *by_moment(a, b, true);
+        *ret = *latest(a, b);
         return true;
     case PROTO_DUO_TS:
-        *ret = *by_moment(a, b, false);
+        ret->params = earliest(d, &a->params, &b->params);
         return true;
     case PROTO_DUO_CC:
         return true;
@@ -322,27 +365,6 @@ static bool meet(struct derive *d, const struct proto_grant *a, const struct pro
     return meet_modifiers(d, a, b, &ret->modifiers);
 }
 
-/* TS in months runs from when the licence began; in the model's licence it is a date. */
-static void settle_limit(struct derive *d, const struct proto_licence *licence,
-                         struct proto_modifier *modifier)
-{
-    const struct proto_text *params = modifier->params.items;
-    char text[8];
-    int64_t end;
-    if (modifier->code != PROTO_DUO_TS || modifier->params.count != 1 ||
-        !span_to_cstr(params[0].text, text, sizeof text) || strlen(text) > 3 ||
-        strspn(text, "0123456789") != strlen(text)) {
-        return;
-    }
-    end = proto_time_add_months((int64_t)licence->not_before, (int32_t)strtol(text, NULL, 10));
-    struct proto_text *date = take(d, 1, sizeof *date);
-    char *copy = take(d, PROTO_TIME_SIZE, 1);
-    if (!d->err) {
-        date->text = span_str(proto_time_format(end, copy));
-        modifier->params = (struct proto_list){date, 1};
-    }
-}
-
 /* Methods research inside the diseases of a grant is no exception where the grant names none. */
 static void settle_methods(struct derive *d, const struct proto_grant *grant,
                            struct proto_modifier *modifier)
@@ -356,8 +378,7 @@ static void settle_methods(struct derive *d, const struct proto_grant *grant,
 
 /* A grant of data that allows training, as a grant of what was trained: the price was paid, cells and columns are gone.
  * Each code stands once. false: nobody can satisfy the grant. */
-static bool as_model(struct derive *d, const struct proto_licence *licence,
-                     const struct proto_grant *from, struct proto_grant *ret)
+static bool as_model(struct derive *d, const struct proto_grant *from, struct proto_grant *ret)
 {
     const struct proto_modifier *items = from->modifiers.items;
     struct proto_modifier *modifiers = take(d, from->modifiers.count, sizeof *modifiers);
@@ -373,7 +394,6 @@ static bool as_model(struct derive *d, const struct proto_licence *licence,
     ret->modifiers.items = modifiers;
     for (size_t i = 0; !d->err && i < from->modifiers.count; i++) {
         struct proto_modifier one = items[i];
-        settle_limit(d, licence, &one);
         settle_methods(d, from, &one);
         struct proto_modifier *old = (struct proto_modifier *)(uintptr_t)find(ret, one.code);
         if (!old) {
@@ -439,7 +459,7 @@ static void fold(struct derive *d, const struct proto_licence *licence, bool fir
             !(items[i].actions & PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE))) {
             continue;
         }
-        if (!as_model(d, licence, &items[i], &own)) {
+        if (!as_model(d, &items[i], &own)) {
             continue;
         }
         if (first) {

@@ -8,8 +8,9 @@
  * A request that the model's licence permits would have been permitted by each parent, as far as purpose, modifiers,
  * recipients, places, time and duties go (a law that is tested). Alternatives multiply: each grant of the model is a meet
  * of one grant of every parent. Purposes meet in DUO's order, diseases through the hierarchy (the terms below both);
- * NPU, NCU, NPOA, NMDS, GSO and the promises unite; named lists and places intersect; TS and expiry take the earliest,
- * MOR and not_before the latest; CC stays only where all have it. Where nothing is left the licence names nobody.
+ * NPU, NCU, NPOA, NMDS, GSO and the promises unite; named lists and places intersect; TS takes the least months of an
+ * agreement and the first date, expiry the earliest, MOR and not_before the latest; CC stays only where all have it.
+ * Where nothing is left the licence names nobody.
  * Order and repetition of the parents do not matter to what is permitted.
  * Threads: pure. Limits: PROTO_LICENCE_PARENTS_MAX parents; of more than PROTO_LICENCE_GRANTS_MAX alternatives the first
  * ones stay, which only narrows. Source: reference agreements, 4.3. */

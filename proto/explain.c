@@ -274,8 +274,11 @@ static void modifier(struct writer *w, const struct proto_modifier *m,
         say(w, &to->forbids, "Publication before %.*s.", (int)first.len, (const char *)first.ptr);
         break;
     case PROTO_DUO_TS:
-        say(w, &to->forbids, "Use after %.*s%s.", (int)first.len, (const char *)first.ptr,
-            first.len <= 3 ? " months" : "");
+        for (size_t i = 0; i < m->params.count; i++) {
+            struct span limit = ((const struct proto_text *)m->params.items)[i].text;
+            say(w, &to->forbids, "Use after %.*s%s.", (int)limit.len, (const char *)limit.ptr,
+                limit.len <= 3 ? " months of the agreement" : "");
+        }
         break;
     case PROTO_DUO_GS:
         say(w, &to->needs, "Requester and all sites in: %s.", all);

@@ -268,24 +268,21 @@ static enum proto_reason places_fault(const struct proto_request *r, const struc
     return when(inside, otherwise);
 }
 
-static bool param_date(const struct proto_modifier *modifier, int64_t *ret)
+static bool moment_of(struct span text, int64_t *ret)
 {
-    char text[32];
-    const struct proto_text *params = modifier->params.items;
-    return modifier->params.count == 1 && span_to_cstr(params[0].text, text, sizeof text) &&
-           proto_time_parse(text, ret);
+    char copy[32];
+    return span_to_cstr(text, copy, sizeof copy) && proto_time_parse(copy, ret);
 }
 
 /* Whole months of at most three digits. */
-static bool param_months(const struct proto_modifier *modifier, int32_t *ret)
+static bool months_of(struct span text, int32_t *ret)
 {
-    const struct proto_text *params = modifier->params.items;
-    if (modifier->params.count != 1 || params[0].text.len < 1 || params[0].text.len > 3) {
+    if (text.len < 1 || text.len > 3) {
         return false;
     }
     *ret = 0;
-    for (size_t i = 0; i < params[0].text.len; i++) {
-        uint8_t c = params[0].text.ptr[i];
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.ptr[i];
         if (c < '0' || c > '9') {
             return false;
         }
@@ -294,22 +291,36 @@ static bool param_months(const struct proto_modifier *modifier, int32_t *ret)
     return true;
 }
 
-static enum proto_reason time_limit_fault(const struct policy *p,
-                                          const struct proto_modifier *modifier)
+static enum proto_reason limit_fault(const struct policy *p, struct span text)
 {
     int64_t end;
     int32_t months;
-    if (param_months(modifier, &months)) {
+    if (months_of(text, &months)) {
         /* Beyond the year 9999 the calendar functions end; no agreement lives that long. */
         int64_t start = p->request->agreement_start;
         if (start <= 0) {
             return PROTO_REASON_MISSING_AGREEMENT;
         }
         end = start < INT64_C(200000000000) ? proto_time_add_months(start, months) : 0;
-    } else if (!param_date(modifier, &end)) {
+    } else if (!moment_of(text, &end)) {
         return PROTO_REASON_MODIFIER_UNKNOWN;
     }
     return when(p->request->now < end, PROTO_REASON_MODIFIER_TS);
+}
+
+/* A model of several datasets may have two limits, months and a date. */
+static enum proto_reason time_limit_fault(const struct policy *p,
+                                          const struct proto_modifier *modifier)
+{
+    const struct proto_text *params = modifier->params.items;
+    enum proto_reason reason = PROTO_REASON_NONE;
+    if (modifier->params.count < 1 || modifier->params.count > 2) {
+        return PROTO_REASON_MODIFIER_UNKNOWN;
+    }
+    for (size_t i = 0; i < modifier->params.count && !reason; i++) {
+        reason = limit_fault(p, params[i].text);
+    }
+    return reason;
 }
 
 static enum proto_reason name_fault(const struct proto_modifier *modifier, struct span name,
@@ -330,6 +341,7 @@ static enum proto_reason modifier_fault(const struct policy *p, const struct pro
     const struct proto_request *r = p->request;
     uint64_t research = research_of(&r->purpose);
     enum proto_reason fault;
+    const struct proto_text *params = modifier->params.items;
     int64_t date;
     switch (modifier->code) {
     case PROTO_DUO_RS:
@@ -365,7 +377,8 @@ static enum proto_reason modifier_fault(const struct policy *p, const struct pro
     case PROTO_DUO_RTN:
         return accepted_fault(p, "return-results", PROTO_REASON_MODIFIER_RTN);
     case PROTO_DUO_MOR: /* it binds what is published, not the question; but its date must be readable */
-        return when(param_date(modifier, &date), PROTO_REASON_MODIFIER_MOR);
+        return when(modifier->params.count == 1 && moment_of(params[0].text, &date),
+                    PROTO_REASON_MODIFIER_MOR);
     case PROTO_DUO_TS:
         return time_limit_fault(p, modifier);
     case PROTO_DUO_GS:

@@ -98,7 +98,7 @@
     X(PROJECT, E_REFUSED, "the project is not published, has ended or does not cover it")          \
     X(MODEL, E_SCHEMA, "the plan means another base model than the one of that name here")         \
     X(LICENSE_SET, E_REFUSED, "the plan relies on other licences than this site knows")            \
-    X(PAUSED, E_BUSY, "training is paused at this site")
+    X(PAUSED, E_BUSY, "training is paused at this site, or outside its hours")
 
 enum proto_reason {
 #define X(name, err, text) PROTO_REASON_##name,

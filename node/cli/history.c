@@ -98,7 +98,7 @@ static enum err read_curves(const json_t *answer, struct curves *ret)
         for (size_t i = 0; i < ret->count; i++) {
             double value = figure_at(json_array_get(history, i), f);
             ret->values[f * ret->count + i] = value;
-            ret->points[f] += isfinite(value);
+            ret->points[f] += isfinite(value) ? 1 : 0;
         }
     }
     return E_OK;

@@ -250,11 +250,14 @@ static void modifier_rules(struct rules *r, const struct proto_modifier *m, json
                                           constraint("dateTime", "lt", text(first))));
         break;
     case PROTO_DUO_TS:
-        json_array_append_new(constraints, first.len > 3
-                                               ? constraint("dateTime", "lteq", text(first))
-                                               : constraint("elapsedTime", "lteq",
-                                                            json_sprintf("P%.*sM", (int)first.len,
-                                                                         (const char *)first.ptr)));
+        for (size_t i = 0; i < m->params.count; i++) {
+            struct span limit = ((const struct proto_text *)m->params.items)[i].text;
+            json_array_append_new(
+                constraints, limit.len > 3 ? constraint("dateTime", "lteq", text(limit))
+                                           : constraint("elapsedTime", "lteq",
+                                                        json_sprintf("P%.*sM", (int)limit.len,
+                                                                     (const char *)limit.ptr)));
+        }
         break;
     case PROTO_DUO_GS:
         json_array_append_new(constraints,

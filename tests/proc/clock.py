@@ -54,7 +54,7 @@ def restart(box, name, offset=None):
                                  stdin=subprocess.DEVNULL, env=faked(offset) if offset else os.environ)
     for _ in range(200):
         code, status, _ = box.try_run(name, "status")
-        if code == 0 and all(peer["state"] in ("self", "up") for peer in status["peers"]):
+        if code == 0 and status["state"] == "serving" and all(peer["state"] in ("self", "up") for peer in status["peers"]):
             break
         time.sleep(0.1)
     return child
