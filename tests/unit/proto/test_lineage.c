@@ -23,7 +23,9 @@ static void test_base64(void **state)
                    {"foobar", "Zm9vYmFy", "Zm9vYmFy"},
                    {"\xfb\xff", "+/8=", "-_8"}};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
-        for (int alphabet = PROTO_BASE64; alphabet <= PROTO_BASE64_URL; alphabet++) {
+        static const enum proto_base64 alphabets[] = {PROTO_BASE64, PROTO_BASE64_URL};
+        for (size_t a = 0; a < 2; a++) {
+            enum proto_base64 alphabet = alphabets[a];
             const char *text = alphabet == PROTO_BASE64 ? vectors[i].text : vectors[i].url;
             struct buf out = {.max = 64}, back = {.max = 64};
             assert_int_equal(proto_base64_encode(alphabet, span_str(vectors[i].bytes), &out), E_OK);
