@@ -28,6 +28,7 @@
 #define HOME_PID           "pid"
 #define HOME_LOG           "log"
 #define HOME_CONSOLE_TOKEN "console.token" /* of the HTTP console; made anew at each start */
+#define HOME_PREDICT_TOKEN "predict.token" /* of its inference service; the same */
 #define HOME_PATH_MAX      4096
 
 /* "HOME/NAME" into TO of HOME_PATH_MAX bytes; an absolute NAME stays. false: too long. */

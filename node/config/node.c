@@ -123,6 +123,7 @@ static const struct config_row notify_rows[] = {
 
 static const struct config_row console_rows[] = {
     {.name = "listen", .type = CONFIG_CHARS, .required = true, .offset = NODE(console), .max = 64},
+    {.name = "predict", .type = CONFIG_BOOL, .offset = NODE(console_predict)},
     CONFIG_ROWS_END,
 };
 
@@ -545,6 +546,7 @@ enum err config_node_format(const struct config_node *node, struct buf *ret)
     }
     if (node->console[0]) {
         err = err ? err : put_line(ret, "console:\n  listen: ", node->console);
+        err = err || !node->console_predict ? err : buf_put(ret, span_str("  predict: true\n"));
     }
     err = err ? err : buf_put(ret, span_str(node->seeds.count ? "seeds:\n" : "seeds: []\n"));
     for (size_t i = 0; i < node->seeds.count && !err; i++) {

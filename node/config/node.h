@@ -27,6 +27,7 @@
  *     training: {cores: 4, hours: "20:00-06:00"} # rounds only then (local time), on so many cores; absent: always, on all
  *     approvals: {pending: 7d, valid: 30d}       # how long a request waits for a person, how long a decision stands
  *     console: {listen: "127.0.0.1:7480"}        # HTTP for the operator and for metrics; without it there is none
+ *                                                # predict: true: and for programs that want a model's answers
  *     notify: {command: [/usr/local/bin/tell, --urgent], timeout: 10s}   # run with the event's name and id behind
  *
  * The home is not part of it: paths are relative to the directory that holds the file.
@@ -131,7 +132,8 @@ struct config_node {
     struct config_approvals approvals;
     struct config_training training;
     struct config_notify notify;
-    char console[64]; /* "ADDRESS:PORT", read at start only; "": none */
+    char console[64];     /* "ADDRESS:PORT", read at start only; "": none */
+    bool console_predict; /* and its inference service */
     struct arena arena;
 };
 

@@ -5,7 +5,9 @@ noinst_LIBRARIES += %D%/libconsole.a
 	%D%/console.c %D%/console.h \
 	%D%/library.c %D%/library.h \
 	%D%/metrics.c %D%/metrics.h \
-	%D%/page.h
+	%D%/page.h \
+	%D%/predict.c %D%/predict.h \
+	%D%/token.c %D%/token.h
 nodist_%C%_libconsole_a_SOURCES = %D%/page.c
 CONSOLE_LIBS = %D%/libconsole.a
 BUILT_SOURCES += %D%/page.c

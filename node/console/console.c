@@ -1,16 +1,17 @@
 /* One request: who asks (anybody, or who has the token), from where (Host, Origin), and then by path. All answers are made whole in memory;
- * none is longer than what an operation of the command line may answer. */
+ * none is longer than what an operation of the command line may answer. Only predict.h takes a body, and only from who may ask. */
 #include "config.h"
 #include "node/console/console.h"
 
 #include "crypto/memory.h"
-#include "crypto/random.h"
 #include "node/config/home.h"
 #include "node/console/api.h"
 #include "node/console/library.h"
 #include "node/console/metrics.h"
 #include "node/console/page.h"
-#include "store/file.h"
+#include "node/console/predict.h"
+#include "node/console/token.h"
+#include "node/model/inputs.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@ struct console {
     char host[64]; /* of the address that node.yaml names, as it stands in Host */
     uint16_t port;
     char token[CONSOLE_TOKEN_SIZE + 1];
+    struct console_predict *predict; /* NULL: off */
 };
 
 /* --- answers --------------------------------------------------------------------------------------------------------- */
@@ -80,6 +82,9 @@ static enum MHD_Result send_answer(const struct console *console, struct MHD_Con
     if (answer.status == 405) {
         http->add_header(response, "Allow", "GET, HEAD");
     }
+    if (answer.status == 429 || answer.status == 503) {
+        http->add_header(response, "Retry-After", "1");
+    }
     enum MHD_Result queued = http->queue_response(connection, answer.status, response);
     http->destroy_response(response);
     return queued;
@@ -111,11 +116,8 @@ static bool origin_is_ours(const struct console *console, const char *origin)
 
 static bool has_token(const struct console *console, struct MHD_Connection *connection)
 {
-    static const char scheme[] = "Bearer ";
-    const char *shown = console->http->lookup(connection, MHD_HEADER_KIND, "Authorization");
-    return shown && strncmp(shown, scheme, sizeof scheme - 1) == 0 &&
-           strlen(shown) == sizeof scheme - 1 + CONSOLE_TOKEN_SIZE &&
-           crypto_equal(shown + sizeof scheme - 1, console->token, CONSOLE_TOKEN_SIZE);
+    return console_token_shown(console->token,
+                               console->http->lookup(connection, MHD_HEADER_KIND, "Authorization"));
 }
 
 /* --- paths --------------------------------------------------------------------------------------------------------------- */
@@ -221,22 +223,131 @@ static struct answer answer_to(const struct console *console, struct MHD_Connect
                : text_answer(404, "no such path\n");
 }
 
+/* --- the inference service ------------------------------------------------------------------------------------------------- */
+
+static const char predict_path[] = "/api/v1/model/predict/";
+
+/* A request's body while it arrives; belongs to the connection until on_completed. */
+struct upload {
+    struct buf body;
+    bool too_long;
+};
+
+static void on_completed(void *user, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct upload *upload = *state;
+    (void)user, (void)connection, (void)why;
+    if (upload) {
+        if (upload->body.ptr) {
+            crypto_wipe(upload->body.ptr, upload->body.cap);
+        }
+        buf_fini(&upload->body);
+        proto_free(upload);
+        *state = NULL;
+    }
+}
+
+static struct answer too_long(void)
+{
+    return text_answer(413, "the texts are too long: send fewer at a time\n");
+}
+
+/* What is wrong with a request by its head alone, before a byte of its body is kept; status 0: nothing. */
+static struct answer head_of_predict(const struct console *console,
+                                     struct MHD_Connection *connection)
+{
+    const struct console_library *http = console->http;
+    const char *type = http->lookup(connection, MHD_HEADER_KIND, "Content-Type"),
+               *length = http->lookup(connection, MHD_HEADER_KIND, "Content-Length");
+    static const char json[] = "application/json";
+    if (!console->predict) {
+        return text_answer(403, "the inference service is off: console: {predict: true} in "
+                                "node.yaml turns it on\n");
+    }
+    if (!console_predict_token(console->predict,
+                               http->lookup(connection, MHD_HEADER_KIND, "Authorization"))) {
+        return text_answer(401, "the token of HOME/predict.token is needed: "
+                                "Authorization: Bearer TOKEN\n");
+    }
+    if (!type || strncmp(type, json, sizeof json - 1) != 0) {
+        return text_answer(415, "Content-Type: application/json is wanted\n");
+    }
+    if (length && strtoull(length, NULL, 10) > MODEL_INPUTS_BYTES_MAX) {
+        return too_long();
+    }
+    return (struct answer){0};
+}
+
+static struct answer predict(const struct console *console, const char *path,
+                             const struct upload *upload)
+{
+    char *json = NULL;
+    if (upload->too_long) {
+        return too_long();
+    }
+    unsigned status = console_predict_answer(console->predict, path + sizeof predict_path - 1,
+                                             buf_span(&upload->body), &json);
+    return json ? (struct answer){status, "application/json", json, strlen(json), true}
+                : text_answer(500, "out of memory\n");
+}
+
+/* Called first with the head, then with pieces of the body, then once more. */
+static enum MHD_Result on_predict(const struct console *console, struct MHD_Connection *connection,
+                                  const char *path, const char *bytes, size_t *size, void **state)
+{
+    struct upload *upload = *state;
+    if (!upload) {
+        struct answer refused = head_of_predict(console, connection);
+        if (refused.status) {
+            return send_answer(console, connection, refused);
+        }
+        upload = proto_alloc(1, sizeof *upload);
+        if (!upload) {
+            return MHD_NO;
+        }
+        upload->body.max = MODEL_INPUTS_BYTES_MAX;
+        console->http->set_option(connection, MHD_CONNECTION_OPTION_TIMEOUT,
+                                  (unsigned)(CONSOLE_TIMEOUT_S + CONTROL_PREDICT_S));
+        *state = upload;
+        return MHD_YES;
+    }
+    if (*size) {
+        upload->too_long =
+            upload->too_long || buf_put(&upload->body, span_of(bytes, *size)) != E_OK;
+        *size = 0;
+        return MHD_YES;
+    }
+    return send_answer(console, connection, predict(console, path, upload));
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------------------- */
+
+static bool is_ours(const struct console *console, struct MHD_Connection *connection)
+{
+    const struct console_library *http = console->http;
+    return host_is_ours(console, http->lookup(connection, MHD_HEADER_KIND, "Host")) &&
+           origin_is_ours(console, http->lookup(connection, MHD_HEADER_KIND, "Origin"));
+}
+
 static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *path,
                                   const char *method, const char *version, const char *upload,
                                   size_t *upload_size, void **state)
 {
     const struct console *console = user;
-    const struct console_library *http = console->http;
-    (void)version, (void)upload, (void)state;
-    if (*upload_size) { /* nothing that we answer has a body */
+    (void)version;
+    if (strcmp(method, "POST") == 0 && is_ours(console, connection) &&
+        strncmp(path, predict_path, sizeof predict_path - 1) == 0) {
+        return on_predict(console, connection, path, upload, upload_size, state);
+    }
+    if (*upload_size) { /* nothing else that we answer has a body */
         *upload_size = 0;
         return MHD_YES;
     }
     if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
         return send_answer(console, connection, text_answer(405, "the console only reads\n"));
     }
-    if (!host_is_ours(console, http->lookup(connection, MHD_HEADER_KIND, "Host")) ||
-        !origin_is_ours(console, http->lookup(connection, MHD_HEADER_KIND, "Origin"))) {
+    if (!is_ours(console, connection)) {
         return send_answer(console, connection,
                            text_answer(403, "this console is asked by another name or page\n"));
     }
@@ -244,19 +355,6 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------------ */
-
-static enum err make_token(struct console *console, struct err_info *reterr)
-{
-    uint8_t random[CONSOLE_TOKEN_SIZE / 2];
-    char path[HOME_PATH_MAX];
-    enum err err = crypto_random(random, sizeof random);
-    if (err || !config_home_path(console->node->home, HOME_CONSOLE_TOKEN, path)) {
-        return err ? err : E_INVALID;
-    }
-    span_to_hex(span_of(random, sizeof random), console->token);
-    crypto_wipe(random, sizeof random);
-    return store_file_write(path, span_of(console->token, CONSOLE_TOKEN_SIZE), reterr);
-}
 
 /* "ADDRESS:PORT", ADDRESS numeric and of this machine alone. */
 static enum err parse_listen(struct console *console, const char *listen,
@@ -299,7 +397,7 @@ static enum err listen_on(struct console *console, const struct sockaddr_storage
         flags, console->port, NULL, NULL, on_request, console, MHD_OPTION_SOCK_ADDR, address,
         MHD_OPTION_THREAD_POOL_SIZE, (unsigned)POOL, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)CONSOLE_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONSOLE_TIMEOUT_S,
-        MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, console, MHD_OPTION_END);
     if (!console->daemon) {
         return proto_err_set(reterr, E_IO, "console: cannot listen on %s:%u", console->host,
                              (unsigned)console->port);
@@ -326,7 +424,8 @@ enum err console_open(struct node *node, struct console **ret, struct err_info *
     console->node = node;
     enum err err = parse_listen(console, node->config.console, &address, reterr);
     err = err ? err : console_library_load(&console->http, reterr);
-    err = err ? err : make_token(console, reterr);
+    err = err ? err : console_token_make(node->home, HOME_CONSOLE_TOKEN, console->token, reterr);
+    err = err ? err : console_predict_open(node, &console->predict, reterr);
     err = err ? err : listen_on(console, &address, reterr);
     if (err) {
         console_close(console);
@@ -348,6 +447,7 @@ void console_close(struct console *console)
     if (console->daemon) {
         console->http->stop_daemon(console->daemon);
     }
+    console_predict_close(console->predict);
     crypto_wipe(console->token, sizeof console->token);
     proto_free(console);
 }

@@ -9,7 +9,8 @@
  * Who may ask: anybody on this machine for /healthz, /readyz and /metrics, which carry nothing that depends on rows; who has
  * HOME/console.token (made at start, mode 0600) for everything else, as `Authorization: Bearer TOKEN`. A request whose Host
  * is not ours, or whose Origin is another, is refused, so that a page from elsewhere in the operator's browser gets nowhere.
- * It changes nothing: the operations behind /api are those that only read (api.h).
+ * It changes nothing: the operations behind /api are those that only read (api.h), but for the inference service (predict.h), which is off
+ * unless node.yaml asks for it and has a token of its own.
  * Threads: open and close on the main thread; requests run on the library's pool and may block.
  * Limits: CONSOLE_CONNECTIONS at a time, a request is complete within CONSOLE_TIMEOUT_S. */
 #ifndef CONCORDAT_NODE_CONSOLE_CONSOLE_H
@@ -19,7 +20,6 @@
 
 #define CONSOLE_CONNECTIONS 32
 #define CONSOLE_TIMEOUT_S   15
-#define CONSOLE_TOKEN_SIZE  64 /* hexadecimal digits */
 
 struct console;
 

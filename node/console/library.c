@@ -27,6 +27,7 @@ enum err console_library_load(const struct console_library **ret, struct err_inf
                  find(handle, "MHD_queue_response", &library.queue_response) &&
                  find(handle, "MHD_destroy_response", &library.destroy_response) &&
                  find(handle, "MHD_lookup_connection_value", &library.lookup) &&
+                 find(handle, "MHD_set_connection_option", &library.set_option) &&
                  find(handle, "MHD_get_connection_values", &library.each_value);
     if (!whole) {
         return proto_err_set(reterr, E_UNSUPPORTED,

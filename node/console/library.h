@@ -28,6 +28,8 @@ struct console_library {
     void (*destroy_response)(struct MHD_Response *response);
     const char *(*lookup)(struct MHD_Connection *connection, enum MHD_ValueKind kind,
                           const char *name);
+    enum MHD_Result (*set_option)(struct MHD_Connection *connection,
+                                  enum MHD_CONNECTION_OPTION option, ...);
     int (*each_value)(struct MHD_Connection *connection, enum MHD_ValueKind kind,
                       MHD_KeyValueIterator each, void *user);
 };

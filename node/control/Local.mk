@@ -18,6 +18,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_licence.c \
 	%D%/ops_library.c \
 	%D%/ops_model.c \
+	%D%/ops_predict.c \
 	%D%/ops_project.c \
 	%D%/ops_query.c \
 	%D%/ops_risk.c \

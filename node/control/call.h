@@ -22,10 +22,22 @@ struct control_call {
     uint32_t uid;
     uint32_t gid;
     int socket;
+    struct span
+        body; /* what a program sent over HTTP in place of a file; SPAN_NONE from the command */
+    struct control_kept *kept; /* of a service that answers again and again; NULL: none */
     struct arena arena;
     json_t *error_sites;   /* a handler may leave sites here for its error document, */
     json_t *error_rejects; /* or the rows that an import rejected */
     bool cancelled;
+};
+
+#define CONTROL_PREDICT_S 60 /* that a service's answer may take */
+
+/* The model that was asked last, ready to answer. Zero but for the initialised lock; several threads may share it. */
+struct control_kept {
+    pthread_mutex_t lock;
+    uint8_t hash[32];
+    struct model_predictor *predictor;
 };
 
 typedef enum err control_handler(struct control_call *call, json_t **ret, struct err_info *reterr);

@@ -50,7 +50,8 @@ static enum err check_arguments(const struct control_call *call, struct err_info
         }
     }
     for (const struct proto_argument *row = call->operation->arguments; row && row->name; row++) {
-        if (row->required && !proto_control_value(call->request, row->name).ptr) {
+        bool sent = call->kept && row->type == PROTO_ARG_FILE_IN;
+        if (row->required && !sent && !proto_control_value(call->request, row->name).ptr) {
             return proto_err_set(reterr, E_USAGE, "%s is missing", row->name);
         }
     }

@@ -3,6 +3,7 @@
 #define CONCORDAT_NODE_CONTROL_MODELS_H
 
 #include "node/control/call.h"
+#include "node/model/package.h"
 
 /* A MODEL record that was looked for. */
 struct control_model {
@@ -29,5 +30,22 @@ MUST_CHECK enum err control_model_may(const struct control_model *model, struct 
 /* Writes the signed statement and who is to be named beside an exported model. Errors: those of files. */
 MUST_CHECK enum err control_model_papers(const struct control_model *model, const json_t *view,
                                          const char *dir, struct err_info *reterr);
+
+/* A model by its record's id or by the name that `model import` gave it: a package, or the document of a tabular model. */
+struct control_opened {
+    struct control_model search; /* found 0: a base model of this node */
+    char name[65];               /* id or name */
+    uint8_t hash[32];            /* of its blob */
+    struct buf blob, under;      /* under: what its adapters belong to */
+    struct model_package *package, *base;
+};
+/* The model that ID names, into O, which is zero: search, name and hash. USE: for more than to describe it.
+ * Errors: E_NOT_FOUND; E_REFUSED it may not be used here. */
+MUST_CHECK enum err control_model_locate(struct control_call *call, struct control_opened *o,
+                                         bool use, struct err_info *reterr);
+/* Then its bytes. Errors also: E_NOT_FOUND its base model is not at this node. O is to be fini'd in any case. */
+MUST_CHECK enum err control_model_load(struct control_call *call, struct control_opened *o,
+                                       struct err_info *reterr);
+void control_opened_fini(struct control_opened *o);
 
 #endif

@@ -1,4 +1,4 @@
-/* model export, card, predict: a model out of the house, and its answers inside. */
+/* model export, card: a model out of the house. */
 #include "config.h"
 #include "node/control/dispatch.h"
 #include "node/control/models.h"
@@ -7,10 +7,8 @@
 #include "node/model/card.h"
 #include "node/model/deploy.h"
 #include "node/model/folder.h"
-#include "node/model/table_model.h"
 #include "node/train/base.h"
 #include "store/blob.h"
-#include "store/reader_csv.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,15 +20,7 @@
 
 /* --- the bytes of a model ------------------------------------------------------------------------------------------------ */
 
-/* A model by its record's id or by the name that `model import` gave it; a package, or the document of a tabular model. */
-struct opened {
-    struct control_model search; /* found 0: a base model of this node */
-    char name[65];               /* id or name */
-    struct buf blob, under;      /* under: what its adapters belong to */
-    struct model_package *package, *base;
-};
-
-static void opened_fini(struct opened *o)
+void control_opened_fini(struct control_opened *o)
 {
     model_package_close(o->package);
     model_package_close(o->base);
@@ -38,20 +28,16 @@ static void opened_fini(struct opened *o)
     buf_fini(&o->under);
 }
 
-static enum err fetch(struct control_call *call, struct opened *o, bool use,
-                      struct err_info *reterr)
+enum err control_model_locate(struct control_call *call, struct control_opened *o, bool use,
+                              struct err_info *reterr)
 {
     struct train_base base;
     enum err err = control_model_find(call, &o->search, reterr);
-    o->blob.max = STORE_BLOB_MAX;
     if (!err) {
         snprintf(o->name, sizeof o->name, "%.*s", (int)o->search.model.name.len,
                  (const char *)o->search.model.name.ptr);
-        err = use ? control_model_may(&o->search, reterr) : E_OK;
-        return err ? err
-                   : train_model_fetch(call->node->train, o->search.record.envelope.issuer.ptr,
-                                       o->search.model.weights.ptr, o->search.model.size, &o->blob,
-                                       reterr);
+        memcpy(o->hash, o->search.model.weights.ptr, sizeof o->hash);
+        return use ? control_model_may(&o->search, reterr) : E_OK;
     }
     if (o->search.found > 0 ||
         train_base_find(&call->node->store, control_text(call, "ID"), &base, NULL)) {
@@ -59,15 +45,23 @@ static enum err fetch(struct control_call *call, struct opened *o, bool use,
     }
     o->search.found = 0;
     snprintf(o->name, sizeof o->name, "%s", base.name);
-    return store_blob_get(&call->node->store, base.hash, &o->blob, reterr);
+    memcpy(o->hash, base.hash, sizeof o->hash);
+    return E_OK;
 }
 
-/* USE: for more than to describe it. Errors also: E_NOT_FOUND its base model is not at this node; E_REFUSED it may not be
- * used here. */
-static enum err open_model(struct control_call *call, struct opened *o, bool use,
-                           struct err_info *reterr)
+static enum err fetch(struct control_call *call, struct control_opened *o, struct err_info *reterr)
 {
-    enum err err = fetch(call, o, use, reterr);
+    o->blob.max = STORE_BLOB_MAX;
+    return o->search.found
+               ? train_model_fetch(call->node->train, o->search.record.envelope.issuer.ptr, o->hash,
+                                   o->search.model.size, &o->blob, reterr)
+               : store_blob_get(&call->node->store, o->hash, &o->blob, reterr);
+}
+
+enum err control_model_load(struct control_call *call, struct control_opened *o,
+                            struct err_info *reterr)
+{
+    enum err err = fetch(call, o, reterr);
     if (err || (o->blob.len && o->blob.ptr[0] == '{')) {
         return err;
     }
@@ -87,6 +81,13 @@ static enum err open_model(struct control_call *call, struct opened *o, bool use
             hex);
     }
     return model_package_open(buf_span(&o->under), &o->base, reterr);
+}
+
+static enum err open_model(struct control_call *call, struct control_opened *o, bool use,
+                           struct err_info *reterr)
+{
+    enum err err = control_model_locate(call, o, use, reterr);
+    return err ? err : control_model_load(call, o, reterr);
 }
 
 /* --- card ---------------------------------------------------------------------------------------------------------------- */
@@ -181,7 +182,7 @@ static void card_people(struct card_room *r)
     r->card.obligations = r->duties;
 }
 
-static void card_package(struct card_room *r, const struct opened *o)
+static void card_package(struct card_room *r, const struct control_opened *o)
 {
     const struct model_package_info *info = model_package_info(o->package);
     const struct model_shape *s = &info->shape;
@@ -205,7 +206,8 @@ static void card_package(struct card_room *r, const struct opened *o)
     }
 }
 
-static enum err write_card(struct control_call *call, const struct opened *o, struct buf *to)
+static enum err write_card(struct control_call *call, const struct control_opened *o,
+                           struct buf *to)
 {
     struct card_room *r = arena_alloc(&call->arena, 1, sizeof *r);
     if (!r) {
@@ -244,7 +246,7 @@ static enum err write_card(struct control_call *call, const struct opened *o, st
 
 enum err control_model_card(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
-    struct opened o = {0};
+    struct control_opened o = {0};
     struct buf card = {.max = 1 << 20};
     enum err err = open_model(call, &o, false, reterr);
     err = err ? err : write_card(call, &o, &card);
@@ -252,7 +254,7 @@ enum err control_model_card(struct control_call *call, json_t **ret, struct err_
         *ret = json_pack("{s:s, s:s%}", "model", o.name, "card", (const char *)card.ptr, card.len);
     }
     buf_fini(&card);
-    opened_fini(&o);
+    control_opened_fini(&o);
     return err;
 }
 
@@ -301,8 +303,8 @@ static json_t *list_files(const char *dir)
 }
 
 /* README.md, and when there is a record: record.json, ATTRIBUTION.md and the signed lineage.json. */
-static enum err write_papers(struct control_call *call, const struct opened *o, const char *dir,
-                             struct err_info *reterr)
+static enum err write_papers(struct control_call *call, const struct control_opened *o,
+                             const char *dir, struct err_info *reterr)
 {
     struct buf card = {.max = 1 << 20};
     enum err err = write_card(call, o, &card);
@@ -321,7 +323,7 @@ static enum err write_papers(struct control_call *call, const struct opened *o, 
 }
 
 /* The kind of files that AS names; tabular models are documents. */
-static enum err choose_kind(const struct opened *o, const char *as, enum model_deploy *ret,
+static enum err choose_kind(const struct control_opened *o, const char *as, enum model_deploy *ret,
                             struct err_info *reterr)
 {
     if (!o->package && strcmp(as, "json") != 0) {
@@ -340,7 +342,7 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
     const char *dir = control_text(call, "--out"), *as = control_text(call, "--as");
     double prune = control_number(call, "--prune", 0);
     enum model_deploy kind = MODEL_DEPLOY_SAFETENSORS;
-    struct opened o = {0};
+    struct control_opened o = {0};
     if (call->uid != 0 && call->uid != geteuid()) {
         return proto_err_set(reterr, E_ROLE,
                              "only the daemon's own user and root may let it write files");
@@ -362,118 +364,6 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
         *ret =
             json_pack("{s:s, s:s, s:o}", "model", o.name, "format", as, "files", list_files(dir));
     }
-    opened_fini(&o);
-    return err;
-}
-
-/* --- predict ------------------------------------------------------------------------------------------------------------- */
-
-#define PREDICT_BYTES_MAX ((size_t)64 << 20)
-
-static enum err add_answer(void *user, const struct model_answer *a)
-{
-    json_t *row = json_object();
-    if (a->tag) {
-        json_t *words = json_array(), *tags = json_array();
-        for (size_t i = 0; i < a->words; i++) {
-            json_array_append_new(words, json_string(a->word[i]));
-            json_array_append_new(tags, json_string(a->tag[i]));
-        }
-        json_object_set_new(row, "words", words);
-        json_object_set_new(row, "tags", tags);
-    } else {
-        json_t *probabilities = json_object();
-        for (uint32_t i = 0; i < a->labels->count; i++) {
-            json_object_set_new(probabilities, model_words_get(a->labels, i),
-                                json_real((double)a->probabilities[i]));
-        }
-        json_object_set_new(row, "label", json_string(a->label));
-        json_object_set_new(row, "probabilities", probabilities);
-    }
-    return json_array_append_new(user, row) ? E_NO_MEMORY : E_OK;
-}
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
-/* By --format, else by the file's name: .tsv, .conll and .iob have one word a line. */
-static enum err words_of_lines(struct control_call *call, bool *ret, struct err_info *reterr)
-{
-    const char *format = control_text(call, "--format"), *path = control_text(call, "--data");
-    if (format && strcmp(format, "conll") != 0 && strcmp(format, "text") != 0) {
-        return proto_err_set(reterr, E_USAGE, "--format is text or conll");
-    }
-    *ret = format ? strcmp(format, "conll") == 0
-                  : ends_with(path, ".tsv") || ends_with(path, ".conll") || ends_with(path, ".iob");
-    return E_OK;
-}
-
-static enum err predict_texts(struct control_call *call, const struct opened *o, struct span data,
-                              json_t *rows, struct err_info *reterr)
-{
-    bool words = false;
-    enum err err = words_of_lines(call, &words, reterr);
-    return err ? err
-               : model_deploy_answer(o->package, o->base, 1, data, words, add_answer, rows, reterr);
-}
-
-/* COUNT fields as spans into TO, which has room for CAP. */
-static size_t spans_of(const struct store_field *fields, size_t count, struct span *to, size_t cap)
-{
-    count = count < cap ? count : cap;
-    for (size_t i = 0; i < count; i++) {
-        to[i] = fields[i].null ? SPAN_NONE : span_of(fields[i].text, fields[i].len);
-    }
-    return count;
-}
-
-static enum err predict_rows(struct control_call *call, const struct opened *o, struct span data,
-                             json_t *rows, struct err_info *reterr)
-{
-    struct model_table_model *model = NULL;
-    struct store_source *source = NULL;
-    struct store_row row = {0};
-    struct span *spans = arena_alloc(&call->arena, STORE_CSV_COLUMNS_MAX, sizeof *spans);
-    enum err err = spans ? model_table_model_read(buf_span(&o->blob), &model, reterr) : E_NO_MEMORY;
-    err = err ? err : store_reader_csv_bytes(data, &source, reterr);
-    if (!err) {
-        size_t columns =
-            spans_of(source->header, source->header_count, spans, STORE_CSV_COLUMNS_MAX);
-        err = model_table_model_header(model, spans, columns, reterr);
-    }
-    while (!err && !(err = source->next(source, &row, reterr)) && !row.end) {
-        size_t count =
-            row.fault ? 0 : spans_of(row.fields, row.count, spans, STORE_CSV_COLUMNS_MAX);
-        double value = row.fault ? NAN : model_table_model_answer(model, spans, count);
-        json_array_append_new(rows, isfinite(value) ? json_real(value) : json_null());
-    }
-    if (source) {
-        source->free(source);
-    }
-    model_table_model_free(model);
-    return err;
-}
-
-enum err control_model_predict(struct control_call *call, json_t **ret, struct err_info *reterr)
-{
-    struct opened o = {0};
-    struct buf data = {.max = PREDICT_BYTES_MAX};
-    json_t *rows = json_array();
-    enum err err = open_model(call, &o, true, reterr);
-    err = err ? err
-              : control_read(call, control_text(call, "--data"), PREDICT_BYTES_MAX, &data, reterr);
-    if (!err) {
-        err = o.package ? predict_texts(call, &o, buf_span(&data), rows, reterr)
-                        : predict_rows(call, &o, buf_span(&data), rows, reterr);
-    }
-    if (!err) {
-        *ret = json_pack("{s:s, s:O}", "model", o.name, "rows", rows);
-    }
-    json_decref(rows);
-    buf_fini(&data);
-    opened_fini(&o);
+    control_opened_fini(&o);
     return err;
 }

@@ -43,6 +43,7 @@ endif
 	%D%/events.c %D%/events.h \
 	%D%/folder.c %D%/folder.h \
 	%D%/grid.c %D%/grid.h \
+	%D%/inputs.c %D%/inputs.h \
 	%D%/logistic.c %D%/logistic.h \
 	%D%/metrics.c %D%/metrics.h \
 	%D%/notes.c %D%/notes.h \

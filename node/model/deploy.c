@@ -1,6 +1,7 @@
 #include "config.h"
 #include "node/model/deploy.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "node/model/encoder_config.h"
@@ -281,44 +282,22 @@ static enum err fill(struct model_corpus *corpus, const struct reading *r, bool 
     return err ? err : model_corpus_seal(corpus, reterr);
 }
 
-static enum err answer(struct model_tuner *tuner, const struct model_package *package,
-                       struct reading *r, model_answer_fn *see, void *user, struct err_info *reterr)
-{
-    bool tagged = model_package_info(package)->shape.task == MODEL_TASK_TOKENS;
-    struct showing s = {
-        .reading = r, .labels = model_tuner_labels(tuner), .see = see, .user = user};
-    struct model_corpus *corpus = NULL;
-    float *p = NULL;
-    enum err err = model_tuner_corpus(tuner, &corpus, reterr);
-    err = err ? err : fill(corpus, r, tagged, reterr);
-    if (!err && tagged) {
-        err = model_tuner_tags(tuner, corpus, show_tags, &s, reterr);
-    } else if (!err) {
-        err = model_tuner_classes(tuner, corpus, &p, reterr);
-        err = err ? err : show_classes(&s, p);
-    }
-    proto_free(p);
-    proto_free(s.tags);
-    model_corpus_free(corpus);
-    return err;
-}
+struct model_predictor {
+    struct model_tuner *tuner;
+    bool tagged;
+    char name[65]; /* of the model */
+};
 
-enum err model_deploy_answer(const struct model_package *package, const struct model_package *base,
-                             unsigned threads, struct span text, bool words, model_answer_fn *see,
-                             void *user, struct err_info *reterr)
+enum err model_predictor_open(const struct model_package *package, const struct model_package *base,
+                              unsigned threads, struct model_predictor **ret,
+                              struct err_info *reterr)
 {
     const struct model_package_info *info = model_package_info(package);
-    bool tagged = info->shape.task == MODEL_TASK_TOKENS;
-    struct model_tuner *tuner = NULL;
-    struct reading r = {0};
     if (info->labels->count == 0 || info->shape.task == MODEL_TASK_MASKED) {
         return proto_err_set(reterr, E_UNSUPPORTED,
                              "model %s has no classifier: only a tuned model predicts", info->name);
     }
-    if (words && !tagged) {
-        return proto_err_set(reterr, E_USAGE,
-                             "model %s classifies whole texts: give one text a line", info->name);
-    }
+    struct model_predictor *p = proto_alloc(1, sizeof *p);
     const char **labels = label_list(info->labels);
     struct model_tuning tuning = {.task = info->shape.task,
                                   .training = info->shape.training,
@@ -332,12 +311,59 @@ enum err model_deploy_answer(const struct model_package *package, const struct m
                                       info->shape.positions < 512 ? info->shape.positions : 512,
                                   .dropout = 0};
     tuning.stride = tuning.longest > 4 * STRIDE ? STRIDE : 0;
-    enum err err = labels ? read_text(text, words, tagged, &r, reterr)
-                          : proto_err_set(reterr, E_NO_MEMORY, "model: no memory for its labels");
-    err = err ? err : model_tuner_open(package, base, &tuning, threads, &tuner, reterr);
-    err = err ? err : answer(tuner, package, &r, see, user, reterr);
-    model_tuner_close(tuner);
-    reading_fini(&r);
+    enum err err = p && labels
+                       ? model_tuner_open(package, base, &tuning, threads, &p->tuner, reterr)
+                       : proto_err_set(reterr, E_NO_MEMORY, "model: no memory for its labels");
     proto_free(labels);
+    if (err) {
+        model_predictor_close(p);
+        return err;
+    }
+    p->tagged = info->shape.task == MODEL_TASK_TOKENS;
+    snprintf(p->name, sizeof p->name, "%s", info->name);
+    *ret = p;
+    return E_OK;
+}
+
+void model_predictor_close(struct model_predictor *p)
+{
+    if (p) {
+        model_tuner_close(p->tuner);
+        proto_free(p);
+    }
+}
+
+static enum err answer(struct model_predictor *p, const struct reading *r, model_answer_fn *see,
+                       void *user, struct err_info *reterr)
+{
+    struct showing s = {
+        .reading = r, .labels = model_tuner_labels(p->tuner), .see = see, .user = user};
+    struct model_corpus *corpus = NULL;
+    float *classes = NULL;
+    enum err err = model_tuner_corpus(p->tuner, &corpus, reterr);
+    err = err ? err : fill(corpus, r, p->tagged, reterr);
+    if (!err && p->tagged) {
+        err = model_tuner_tags(p->tuner, corpus, show_tags, &s, reterr);
+    } else if (!err) {
+        err = model_tuner_classes(p->tuner, corpus, &classes, reterr);
+        err = err ? err : show_classes(&s, classes);
+    }
+    proto_free(classes);
+    proto_free(s.tags);
+    model_corpus_free(corpus);
+    return err;
+}
+
+enum err model_predictor_answer(struct model_predictor *p, struct span text, bool words,
+                                model_answer_fn *see, void *user, struct err_info *reterr)
+{
+    struct reading r = {0};
+    if (words && !p->tagged) {
+        return proto_err_set(reterr, E_USAGE,
+                             "model %s classifies whole texts: give one text a line", p->name);
+    }
+    enum err err = read_text(text, words, p->tagged, &r, reterr);
+    err = err ? err : answer(p, &r, see, user, reterr);
+    reading_fini(&r);
     return err;
 }

@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = adapter audit_export certificate chunk codec column conll control copy_row croissant csv fhir frame gossip keyring ledger licence manifest mapping model_config names ndjson notes ontology package pages partial record round safetensors share spdx sql table_model token tokenizer train
+FUZZ_TARGETS = adapter audit_export certificate chunk codec column conll control copy_row croissant csv fhir frame gossip inputs keyring ledger licence manifest mapping model_config names ndjson notes ontology package pages partial record round safetensors share spdx sql table_model token tokenizer train
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -156,6 +156,11 @@ check_PROGRAMS += %D%/replay_adapter
 TESTS += %D%/replay_adapter
 %C%_replay_adapter_SOURCES = %D%/fuzz_adapter.c %D%/replay.c
 %C%_replay_adapter_LDADD = $(MODEL_LIBS) -lm
+
+check_PROGRAMS += %D%/replay_inputs
+TESTS += %D%/replay_inputs
+%C%_replay_inputs_SOURCES = %D%/fuzz_inputs.c %D%/replay.c
+%C%_replay_inputs_LDADD = $(MODEL_LIBS) -lm
 
 check_PROGRAMS += %D%/replay_table_model
 TESTS += %D%/replay_table_model

@@ -30,6 +30,7 @@ PROC_TESTS = \
 	%D%/models.py \
 	%D%/notes.py \
 	%D%/planted.py \
+	%D%/predict.py \
 	%D%/questions.py \
 	%D%/sources.py \
 	%D%/takeover.py \

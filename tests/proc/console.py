@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """The HTTP console of a real daemon: who may ask, what may be asked, what /metrics carries, and hostile requests."""
-import http.client
 import json
 import os
 import re
@@ -10,7 +9,7 @@ import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from harness import TOP, Sandbox, done, licence, note, ok
+from harness import TOP, Sandbox, console_on, done, free_port, http_ask as ask, licence, note, ok
 
 with open(os.path.join(TOP, "config.h"), encoding="ascii") as file:
     if "HAVE_MICROHTTPD 1" not in file.read():
@@ -18,36 +17,11 @@ with open(os.path.join(TOP, "config.h"), encoding="ascii") as file:
         sys.exit(0)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def configure(box, name, listen):
-    path = os.path.join(box.home(name), "node.yaml")
-    with open(path, encoding="utf-8") as file:
-        kept = file.read()
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(kept + f'console:\n  listen: "{listen}"\n')
-    return kept
-
-
-def ask(port, path, method="GET", headers=None, body=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request(method, path, body=body, headers=headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace"), dict(answer.getheaders())
-    finally:
-        connection.close()
-
-
 ROWS = 137  # a number that nothing else has
 
 with Sandbox("alpha,beta", start=False) as box:
     port = free_port()
-    configure(box, "alpha", f"127.0.0.1:{port}")
+    console_on(box, "alpha", f"127.0.0.1:{port}")
     box.start()
     manifest = box.write("t.yaml", "dataset: chain\nversion: \"1\"\ntitle: Test <b>title</b>\nsize: 400\ncolumns:\n"
                          "  - {name: sex, type: category, values: [F, M]}\n" + licence())
@@ -106,6 +80,9 @@ with Sandbox("alpha,beta", start=False) as box:
     ok(ask(port, "/api/v1/licence/show/a/b/c", headers=bearer)[0] == 400, "too many values")
     ok(ask(port, "/api/v1/audit/list?" + "&".join(f"since={i}" for i in range(40)), headers=bearer)[0] == 400, "too many arguments")
 
+    ok(ask(port, "/api/v1/model/predict/x", "POST", {**bearer, "Content-Type": "application/json"}, b'{"texts": ["a"]}')[0] == 403,
+       "the inference service is off unless node.yaml turns it on")
+    ok(not os.path.exists(os.path.join(box.home("alpha"), "predict.token")), "and has no token then")
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         ok(ask(port, "/api/v1/status", method, bearer, b"x" * 100)[0] == 405, f"{method} is refused")
     ok(ask(port, "/api/v1/status", headers={**bearer, "Host": "evil.example"})[0] == 403, "another Host is refused (rebinding)")
@@ -138,7 +115,7 @@ with Sandbox("alpha,beta", start=False) as box:
     home = box.home("beta")
     for listen, words in (("0.0.0.0:7480", "reverse proxy"), ("example.org:80", "reverse proxy"), ("127.0.0.1", "ADDRESS:PORT"),
                           ("127.0.0.1:99999", "ADDRESS:PORT")):
-        kept = configure(box, "beta", listen)
+        kept = console_on(box, "beta", listen)
         run = subprocess.run([os.path.join(TOP, "concordatd"), "--home", home], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              timeout=30, check=False)
         ok(run.returncode != 0 and words in run.stdout.decode(), f"listen {listen} is refused with the cure") or note(run.stdout.decode()[-400:])

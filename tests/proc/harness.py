@@ -5,11 +5,13 @@
         ok(answer["rows"], "an answer came")
     done()
 """
+import http.client
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -166,6 +168,42 @@ class Sandbox:
             time.sleep(0.1)
         note(f"{what}: not within {seconds} s")
         return None
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def console_on(box, name, listen, predict=False):
+    """Adds the HTTP console to a node.yaml, for the next start; returns what the file said before."""
+    path = os.path.join(box.home(name), "node.yaml")
+    with open(path, encoding="utf-8") as file:
+        kept = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(kept + f'console:\n  listen: "{listen}"\n' + ("  predict: true\n" if predict else ""))
+    return kept
+
+
+def http_ask(port, path, method="GET", headers=None, body=None):
+    """Status, text and headers of one request."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request(method, path, body=body, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace"), dict(answer.getheaders())
+    finally:
+        connection.close()
+
+
+def predict(box, name, port, model, body):
+    """What the inference service of a node says: status, and the JSON or text."""
+    with open(os.path.join(box.home(name), "predict.token"), encoding="ascii") as file:
+        token = file.read().strip()
+    status, text, _ = http_ask(port, f"/api/v1/model/predict/{model}", "POST",
+                               {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}, json.dumps(body).encode())
+    return status, json.loads(text) if text.startswith("{") else text
 
 
 def licence(epsilon_total=8, per_query=2, per_job=4, delta="1e-6", extra="", actions="count, sum, mean, variance, quantile, histogram, regression, survival, finetune, evaluate", cohort=2):

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 
-from harness import SRC, Sandbox, done, ok
+from harness import SRC, TOP, Sandbox, console_on, done, free_port, ok, predict
 
 BASE = os.path.join(SRC, "deploy/demo-ner-files/bert-tiny-biomed")
 NAMES = "alpha,beta,gamma,delta"
@@ -74,6 +74,7 @@ evaluate: {split: 0}
 """
 PRIVATE = "{epsilon_total: 200, epsilon_per_job: 100, delta: 1e-6}"
 ROWS = "a,b\n" + "".join(f"{i % 10},{'true' if i % 10 > 4 else 'false'}\n" for i in range(400))
+ROWS_BODY = {"columns": ["b", "a"], "rows": [["x", 0], [None, "1"], ["y", None]]}
 TERMS = {"wide": "", "kept": "survives_revocation: true", "closed": "recipients: {institutions: [alpha, beta, gamma]}"}
 
 
@@ -180,7 +181,7 @@ def recipients(box, closed, bare):
     ok(box.run("beta", "model", "fetch", bare)["fetched"] > 0, "one that took part gets it")
 
 
-def tainted(box, wide, kept):
+def tainted(box, port, wide, kept):
     for dataset in ("wide", "kept"):
         box.run("gamma", "licence", "withdraw", dataset, "--reason", "consent withdrawn")
     box.wait("the withdrawal", lambda: box.run("alpha", "model", "show", wide)["tainted"])
@@ -190,6 +191,11 @@ def tainted(box, wide, kept):
     ok(code == 4 and "LICENSE_TAINTED" in why and "gamma" in why and not os.path.exists(os.path.join(box.folder, "never")), f"no export: {why}")
     code, why = refused(box, "alpha", "model", "predict", wide, "--data", box.write("rows.csv", ROWS))
     ok(code == 4 and "LICENSE_TAINTED" in why, f"no prediction: exit {code}")
+    if port:
+        status, answer = predict(box, "alpha", port, wide, ROWS_BODY)
+        ok(status == 403 and "LICENSE_TAINTED" in answer["error"]["detail"], f"nor one over HTTP, where it was answered before: {status}")
+        status, answer = predict(box, "alpha", port, kept, ROWS_BODY)
+        ok(status == 200 and len(answer["rows"]) == 3, f"but of the model that survives: {status}")
     code, why = refused(box, "beta", "model", "fetch", wide)
     ok(code == 4 and "LICENSE_TAINTED" in why, f"no fetching: exit {code}")
     ok("license" in box.run("alpha", "model", "card", wide)["card"], "its card can still be read")
@@ -210,17 +216,35 @@ def base_model(box):
     ok(box.run("alpha", "model", "export", "tiny", "--out", os.path.join(box.folder, "tiny"))["format"] == "safetensors", "and exported there")
 
 
+def served(box, port, model):
+    """Rows over HTTP say what the command says."""
+    want = box.run("alpha", "model", "predict", model, "--data", box.write("rows.csv", ROWS))["rows"]
+    status, answer = predict(box, "alpha", port, model, ROWS_BODY)
+    ok(status == 200 and answer["rows"][:2] == want[:2] and answer["rows"][2] is None, f"the inference service answers rows: {answer}")
+    status, answer = predict(box, "alpha", port, model, {"texts": ["a"]})
+    ok(status == 400 and "columns" in answer["error"]["detail"], "and says that it wants rows when it gets texts")
+    status, answer = predict(box, "alpha", port, model, {"columns": ["b"], "rows": [[1]]})
+    ok(status == 422, "a column that is missing is named")
+
+
 def main():
-    with Sandbox(NAMES) as box:
+    with open(os.path.join(TOP, "config.h"), encoding="ascii") as file:
+        port = free_port() if "HAVE_MICROHTTPD 1" in file.read() else 0
+    with Sandbox(NAMES, start=False) as box:
+        if port:
+            console_on(box, "alpha", f"127.0.0.1:{port}", predict=True)
+        box.start()
         for dataset in TERMS:
             imports(box, dataset)
         models = {dataset: train(box, dataset) for dataset in TERMS}
         base_model(box)
         bare = train_bare(box)
         statement(box, models["wide"])
+        if port:
+            served(box, port, models["wide"])
         fetched(box, models["wide"])
         recipients(box, models["closed"], bare)
-        tainted(box, models["wide"], models["kept"])
+        tainted(box, port, models["wide"], models["kept"])
     done()
 
 

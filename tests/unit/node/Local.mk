@@ -15,6 +15,11 @@ TESTS += %D%/test_config
 %C%_test_config_SOURCES = %D%/test_config.c tests/lib/fake_hash.h
 %C%_test_config_LDADD = node/config/libconfig.a $(PROTO_LIBS) $(YAML_LIBS) $(CMOCKA_LIBS) -lm
 
+check_PROGRAMS += %D%/test_inputs
+TESTS += %D%/test_inputs
+%C%_test_inputs_SOURCES = %D%/test_inputs.c
+%C%_test_inputs_LDADD = $(MODEL_LIBS) $(CMOCKA_LIBS) -lm
+
 check_PROGRAMS += %D%/test_logistic
 TESTS += %D%/test_logistic
 %C%_test_logistic_SOURCES = %D%/test_logistic.c tests/lib/newton.c tests/lib/newton.h tests/lib/numbers.h
