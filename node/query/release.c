@@ -140,6 +140,11 @@ enum err query_release_shape(const struct proto_query *query, const struct query
     return coordinates_out(layout, arena, answer);
 }
 
+static bool below_cohort(const struct query_layout *layout, int64_t units, uint64_t min_cohort)
+{
+    return privacy_mechanism_value(&layout->coordinates[0], units) < (double)min_cohort;
+}
+
 /* TOLD: which cells, NULL: all. */
 static enum err values_out(const struct query_layout *layout, const int64_t *noisy,
                            const struct told *told, size_t count, uint64_t min_cohort,
@@ -153,8 +158,7 @@ static enum err values_out(const struct query_layout *layout, const int64_t *noi
     }
     for (size_t i = 0; i < count; i++) {
         const int64_t *cell = noisy + (told ? told[i].cell : i) * slots;
-        withheld[i] =
-            privacy_mechanism_value(&layout->coordinates[0], cell[0]) < (double)min_cohort;
+        withheld[i] = below_cohort(layout, cell[0], min_cohort);
         for (size_t slot = 0; slot < slots; slot++) {
             put_be64(values + 8 * (i * slots + slot), withheld[i] ? 0 : (uint64_t)cell[slot]);
         }
@@ -221,4 +225,47 @@ enum err query_release(struct privacy_pool *pool, const struct proto_query *quer
     }
     proto_free(noisy);
     return err;
+}
+
+/* ---- answers that are given again ---------------------------------------------------------- */
+
+enum err query_release_withhold(const struct proto_query *query, const struct query_layout *layout,
+                                uint64_t min_cohort, struct arena *arena,
+                                struct query_answer *answer)
+{
+    size_t cells = answer->cells;
+    size_t each = 8 * layout->slots;
+    size_t groups = query->keyed ? query->group_count : 0;
+    if (cells > QUERY_CELLS_MAX || answer->values.len != cells * each ||
+        answer->withheld.len != cells || answer->keys.count != cells * groups) {
+        return E_CORRUPT;
+    }
+    uint8_t *values = arena_alloc(arena, cells * each + 1, 1);
+    uint8_t *withheld = arena_alloc(arena, cells + 1, 1);
+    struct proto_text *keys = arena_alloc(arena, cells * groups + 1, sizeof *keys);
+    if (!values || !withheld || !keys) {
+        return E_NO_MEMORY;
+    }
+    const struct proto_text *old_keys = answer->keys.items;
+    size_t kept = 0;
+    for (size_t cell = 0; cell < cells; cell++) {
+        const uint8_t *from = answer->values.ptr + cell * each;
+        bool below =
+            answer->withheld.ptr[cell] || below_cohort(layout, (int64_t)get_be64(from), min_cohort);
+        if (below && query->keyed) {
+            continue;
+        }
+        for (size_t g = 0; g < groups; g++) {
+            keys[kept * groups + g] = old_keys[cell * groups + g];
+        }
+        if (!below) {
+            memcpy(values + kept * each, from, each);
+        }
+        withheld[kept++] = below;
+    }
+    answer->cells = kept;
+    answer->keys = (struct proto_list){keys, kept * groups};
+    answer->values = span_of(values, kept * each);
+    answer->withheld = span_of(withheld, kept);
+    return E_OK;
 }

@@ -8,6 +8,8 @@
  * coins are independent. So with probability 1 - delta0 none is, and the release is delta0-approximately rho-zCDP (Bun
  * and Steinke 2016). T: proto/selection.
  *
+ * A stored answer is held to the minimum cohort of whoever gets it again. What is withheld once stays so.
+ *
  * Threads: one call per thread. */
 #ifndef CONCORDAT_NODE_QUERY_RELEASE_H
 #define CONCORDAT_NODE_QUERY_RELEASE_H
@@ -31,6 +33,12 @@ MUST_CHECK enum err query_release(struct privacy_pool *pool, const struct proto_
                                   const struct query_layout *layout, const struct query_sums *sums,
                                   const struct query_release_terms *terms, struct arena *arena,
                                   struct query_answer *answer, struct err_info *reterr);
+/* Holds ANSWER, which was stored for the same question at the same price, to MIN_COHORT: a cell whose noisy number of units is below it
+ * keeps nothing, and a private group is not there. What changes is ARENA's. Errors: E_CORRUPT the answer is none to this question;
+ * E_NO_MEMORY. */
+MUST_CHECK enum err query_release_withhold(const struct proto_query *query,
+                                           const struct query_layout *layout, uint64_t min_cohort,
+                                           struct arena *arena, struct query_answer *answer);
 /* Only the coordinates and the number of public cells: what --explain tells. */
 MUST_CHECK enum err query_release_shape(const struct proto_query *query,
                                         const struct query_layout *layout, struct arena *arena,

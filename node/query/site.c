@@ -440,7 +440,8 @@ static enum err seal(struct job *job, struct buf *out, struct err_info *reterr)
                               job->context->identity, job->context->federation_id, out, reterr);
 }
 
-/* What was stored with the first answer stays; the message around it is made anew, with today's budget and head. */
+/* What was stored with the first answer stays, but for what today's licence withholds from this asker; the message around it is made
+ * anew, with today's budget and head. */
 static enum err replay(struct job *job, struct err_info *reterr)
 {
     struct buf stored = {.max = PROTO_CODEC_MAX};
@@ -457,6 +458,10 @@ static enum err replay(struct job *job, struct err_info *reterr)
         }
     }
     buf_fini(&stored);
+    if (!err) { /* it may have been asked first under a grant with a smaller cohort */
+        err = query_release_withhold(&job->query, &job->layout, job->admission.decision.min_cohort,
+                                     &job->arena, &old);
+    }
     if (err) {
         return err;
     }

@@ -105,6 +105,27 @@ def cohort(box):
     ok(answer["rows"][0] == [None, None], "where nobody is, nothing is shown, and the question is answered")
 
 
+def raised(box):
+    """An answer that is stored is held to the cohort of now: a licence that asks for more people withholds what it told before."""
+    rows = "patient,x,sex\n" + "".join(f"s{i},{10 if i < 10 else 90},{'FM'[i % 2]}\n" for i in range(200))
+    path = box.write("raised.csv", rows)
+    text = MANIFEST.replace("dataset: t", "dataset: raised")
+    yaml = [text.replace('version: "1"', f'version: "{i}"') + licence(epsilon_total=100000, per_query=1000, cohort=cohort) for i, cohort in ((1, 2), (2, 60))]
+    box.run("north", "dataset", "import", box.write("m.yaml", yaml[0]), "--data", path)
+
+    def ask_both():
+        return [box.run("asker", "query", f"SELECT sex, COUNT(*) FROM raised WHERE x {side} 50 GROUP BY sex", "--purpose", "DUO:0000006", "--epsilon", "500")
+                for side in ("<", ">")]
+    before = ask_both()
+    ok(all(row[1] is not None for answer in before for row in answer["rows"]), f"a cohort of 2 tells groups of 5 and 95: {[a['rows'] for a in before]}")
+    box.run("north", "dataset", "update", box.write("m.yaml", yaml[1]))
+    ok(box.wait("the new licence", lambda: all(a["replayed"] and a["rows"] == [["F", None], ["M", None]] for a in ask_both()[:1])) is not None,
+       "raised to 60, the same question is replayed without the groups of 5")
+    after = ask_both()
+    ok(after[0]["sites"][0].get("withheld") == 2 and after[1]["replayed"] and after[1]["rows"] == before[1]["rows"] and after[1]["cost"]["rho"] == 0,
+       "and those of 95 are as they were, at no cost")
+
+
 def numbers(box):
     """NaN, infinities and what no double can hold, by fixed rules at import; and no row can raise an error in WHERE."""
     rows = ["patient,x,sex"] + [f"r{i},50,M" for i in range(500)]
@@ -132,7 +153,7 @@ def main():
         box.start()
         table(box, "north", False)
         table(box, "south", True)
-        for part in (sizes_and_times, ticks, refusals, cohort, numbers):
+        for part in (sizes_and_times, ticks, refusals, cohort, raised, numbers):
             note(part.__name__)
             part(box)
     done()

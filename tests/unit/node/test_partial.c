@@ -417,6 +417,97 @@ static void lonely_groups_stay_hidden(void **state)
     proto_query_fini(&planned.query);
 }
 
+/* The numbers of units of CELLS cells of an answer that is stored: 3, 7, 20, 0 (withheld), 8, .. */
+static const int64_t stored_units[] = {3, 7, 20, 0, 8, 7};
+
+static void stored(struct site *site, const struct planned *planned, size_t cells)
+{
+    site_init(site, planned, cells);
+    for (size_t cell = 0; cell < cells; cell++) {
+        int32_t grid = planned->layout.coordinates[0].grid_log2;
+        site->withheld[cell] = stored_units[cell] == 0;
+        for (size_t slot = 0; slot < planned->layout.slots; slot++) {
+            put(site, planned, cell, slot, (int64_t)ldexp((double)stored_units[cell], -grid));
+        }
+    }
+}
+
+static void expect_units(const struct planned *planned, const struct query_answer *answer,
+                         size_t count, const int64_t *units)
+{
+    assert_int_equal(answer->cells, count);
+    assert_int_equal(answer->values.len, count * planned->layout.slots * 8);
+    assert_int_equal(answer->withheld.len, count);
+    for (size_t cell = 0; cell < count; cell++) {
+        const uint8_t *at = answer->values.ptr + 8 * cell * planned->layout.slots;
+        assert_int_equal(answer->withheld.ptr[cell], units[cell] == 0);
+        for (size_t slot = 0; slot < planned->layout.slots; slot++) {
+            double got = ldexp((double)(int64_t)get_be64(at + 8 * slot),
+                               planned->layout.coordinates[0].grid_log2);
+            assert_true(got == (double)units[cell]);
+        }
+    }
+}
+
+/* An answer that was stored under a smaller cohort does not tell more than the present one lets it; what was withheld stays so. */
+static void stored_answers_keep_the_cohort_of_now(void **state)
+{
+    (void)state;
+    struct planned planned;
+    struct site site;
+    struct arena arena = {0};
+    planned_make(&planned, &schema, "SELECT sex, COUNT(DISTINCT patient) FROM t GROUP BY sex", 0.5);
+    static const struct {
+        uint64_t cohort;
+        int64_t want[2];
+    } cases[] = {{2, {3, 7}}, {3, {3, 7}}, {4, {0, 7}}, {7, {0, 7}}, {8, {0, 0}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        stored(&site, &planned, 2);
+        assert_int_equal(query_release_withhold(&planned.query, &planned.layout, cases[i].cohort,
+                                                &arena, &site.answer),
+                         E_OK);
+        expect_units(&planned, &site.answer, 2, cases[i].want);
+        assert_int_equal(check(&planned, &site), QUERY_FAULT_NONE);
+        site_fini(&site);
+    }
+    stored(&site, &planned, 2);
+    site.answer.values.len--;
+    assert_int_equal(
+        query_release_withhold(&planned.query, &planned.layout, 2, &arena, &site.answer),
+        E_CORRUPT);
+    site_fini(&site);
+    proto_query_fini(&planned.query);
+    arena_fini(&arena);
+}
+
+static void stored_groups_keep_the_cohort_of_now(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"A", "F", "A", "M", "B", "F", "B", "M", "C", "F", "C", "M"};
+    static const int64_t want[] = {20, 8};
+    struct planned planned;
+    struct site site;
+    struct arena arena = {0};
+    planned_make(&planned, &schema, KEYED, 0.5);
+    stored(&site, &planned, 6);
+    set_keys(&site, 6, texts);
+    assert_int_equal(
+        query_release_withhold(&planned.query, &planned.layout, 8, &arena, &site.answer), E_OK);
+    expect_units(&planned, &site.answer, 2, want);
+    const struct proto_text *keys = site.answer.keys.items;
+    assert_int_equal(site.answer.keys.count, 4);
+    assert_true(span_equal(keys[0].text, span_str("B")) &&
+                span_equal(keys[1].text, span_str("F")) &&
+                span_equal(keys[2].text, span_str("C")) && span_equal(keys[3].text, span_str("F")));
+    site.answer.keys.count--;
+    assert_int_equal(
+        query_release_withhold(&planned.query, &planned.layout, 8, &arena, &site.answer),
+        E_CORRUPT);
+    site_fini(&site);
+    proto_query_fini(&planned.query);
+    arena_fini(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -429,6 +520,8 @@ int main(void)
         cmocka_unit_test(keys_are_merged),
         cmocka_unit_test(keys_must_ascend_and_be_declared),
         cmocka_unit_test(lonely_groups_stay_hidden),
+        cmocka_unit_test(stored_answers_keep_the_cohort_of_now),
+        cmocka_unit_test(stored_groups_keep_the_cohort_of_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
