@@ -10,9 +10,11 @@ noinst_LIBRARIES += %D%/libconcordat_crypto.a
 	%D%/kdf.c %D%/kdf.h \
 	%D%/keyring.c %D%/keyring.h \
 	%D%/memory.c %D%/memory.h \
+	%D%/pkcs11.c %D%/pkcs11.h \
 	%D%/provider.c %D%/provider.h \
 	%D%/provider_libcrypto.c \
 	%D%/provider_mbedtls.c %D%/provider_mbedtls.h \
 	%D%/random.c %D%/random.h \
 	%D%/shares.c %D%/shares.h
+%C%_libconcordat_crypto_a_CPPFLAGS = $(AM_CPPFLAGS) $(PKCS11_CFLAGS)
 EXTRA_DIST += %D%/README.md

@@ -4,7 +4,9 @@
 #include "crypto/file.h"
 #include "crypto/kdf.h"
 #include "crypto/random.h"
+#include "proto/codec.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,13 +15,15 @@
 #include <unistd.h>
 
 #define FORMAT      1
+#define FORMAT_PKCS 2  /* a slot of a token is there */
 #define HEADER      32 /* magic 4, version 2, slots 2, node id 16, generation 8 */
 #define SLOT_PARAMS 28 /* kind 1, k 1, n 1, id 1, memory 4, passes 4, salt 16 */
 #define WRAPPED     60 /* nonce 12, key 32, tag 16 */
 #define SLOT_SIZE   (SLOT_PARAMS + WRAPPED)
+#define TAIL_MAX    (1 + CRYPTO_PKCS11_LABEL_MAX + 1 + CRYPTO_PKCS11_LABEL_MAX + CRYPTO_PKCS11_SEALED)
 #define MAC_SIZE    32
 #define FILE_MAX                                                                                   \
-    ((size_t)HEADER + CRYPTO_KEYRING_SLOTS * SLOT_SIZE + 4 +                                       \
+    ((size_t)HEADER + CRYPTO_KEYRING_SLOTS * (SLOT_SIZE + 2 + TAIL_MAX) + 4 +                      \
      (size_t)CRYPTO_KEYRING_ENTRIES * (1 + CRYPTO_KEYRING_NAME + 4 + WRAPPED) + MAC_SIZE)
 #define FILE_MIN        ((size_t)HEADER + SLOT_SIZE + 4 + MAC_SIZE)
 #define SECRET_MAX      1024 /* a key file's length, a passphrase's length */
@@ -27,6 +31,7 @@
 #define SLOT_PHRASE     2
 #define SLOT_CREDENTIAL 3
 #define SLOT_RECOVERY   4
+#define SLOT_PKCS11     5
 #define AT_K            1 /* in a slot's parameters */
 #define AT_N            2
 #define AT_ID           3
@@ -34,6 +39,8 @@
 struct slot {
     uint8_t params[SLOT_PARAMS];
     uint8_t wrapped[WRAPPED];
+    uint16_t tail_len; /* of SLOT_PKCS11: labels and what the token sealed; else 0 */
+    uint8_t tail[TAIL_MAX];
 };
 
 struct entry {
@@ -137,25 +144,30 @@ static mode_t forbidden_bits(enum crypto_unlock_how how)
     return how == CRYPTO_UNLOCK_CREDENTIAL ? 0137 : 0177;
 }
 
-static enum err keyfile_read(enum crypto_unlock_how how, const char *path, struct buf *secret,
-                             struct err_info *reterr)
+/* WHAT: "key" or "PIN", for messages. */
+static enum err secret_read(const char *what, enum crypto_unlock_how how, const char *path,
+                            struct buf *secret, struct err_info *reterr)
 {
     struct stat st;
     if (stat(path, &st) != 0) {
         enum err err = errno == ENOENT ? E_NOT_FOUND : E_IO;
-        return proto_err_set(reterr, err, "key file %s: %s", path, strerror(errno));
+        return proto_err_set(reterr, err, "%s file %s: %s", what, path, strerror(errno));
     }
     if (!S_ISREG(st.st_mode) || (st.st_mode & forbidden_bits(how)) != 0 ||
         (st.st_uid != geteuid() && st.st_uid != 0)) {
         return proto_err_set(reterr, E_REFUSED,
-                             "key file %s: it must be a plain file of mode 0600 and of this user",
-                             path);
+                             "%s file %s: it must be a plain file of mode 0600 and of this user",
+                             what, path);
     }
     secret->max = SECRET_MAX;
     enum err err = buf_reserve(secret, SECRET_MAX); /* no growth, so that no copy is left behind */
-    if (!err) {
-        err = crypto_file_read(path, secret, reterr);
-    }
+    return err ? err : crypto_file_read(path, secret, reterr);
+}
+
+static enum err keyfile_read(enum crypto_unlock_how how, const char *path, struct buf *secret,
+                             struct err_info *reterr)
+{
+    enum err err = secret_read("key", how, path, secret, reterr);
     if (!err && secret->len < 32) {
         err = proto_err_set(reterr, E_INVALID, "key file %s: it is shorter than 32 bytes", path);
     }
@@ -179,10 +191,9 @@ static enum err keyfile_make(const char *path, struct err_info *reterr)
 static uint8_t slot_kind(const struct crypto_unlock *unlock)
 {
     static const uint8_t kinds[] = {
-        [CRYPTO_UNLOCK_KEYFILE] = SLOT_KEYFILE,
-        [CRYPTO_UNLOCK_PASSPHRASE] = SLOT_PHRASE,
-        [CRYPTO_UNLOCK_CREDENTIAL] = SLOT_CREDENTIAL,
-        [CRYPTO_UNLOCK_RECOVERY] = SLOT_RECOVERY,
+        [CRYPTO_UNLOCK_KEYFILE] = SLOT_KEYFILE,       [CRYPTO_UNLOCK_PASSPHRASE] = SLOT_PHRASE,
+        [CRYPTO_UNLOCK_CREDENTIAL] = SLOT_CREDENTIAL, [CRYPTO_UNLOCK_RECOVERY] = SLOT_RECOVERY,
+        [CRYPTO_UNLOCK_PKCS11] = SLOT_PKCS11,
     };
     return kinds[unlock->how];
 }
@@ -194,6 +205,9 @@ static enum err unlock_check(const struct crypto_unlock *unlock, struct err_info
     }
     if (unlock->how == CRYPTO_UNLOCK_RECOVERY) {
         return unlock->share_count ? E_OK : proto_err_set(reterr, E_USAGE, "no shares were given");
+    }
+    if (unlock->how == CRYPTO_UNLOCK_PKCS11) {
+        return E_OK; /* pkcs11.c looks at it */
     }
     if (unlock->how != CRYPTO_UNLOCK_PASSPHRASE || unlock->passphrase.len == 0 ||
         unlock->passphrase.len > SECRET_MAX) {
@@ -211,7 +225,8 @@ static bool params_valid(const uint8_t params[SLOT_PARAMS])
                : params[AT_K] != 0 || params[AT_N] != 0) {
         return false;
     }
-    if (shared || params[0] == SLOT_KEYFILE || params[0] == SLOT_CREDENTIAL) {
+    if (shared || params[0] == SLOT_KEYFILE || params[0] == SLOT_CREDENTIAL ||
+        params[0] == SLOT_PKCS11) {
         return memory_kib == 0 && passes == 0;
     }
     return params[0] == SLOT_PHRASE && memory_kib >= CRYPTO_KEYRING_MEMORY_MIN &&
@@ -238,11 +253,115 @@ static enum err recovery_key(const uint8_t params[SLOT_PARAMS], const struct cry
     return err;
 }
 
+/* --- slots of a token ------------------------------------------------------------------------------------------------ */
+
+struct tail {
+    struct span token, key, sealed;
+};
+
+static bool tail_read(struct span bytes, struct tail *ret)
+{
+    struct span *const labels[] = {&ret->token, &ret->key};
+    for (size_t i = 0; i < 2; i++) {
+        size_t len = bytes.len ? bytes.ptr[0] : 0;
+        if (len == 0 || len > CRYPTO_PKCS11_LABEL_MAX || bytes.len < 1 + len ||
+            memchr(bytes.ptr + 1, '\0', len) || !proto_utf8_valid(span_of(bytes.ptr + 1, len))) {
+            return false;
+        }
+        *labels[i] = span_of(bytes.ptr + 1, len);
+        bytes = span_of(bytes.ptr + 1 + len, bytes.len - 1 - len);
+    }
+    ret->sealed = bytes;
+    return crypto_pkcs11_valid(bytes);
+}
+
+static struct tail slot_tail(const struct slot *slot)
+{
+    struct tail tail;
+    bool good = tail_read(span_of(slot->tail, slot->tail_len), &tail);
+    assert(good); /* decode and token_seal let nothing else in */
+    return tail;
+}
+
+/* The PIN in hand, or the first line of its file. */
+static enum err pin_read(const struct crypto_unlock *unlock, struct buf *file,
+                         struct crypto_pkcs11 *ret, struct err_info *reterr)
+{
+    *ret = unlock->pkcs11;
+    if (!unlock->pin_path) {
+        return E_OK;
+    }
+    enum err err = secret_read(
+        "PIN", unlock->pin_credential ? CRYPTO_UNLOCK_CREDENTIAL : CRYPTO_UNLOCK_KEYFILE,
+        unlock->pin_path, file, reterr);
+    size_t len = 0;
+    while (!err && len < file->len && file->ptr[len] != '\n' && file->ptr[len] != '\r') {
+        len++;
+    }
+    ret->pin = span_of(file->ptr, len);
+    return !err && len == 0
+               ? proto_err_set(reterr, E_INVALID, "PIN file %s: its first line is empty",
+                               unlock->pin_path)
+               : err;
+}
+
+static enum err token_shared(const uint8_t params[SLOT_PARAMS], const struct crypto_key *secret,
+                             struct crypto_key *ret)
+{
+    return crypto_hkdf(span_of(params + 12, 16), span_of(secret->bytes, sizeof secret->bytes),
+                       span_str("concordat/keyring/pkcs11/1"), ret->bytes, sizeof ret->bytes);
+}
+
+static enum err token_key(const struct slot *slot, const struct crypto_unlock *unlock,
+                          struct crypto_key *ret, struct err_info *reterr)
+{
+    struct buf file = {0};
+    struct crypto_pkcs11 pkcs11;
+    struct crypto_key *secret = crypto_key_new();
+    enum err err = secret ? pin_read(unlock, &file, &pkcs11, reterr) : E_NO_MEMORY;
+    err = err ? err : crypto_pkcs11_open(&pkcs11, slot_tail(slot).sealed, secret, reterr);
+    err = err ? err : token_shared(slot->params, secret, ret);
+    crypto_buf_fini(&file);
+    crypto_key_free(secret);
+    return err;
+}
+
+/* A fresh secret, sealed by the token: the slot's tail and its key. */
+static enum err token_seal(struct slot *slot, const struct crypto_unlock *unlock,
+                           struct crypto_key *ret, struct err_info *reterr)
+{
+    struct buf file = {0};
+    struct crypto_pkcs11 pkcs11;
+    uint8_t sealed[CRYPTO_PKCS11_SEALED];
+    size_t len = 0;
+    struct crypto_key *secret = crypto_key_new();
+    enum err err = secret ? pin_read(unlock, &file, &pkcs11, reterr) : E_NO_MEMORY;
+    err = err ? err : crypto_random(secret->bytes, sizeof secret->bytes);
+    err = err ? err : crypto_pkcs11_seal(&pkcs11, secret, sealed, &len, reterr);
+    err = err ? err : token_shared(slot->params, secret, ret);
+    crypto_buf_fini(&file);
+    crypto_key_free(secret);
+    if (err) {
+        return err;
+    }
+    const struct span parts[] = {span_str(pkcs11.token), span_str(pkcs11.key)};
+    uint8_t *at = slot->tail;
+    for (size_t i = 0; i < 2; i++) {
+        *at++ = (uint8_t)parts[i].len;
+        memcpy(at, parts[i].ptr, parts[i].len);
+        at += parts[i].len;
+    }
+    memcpy(at, sealed, len);
+    slot->tail_len = (uint16_t)((size_t)(at - slot->tail) + len);
+    return E_OK;
+}
+
 /* The key that wraps the KEK in this slot. Parameters come from the file before anything is authenticated, hence the
  * bounds in params_valid; the tag over them then shows whether they are the ones that were written. */
-static enum err slot_key(const uint8_t params[SLOT_PARAMS], const struct crypto_unlock *unlock,
+static enum err slot_key(const struct slot *slot, const struct crypto_unlock *unlock,
                          struct crypto_key *ret, struct err_info *reterr)
 {
+    const uint8_t *params = slot->params;
     const uint8_t *salt = params + 12;
     if (params[0] == SLOT_PHRASE) {
         return crypto_argon2id(unlock->passphrase, salt, get_be32(params + 4), get_be32(params + 8),
@@ -250,6 +369,9 @@ static enum err slot_key(const uint8_t params[SLOT_PARAMS], const struct crypto_
     }
     if (params[0] == SLOT_RECOVERY) {
         return recovery_key(params, unlock, ret, reterr);
+    }
+    if (params[0] == SLOT_PKCS11) {
+        return token_key(slot, unlock, ret, reterr);
     }
     struct buf secret = {0};
     enum err err = keyfile_read(unlock->how, unlock->path, &secret, reterr);
@@ -299,7 +421,8 @@ static enum err slot_make(const struct crypto_unlock *unlock, uint8_t id, const 
         err = keyfile_make(unlock->path, reterr);
     }
     if (!err) {
-        err = slot_key(slot.params, unlock, key, reterr);
+        err = unlock->how == CRYPTO_UNLOCK_PKCS11 ? token_seal(&slot, unlock, key, reterr)
+                                                  : slot_key(&slot, unlock, key, reterr);
     }
     if (!err) {
         struct slot_aad aad = slot_aad(node_id, slot.params);
@@ -313,24 +436,38 @@ static enum err slot_make(const struct crypto_unlock *unlock, uint8_t id, const 
 }
 
 /* A key file and a credential are the same kind of secret in another place, so either opens the other's slot. */
-static bool slot_fits(uint8_t slot, uint8_t given)
+static bool slot_fits(const struct slot *slot, const struct crypto_unlock *unlock)
 {
+    uint8_t kind = slot->params[0];
+    uint8_t given = slot_kind(unlock);
+    if (kind == SLOT_PKCS11 && given == SLOT_PKCS11) {
+        struct tail tail = slot_tail(slot);
+        return unlock->pkcs11.token && unlock->pkcs11.key &&
+               span_equal(tail.token, span_str(unlock->pkcs11.token)) &&
+               span_equal(tail.key, span_str(unlock->pkcs11.key));
+    }
     bool file = given == SLOT_KEYFILE || given == SLOT_CREDENTIAL;
-    return slot == given || (file && (slot == SLOT_KEYFILE || slot == SLOT_CREDENTIAL));
+    return kind == given || (file && (kind == SLOT_KEYFILE || kind == SLOT_CREDENTIAL));
 }
 
-/* Tries each slot of the right kind. RET_KEK is written on success only. E_AUTH: none opens. */
+/* Tries each slot of the right kind; one whose key cannot be had ends it with that reason. RET_KEK is written on success only. E_AUTH: none opens. */
 static enum err slots_open(const struct crypto_keyring *keyring, const struct crypto_unlock *unlock,
                            struct crypto_key *ret_kek, uint8_t *ret_id, struct err_info *reterr)
 {
     struct crypto_key *key = crypto_key_new();
     enum err err = key ? E_AUTH : E_NO_MEMORY;
-    for (size_t i = 0; i < keyring->slot_count && err == E_AUTH; i++) {
+    bool told = false;
+    for (size_t i = 0; i < keyring->slot_count && err == E_AUTH && !told; i++) {
         const struct slot *slot = &keyring->slots[i];
-        if (!slot_fits(slot->params[0], slot_kind(unlock))) {
+        if (!slot_fits(slot, unlock)) {
             continue;
         }
-        err = slot_key(slot->params, unlock, key, reterr);
+        err = slot_key(slot, unlock, key, reterr);
+        if (err == E_CORRUPT && slot->params[0] == SLOT_PKCS11) {
+            err = E_AUTH; /* the token's key is another one now: a later slot may be its */
+            continue;
+        }
+        told = err != E_OK;
         if (!err) {
             struct slot_aad aad = slot_aad(keyring->node_id, slot->params);
             err = unwrap(key->bytes, span_of(aad.bytes, sizeof aad.bytes), slot->wrapped, ret_kek);
@@ -340,7 +477,7 @@ static enum err slots_open(const struct crypto_keyring *keyring, const struct cr
         }
     }
     crypto_key_free(key);
-    if (err == E_AUTH) {
+    if (err == E_AUTH && !told) {
         proto_err_set(reterr, err, "keyring %s: this key or passphrase opens no slot",
                       keyring->path);
     }
@@ -384,6 +521,17 @@ static enum err put_entry(struct buf *out, const struct entry *entry)
     return err ? err : buf_put(out, span_of(entry->wrapped, WRAPPED));
 }
 
+static enum err put_tail(struct buf *out, const struct slot *slot)
+{
+    uint8_t len[2];
+    if (slot->params[0] != SLOT_PKCS11) {
+        return E_OK;
+    }
+    put_be16(len, slot->tail_len);
+    enum err err = buf_put(out, span_of(len, sizeof len));
+    return err ? err : buf_put(out, span_of(slot->tail, slot->tail_len));
+}
+
 /* Encodes the whole file, leaving out the entry at index SKIP (SIZE_MAX: none). */
 static enum err encode(const struct crypto_keyring *keyring, size_t skip, struct buf *out)
 {
@@ -391,6 +539,11 @@ static enum err encode(const struct crypto_keyring *keyring, size_t skip, struct
     uint8_t count[4];
     uint8_t mac[MAC_SIZE];
     put_be16(header + 4, FORMAT);
+    for (size_t i = 0; i < keyring->slot_count; i++) {
+        if (keyring->slots[i].params[0] == SLOT_PKCS11) {
+            put_be16(header + 4, FORMAT_PKCS);
+        }
+    }
     put_be16(header + 6, (uint16_t)keyring->slot_count);
     memcpy(header + 8, keyring->node_id, 16);
     put_be64(header + 24, keyring->generation + 1);
@@ -399,6 +552,7 @@ static enum err encode(const struct crypto_keyring *keyring, size_t skip, struct
     for (size_t i = 0; i < keyring->slot_count && !err; i++) {
         err = buf_put(out, span_of(keyring->slots[i].params, SLOT_PARAMS));
         err = err ? err : buf_put(out, span_of(keyring->slots[i].wrapped, WRAPPED));
+        err = err ? err : put_tail(out, &keyring->slots[i]);
     }
     err = err ? err : buf_put(out, span_of(count, sizeof count));
     for (size_t i = 0; i < keyring->entry_count && !err; i++) {
@@ -443,9 +597,21 @@ static const uint8_t *take(struct reader *reader, size_t len)
     return p;
 }
 
-static bool read_slots(struct reader *reader, size_t count, struct crypto_keyring *keyring)
+static bool read_tail(struct reader *reader, struct span *ret)
+{
+    const uint8_t *len = take(reader, 2);
+    const uint8_t *tail = len && get_be16(len) <= TAIL_MAX ? take(reader, get_be16(len)) : NULL;
+    struct tail parts;
+    *ret = tail ? span_of(tail, get_be16(len)) : SPAN_NONE;
+    return tail && tail_read(*ret, &parts);
+}
+
+/* Slots of tokens stand in files of format 2 alone, and at least one does. */
+static bool read_slots(struct reader *reader, uint16_t format, size_t count,
+                       struct crypto_keyring *keyring)
 {
     uint8_t seen[32] = {0};
+    uint16_t needed = FORMAT;
     for (size_t i = 0; i < count; i++) {
         const uint8_t *slot = take(reader, SLOT_SIZE);
         if (!slot || !params_valid(slot)) {
@@ -455,12 +621,23 @@ static bool read_slots(struct reader *reader, size_t count, struct crypto_keyrin
             return false;
         }
         seen[slot[AT_ID] / 8] = (uint8_t)(seen[slot[AT_ID] / 8] | 1U << slot[AT_ID] % 8);
+        struct span tail = SPAN_NONE;
+        if (slot[0] == SLOT_PKCS11) {
+            needed = FORMAT_PKCS;
+            if (!read_tail(reader, &tail)) {
+                return false;
+            }
+        }
         if (keyring) {
             memcpy(keyring->slots[i].params, slot, SLOT_PARAMS);
             memcpy(keyring->slots[i].wrapped, slot + SLOT_PARAMS, WRAPPED);
+            keyring->slots[i].tail_len = (uint16_t)tail.len;
+            if (tail.len) {
+                memcpy(keyring->slots[i].tail, tail.ptr, tail.len);
+            }
         }
     }
-    return true;
+    return format == needed;
 }
 
 static bool read_entry(struct reader *reader, struct entry *ret)
@@ -507,8 +684,8 @@ static enum err decode(struct span bytes, struct crypto_keyring *keyring)
     struct reader reader = {span_of(bytes.ptr, bytes.len - MAC_SIZE)};
     const uint8_t *header = take(&reader, HEADER);
     size_t slots = get_be16(header + 6);
-    if (memcmp(header, "CKR1", 4) != 0 || get_be16(header + 4) != FORMAT || slots == 0 ||
-        slots > CRYPTO_KEYRING_SLOTS || !read_slots(&reader, slots, keyring)) {
+    if (memcmp(header, "CKR1", 4) != 0 || slots == 0 || slots > CRYPTO_KEYRING_SLOTS ||
+        !read_slots(&reader, get_be16(header + 4), slots, keyring)) {
         return E_CORRUPT;
     }
     if (keyring) {
@@ -887,10 +1064,9 @@ size_t crypto_keyring_slots(struct crypto_keyring *keyring,
                             struct crypto_slot to[CRYPTO_KEYRING_SLOTS])
 {
     static const enum crypto_unlock_how hows[] = {
-        [SLOT_KEYFILE] = CRYPTO_UNLOCK_KEYFILE,
-        [SLOT_PHRASE] = CRYPTO_UNLOCK_PASSPHRASE,
-        [SLOT_CREDENTIAL] = CRYPTO_UNLOCK_CREDENTIAL,
-        [SLOT_RECOVERY] = CRYPTO_UNLOCK_RECOVERY,
+        [SLOT_KEYFILE] = CRYPTO_UNLOCK_KEYFILE,       [SLOT_PHRASE] = CRYPTO_UNLOCK_PASSPHRASE,
+        [SLOT_CREDENTIAL] = CRYPTO_UNLOCK_CREDENTIAL, [SLOT_RECOVERY] = CRYPTO_UNLOCK_RECOVERY,
+        [SLOT_PKCS11] = CRYPTO_UNLOCK_PKCS11,
     };
     pthread_mutex_lock(&keyring->lock);
     size_t count = keyring->slot_count;
@@ -902,6 +1078,11 @@ size_t crypto_keyring_slots(struct crypto_keyring *keyring,
                                      .n = params[AT_N],
                                      .memory_kib = get_be32(params + 4),
                                      .opened = params[AT_ID] == keyring->opened};
+        if (params[0] == SLOT_PKCS11) {
+            struct tail tail = slot_tail(&keyring->slots[i]);
+            memcpy(to[i].token, tail.token.ptr, tail.token.len);
+            memcpy(to[i].key, tail.key.ptr, tail.key.len);
+        }
     }
     pthread_mutex_unlock(&keyring->lock);
     return count;

@@ -1,5 +1,5 @@
-/* The file that holds a node's wrapped keys. A slot (key file, passphrase, systemd credential or recovery shares) unlocks the
- * key-encryption key (KEK); the KEK wraps one random data key (DEK) for each name: "node", "identity", "dataset/NAME". It stands outside LMDB, because
+/* The file that holds a node's wrapped keys. A slot (key file, passphrase, systemd credential, recovery shares or a key in a
+ * PKCS #11 token) unlocks the key-encryption key (KEK); the KEK wraps one random data key (DEK) for each name: "node", "identity", "dataset/NAME". It stands outside LMDB, because
  * LMDB is copy-on-write and would keep a shredded key in its free pages. Not a store for anything but 32-byte keys.
  *
  *     struct crypto_unlock unlock = {.how = CRYPTO_UNLOCK_KEYFILE, .path = "home/unlock.key"};
@@ -9,13 +9,15 @@
  *     crypto_keyring_shred(keyring, "dataset/flchain", &info);
  *
  * File (big-endian; written beside, fsynced, renamed, directory fsynced; mode 0600):
- *     "CKR1" | u16 version 1 | u16 slots | node_id[16] | u64 generation
+ *     "CKR1" | u16 version | u16 slots | node_id[16] | u64 generation
  *     slots:    u8 kind | u8 k | u8 n | u8 id | u32 memory_kib | u32 passes | salt[16] | nonce[12] | wrapped KEK[32] | tag[16]
+ *               and of kind 5: u16 len | u8 token_len | token | u8 key_len | key | secret sealed by the token (pkcs11.h)
  *     u32 entries
  *     entries:  u8 name_len | name | u32 version | nonce[12] | wrapped DEK[32] | tag[16]
  *     HMAC-SHA256[32] over all of it, under a key derived from the KEK
- * kind: 1 key file, 2 passphrase, 3 credential, 4 recovery; k and n are those of recovery shares, else 0; ids are unique.
- * A slot's tag covers its parameters and the node id; an entry's tag covers node id, name and version; the last HMAC
+ * version: 1, or 2 where a slot of kind 5 is there, which programs before it did not know.
+ * kind: 1 key file, 2 passphrase, 3 credential, 4 recovery, 5 PKCS #11; k and n are those of recovery shares, else 0; ids are
+ * unique. A slot's tag covers its parameters and the node id; an entry's tag covers node id, name and version; the last HMAC
  * covers the set of entries, so that none can be dropped, added or swapped.
  * What it cannot see by itself: an older whole file put back; the generation, which each change raises by one, is anchored
  * in node.mdb for that (store.h). Shredding overwrites the old file's blocks before it forgets them, but
@@ -26,6 +28,7 @@
 #define CONCORDAT_CRYPTO_KEYRING_H
 
 #include "crypto/memory.h"
+#include "crypto/pkcs11.h"
 #include "crypto/shares.h"
 #include "proto/err.h"
 #include "proto/span.h"
@@ -45,6 +48,8 @@ enum crypto_unlock_how {
     CRYPTO_UNLOCK_CREDENTIAL, /* path: as a key file, but systemd owns it and may give a group of its own the right to
                                  read; others may not */
     CRYPTO_UNLOCK_RECOVERY, /* shares: k or more texts of shares.h. Not for create, slot_add and replace */
+    CRYPTO_UNLOCK_PKCS11, /* pkcs11; its PIN may come from the first line of pin_path instead, whose mode is judged as a key
+                             file's, or as a credential's */
 };
 
 struct crypto_unlock {
@@ -54,16 +59,20 @@ struct crypto_unlock {
     const char *const *shares;
     size_t share_count;
     uint32_t memory_kib; /* of a passphrase slot at creation; 0 means CRYPTO_ARGON2_MEMORY_KIB */
+    struct crypto_pkcs11 pkcs11;
+    const char *pin_path; /* or NULL */
+    bool pin_credential;
 };
 
 /* Makes the file, with one slot and no names. An absent key file is made with 32 random bytes and mode 0600.
  * Errors: E_EXISTS PATH is there; E_REFUSED the key file's mode or owner; E_LIMIT Argon2 cost outside the bounds;
- * E_USAGE, E_IO, E_DISK_FULL. On failure there is no file at PATH (a key file that was made stays). */
+ * E_USAGE, E_IO, E_DISK_FULL; those of crypto_pkcs11_seal. On failure there is no file at PATH (a key file that was made stays). */
 MUST_CHECK enum err crypto_keyring_create(const char *path, const struct crypto_unlock *unlock,
                                           const uint8_t node_id[16], struct crypto_keyring **ret,
                                           struct err_info *reterr);
 /* Errors: E_NOT_FOUND no such file; E_AUTH no slot opens with this key; E_CORRUPT the file is not a keyring, or some
- * byte of it was changed; E_REFUSED the key file's mode or owner. */
+ * byte of it was changed; E_REFUSED the key file's mode or owner; those of crypto_pkcs11_open, whose E_AUTH ends the search, so
+ * that a wrong PIN costs one try. */
 MUST_CHECK enum err crypto_keyring_open(const char *path, const struct crypto_unlock *unlock,
                                         struct crypto_keyring **ret, struct err_info *reterr);
 void crypto_keyring_close(struct crypto_keyring *keyring);
@@ -99,12 +108,13 @@ struct crypto_slot {
     enum crypto_unlock_how how;
     unsigned k, n;       /* of recovery shares */
     uint32_t memory_kib; /* of a passphrase */
-    bool opened;         /* the keyring was opened with it */
+    char token[CRYPTO_PKCS11_LABEL_MAX + 1], key[CRYPTO_PKCS11_LABEL_MAX + 1]; /* of PKCS #11 */
+    bool opened; /* the keyring was opened with it */
 };
 /* Fills TO with at most CRYPTO_KEYRING_SLOTS rows and returns how many there are. */
 size_t crypto_keyring_slots(struct crypto_keyring *keyring,
                             struct crypto_slot to[CRYPTO_KEYRING_SLOTS]);
-/* One more way in; an absent key file is made. Errors: E_LIMIT eight are there; else as create. On failure nothing has
+/* One more way in; an absent key file, and an absent key in a token, is made. Errors: E_LIMIT eight are there; else as create. On failure nothing has
  * changed. */
 MUST_CHECK enum err crypto_keyring_slot_add(struct crypto_keyring *keyring,
                                             const struct crypto_unlock *unlock, uint8_t *ret_id,

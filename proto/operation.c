@@ -89,7 +89,8 @@ static const struct proto_argument init_arguments[] = {
            "the invitation's token; - reads it from standard input"),
     OPTION("--found", PROTO_ARG_TEXT, "FEDERATION", "found a federation of this name"),
     OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
-           "keyfile:PATH (default keyfile:unlock.key), passphrase, or credential:NAME"),
+           "keyfile:PATH (default keyfile:unlock.key), passphrase, credential:NAME, or\n"
+           "pkcs11:token=LABEL;object=LABEL?module-path=/FILE&pin-source=file:PATH"),
     FLAG("--prepare", "only make the keys and print the fingerprint that an invitation may name"),
     END};
 static const struct proto_argument invite_arguments[] = {
@@ -367,9 +368,12 @@ static const struct proto_argument completion_arguments[] = {
     POSITIONAL("SHELL", PROTO_ARG_TEXT, "bash or zsh"), END};
 static const struct proto_argument key_add_arguments[] = {
     OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
-           "keyfile:PATH (made when absent), credential:NAME or passphrase"),
+           "keyfile:PATH (made when absent), credential:NAME, passphrase, or a key in a token\n"
+           "(made when absent): pkcs11:token=LABEL;object=LABEL?module-path=/FILE&\n"
+           "pin-source=file:PATH"),
     OPTION("--recovery", PROTO_ARG_TEXT, "K/N", "N shares, any K of which open the keyring"),
-    OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE", "its first line is the passphrase"),
+    OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE",
+           "its first line is the passphrase, or a token's PIN"),
     END};
 static const struct proto_argument key_remove_arguments[] = {
     POSITIONAL("SLOT", PROTO_ARG_NUMBER, "the slot's number, from `concordat key list`"), END};
@@ -379,26 +383,27 @@ static const struct proto_argument key_rotate_arguments[] = {
     FLAG("--identity", "not in this version"),
     FLAG("--drop-slots", "let a new key-encryption key drop the slots whose secrets are elsewhere"),
     OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE",
-           "its first line is the new passphrase, or without --passphrase the present one"),
+           "its first line is the new passphrase, or without --passphrase the present one\n"
+           "(of a token: its PIN)"),
     END};
 static const struct proto_argument key_recover_arguments[] = {
     OPTION_REQUIRED("--shares", PROTO_ARG_FILE_IN, "FILE", "recovery shares, one a line"),
     OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
-           "the new way in: keyfile:PATH, credential:NAME or passphrase (from\n"
-           "CONCORDAT_PASSPHRASE); default: what node.yaml says"),
+           "the new way in: keyfile:PATH, credential:NAME, passphrase (from\n"
+           "CONCORDAT_PASSPHRASE) or pkcs11:...; default: what node.yaml says"),
     END};
 static const struct proto_argument backup_arguments[] = {
     POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "a folder that does not exist or is empty"), END};
 static const struct proto_argument fsck_arguments[] = {
     OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
-           "without a daemon: keyfile:PATH, credential:NAME or passphrase (from\n"
-           "CONCORDAT_PASSPHRASE); default: what node.yaml says"),
+           "without a daemon: keyfile:PATH, credential:NAME, passphrase (from\n"
+           "CONCORDAT_PASSPHRASE) or pkcs11:...; default: what node.yaml says"),
     END};
 static const struct proto_argument restore_arguments[] = {
     POSITIONAL("DIR", PROTO_ARG_FILE_IN, "what `concordat backup` wrote"),
     OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
-           "keyfile:PATH, credential:NAME or passphrase (from CONCORDAT_PASSPHRASE);\n"
-           "default: what the backup's node.yaml says"),
+           "keyfile:PATH, credential:NAME, passphrase (from CONCORDAT_PASSPHRASE) or\n"
+           "pkcs11:...; default: what the backup's node.yaml says"),
     END};
 static const struct proto_argument restore_accept_arguments[] = {
     FLAG("--unwitnessed", "nobody could be asked what this node had spent; nothing is charged"),
@@ -935,12 +940,13 @@ const struct proto_operation proto_operations[] = {
     ROW(KEY_LIST, "key list", DAEMON, OPERATOR, false, no_arguments, "list what opens the keyring",
         "Lists the slots, the one by which this daemon was unlocked, and the datasets whose new\n"
         "key is under way.",
-        "{\"slots\":[{\"slot\",\"kind\":\"keyfile|passphrase|credential|recovery\",\"opened\","
-        "\"shares\"}],\"rotating\":[]}"),
+        "{\"slots\":[{\"slot\",\"kind\":\"keyfile|passphrase|credential|recovery|pkcs11\",\n"
+        " \"opened\",\"shares\",\"token\",\"key\"}],\"rotating\":[]}"),
     ROW(KEY_ADD, "key add", DAEMON, OPERATOR, false, key_add_arguments,
         "add a way to open the keyring",
         "Adds a slot. Recovery shares are printed once and kept nowhere: give each to another\n"
-        "person. `unlock:` in node.yaml says which slot the daemon uses.",
+        "person. A key in an HSM or on a card seals a slot by its own PKCS #11 module and never\n"
+        "leaves it. `unlock:` in node.yaml says which slot the daemon uses.",
         "{\"slot\",\"slots\":[...],\"shares\":[]}"),
     ROW(KEY_REMOVE, "key remove", DAEMON, OPERATOR, false, key_remove_arguments,
         "remove a way to open the keyring",

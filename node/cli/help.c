@@ -220,7 +220,8 @@ static void man_command(void)
         printf(".TP\n.B %zu\n%s\n", i, exits[i]);
     }
     fputs(".SH ENVIRONMENT\n.TP\n.B CONCORDAT_HOME\nthe home when \\-\\-home is not given.\n"
-          ".TP\n.B CONCORDAT_PASSPHRASE\nthe passphrase of homes that are unlocked by one.\n"
+          ".TP\n.B CONCORDAT_PASSPHRASE\nthe passphrase of homes that are unlocked by one, or the "
+          "PIN of their token.\n"
           ".SH SEE ALSO\n.BR concordatd (8)\n",
           stdout);
 }
@@ -248,7 +249,7 @@ static void man_daemon(void)
         ".TP\n.I mappings/\nmappings of your own, by name before the ready ones.\n"
         ".TP\n.I control.sock\nthe control socket.\n"
         ".SH ENVIRONMENT\n.TP\n.B CONCORDAT_PASSPHRASE\nthe passphrase, where node.yaml says\n"
-        ".BR \"unlock: passphrase\" .\n"
+        ".BR \"unlock: passphrase\" ,\nor the PIN of a token without pin-source.\n"
         ".SH SEE ALSO\n.BR concordat (1)\n",
         stdout);
 }

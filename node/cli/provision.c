@@ -5,6 +5,7 @@
 #include "crypto/envelope.h"
 #include "crypto/random.h"
 #include "node/config/home.h"
+#include "node/config/unlock.h"
 #include "proto/body.h"
 
 #include <arpa/inet.h>
@@ -69,31 +70,20 @@ static enum err write_file(const struct cli_provision_node *node, const char *na
 
 /* --- keys ----------------------------------------------------------------------------------------- */
 
-static enum err unlock_of(const struct cli_provision_node *node, char path[HOME_PATH_MAX],
-                          struct crypto_unlock *ret, struct err_info *reterr)
+static enum err unlock_of(const struct cli_provision_node *node, struct config_unlock *ret,
+                          struct err_info *reterr)
 {
     const char *text = node->config.unlock;
-    const char *credentials = getenv("CREDENTIALS_DIRECTORY");
-    if (strncmp(text, "keyfile:", 8) == 0) {
-        *ret = (struct crypto_unlock){.how = CRYPTO_UNLOCK_KEYFILE, .path = path};
-        return home_path(node, text + 8, path, reterr);
+    const char *secret = node->passphrase ? node->passphrase : "";
+    if (config_unlock_check(text, reterr)) {
+        return reterr->code = E_USAGE;
     }
-    if (strcmp(text, "passphrase") == 0) {
-        if (!node->passphrase || !*node->passphrase) {
-            return proto_err_set(reterr, E_USAGE,
-                                 "set the passphrase in the environment as CONCORDAT_PASSPHRASE");
-        }
-        *ret = (struct crypto_unlock){.how = CRYPTO_UNLOCK_PASSPHRASE,
-                                      .passphrase = span_str(node->passphrase)};
-        return E_OK;
+    if (strcmp(text, "passphrase") == 0 && !*secret) {
+        return proto_err_set(reterr, E_USAGE,
+                             "set the passphrase in the environment as CONCORDAT_PASSPHRASE");
     }
-    if (strncmp(text, "credential:", 11) == 0 && credentials) {
-        *ret = (struct crypto_unlock){.how = CRYPTO_UNLOCK_KEYFILE, .path = path};
-        return config_home_path(credentials, text + 11, path) ? E_OK : E_INVALID;
-    }
-    return proto_err_set(reterr, E_USAGE,
-                         "--unlock takes keyfile:PATH, passphrase, or credential:NAME (which needs "
-                         "systemd's CREDENTIALS_DIRECTORY)");
+    return config_unlock_read(node->home, text, *secret ? span_str(secret) : SPAN_NONE, ret,
+                              reterr);
 }
 
 static enum err save_key(const struct cli_provision_node *node, const char *name,
@@ -160,14 +150,13 @@ static enum err make_fresh(struct cli_provision_node *node, const char *keyring,
 enum err cli_provision_keys(struct cli_provision_node *node, struct err_info *reterr)
 {
     char path[HOME_PATH_MAX];
-    char key_path[HOME_PATH_MAX];
-    struct crypto_unlock unlock;
+    struct config_unlock unlock;
     enum err err = home_path(node, HOME_CONFIG, path, reterr);
     if (!err && access(path, F_OK) == 0) {
         err = proto_err_set(reterr, E_EXISTS, "%s is a node's home already", node->home);
     }
     if (!err) {
-        err = unlock_of(node, key_path, &unlock, reterr);
+        err = unlock_of(node, &unlock, reterr);
     }
     if (!err) {
         err = make_folder(node->home, reterr);
@@ -182,8 +171,8 @@ enum err cli_provision_keys(struct cli_provision_node *node, struct err_info *re
         err = home_path(node, HOME_KEYRING, path, reterr);
     }
     if (!err) {
-        err = access(path, F_OK) == 0 ? open_prepared(node, path, &unlock, reterr)
-                                      : make_fresh(node, path, &unlock, reterr);
+        err = access(path, F_OK) == 0 ? open_prepared(node, path, &unlock.how, reterr)
+                                      : make_fresh(node, path, &unlock.how, reterr);
     }
     if (!err) {
         crypto_identity_node_id(crypto_identity_point(node->identity), node->id);

@@ -23,7 +23,7 @@
 struct cli_provision_node {
     const char *home;          /* absolute; made when absent */
     struct config_node config; /* name, org, ..., listen, unlock: filled by the caller */
-    const char *passphrase;    /* for unlock: passphrase */
+    const char *passphrase;    /* for unlock: passphrase, or a token's PIN */
     /* made here */
     struct crypto_keyring *keyring;
     struct crypto_identity *identity;

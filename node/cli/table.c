@@ -682,9 +682,9 @@ static const struct column schema_columns[] = {
     {"COLUMN", "name"}, {"TYPE", "type"},     {"MIN", "min"},
     {"MAX", "max"},     {"VALUES", "values"}, {"DE-IDENTIFIED", "deidentify"},
     {NULL, NULL}};
-static const struct column slot_columns[] = {{"SLOT", "slot"},     {"KIND", "kind"},
-                                             {"OPENED", "opened"}, {"NEEDED", "shares.needed"},
-                                             {"OF", "shares.of"},  {NULL, NULL}};
+static const struct column slot_columns[] = {
+    {"SLOT", "slot"},    {"KIND", "kind"},   {"OPENED", "opened"}, {"NEEDED", "shares.needed"},
+    {"OF", "shares.of"}, {"TOKEN", "token"}, {"KEY", "key"},       {NULL, NULL}};
 static const struct column checked_columns[] = {
     {"WHAT", "what"}, {"GOOD", "ok"}, {"CODE", "code"}, {NULL, NULL}};
 static const struct column proposal_columns[] = {

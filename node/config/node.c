@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "node/config/bind.h"
+#include "node/config/unlock.h"
 #include "node/config/yaml.h"
 #include "proto/body.h"
 #include "proto/manifest.h"
@@ -152,7 +153,7 @@ static const struct config_row node_rows[] = {
      .max = 33},
     {.name = "listen", .type = CONFIG_CHARS, .required = true, .offset = NODE(listen), .max = 256},
     {.name = "advertise", .type = CONFIG_CHARS, .offset = NODE(advertise), .max = 256},
-    {.name = "unlock", .type = CONFIG_CHARS, .offset = NODE(unlock), .max = 256},
+    {.name = "unlock", .type = CONFIG_CHARS, .offset = NODE(unlock), .max = 512},
     {.name = "commercial",
      .type = CONFIG_BOOL,
      .offset = NODE(commercial),
@@ -365,18 +366,6 @@ static enum err check_budget(const struct config_node *node, struct err_info *re
     return E_OK;
 }
 
-static bool unlock_valid(const char *unlock)
-{
-    for (const char *c = unlock; *c; c++) {
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
-            return false;
-        }
-    }
-    return strcmp(unlock, "passphrase") == 0 ||
-           (strncmp(unlock, "keyfile:", 8) == 0 && unlock[8]) ||
-           (strncmp(unlock, "credential:", 11) == 0 && unlock[11]);
-}
-
 enum err config_node_check(const struct config_node *node, struct err_info *reterr)
 {
     if (!proto_name_valid(span_str(node->node))) {
@@ -399,9 +388,9 @@ enum err config_node_check(const struct config_node *node, struct err_info *rete
     if (!proto_name_valid(span_str(node->federation))) {
         return proto_err_set(reterr, E_INVALID, "federation: must match [a-z0-9][a-z0-9-]{0,31}");
     }
-    if (!unlock_valid(node->unlock)) {
-        return proto_err_set(reterr, E_INVALID,
-                             "unlock: must be keyfile:PATH, passphrase or credential:NAME");
+    enum err unlock = config_unlock_check(node->unlock, reterr);
+    if (unlock) {
+        return unlock;
     }
     if (node->notify.count > CONFIG_NODE_NOTIFY_MAX ||
         (node->notify.count && node->notify.command[0][0] != '/')) {

@@ -7,7 +7,7 @@
  *     federation: demo
  *     listen: tls+tcp://127.0.0.1:7101  # or none: a site that only dials out
  *     advertise: tls+tcp://alpha.example:7101    # default: listen
- *     unlock: keyfile:keyfile           # keyfile:PATH (relative to the home) | passphrase | credential:NAME
+ *     unlock: keyfile:keyfile           # keyfile:PATH (relative to the home) | passphrase | credential:NAME | pkcs11:... (unlock.h)
  *     commercial: false                 # absent: unknown, and clauses that need it refuse
  *     ontology: mondo.obo               # OBO, or child TAB parent lines; absent: the small one that is shipped; none: only what is listed
  *     methods_on_ds: allow              # deny: no development of methods alone on data for one disease
@@ -115,7 +115,7 @@ struct config_node {
     char federation[33];
     char listen[256]; /* "tls+tcp://HOST:PORT" or "none" */
     char advertise[256];
-    char unlock[256];
+    char unlock[512];
     bool has_commercial;
     bool commercial;
     char ontology[256]; /* relative to the home; read at start only */

@@ -54,12 +54,16 @@ static struct span phrase_span(const char *phrase)
 
 static json_t *slot_view(const struct crypto_slot *slot)
 {
-    static const char *const hows[] = {"keyfile", "passphrase", "credential", "recovery"};
+    static const char *const hows[] = {"keyfile", "passphrase", "credential", "recovery", "pkcs11"};
     json_t *view = json_pack("{s:i, s:s, s:b}", "slot", (int)slot->id, "kind", hows[slot->how],
                              "opened", slot->opened);
     if (slot->how == CRYPTO_UNLOCK_RECOVERY) {
         json_object_set_new(view, "shares",
                             json_pack("{s:i, s:i}", "needed", (int)slot->k, "of", (int)slot->n));
+    }
+    if (slot->how == CRYPTO_UNLOCK_PKCS11) {
+        json_object_set_new(view, "token", json_string(slot->token));
+        json_object_set_new(view, "key", json_string(slot->key));
     }
     return view;
 }

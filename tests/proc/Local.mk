@@ -34,6 +34,7 @@ PROC_TESTS = \
 	%D%/questions.py \
 	%D%/sources.py \
 	%D%/takeover.py \
+	%D%/tokens.py \
 	%D%/training.py
 TESTS += $(PROC_TESTS)
 EXTRA_DIST += $(PROC_TESTS) %D%/survival.py %D%/harness.py %D%/postgres.py %D%/records.py %D%/plaintext.c %D%/fault.c %D%/record.c

@@ -1,8 +1,8 @@
 # unit/crypto
 check_PROGRAMS += %D%/test_provider %D%/test_wycheproof %D%/test_chunk %D%/test_keyring %D%/test_identity \
-	%D%/test_certificate %D%/test_channel %D%/test_shares
+	%D%/test_certificate %D%/test_channel %D%/test_shares %D%/test_pkcs11
 TESTS += %D%/test_provider %D%/test_wycheproof %D%/test_chunk %D%/test_keyring %D%/test_identity \
-	%D%/test_certificate %D%/test_channel %D%/test_shares
+	%D%/test_certificate %D%/test_channel %D%/test_shares %D%/test_pkcs11
 EXTRA_DIST += %D%/common.h
 
 %C%_test_provider_SOURCES = %D%/test_provider.c
@@ -13,6 +13,9 @@ EXTRA_DIST += %D%/common.h
 %C%_test_chunk_LDADD = $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_test_keyring_SOURCES = %D%/test_keyring.c
 %C%_test_keyring_LDADD = $(CRYPTO_LIBS) $(CMOCKA_LIBS)
+%C%_test_pkcs11_SOURCES = %D%/test_pkcs11.c
+%C%_test_pkcs11_CPPFLAGS = $(AM_CPPFLAGS) $(PKCS11_CFLAGS)
+%C%_test_pkcs11_LDADD = $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_test_identity_SOURCES = %D%/test_identity.c
 %C%_test_identity_LDADD = $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_test_certificate_SOURCES = %D%/test_certificate.c

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "node/config/unlock.h"
 #include "node/config/yaml.h"
 #include "tests/lib/fake_hash.h"
 
@@ -436,6 +437,64 @@ static void test_node_round_trip(void **state)
     assert_int_equal(rmdir(directory), 0);
 }
 
+#define TOKEN "pkcs11:token=ward;object=kek?module-path=/m.so"
+
+/* What names a key in a token, by RFC 7512. */
+static void test_unlock(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "passphrase", "keyfile:a b", "credential:c", TOKEN,
+        "pkcs11:object=k;token=%E2%82%AC?pin-source=credential:pin&module-path=/a%20b"};
+    static const char *const bad[] = {
+        "",
+        "keyfile:",
+        "passphrase:x",
+        "keyfile:a\nb",
+        "pkcs11:",
+        "pkcs11:token=ward;object=kek",
+        "pkcs11:token=ward;object=kek?module-path=m.so",
+        "pkcs11:token=ward?module-path=/m.so",
+        "pkcs11:token=;object=kek?module-path=/m.so",
+        TOKEN "&module-path=/n.so",
+        TOKEN "&pin-value=1234",
+        TOKEN "&pin-source=1234",
+        TOKEN "&pin-source=file:",
+        TOKEN "&token=ward",
+
+        "pkcs11:token=w%0;object=k?module-path=/m",
+        "pkcs11:token=w%00;object=k?module-path=/m",
+        "pkcs11:token=w%;object=k?module-path=/m",
+        "pkcs11:token=w%xy;object=k?module-path=/m",
+        "pkcs11:token=123456789012345678901234567890123;object=k?module-path=/m"};
+    static struct config_unlock unlock;
+    struct err_info info = {0};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(config_unlock_check(good[i], &info), E_OK);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memset(&info, 0, sizeof info);
+        assert_int_equal(config_unlock_check(bad[i], &info), E_INVALID);
+        assert_null(strstr(info.text, "1234"));
+    }
+    assert_int_equal(config_unlock_read("/home",
+                                        "pkcs11:token=ward%2012;object=%6bek?module-path="
+                                        "/m.so&pin-source=file:pin",
+                                        span_str("unused"), &unlock, &info),
+                     E_OK);
+    assert_string_equal(unlock.how.pkcs11.token, "ward 12");
+    assert_string_equal(unlock.how.pkcs11.key, "kek");
+    assert_string_equal(unlock.how.pkcs11.module, "/m.so");
+    assert_string_equal(unlock.how.pin_path, "/home/pin");
+    assert_int_equal(
+        config_unlock_read("/home", TOKEN "&pin-source=file:///p", SPAN_NONE, &unlock, &info),
+        E_OK);
+    assert_string_equal(unlock.how.pin_path, "/p");
+    assert_int_equal(config_unlock_read("/home", TOKEN, span_str("314"), &unlock, &info), E_OK);
+    assert_null(unlock.how.pin_path);
+    assert_true(span_equal(unlock.how.pkcs11.pin, span_str("314")));
+}
+
 static void test_url(void **state)
 {
     (void)state;
@@ -509,6 +568,7 @@ int main(void)
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_job),
         cmocka_unit_test(test_node_round_trip),
+        cmocka_unit_test(test_unlock),
         cmocka_unit_test(test_url),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
