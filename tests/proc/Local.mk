@@ -22,6 +22,7 @@ PROC_TESTS = \
 	%D%/federation.py \
 	%D%/imports.py \
 	%D%/keys.py \
+	%D%/liars.py \
 	%D%/library.py \
 	%D%/licence_tools.py \
 	%D%/kills.py \
@@ -51,6 +52,12 @@ check_PROGRAMS += %D%/act
 check_PROGRAMS += %D%/tamper
 %C%_tamper_SOURCES = %D%/tamper.c
 %C%_tamper_LDADD = $(LMDB_LIBS)
+
+# A daemon that lies in its answers, for liars.py.
+check_PROGRAMS += %D%/concordatd_liar
+%C%_concordatd_liar_SOURCES = $(concordatd_SOURCES) %D%/liar.c
+%C%_concordatd_liar_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=query_message_seal
+%C%_concordatd_liar_LDADD = $(concordatd_LDADD)
 
 # Files for other tools, judged by them.
 TESTS += %D%/export_onnx.py

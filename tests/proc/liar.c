@@ -1,0 +1,129 @@
+/* For tests only: linked into a daemon in place of query_message_seal (ld --wrap), it changes the answers to questions that leave this
+ * site, in the way that the file named by CONCORDAT_LIE says at that moment:
+ *
+ *     cell       one cell more than the question has        short      a number less
+ *     noise      another sigma than was planned             below      a count far below zero
+ *     huge       the largest integer as a count             fraction   a fraction where a whole number belongs
+ *     flood      900 KB of numbers                          replay     the bytes of the first answer of this process
+ *     signature  a signature that does not fit              rubbish    bytes that are no message
+ *
+ * Everything else about the site is real; it signs its lies. */
+#include "config.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "node/query/message.h"
+
+#define FIELDS_MAX 64
+#define NUMBERS    900000
+
+enum err __real_query_message_seal(const struct proto_message *message, const void *object,
+                                   const char *domain, const struct crypto_identity *identity,
+                                   const uint8_t federation_id[16], struct buf *out,
+                                   struct err_info *reterr);
+enum err __wrap_query_message_seal(const struct proto_message *message, const void *object,
+                                   const char *domain, const struct crypto_identity *identity,
+                                   const uint8_t federation_id[16], struct buf *out,
+                                   struct err_info *reterr);
+
+/* "" : the truth. */
+static void read_lie(char to[32])
+{
+    const char *path = getenv("CONCORDAT_LIE");
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t got = fd < 0 ? 0 : read(fd, to, 31);
+    to[got > 0 ? got : 0] = '\0';
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+/* The field NAME of the answer, in a table that may be changed. */
+static struct proto_field *field(struct proto_field *fields, const char *name)
+{
+    size_t i = 0;
+    while (strcmp(fields[i].name, name) != 0) {
+        i++;
+    }
+    return &fields[i];
+}
+
+/* Changes ANSWER, or how it is written. NUMBERS bytes at ROOM are for its numbers. */
+static void lie_about(const char *lie, struct query_answer *answer, struct proto_field *fields,
+                      struct query_coordinate *coordinate, uint8_t *room)
+{
+    if (strcmp(lie, "cell") == 0) {
+        answer->cells++;
+    } else if (strcmp(lie, "short") == 0) {
+        answer->values.len -= 8;
+    } else if (strcmp(lie, "noise") == 0) {
+        memcpy(coordinate, answer->coordinates.items,
+               answer->coordinates.count * sizeof *coordinate);
+        coordinate[1].sigma2_num *= 4;
+        answer->coordinates.items = coordinate;
+    } else if (strcmp(lie, "below") == 0 || strcmp(lie, "huge") == 0) {
+        memcpy(room, answer->values.ptr, answer->values.len);
+        put_be64(room, lie[0] == 'h' ? INT64_MAX : (uint64_t)-1000000000);
+        answer->values.ptr = room;
+    } else if (strcmp(lie, "fraction") == 0) {
+        double fraction = 1.5;
+        memcpy(&answer->cost_nano, &fraction, sizeof fraction);
+        field(fields, "cells")->type = PROTO_F64;
+        field(fields, "cells")->offset = offsetof(struct query_answer, cost_nano);
+    } else if (strcmp(lie, "flood") == 0) {
+        answer->values = span_of(room, NUMBERS);
+        field(fields, "values")->max = NUMBERS;
+    }
+}
+
+/* What was sealed, bent. FIRST: the bytes of the first answer. */
+static enum err bend(const char *lie, struct buf *out)
+{
+    static struct buf first = {.max = PROTO_CODEC_MAX};
+    enum err err = E_OK;
+    if (strcmp(lie, "replay") == 0) {
+        out->len = 0;
+        err = buf_put(out, buf_span(&first));
+    } else if (strcmp(lie, "signature") == 0) {
+        out->ptr[out->len - 1] ^= 1;
+    } else if (strcmp(lie, "rubbish") == 0) {
+        memset(out->ptr, 0xc1, out->len);
+    } else if (first.len == 0) {
+        err = buf_put(&first, buf_span(out));
+    }
+    return err;
+}
+
+enum err __wrap_query_message_seal(const struct proto_message *message, const void *object,
+                                   const char *domain, const struct crypto_identity *identity,
+                                   const uint8_t federation_id[16], struct buf *out,
+                                   struct err_info *reterr)
+{
+    char lie[32];
+    read_lie(lie);
+    if (message != &query_answer_message) {
+        return __real_query_message_seal(message, object, domain, identity, federation_id, out,
+                                         reterr);
+    }
+    struct query_answer answer = *(const struct query_answer *)object;
+    struct proto_field fields[FIELDS_MAX];
+    struct query_coordinate coordinates[QUERY_COORDINATES_MAX];
+    struct proto_message table = *message;
+    uint8_t *room = calloc(NUMBERS, 1);
+    if (!room || message->count > FIELDS_MAX) {
+        abort();
+    }
+    memcpy(fields, message->fields, message->count * sizeof *fields);
+    table.fields = fields;
+    if (answer.status == QUERY_ANSWERED) {
+        lie_about(lie, &answer, fields, coordinates, room);
+    }
+    enum err err =
+        __real_query_message_seal(&table, &answer, domain, identity, federation_id, out, reterr);
+    free(room);
+    return err ? err : bend(lie, out);
+}

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""A site that lies, and one that is late, among honest ones: what is malformed, replayed, oversized, of another shape, not whole or beyond what any
+table could give is left out of the sum, named to who asked and logged; the others' totals stay right. gamma's daemon is the real one with tests/proc/liar.c
+linked in."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+from harness import TOP, Sandbox, done, licence, note, ok
+
+ROWS = 1000
+MANIFEST = """dataset: t
+version: "1"
+size: 1000
+unit: patient
+columns:
+  - {name: patient, type: text, deidentify: pseudonym}
+  - {name: x, type: real, min: 0, max: 100}
+""" + licence(epsilon_total=1000000, per_query=1000)
+LIES = [("cell", "MALFORMED"), ("short", "MALFORMED"), ("noise", "MALFORMED"), ("fraction", "MALFORMED"), ("flood", "MALFORMED"), ("rubbish", "MALFORMED"),
+        ("below", "OUT_OF_RANGE"), ("huge", "OUT_OF_RANGE"), ("replay", "REPLAYED"), ("signature", "AUTH")]
+
+
+class Test:
+    def __init__(self, box):
+        self.box, self.asked = box, 0
+        self.lie = box.write("lie", "")
+
+    def launch(self):
+        """gamma with the lying daemon."""
+        with open(os.path.join(self.box.home("gamma"), "log", "concordatd.log"), "ab") as log:
+            self.daemon = subprocess.Popen([os.path.join(TOP, "tests/proc/concordatd_liar"), "--home", self.box.home("gamma"), "--foreground"],  # pylint: disable=consider-using-with
+                                           stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "CONCORDAT_LIE": self.lie})
+
+    def ask(self, timeout="20s"):
+        """A new question of all three."""
+        self.asked += 1
+        answer = self.box.run("alpha", "query", f"SELECT COUNT(*), SUM(x), AVG(x) FROM t WHERE x <> {1000 + self.asked}", "--purpose", "DUO:0000006",
+                              "--epsilon", "500", "--timeout", timeout)
+        return answer, {site["node"]: (site["status"], site.get("reason")) for site in answer["sites"]}
+
+    def misbehaviour(self):
+        """What alpha's log says of it."""
+        events = [json.loads(line) for line in self.box.log("alpha").splitlines() if "query.misbehaved" in line and line.startswith("{")]
+        return [json.dumps(event) for event in events]
+
+
+def right(answer, sites):
+    count, total, mean = answer["rows"][0]
+    return abs(count - sites * ROWS) < 10 and abs(total - sites * ROWS * 50) < 2000 and abs(mean - 50) < 1
+
+
+def lies(t):
+    answer, sites = t.ask()
+    ok(right(answer, 3) and all(site[0] == "answered" for site in sites.values()), f"while gamma is honest, it counts: {answer['rows'][0]}")
+    for lie, reason in LIES:
+        before = len(t.misbehaviour())
+        with open(t.lie, "w", encoding="ascii") as file:
+            file.write(lie)
+        answer, sites = t.ask()
+        said = t.misbehaviour()[before:]
+        good = right(answer, 2) and sites["gamma"] == ("unavailable", reason) and sites["alpha"][0] == sites["beta"][0] == "answered"
+        good = good and len(said) == 1 and "gamma" in said[0] and reason in said[0]
+        if not ok(good, f"{lie}: left out, named {reason}, and logged"):
+            note(f"{answer['rows']} {sites} {said}")
+    with open(t.lie, "w", encoding="ascii") as file:
+        file.write("")
+    answer, sites = t.ask()
+    ok(right(answer, 3) and sites["gamma"][0] == "answered", "once it tells the truth again, it counts again")
+
+
+def late(t):
+    """beta is stopped in the middle: the others' answer comes at the deadline, and beta's late one is in no later sum."""
+    pid = t.box.pid("beta")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        answer, sites = t.ask("2s")
+        took = time.monotonic() - began
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    ok(right(answer, 2) and sites["beta"][0] == "unreachable" and sites["alpha"][0] == sites["gamma"][0] == "answered", f"a frozen site is named after {took:.1f} s: {sites['beta']}")
+    ok(2 <= took < 10, "at the deadline, not later")
+    back = t.box.wait("beta", lambda: t.ask()[1]["beta"][0] == "answered")
+    answer, sites = t.ask()
+    ok(back is not None and right(answer, 3), "and counts once it is back, without what was late")
+
+
+def main():
+    with Sandbox("alpha,beta,gamma") as box:
+        rows = box.write("rows.csv", "patient,x\n" + "".join(f"p{i},{i % 101}\n" for i in range(ROWS)))
+        path = box.write("m.yaml", MANIFEST)
+        for name in box.names:
+            box.run(name, "dataset", "import", path, "--data", rows)
+        t = Test(box)
+        pid = box.pid("gamma")
+        os.kill(pid, signal.SIGTERM)
+        box.wait("gamma's end", lambda: not os.path.exists(f"/proc/{pid}"), 30)
+        t.launch()
+        ok(box.wait("gamma lies in wait", lambda: t.ask()[1].get("gamma", ("", ""))[0] == "answered", 40) is not None, "gamma runs the lying daemon")
+        lies(t)
+        late(t)
+        t.daemon.send_signal(signal.SIGTERM)
+        ok(t.daemon.wait(30) == 0, "the lying daemon ends well")
+    done()
+
+
+main()
