@@ -36,7 +36,7 @@ bool proto_task_tabular(enum proto_task task)
 /* What the format can say and this version cannot do is refused by name, never weakened. */
 static enum err check_supported(const struct proto_job *job, struct err_info *reterr)
 {
-    if (job->task == PROTO_TASK_TABULAR_REGRESSION || job->task == PROTO_TASK_MASKED_LM) {
+    if (job->task == PROTO_TASK_TABULAR_REGRESSION) {
         return proto_err_set(reterr, E_UNSUPPORTED, "task: this version cannot run '%s'",
                              proto_task_name(job->task));
     }
@@ -85,15 +85,25 @@ static enum err check_model(const struct proto_job *job, struct err_info *reterr
     return E_OK;
 }
 
-/* Notes have their columns from the schema; classes of texts come from one text column and a target. */
+/* Notes have their columns from the schema; classes of texts come from one text column and a target; what a masked LM reads are
+ * notes, or the text column that is named. */
 static enum err check_features(const struct proto_job *job, struct err_info *reterr)
 {
-    if (job->task == PROTO_TASK_TOKEN_CLASSIFICATION || job->task == PROTO_TASK_MASKED_LM) {
+    if (job->task == PROTO_TASK_TOKEN_CLASSIFICATION) {
         return job->features.count || job->target[0]
                    ? proto_err_set(reterr, E_INVALID,
                                    "features: %s takes the dataset's tokens and tags",
                                    proto_task_name(job->task))
                    : E_OK;
+    }
+    if (job->task == PROTO_TASK_MASKED_LM) {
+        bool column = job->features.count == 0 ||
+                      (job->features.count == 1 && proto_column_name_valid(job->features.items[0]));
+        return column && !job->target[0]
+                   ? E_OK
+                   : proto_err_set(reterr, E_INVALID,
+                                   "features: must be one column of text, or none where the "
+                                   "dataset has tokens; masked-lm has no target");
     }
     if (job->task == PROTO_TASK_SEQUENCE_CLASSIFICATION && job->features.count != 1) {
         return proto_err_set(reterr, E_INVALID, "features: must be one column of text");

@@ -50,9 +50,10 @@ static enum err release_sums(struct adding *adding, struct privacy_pool *pool,
     return err;
 }
 
-static double bounded_loss(double loss)
+static double bounded_loss(const struct adding *adding, double loss)
 {
-    return (isfinite(loss) ? fmin(loss, TRAIN_LOSS_CLIP) : TRAIN_LOSS_CLIP) - TRAIN_LOSS_CLIP / 2;
+    double most = adding->spec->loss_clip;
+    return (isfinite(loss) ? fmin(loss, most) : most) - most / 2;
 }
 
 static enum err release_table(struct privacy_pool *pool, const struct model_table *held,
@@ -66,7 +67,8 @@ static enum err release_table(struct privacy_pool *pool, const struct model_tabl
             model_logistic_score(weights, held->x + row * held->features, held->features);
         bool correct = (score > 0) == (held->y[row] == 1);
         add(&adding, TRAIN_SUM_COUNT, 1);
-        add(&adding, TRAIN_SUM_LOSS, bounded_loss(model_logistic_loss(score, held->y[row])));
+        add(&adding, TRAIN_SUM_LOSS,
+            bounded_loss(&adding, model_logistic_loss(score, held->y[row])));
         add(&adding, TRAIN_SUM_CORRECT, correct ? 0.5 : -0.5);
     }
     return err ? err : release_sums(&adding, pool, ret, reterr);
@@ -118,7 +120,7 @@ enum err train_evaluate_units(struct privacy_pool *pool,
     enum err err = adding_init(&adding, wish);
     while (!err && next(user, &unit)) {
         add(&adding, TRAIN_SUM_COUNT, 1);
-        add(&adding, TRAIN_SUM_LOSS, bounded_loss(unit.loss));
+        add(&adding, TRAIN_SUM_LOSS, bounded_loss(&adding, unit.loss));
         if (wish->spec.correct) {
             add(&adding, TRAIN_SUM_CORRECT, fmin(fmax(unit.correct, 0), 1) - 0.5);
         }
@@ -135,7 +137,8 @@ static double clamp(double value, double low, double high)
     return value < low ? low : (value > high ? high : value);
 }
 
-struct train_metrics train_metrics_read(double count, double count_variance, const double *sums,
+struct train_metrics train_metrics_read(const struct train_sums *spec, double count,
+                                        double count_variance, const double *sums,
                                         const double *variances)
 {
     struct train_metrics metrics = {NAN, NAN, NAN, NAN, NAN};
@@ -144,7 +147,7 @@ struct train_metrics train_metrics_read(double count, double count_variance, con
     }
     double loss = sums[TRAIN_SUM_LOSS] / count;
     double correct = sums[TRAIN_SUM_CORRECT] / count;
-    metrics.loss = clamp(loss + TRAIN_LOSS_CLIP / 2, 0, TRAIN_LOSS_CLIP);
+    metrics.loss = clamp(loss + spec->loss_clip / 2, 0, spec->loss_clip);
     metrics.loss_margin =
         Z95 * sqrt(variances[TRAIN_SUM_LOSS] + loss * loss * count_variance) / count;
     if (isfinite(correct)) {

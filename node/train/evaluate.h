@@ -1,6 +1,6 @@
 /* Federated evaluation: a site's noisy figures of a model on its held-out rows, and what the coordinator reads from them.
  *
- * The site releases [count, sum of (loss - TRAIN_LOSS_CLIP/2), sum of (correct - 1/2), then matched, predicted, gold of each
+ * The site releases [count, sum of (loss - loss_clip/2), sum of (correct - 1/2), then matched, predicted, gold of each
  * type] with discrete Gaussian noise, and of a table at the end a histogram of scores for each class. Centring halves the
  * sensitivity. Rows of one unit are at most max_rows_per_unit, all of them held out together; of texts each unit is one row,
  * with its counts clamped to train_sums.entities. node/privacy/mechanism has the proof. A job without noise (sigma 0) has the
@@ -51,7 +51,8 @@ struct train_metrics {
 };
 /* SUMS and VARIANCES over all sites (count, loss, correct; NAN where there is no such sum); COUNT and its variance may come from several evaluations,
  * since the held-out rows stay. */
-struct train_metrics train_metrics_read(double count, double count_variance, const double *sums,
+struct train_metrics train_metrics_read(const struct train_sums *spec, double count,
+                                        double count_variance, const double *sums,
                                         const double *variances);
 /* NAN when the noise leaves no class or its 95 % interval is wider than 0.25 to either side. */
 double train_metrics_auc(const double *histograms, uint64_t bins, double bin_variance);

@@ -178,7 +178,7 @@ static void read_sums(struct train_job_state *state, const struct train_sums *su
     }
     memcpy(means, outcome->sums, sizeof means);
     means[TRAIN_SUM_CORRECT] = sums->correct ? means[TRAIN_SUM_CORRECT] : NAN;
-    struct train_metrics metrics = train_metrics_read(count, count_variance, means, variances);
+    struct train_metrics metrics = train_metrics_read(sums, count, count_variance, means, variances);
     row->evaluated = true;
     row->loss = metrics.loss;
     row->loss_margin = metrics.loss_margin;

@@ -18,7 +18,8 @@ struct learner {
     struct train_learner_wish wish;
     struct model_tuner *tuner;
     struct model_corpus *corpus; /* NULL before load */
-    int columns[2];              /* of the schema: tokens and tags, or text and target */
+    int columns[2];              /* of the schema: tokens and tags, or text and target; */
+    size_t column_count;         /* of a masked LM the first alone */
     uint32_t *train, *held;      /* units of the corpus */
     size_t train_count, held_count;
     /* while loading */
@@ -70,6 +71,11 @@ static enum err open_packages(struct store *store, const struct train_plan *plan
 static enum err make_tuner(const struct train_plan *plan, const struct packages *packages,
                            unsigned threads, struct model_tuner **ret, struct err_info *reterr)
 {
+    static const enum model_task tasks[PROTO_TASK_COUNT] = {
+        [PROTO_TASK_TOKEN_CLASSIFICATION] = MODEL_TASK_TOKENS,
+        [PROTO_TASK_SEQUENCE_CLASSIFICATION] = MODEL_TASK_SEQUENCE,
+        [PROTO_TASK_MASKED_LM] = MODEL_TASK_MASKED,
+    };
     static const enum model_training trainings[] = {
         [PROTO_TUNE_FULL] = MODEL_TRAIN_FULL,
         [PROTO_TUNE_LORA] = MODEL_TRAIN_LORA,
@@ -77,15 +83,14 @@ static enum err make_tuner(const struct train_plan *plan, const struct packages 
     };
     const struct proto_text *texts = plan->labels.items;
     struct arena arena = {0};
-    const char **labels = arena_alloc(&arena, plan->labels.count, sizeof *labels);
+    const char **labels = arena_alloc(&arena, plan->labels.count + 1, sizeof *labels);
     enum err err = labels ? E_OK : E_NO_MEMORY;
     for (size_t i = 0; !err && i < plan->labels.count; i++) {
         labels[i] = arena_strdup(&arena, texts[i].text);
         err = labels[i] ? E_OK : E_NO_MEMORY;
     }
     struct model_tuning tuning = {
-        .task =
-            plan->task == PROTO_TASK_TOKEN_CLASSIFICATION ? MODEL_TASK_TOKENS : MODEL_TASK_SEQUENCE,
+        .task = tasks[plan->task],
         .training = trainings[plan->tune],
         .targets = (uint32_t)plan->targets,
         .rank = (uint32_t)plan->rank,
@@ -178,9 +183,25 @@ static bool labels_fit(const struct train_plan *plan, const struct proto_column 
     return fit;
 }
 
+/* What a masked LM reads: the text column that is named, or the tokens. */
+static enum err find_text(const struct train_plan *plan, const struct proto_schema *schema,
+                          int ret[2], struct err_info *reterr)
+{
+    const struct proto_text *features = plan->features.items;
+    ret[0] = plan->features.count ? named_column(schema, features[0].text, PROTO_COLUMN_TEXT)
+                                  : only_column(schema, PROTO_COLUMN_TOKENS);
+    return ret[0] >= 0 ? E_OK
+                       : proto_err_set(reterr, E_UNSUPPORTED,
+                                       "the dataset must have one column of tokens, or the text "
+                                       "column that the job names in features");
+}
+
 static enum err find_columns(const struct train_plan *plan, const struct proto_schema *schema,
                              int ret[2], struct err_info *reterr)
 {
+    if (plan->task == PROTO_TASK_MASKED_LM) {
+        return find_text(plan, schema, ret, reterr);
+    }
     const struct proto_text *features = plan->features.items;
     bool tags = plan->task == PROTO_TASK_TOKEN_CLASSIFICATION;
     if (tags) {
@@ -277,6 +298,12 @@ static enum err take_row(struct learner *learner, const struct store_batch *batc
     const struct store_batch_column *text = &batch->columns[0];
     const struct store_batch_column *label = &batch->columns[1];
     uint32_t unit = train_rows_unit(batch, row);
+    if (learner->column_count == 1) {
+        return store_batch_missing(batch, 0, row)
+                   ? E_OK
+                   : model_corpus_text(learner->corpus, unit, text_of(text, row), -1,
+                                       &learner->why);
+    }
     if (store_batch_missing(batch, 0, row) || store_batch_missing(batch, 1, row)) {
         return E_OK;
     }
@@ -346,7 +373,7 @@ static enum err notes_load(struct train_learner *base, struct err_info *reterr)
         .dataset = learner->wish.dataset,
         .schema = learner->wish.schema,
         .columns = learner->columns,
-        .count = 2,
+        .count = learner->column_count,
         .key = learner->wish.key,
         .cancelled = learner->wish.cancelled,
         .user = learner->wish.user,
@@ -496,6 +523,9 @@ static bool next_unit(void *user, struct train_unit_figures *ret)
     struct walk *walk = user;
     const struct model_evaluation *e = walk->evaluation;
     *ret = (struct train_unit_figures){0};
+    while (walk->unit < e->units && e->labelled[walk->unit] == 0) {
+        walk->unit++; /* a short text of which no piece is masked says nothing */
+    }
     if (walk->unit >= e->units) {
         return false;
     }
@@ -558,6 +588,7 @@ static enum err notes_open(const struct train_learner_wish *wish, struct train_l
     }
     learner->wish = *wish;
     learner->wish.threads = wish->threads ? wish->threads : 1;
+    learner->column_count = wish->plan->task == PROTO_TASK_MASKED_LM ? 1 : 2;
     enum err err = find_columns(wish->plan, wish->schema, learner->columns, reterr);
     if (!err) {
         err = open_packages(wish->store, wish->plan, &packages, reterr);

@@ -82,6 +82,8 @@ enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr
     bool model = plan->model.len == 32 && plan->model_size > 0 && base;
     bool shape = tabular ? plan->model.len == 0 && plan->features.count > 0 && plan->target.len > 0
                          : model && plan->max_length >= 8;
+    bool labels = plan->task != PROTO_TASK_MASKED_LM ||
+                  (plan->labels.count == 0 && plan->target.len == 0 && plan->features.count <= 1);
     bool adapters = plan->tune == PROTO_TUNE_FULL ||
                     (plan->rank > 0 && plan->targets > 0 && within(plan->alpha, 1e-3, 1e4));
     bool local = within(plan->learning_rate, 1e-9, 1e3) && within(plan->momentum, 0, 0.9999) &&
@@ -92,9 +94,10 @@ enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr
     bool privacy = plan->noise ? plan->epsilon > 0 && plan->delta_e12 > 0 && plan->clip > 0
                                : plan->epsilon == 0;
     bool evaluation = within(plan->eval_split, 0, 0.9) && within(plan->eval_share, 0, 0.9);
-    if (!shape || !adapters || !local || !server || !privacy || !evaluation) {
+    if (!shape || !labels || !adapters || !local || !server || !privacy || !evaluation) {
         return proto_err_set(reterr, E_INVALID, "the plan's %s cannot be",
                              !shape      ? "task and model"
+                             : !labels   ? "labels"
                              : !adapters ? "adapters"
                              : !local    ? "local training"
                              : !server   ? "aggregation"

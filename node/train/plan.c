@@ -195,6 +195,7 @@ struct train_sums train_sums_of(const struct train_plan *plan, uint32_t max_rows
     size_t types_at = TRAIN_SUM_CORRECT + correct;
     return (struct train_sums){
         .count = types_at + 3 * (size_t)types,
+        .loss_clip = plan->task == PROTO_TASK_MASKED_LM ? TRAIN_LOSS_CLIP_LM : TRAIN_LOSS_CLIP,
         .correct = correct,
         .types_at = types_at,
         .types = types,
@@ -209,7 +210,7 @@ enum err train_sums_plan(uint64_t nano, const struct train_sums *sums,
     ret[TRAIN_SUM_COUNT] =
         (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = 1, .integer = true};
     ret[TRAIN_SUM_LOSS] =
-        (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = TRAIN_LOSS_CLIP / 2};
+        (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = sums->loss_clip / 2};
     if (sums->correct) {
         ret[TRAIN_SUM_CORRECT] = (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = 0.5};
     }

@@ -64,23 +64,26 @@ uint64_t train_bins_choose(double epsilon, double delta, double eval_share, doub
 
 /* --- evaluation: the public parameters of its noise ---------------------------------------------------------------- */
 
-#define TRAIN_LOSS_CLIP 4.0 /* a row's loss counts as at most this */
+#define TRAIN_LOSS_CLIP 4.0 /* a row's loss counts as at most this, */
+#define TRAIN_LOSS_CLIP_LM                                                                         \
+    12.0 /* a masked piece's as this: any guess of 30,000 pieces has less than 10.4 */
 
 /* The sums of one evaluation. For tables of rows; for texts of units (patients, documents), each of which counts once with the
  * means over its own labels. */
 enum train_sum {
     TRAIN_SUM_COUNT,   /* held-out rows or units */
-    TRAIN_SUM_LOSS,    /* of loss - TRAIN_LOSS_CLIP / 2 */
+    TRAIN_SUM_LOSS,    /* of loss - sums.loss_clip / 2 */
     TRAIN_SUM_CORRECT, /* of correct - 1/2; correct: 0 or 1, or a share; where sums.correct */
 };
 /* What the sums of a plan's evaluation are. */
 struct train_sums {
-    size_t count;    /* at most TRAIN_SUMS_MAX */
-    bool correct;    /* not for tags, where entities tell more */
-    size_t types_at; /* from here on, for each type: matched, predicted, gold */
-    uint32_t types;  /* of entities or classes */
-    double entities; /* of one unit and type that count at most */
-    uint32_t rows;   /* of one unit at most: max_rows_per_unit for tables, 1 for texts */
+    size_t count;     /* at most TRAIN_SUMS_MAX */
+    double loss_clip; /* TRAIN_LOSS_CLIP, or that of a masked LM */
+    bool correct;     /* not for tags, where entities tell more */
+    size_t types_at;  /* from here on, for each type: matched, predicted, gold */
+    uint32_t types;   /* of entities or classes */
+    double entities;  /* of one unit and type that count at most */
+    uint32_t rows;    /* of one unit at most: max_rows_per_unit for tables, 1 for texts */
 };
 struct train_sums train_sums_of(const struct train_plan *plan, uint32_t max_rows_per_unit);
 /* Types of the plan's labels, each once, in their order: X of B-X and I-X, or classes. Returns how many; with TO (may be NULL)

@@ -141,6 +141,9 @@ static const struct proto_column *label_column(const struct proto_job *job,
 static enum err make_labels(const struct proto_job *job, const struct proto_schema *schema,
                             struct arena *arena, struct proto_list *ret, struct err_info *reterr)
 {
+    if (job->task == PROTO_TASK_MASKED_LM) {
+        return E_OK; /* its labels are the vocabulary */
+    }
     const struct proto_column *column = label_column(job, schema);
     bool tags = job->task == PROTO_TASK_TOKEN_CLASSIFICATION;
     size_t count = column ? (tags ? 2 * column->value_count + 1 : column->value_count) : 0;

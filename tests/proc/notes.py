@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Fine-tuning of an encoder on annotated notes at three sites: the base model comes from the coordinator, rounds with and without
 noise, what licences allow, a model that is what its recorded rounds make it."""
+import json
 import os
 
 from harness import Refused, Sandbox, SRC, done, note, ok
@@ -114,6 +115,35 @@ def aggregations(box):
         ok(shown["state"] == "done" and box.run("beta", "train", "verify", shown["job"])["ok"], f"{method}: done, and computed again")
 
 
+def masked(box):
+    """A consortium grows its base: masked LM over notes, and the tuned base under a job for entities."""
+    body = (job("grown", "open").replace("token-classification", "masked-lm"))
+    shown = box.run("alpha", "train", "run", box.write("mlm.yaml", body), timeout=300)
+    rows = shown["history"]
+    ok(shown["state"] == "done" and all(sorted(r["participants"]) == sorted(box.names) for r in rows), f"a masked-LM job over all sites ends: {shown['state']}")
+    ok(all(2 < r["eval_loss"] < 6 for r in rows), f"its held-out loss is that of a language model, log 30522 is 10.3: {[round(r['eval_loss'], 3) for r in rows]}")
+    ok(0.05 < rows[-1]["metrics"]["accuracy"] < 1 and "f1" not in rows[-1]["metrics"], f"hidden pieces found: {rows[-1]['metrics']['accuracy']:.3f}")
+    ok(box.run("alpha", "train", "verify", shown["job"])["ok"], "its model is what its rounds make it")
+    code, error = box.refusal("alpha", "model", "predict", shown["model"], "--data", box.write("x.txt", "a b\n"))
+    ok(code == 4, f"it predicts nothing yet: exit {code}, {error.get('detail', '')[:80]}")
+    out = os.path.join(box.folder, "grown")
+    box.run("alpha", "model", "export", shown["model"], "--out", out)
+    with open(os.path.join(out, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    ok(config["architectures"] == ["BertForMaskedLM"] and os.path.exists(os.path.join(out, "vocab.txt")), "exported as a masked LM of Hugging Face's layout")
+    with open(os.path.join(out, "README.md"), encoding="utf-8") as file:
+        ok("fill-mask" in file.read(), "with a card")
+    box.run("alpha", "model", "import", out, "--name", "grown", "--licence", "CC-BY-4.0")
+    after = box.run("alpha", "train", "run", box.write("after.yaml", job("after", "open").replace("base: tiny", "base: grown").replace("rounds: 2", "rounds: 1")), timeout=300)
+    ok(after["state"] == "done", "and it is a base for the next job")
+    code, error = box.refusal("alpha", "train", "start", box.write("bare.yaml", body.replace("dataset: open", "dataset: noisy")))
+    ok(code == 4, f"without noise where a licence asks for it: exit {code}")
+    body = job("quiet", "noisy", "lora", privacy="privacy: {epsilon: 8, delta: 1e-5, clip: 1.0}").replace("token-classification", "masked-lm").replace("rounds: 2", "rounds: 1")
+    shown = box.run("alpha", "train", "run", box.write("quiet.yaml", body), timeout=300)
+    spent = shown["history"][-1]["epsilon"]
+    ok(shown["state"] == "done" and 7 < spent <= 8 and box.run("alpha", "train", "verify", shown["job"])["ok"], f"with noise it ends within its epsilon: {spent:.4f}")
+
+
 def contradictions(box):
     """Another model of the same name at a site stops the job before any data is touched."""
     folder = os.path.join(box.folder, "other")
@@ -151,6 +181,7 @@ def main():
         without_noise(box)
         with_noise(box)
         aggregations(box)
+        masked(box)
         contradictions(box)
     done()
 

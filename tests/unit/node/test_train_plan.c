@@ -211,11 +211,14 @@ static void figures_come_back(void **state)
     const double weights[2] = {2, 0};
     const struct train_cost cost = {
         .sigma = 1, .sums_nano = 500000000000, .hist_nano = 500000000000};
-    const struct train_figures_wish wish = {
-        .spec = {.count = 3, .correct = true, .types_at = 3, .rows = 1},
-        .cost = &cost,
-        .sums = true,
-        .bins = 64};
+    const struct train_figures_wish wish = {.spec = {.count = 3,
+                                                     .loss_clip = TRAIN_LOSS_CLIP,
+                                                     .correct = true,
+                                                     .types_at = 3,
+                                                     .rows = 1},
+                                            .cost = &cost,
+                                            .sums = true,
+                                            .bins = 64};
     struct train_figures figures;
     double loss = 0;
     size_t correct = 0;
@@ -232,7 +235,7 @@ static void figures_come_back(void **state)
     assert_int_equal(train_evaluate_table(NULL, &table, weights, &wish, &figures, NULL), E_OK);
     double variances[3] = {0};
     struct train_metrics metrics =
-        train_metrics_read(figures.sums[TRAIN_SUM_COUNT], 0, figures.sums, variances);
+        train_metrics_read(&wish.spec, figures.sums[TRAIN_SUM_COUNT], 0, figures.sums, variances);
     assert_true(fabs(figures.sums[TRAIN_SUM_COUNT] - (double)ROWS) < 3);
     assert_true(fabs(metrics.loss - loss / (double)ROWS) < 0.01);
     assert_true(fabs(metrics.accuracy - (double)correct / (double)ROWS) < 0.01);
@@ -249,7 +252,7 @@ static void figures_come_back(void **state)
     assert_true(figures.has_histograms);
     assert_true(fabs(train_metrics_auc(figures.histograms, 64, 0) - won / pairs) < 0.02);
     assert_true(isnan(train_metrics_auc(figures.histograms, 64, 1e9))); /* all noise: not shown */
-    metrics = train_metrics_read(10, 1e6, figures.sums, variances);
+    metrics = train_metrics_read(&wish.spec, 10, 1e6, figures.sums, variances);
     assert_true(isnan(metrics.loss) && isnan(metrics.accuracy));
 }
 
@@ -295,7 +298,12 @@ static void sums_follow_the_labels(void **state)
     plan.task = PROTO_TASK_TABULAR_CLASSIFICATION;
     plan.labels.count = 0;
     sums = train_sums_of(&plan, 3);
-    assert_true(sums.correct && sums.count == 3 && sums.rows == 3);
+    assert_true(sums.correct && sums.count == 3 && sums.rows == 3 &&
+                sums.loss_clip == TRAIN_LOSS_CLIP);
+    plan.task = PROTO_TASK_MASKED_LM;
+    sums = train_sums_of(&plan, 3);
+    assert_true(sums.correct && sums.count == 3 && sums.types == 0 && sums.rows == 1 &&
+                sums.loss_clip == TRAIN_LOSS_CLIP_LM);
 }
 
 struct units {
