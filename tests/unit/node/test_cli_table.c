@@ -108,17 +108,19 @@ static void test_golden_texts(void **state)
     }
 }
 
+#define STRANGE_CURVE                                                                              \
+    "{\"shape\":\"survival\",\"columns\":[\"time\",\"survival\",\"lower\",\"upper\"],"             \
+    "\"rows\":[[1,-1e300,1e300,null],[2,5,-3,1e300]]}"
+
 /* Whatever an answer lacks, rendering must neither crash nor print "(null)". */
 static void test_every_operation_survives_strange_answers(void **state)
 {
     (void)state;
     static const char *const strange[] = {
         "{}",
-        "{\"shape\":\"survival\",\"columns\":[\"time\"],\"rows\":[[null],[1,2],[\"x\"],[1]],"
-        "\"comparison\":{},"
-        "\"fit\":3,\"row_sites\":[1,{}]}",
-        "{\"shape\":\"survival\",\"columns\":[\"time\",\"survival\",\"lower\",\"upper\"],\"rows\":"
-        "[[1,-1e300,1e300,null],[2,5,-3,1e300]]}",
+        "{\"shape\":\"survival\",\"columns\":[\"time\"],\"rows\":[[null],[1,2],[\"x\"],[1]]}",
+        "{\"shape\":\"survival\",\"comparison\":{},\"fit\":3,\"row_sites\":[1,{}]}",
+        STRANGE_CURVE,
         "{\"shape\":\"histogram\",\"columns\":[\"count\"],\"rows\":[[],[7]]}",
         "[]",
         "null",
