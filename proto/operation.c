@@ -832,8 +832,11 @@ const struct proto_operation proto_operations[] = {
         "14;\n"
         "int8: the same with eight-bit weights; json: tabular models. ID may be the name of a "
         "base\n"
-        "model. What int8 and --prune cost in quality must be measured.",
-        "{\"model\",\"format\",\"files\":[{\"file\",\"bytes\"}]}"),
+        "model. The card names what int8 and --prune changed; what they cost in quality must be\n"
+        "measured. sparsity: the share of zeros in the layers' matrices; a pruned file is as "
+        "long\n"
+        "as before, but compresses.",
+        "{\"model\",\"format\",\"bytes\",\"sparsity\",\"files\":[{\"file\",\"bytes\"}]}"),
     ROW(MODEL_IMPORT, "model import", DAEMON, COORDINATOR, false, model_import_arguments,
         "bring in a base model for training jobs",
         "Reads config.json, model.safetensors and vocab.txt or tokenizer.json of a BERT-family\n"

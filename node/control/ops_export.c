@@ -206,8 +206,9 @@ static void card_package(struct card_room *r, const struct control_opened *o)
     }
 }
 
+/* VARIANT: what an export changed of the model, NULL: nothing. */
 static enum err write_card(struct control_call *call, const struct control_opened *o,
-                           struct buf *to)
+                           const char *variant, struct buf *to)
 {
     struct card_room *r = arena_alloc(&call->arena, 1, sizeof *r);
     if (!r) {
@@ -215,7 +216,8 @@ static enum err write_card(struct control_call *call, const struct control_opene
     }
     r->arena = &call->arena;
     r->report.max = 1 << 20;
-    r->card = (struct model_card){.name = o->name, .epsilon = NAN, .metrics = r->metrics};
+    r->card = (struct model_card){
+        .name = o->name, .variant = variant, .epsilon = NAN, .metrics = r->metrics};
     if (o->search.found) {
         r->view = control_model_view(call, &o->search);
         double epsilon = json_number_value(json_object_get(r->view, "epsilon"));
@@ -249,7 +251,7 @@ enum err control_model_card(struct control_call *call, json_t **ret, struct err_
     struct control_opened o = {0};
     struct buf card = {.max = 1 << 20};
     enum err err = open_model(call, &o, false, reterr);
-    err = err ? err : write_card(call, &o, &card);
+    err = err ? err : write_card(call, &o, NULL, &card);
     if (!err) {
         *ret = json_pack("{s:s, s:s%}", "model", o.name, "card", (const char *)card.ptr, card.len);
     }
@@ -304,10 +306,10 @@ static json_t *list_files(const char *dir)
 
 /* README.md, and when there is a record: record.json, ATTRIBUTION.md and the signed lineage.json. */
 static enum err write_papers(struct control_call *call, const struct control_opened *o,
-                             const char *dir, struct err_info *reterr)
+                             const char *variant, const char *dir, struct err_info *reterr)
 {
     struct buf card = {.max = 1 << 20};
-    enum err err = write_card(call, o, &card);
+    enum err err = write_card(call, o, variant, &card);
     err = err ? err : model_folder_write(dir, "README.md", buf_span(&card), reterr);
     buf_fini(&card);
     if (err || !o->search.found) {
@@ -337,8 +339,47 @@ static enum err choose_kind(const struct control_opened *o, const char *as, enum
     return E_OK;
 }
 
+/* For the card: what KIND and PRUNE made of the weights; "" when they are as they were. */
+static void tell_variant(enum model_deploy kind, double prune,
+                         const struct model_deployed *deployed, char *to, size_t size)
+{
+    int n = 0;
+    if (prune > 0) {
+        n = snprintf(to, size,
+                     "pruned by magnitude, %.1f %% of the numbers in the layers' matrices are zero "
+                     "(%llu of %llu)",
+                     100 * (double)deployed->zeros / (double)deployed->numbers,
+                     (unsigned long long)deployed->zeros, (unsigned long long)deployed->numbers);
+    }
+    if (kind == MODEL_DEPLOY_INT8 && n >= 0 && (size_t)n < size) {
+        snprintf(to + n, size - (size_t)n, "%smatrices in eight bits, one scale a row",
+                 n ? "; " : "");
+    }
+}
+
+static json_t *exported(const struct control_opened *o, const char *as, const char *dir,
+                        const struct model_deployed *deployed)
+{
+    json_t *files = list_files(dir), *view = json_object();
+    json_int_t bytes = 0;
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        bytes += json_integer_value(json_object_get(json_array_get(files, i), "bytes"));
+    }
+    json_object_set_new(view, "model", json_string(o->name));
+    json_object_set_new(view, "format", json_string(as));
+    json_object_set_new(view, "bytes", json_integer(bytes));
+    if (deployed->numbers) {
+        json_object_set_new(view, "sparsity",
+                            json_real((double)deployed->zeros / (double)deployed->numbers));
+    }
+    json_object_set_new(view, "files", files);
+    return view;
+}
+
 enum err control_model_export(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
+    struct model_deployed deployed = {0};
+    char variant[240] = "";
     const char *dir = control_text(call, "--out"), *as = control_text(call, "--as");
     double prune = control_number(call, "--prune", 0);
     enum model_deploy kind = MODEL_DEPLOY_SAFETENSORS;
@@ -356,13 +397,13 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
                             (const char *)NULL);
     }
     if (!err) {
-        err = o.package ? model_deploy_write(o.package, o.base, kind, prune, dir, reterr)
+        err = o.package ? model_deploy_write(o.package, o.base, kind, prune, dir, &deployed, reterr)
                         : model_folder_write(dir, "model.json", buf_span(&o.blob), reterr);
     }
-    err = err ? err : write_papers(call, &o, dir, reterr);
+    tell_variant(kind, prune, &deployed, variant, sizeof variant);
+    err = err ? err : write_papers(call, &o, *variant ? variant : NULL, dir, reterr);
     if (!err) {
-        *ret =
-            json_pack("{s:s, s:s, s:o}", "model", o.name, "format", as, "files", list_files(dir));
+        *ret = exported(&o, as, dir, &deployed);
     }
     control_opened_fini(&o);
     return err;

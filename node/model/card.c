@@ -124,6 +124,7 @@ static enum err put_model(const struct model_card *c, struct buf *to)
     err = err ? err : put_item(to, "Base model", c->base);
     err = err ? err : put_item(to, "Licence of the base model", c->base_licence);
     err = err ? err : put_item(to, "Tuning", c->tuning);
+    err = err ? err : put_item(to, "This variant", c->variant);
     if (!err && c->parameters) {
         err = buf_printf(to, "- Parameters: %llu, of which trained: %llu\n",
                          (unsigned long long)c->parameters, (unsigned long long)c->trained);
@@ -193,6 +194,9 @@ static enum err put_evaluation(const struct model_card *c, struct buf *to)
     if (!err && c->split) {
         err = put_plain(to, c->split);
         err = err ? err : buf_put(to, span_str("\n"));
+    }
+    if (!err && c->variant) {
+        err = buf_put(to, span_str("Measured before the weights of this variant were changed.\n"));
     }
     err = err || c->metric_count == 0
               ? err

@@ -28,6 +28,8 @@ struct model_card {
     const char *language;
     const char *base, *base_licence; /* NULL: from scratch */
     const char *dataset;
+    const char *
+        variant; /* what this export changed of the model, NULL: nothing; figures were measured before */
     const char *tuning; /* "full", "lora r=8 alpha=16 on query, value", .. */
     const char *const *labels;
     size_t label_count;

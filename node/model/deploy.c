@@ -90,7 +90,7 @@ static enum err write_encoder(const struct model_package *package, const struct 
 
 enum err model_deploy_write(const struct model_package *package, const struct model_package *base,
                             enum model_deploy as, double prune, const char *folder,
-                            struct err_info *reterr)
+                            struct model_deployed *ret, struct err_info *reterr)
 {
     const struct model_package_info *info = model_package_info(package);
     struct model_shape shape = own_shape(package);
@@ -110,6 +110,9 @@ enum err model_deploy_write(const struct model_package *package, const struct mo
     enum err err = model_package_encoder(package, base, &shape, info->labels, 0, &e, reterr);
     if (!err && (prune > 0 || prune < 0)) {
         err = model_encoder_prune(e, prune, reterr);
+    }
+    if (!err) {
+        model_encoder_sparsity(e, &ret->zeros, &ret->numbers);
     }
     err = err ? err
               : write_encoder(package, e, as, base ? model_package_info(base)->name : "", folder,

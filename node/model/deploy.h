@@ -26,12 +26,17 @@ enum model_deploy {
 /* "safetensors", .. ; false when there is none of that name. */
 bool model_deploy_by_name(const char *name, enum model_deploy *ret);
 
+/* What was written: of the numbers in matrices of the layers those that are 0, pruned or not. */
+struct model_deployed {
+    uint64_t zeros, numbers;
+};
 /* Into FOLDER, which must be there; a file that stands there is replaced.
  * Errors: E_USAGE peft of a whole model, or a share outside 0 to 1; E_UNSUPPORTED a base without any head as ONNX; those of
  * reading and writing. */
 MUST_CHECK enum err model_deploy_write(const struct model_package *package,
                                        const struct model_package *base, enum model_deploy as,
-                                       double prune, const char *folder, struct err_info *reterr);
+                                       double prune, const char *folder, struct model_deployed *ret,
+                                       struct err_info *reterr);
 
 /* A sentence or text with what the model says. */
 struct model_answer {

@@ -90,6 +90,24 @@ static enum err prune_matrix(real *w, size_t n, size_t count)
     return E_OK;
 }
 
+static bool prunable(const struct model_encoder *e, size_t tensor)
+{
+    return tensor >= EMBEDDING_TENSORS && tensor < e->head && e->tensors[tensor].rows > 1;
+}
+
+void model_encoder_sparsity(const struct model_encoder *e, uint64_t *ret_zeros,
+                            uint64_t *ret_numbers)
+{
+    *ret_zeros = *ret_numbers = 0;
+    for (size_t i = 0; i < e->tensor_count; i++) {
+        size_t n = prunable(e, i) ? e->tensors[i].rows * e->tensors[i].cols : 0;
+        for (size_t j = 0; j < n; j++) {
+            *ret_zeros += fpclassify(e->weights[e->tensors[i].at + j]) == FP_ZERO;
+        }
+        *ret_numbers += n;
+    }
+}
+
 enum err model_encoder_prune(struct model_encoder *e, double share, struct err_info *reterr)
 {
     if (!(share >= 0 && share < 1)) {
@@ -98,7 +116,7 @@ enum err model_encoder_prune(struct model_encoder *e, double share, struct err_i
     for (size_t i = EMBEDDING_TENSORS; i < e->head; i++) {
         const struct model_tensor *t = &e->tensors[i];
         size_t count = (size_t)floor(share * (double)(t->rows * t->cols));
-        if (t->rows > 1 && count > 0 &&
+        if (prunable(e, i) && count > 0 &&
             prune_matrix(e->weights + t->at, t->rows * t->cols, count)) {
             return proto_err_set(reterr, E_NO_MEMORY, "model: no memory to prune");
         }

@@ -21,5 +21,8 @@ MUST_CHECK enum err model_encoder_quantise(struct model_encoder *encoder, struct
 /* SHARE of the numbers of each matrix, 0 <= SHARE < 1. Errors: E_USAGE; E_NO_MEMORY. */
 MUST_CHECK enum err model_encoder_prune(struct model_encoder *encoder, double share,
                                         struct err_info *reterr);
+/* Of the numbers that pruning looks at, those that are 0. */
+void model_encoder_sparsity(const struct model_encoder *encoder, uint64_t *ret_zeros,
+                            uint64_t *ret_numbers);
 
 #endif

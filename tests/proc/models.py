@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import subprocess
+import zlib
 
 from harness import Refused, Sandbox, SRC, TOP, done, ok
 
@@ -47,6 +48,22 @@ def tools():
     ok(tool("report", text="B-X\n", code=7) == "", "tool report: one column is refused")
 
 
+def zeros_of(folder):
+    """Zeros among the numbers of the layers' matrices, read without our code."""
+    path, zeros, numbers = os.path.join(folder, "model.safetensors"), 0, 0
+    with open(path, "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        start = file.tell()
+        for name, entry in header.items():
+            if ".layer." in name and name.endswith(".weight") and len(entry["shape"]) == 2:
+                file.seek(start + entry["data_offsets"][0])
+                data = file.read(entry["data_offsets"][1] - entry["data_offsets"][0])
+                values = struct.unpack(f"<{len(data) // 4}f", data)
+                zeros += sum(v == 0 for v in values)
+                numbers += len(values)
+    return zeros, numbers
+
+
 def formats(box, work):
     at = lambda *a: box.run("alpha", "model", *a)
     data = box.write("words.txt", "abc de f\n\nxyz\n" + "ab " * 200 + "\n")
@@ -66,7 +83,19 @@ def formats(box, work):
     ok(size[1] < 0.6 * size[0], f"int8 is smaller: {size[1]} of {size[0]} bytes")
     at("import", os.path.join(work, "safetensors"), "--name", "again", "--licence", "CC0-1.0")
     ok(at("predict", "again", "--data", data)["rows"] == want, "what was exported comes back and says the same")
-    at("export", "small", "--prune", "0.9", "--out", os.path.join(work, "pruned"))
+    with open(os.path.join(work, "int8/README.md"), encoding="utf-8") as file:
+        ok("- This variant: matrices in eight bits" in file.read(), "and its card says what it is")
+    whole = at("export", "small", "--out", os.path.join(work, "whole"))
+    pruned = at("export", "small", "--prune", "0.9", "--out", os.path.join(work, "pruned"))
+    ok(whole["sparsity"] < 0.01 and 0.89 < pruned["sparsity"] <= 0.9 and pruned["bytes"] > 100_000, f"export tells sparsity and size: {pruned['sparsity']:.4f}, {pruned['bytes']}")
+    packed = [len(zlib.compress(open(os.path.join(work, f, "model.safetensors"), "rb").read())) for f in ("whole", "pruned")]
+    ok(packed[1] < 0.8 * packed[0], f"a pruned model compresses: {packed[0]} to {packed[1]} bytes")
+    zeros, numbers = zeros_of(os.path.join(work, "pruned"))
+    ok(abs(zeros / numbers - pruned["sparsity"]) < 1e-9, f"and the file has those zeros: {zeros} of {numbers}")
+    with open(os.path.join(work, "pruned/README.md"), encoding="utf-8") as file:
+        ok(f"({zeros} of {numbers})" in file.read(), "which the card says")
+    with open(os.path.join(work, "whole/README.md"), encoding="utf-8") as file:
+        ok("This variant" not in file.read(), "a card of the model as it is says nothing of the kind")
     at("import", os.path.join(work, "pruned"), "--name", "pruned", "--licence", "CC0-1.0")
     ok(at("predict", "pruned", "--data", data)["rows"] != want, "--prune 0.9 changes the model")
     card = at("card", "small")["card"]

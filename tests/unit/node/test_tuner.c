@@ -346,7 +346,9 @@ static void adapters_come_in(void **state)
                                           whole, hash, "tuned", "MIT", &blob, NULL),
                      E_OK);
     struct model_package *package = open_package(buf_span(&blob));
-    assert_int_equal(model_deploy_write(package, whole, MODEL_DEPLOY_PEFT, 0, folder, NULL), E_OK);
+    struct model_deployed deployed;
+    assert_int_equal(
+        model_deploy_write(package, whole, MODEL_DEPLOY_PEFT, 0, folder, &deployed, NULL), E_OK);
     assert_true(model_package_is_adapter(folder, name));
     assert_string_equal(name, "small");
     /* config.json beside them keeps the labels; without it they are numbered. */
