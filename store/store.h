@@ -97,7 +97,7 @@ MUST_CHECK enum err store_open_to_check(const char *home, struct crypto_keyring 
 MUST_CHECK enum err store_keyring_check(struct store *store, struct err_info *reterr);
 /* Who reads at the moment. A reader of node.mdb keeps the pages of its time from being used again, so the file grows by what is
  * written meanwhile; a reader of a partition that was replaced keeps the blocks of a file without a name. Reads of node.mdb
- * last for milliseconds, or as long as a backup copies it; scans end with their question's deadline or their training job. */
+ * last for milliseconds, or as long as a backup copies it; scans end with the node's limit for questions or their training job. */
 struct store_readers {
     size_t readers;         /* of node.mdb */
     uint64_t oldest_behind; /* commits since the oldest of them began */

@@ -83,6 +83,11 @@ static const struct config_row limit_rows[] = {
      .offset = NODE(limits.requests_per_second),
      .min = 5,
      .max = 10000},
+    {.name = "scan_limit_ms",
+     .type = CONFIG_U64,
+     .offset = NODE(limits.scan_limit_ms),
+     .min = 1,
+     .max = 86400000},
     CONFIG_ROWS_END,
 };
 
@@ -195,7 +200,7 @@ void config_node_defaults(struct config_node *node)
         .shares = {.institution = 0.5, .person = 1, .project = 1},
         .release_tick_ms = 100,
         .log_level = CONFIG_LOG_INFO,
-        .limits = {.query_timeout_ms = 30000, .requests_per_second = 400},
+        .limits = {.query_timeout_ms = 30000, .requests_per_second = 400, .scan_limit_ms = 600000},
         .approvals = {.pending_ms = UINT64_C(7) * 86400000, .valid_ms = UINT64_C(30) * 86400000},
         .notify = {.timeout_ms = 10000}};
 }
@@ -482,9 +487,11 @@ static enum err put_budget(struct buf *to, const struct config_node *node)
 
 static enum err put_limits(struct buf *to, const struct config_limits *limits)
 {
-    return buf_printf(to, "limits:\n  query_timeout_ms: %llu\n  requests_per_second: %llu\n",
-                      (unsigned long long)limits->query_timeout_ms,
-                      (unsigned long long)limits->requests_per_second);
+    return buf_printf(
+        to,
+        "limits:\n  query_timeout_ms: %llu\n  requests_per_second: %llu\n  scan_limit_ms: %llu\n",
+        (unsigned long long)limits->query_timeout_ms,
+        (unsigned long long)limits->requests_per_second, (unsigned long long)limits->scan_limit_ms);
 }
 
 static enum err put_training(struct buf *to, const struct config_training *training)

@@ -23,7 +23,7 @@
  *         - {name: default, epsilon_total: 10, delta: 1e-6}
  *     release_tick_ms: 100
  *     log_level: info
- *     limits: {query_timeout_ms: 30000, requests_per_second: 400}
+ *     limits: {query_timeout_ms: 30000, requests_per_second: 400, scan_limit_ms: 600000}
  *     training: {cores: 4, hours: "20:00-06:00"} # rounds only then (local time), on so many cores; absent: always, on all
  *     approvals: {pending: 7d, valid: 30d}       # how long a request waits for a person, how long a decision stands
  *     console: {listen: "127.0.0.1:7480"}        # HTTP for the operator and for metrics; without it there is none
@@ -87,6 +87,7 @@ struct config_domain {
 struct config_limits {
     uint64_t query_timeout_ms;
     uint64_t requests_per_second; /* of one peer; bursts of twice as many pass */
+    uint64_t scan_limit_ms;       /* of the scan for one question, whoever asks */
 };
 
 struct config_approvals {

@@ -144,6 +144,7 @@ static void adopt(struct node *node)
     query->release_tick_ms = node->config.release_tick_ms;
     query->methods_on_ds_denied = node->config.methods_on_ds_denied;
     query->timeout_ms = node->config.limits.query_timeout_ms;
+    query->scan_limit_ms = node->config.limits.scan_limit_ms;
     query->training_cores = (unsigned)node->config.training.cores;
     query->training_from = query->training_to = 0;
     if (node->config.training.hours[0]) {

@@ -41,6 +41,7 @@ struct query_context {
     struct query_shares shares;
     uint64_t release_tick_ms;
     uint64_t timeout_ms;
+    uint64_t scan_limit_ms;              /* 0: none */
     unsigned training_cores;             /* 0: all */
     uint32_t training_from, training_to; /* minutes of the local day; equal: always */
     int64_t approval_pending_s;          /* how long a held request waits for a person at most */

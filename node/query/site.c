@@ -45,7 +45,9 @@ struct job {
     enum proto_reason reason;
     uint64_t licence_changes; /* as counted before the decision */
     bool withdrawn;           /* a newer licence no longer permits it */
-    bool held;                /* a person must approve it, or has */
+    uint64_t scan_until_us;   /* 0: as long as it takes */
+    bool late;
+    bool held; /* a person must approve it, or has */
     struct query_held wait;
     bool stored; /* answer_bytes holds what leaves */
     struct times times;
@@ -483,7 +485,8 @@ static enum err replay(struct job *job, struct err_info *reterr)
     return err;
 }
 
-/* Asked at every chunk: a licence that changed while the scan runs is decided again, so that a withdrawal stops it at once. */
+/* Asked at every chunk: a licence that changed while the scan runs is decided again, so that a withdrawal stops it at once. The
+ * scan's own limit is the site's and not the asker's: with a deadline of his choice he would learn how long it takes. */
 static bool must_stop(void *user)
 {
     struct job *job = user;
@@ -492,13 +495,17 @@ static bool must_stop(void *user)
         job->licence_changes = changes;
         job->withdrawn = !still_permitted(job);
     }
-    return job->withdrawn || (job->context->refusing && job->context->refusing(job->context->user));
+    job->late = job->late || (job->scan_until_us && now_us() > job->scan_until_us);
+    return job->withdrawn || job->late ||
+           (job->context->refusing && job->context->refusing(job->context->user));
 }
 
 static enum err compute(struct job *job, struct err_info *reterr)
 {
     struct query_sums sums;
     uint64_t began = now_us();
+    job->scan_until_us =
+        job->context->scan_limit_ms ? began + job->context->scan_limit_ms * 1000 : 0;
     enum err err = query_execute(job->context->store, job->dataset, &job->query, &job->layout,
                                  must_stop, job, &sums, reterr);
     if (!err) {
@@ -512,6 +519,11 @@ static enum err compute(struct job *job, struct err_info *reterr)
     if ((!err || err == E_CANCELLED) && must_stop(job) && job->withdrawn) {
         err = refuse(job, PROTO_REASON_REVOKED,
                      "the licence changed while the question was being answered");
+    } else if (err == E_CANCELLED && job->late) {
+        err = proto_err_set(reterr, E_TIMEOUT,
+                            "%s: the scan took longer than limits.scan_limit_ms of node.yaml; the "
+                            "charge stays",
+                            job->dataset);
     }
     return err;
 }
@@ -740,9 +752,10 @@ void query_site_handle(struct peer_request *request, void *user)
     job->canonical.max = PROTO_QUERY_TEXT_MAX * 8;
     job->answer_bytes.max = PEER_MESSAGE_MAX;
     job->answer.dataset_version = job->answer.values = job->answer.withheld = span_str("");
-    enum err err = job->context->refusing && job->context->refusing(job->context->user)
-                       ? E_BUSY
-                       : serve(job, request, &info);
+    bool refusing = job->context->refusing && job->context->refusing(job->context->user);
+    enum err err = refusing                                 ? E_BUSY
+                   : peer_request_deadline_ms(request) == 0 ? E_TIMEOUT /* nobody waits any more */
+                                                            : serve(job, request, &info);
     bool ours = job->answer.query_id.len ==
                 16; /* authenticated: it gets a signed answer, also when that is no */
     err = ours ? finish(job, err, &info) : err;

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import time
 
@@ -109,6 +110,37 @@ def table(box):
     ok(re.search(r"importing, \d+ rows \[[#.]{24}\] +\d+ %  \d+\.\d MiB/s  \d+ s left", drawn), "the terminal showed a bar, the rate and the time left")
     small_enough(box, f"CSV of {size >> 20} MiB")
     os.unlink(path)
+    limit(box)
+
+
+def limit(box):
+    """A scan that takes longer than the node allows ends between two chunks."""
+    path = os.path.join(box.home("alpha"), "node.yaml")
+    with open(path, encoding="utf-8") as file:
+        before = file.read()
+    left = box.run("alpha", "budget", "large")["budget"][0]["rho_left"]
+    asked, costs = [], []
+
+    def ask():
+        asked.append(f"SELECT COUNT(*) FROM large WHERE score > {len(asked)}.5")
+        code, answer, _ = box.try_run("alpha", "query", asked[-1], "--purpose", "DUO:0000006", "--epsilon", "1")
+        if code:
+            return answer["error"]["sites"][0]["status"]
+        costs.append(answer["cost"]["rho"])
+        return "answered"
+
+    def write(text):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.kill(box.pid("alpha"), signal.SIGHUP)
+
+    write(re.sub(r"scan_limit_ms: \d+", "scan_limit_ms: 1", before))
+    ok(box.wait("the limit", lambda: ask() == "unavailable") is not None, "a scan of 1 ms is not enough for 2,500,000 rows: the site is unavailable")
+    ok("longer than limits.scan_limit_ms" in box.log("alpha"), "its log says why")
+    write(before)
+    ok(box.wait("no limit", lambda: ask() == "answered") is not None, "with the limit of before it answers")
+    spent = left - box.run("alpha", "budget", "large")["budget"][0]["rho_left"]
+    ok(abs(spent - len(asked) * costs[-1]) < 1e-6, f"all {len(asked)} questions were charged, {len(costs)} of them answered")
 
 
 def export(box):
