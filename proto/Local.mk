@@ -66,4 +66,5 @@ MAINTAINERCLEANFILES += %D%/sql_grammar.c %D%/sql_grammar.h
 	%D%/agreement.c %D%/agreement.h \
 	%D%/base64.c %D%/base64.h \
 	%D%/lineage.c %D%/lineage.h \
-	%D%/project.c %D%/project.h
+	%D%/project.c %D%/project.h \
+	%D%/visa.c %D%/visa.h

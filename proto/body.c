@@ -1,5 +1,6 @@
 #include "config.h"
 #include "proto/body.h"
+#include "proto/visa.h"
 
 /* Integers of bodies stay within 2^53, so that every JSON reader shows them right. */
 #define SAFE (INT64_C(1) << 53)
@@ -154,6 +155,19 @@ static const struct proto_field project_fields[] = {
     PROTO_FIELD_LIST(struct proto_project, obligations, &proto_text_message, 0, 16),
     PROTO_FIELD_LIST(struct proto_project, people, &proto_text_message, 0, 64),
     PROTO_FIELD(struct proto_project, ends, PROTO_U64, 0, SAFE),
+};
+
+static const struct proto_field visa_fields[] = {
+    PROTO_FIELD(struct proto_visa, v, PROTO_U64, 1, SAFE),
+    PROTO_FIELD(struct proto_visa, id, PROTO_BIN, 16, 16),
+    PROTO_FIELD(struct proto_visa, node, PROTO_BIN, 16, 16),
+    PROTO_FIELD_OPTIONAL(struct proto_visa, person, PROTO_STR, 1, 128),
+    PROTO_FIELD_OPTIONAL(struct proto_visa, project, PROTO_STR, 1, 128),
+    PROTO_FIELD(struct proto_visa, type, PROTO_STR, 1, 32),
+    PROTO_FIELD(struct proto_visa, value, PROTO_STR, 1, PROTO_VISA_VALUE_MAX),
+    PROTO_FIELD(struct proto_visa, source, PROTO_STR, 1, PROTO_VISA_SOURCE_MAX),
+    PROTO_FIELD_OPTIONAL(struct proto_visa, by, PROTO_STR, 1, 16),
+    PROTO_FIELD(struct proto_visa, asserted, PROTO_U64, 0, SAFE),
 };
 
 /* --- Rules that no single field can state ------------------------------------------------------------ */
@@ -325,6 +339,11 @@ static enum err project_valid(const struct proto_project *body, struct err_info 
     return (body->ethics_ref.ptr != NULL) == (body->ethics_expires != 0)
                ? E_OK
                : invalid(reterr, "project.ethics: reference and end need each other");
+}
+
+static enum err visa_valid(const struct proto_visa *body, struct err_info *reterr)
+{
+    return proto_visa_valid(body, reterr);
 }
 
 /* --- Readers and writers ------------------------------------------------------------------------------ */

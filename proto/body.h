@@ -166,6 +166,21 @@ struct proto_project {
     uint64_t ends;
 };
 
+/* What its issuer attests about a person or a project of a member, until the envelope's end; visa.h says when it
+ * counts. The record's key is proto_record_key of the id in hexadecimal, so that each is taken back by itself. */
+struct proto_visa {
+    uint64_t v;
+    struct span id;      /* 16, random */
+    struct span node;    /* 16: the member that speaks for the person or project */
+    struct span person;  /* none when it is about a project */
+    struct span project; /* none when it is about a person */
+    struct span type;    /* one of PROTO_VISA_TYPES */
+    struct span value;   /* compared byte for byte */
+    struct span source;  /* the organisation that made the assertion */
+    struct span by;      /* one of PROTO_VISA_BYS; none when not said */
+    uint64_t asserted;   /* unix seconds */
+};
+
 #define PROTO_PLAIN_BODIES(X)                                                                      \
     X(member)                                                                                      \
     X(address)                                                                                     \
@@ -174,7 +189,8 @@ struct proto_project {
     X(revoke)                                                                                      \
     X(endorse)                                                                                     \
     X(head)                                                                                        \
-    X(project)
+    X(project)                                                                                     \
+    X(visa)
 #define PROTO_BODIES(X)                                                                            \
     PROTO_PLAIN_BODIES(X)                                                                          \
     X(model)

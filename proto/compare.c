@@ -266,6 +266,31 @@ static void modifiers(struct compare *c, const struct proto_grant *from,
     }
 }
 
+/* What grant A asks for and B's visas do not imply. */
+static void visas_beyond(struct compare *c, const struct proto_grant *a,
+                         const struct proto_grant *b, enum proto_change change)
+{
+    const struct proto_visa_wanted *items = a->visas.items, *other = b->visas.items;
+    bool wider = change == PROTO_CHANGE_WIDER;
+    for (size_t i = 0; i < a->visas.count; i++) {
+        char text[256];
+        bool implied = false;
+        for (size_t j = 0; j < b->visas.count && !implied; j++) {
+            implied = proto_visa_wanted_implies(&other[j], &items[i]);
+        }
+        if (!implied) {
+            proto_visa_wanted_text(&items[i], text, sizeof text);
+            note(c, change, "visas", wider ? text : "", wider ? "" : text);
+        }
+    }
+}
+
+static void visas(struct compare *c, const struct proto_grant *from, const struct proto_grant *to)
+{
+    visas_beyond(c, to, from, PROTO_CHANGE_NARROWER);
+    visas_beyond(c, from, to, PROTO_CHANGE_WIDER);
+}
+
 static void actions(struct compare *c, uint64_t from, uint64_t to)
 {
     for (int i = 0; i < PROTO_ACTION_TOTAL; i++) {
@@ -335,6 +360,7 @@ static void compare_grant(struct compare *c, const struct proto_grant *from,
         diseases(c, from, to);
     }
     modifiers(c, from, to);
+    visas(c, from, to);
     actions(c, from->actions, to->actions);
     allowed(c, "columns", from->has_columns, &from->columns, to->has_columns, &to->columns);
     number(c, "min_cohort", from->min_cohort, to->min_cohort, 1, false);

@@ -336,6 +336,47 @@ static bool meet_modifiers(struct derive *d, const struct proto_grant *a,
     return count <= PROTO_LICENCE_MODIFIERS_MAX;
 }
 
+/* --- Visas --- all that any parent asks for -------------------------------------------------------------------- */
+
+static bool is_wanted(const struct proto_list *list, const struct proto_visa_wanted *one)
+{
+    const struct proto_visa_wanted *items = list->items;
+    bool found = false;
+    for (size_t i = 0; i < list->count && !found; i++) {
+        found = proto_visa_wanted_equal(&items[i], one);
+    }
+    return found;
+}
+
+/* false: more than a record holds; the alternative is dropped. */
+static bool meet_visas(struct derive *d, const struct proto_list *a, const struct proto_list *b,
+                       struct proto_list *ret)
+{
+    struct proto_visa_wanted *out = take(d, a->count + b->count, sizeof *out);
+    struct proto_list all = {out, 0};
+    const struct proto_list *lists[] = {a, b};
+    for (size_t l = 0; !d->err && l < 2; l++) {
+        const struct proto_visa_wanted *items = lists[l]->items;
+        for (size_t i = 0; i < lists[l]->count; i++) {
+            if (!is_wanted(&all, &items[i])) {
+                out[all.count++] = items[i];
+            }
+        }
+    }
+    *ret = all;
+    return all.count <= PROTO_LICENCE_VISAS_MAX;
+}
+
+static bool same_visas(const struct proto_list *a, const struct proto_list *b)
+{
+    const struct proto_visa_wanted *items = a->items;
+    bool same = a->count == b->count;
+    for (size_t i = 0; same && i < a->count; i++) {
+        same = is_wanted(b, &items[i]);
+    }
+    return same;
+}
+
 /* --- Grants --------------------------------------------------------------------------------------------------- */
 
 /* false: the two leave no purpose or person. */
@@ -362,7 +403,8 @@ static bool meet(struct derive *d, const struct proto_grant *a, const struct pro
             return false;
         }
     }
-    return meet_modifiers(d, a, b, &ret->modifiers);
+    return meet_visas(d, &a->visas, &b->visas, &ret->visas) &&
+           meet_modifiers(d, a, b, &ret->modifiers);
 }
 
 /* Methods research inside the diseases of a grant is no exception where the grant names none. */
@@ -390,6 +432,7 @@ static bool as_model(struct derive *d, const struct proto_grant *from, struct pr
         .min_sites = 1,
         .has_finetune = true,
         .finetune = {.max_rounds = 1000000, .release = from->finetune.release},
+        .visas = from->visas,
     };
     ret->modifiers.items = modifiers;
     for (size_t i = 0; !d->err && i < from->modifiers.count; i++) {
@@ -423,7 +466,8 @@ static bool same_grant(const struct proto_grant *a, const struct proto_grant *b)
     const struct proto_modifier *x = a->modifiers.items, *y = b->modifiers.items;
     bool same = a->permission == b->permission && a->actions == b->actions &&
                 a->finetune.release == b->finetune.release &&
-                a->modifiers.count == b->modifiers.count && same_texts(&a->diseases, &b->diseases);
+                a->modifiers.count == b->modifiers.count && same_visas(&a->visas, &b->visas) &&
+                same_texts(&a->diseases, &b->diseases);
     for (size_t i = 0; same && i < a->modifiers.count; i++) {
         same = x[i].code == y[i].code && same_texts(&x[i].params, &y[i].params);
     }
@@ -748,6 +792,7 @@ static enum err assemble(struct derive *d, const struct proto_derive_parent *par
     }
     cap(ret, terms->private, none);
     cap_grants(ret);
+    to->v = proto_licence_version(to);
     return proto_licence_valid(to, reterr);
 }
 
@@ -762,7 +807,6 @@ enum err proto_derive(const struct proto_derive_parent *parents, size_t count,
     }
     memset(ret, 0, sizeof *ret);
     ret->licence = (struct proto_licence){
-        .v = PROTO_LICENCE_VERSION,
         .dataset = terms->model,
         .version = terms->version,
         .content_digest = terms->weights,

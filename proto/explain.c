@@ -395,6 +395,12 @@ static void explain_grant(struct writer *w, const struct proto_grant *grant,
     for (size_t i = 0; i < grant->modifiers.count; i++) {
         modifier(w, &modifiers[i], to);
     }
+    const struct proto_visa_wanted *visas = grant->visas.items;
+    for (size_t i = 0; i < grant->visas.count; i++) {
+        char text[512];
+        say(w, &to->needs, "A visa that has not expired: %s.",
+            proto_visa_wanted_text(&visas[i], text, sizeof text));
+    }
     privacy(w, grant, to);
 }
 

@@ -833,7 +833,7 @@ static void describe(const struct proto_record *record, uint32_t from, struct jo
 
 static bool kind_known(const struct proto_envelope *envelope)
 {
-    return envelope->kind <= PROTO_RECORD_PROJECT || (envelope->flags & PROTO_RECORD_RELAY_UNKNOWN);
+    return envelope->kind <= PROTO_RECORD_VISA || (envelope->flags & PROTO_RECORD_RELAY_UNKNOWN);
 }
 
 static struct job *job_new(struct proto_gossip *g, uint32_t *ret_number)

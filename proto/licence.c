@@ -36,19 +36,29 @@ static const struct proto_field finetune_fields[] = {
 static const struct proto_message finetune_message =
     PROTO_MESSAGE("finetune", struct proto_licence_finetune, finetune_fields);
 
+#define GRANT_FIELDS                                                                               \
+    PROTO_FIELD(struct proto_grant, permission, PROTO_U64, 1, 9999999),                            \
+        PROTO_FIELD_LIST(struct proto_grant, diseases, &proto_text_message, 0, 64),                \
+        PROTO_FIELD_LIST(struct proto_grant, modifiers, &modifier_message, 0,                      \
+                         PROTO_LICENCE_MODIFIERS_MAX),                                             \
+        PROTO_FIELD(struct proto_grant, actions, PROTO_U64, 0, PROTO_ACTION_ALL),                  \
+        PROTO_FIELD_LIST_PRESENT(struct proto_grant, columns, has_columns, &proto_text_message, 0, \
+                                 256),                                                             \
+        PROTO_FIELD(struct proto_grant, min_cohort, PROTO_U64, 2, INT32_MAX),                      \
+        PROTO_FIELD(struct proto_grant, min_sites, PROTO_U64, 1, 10000),                           \
+        PROTO_FIELD(struct proto_grant, mode, PROTO_U64, 0, PROTO_MODE_SECURE),                    \
+        PROTO_FIELD(struct proto_grant, visible_site, PROTO_BOOL, 0, 0),                           \
+        PROTO_FIELD_NESTED(struct proto_grant, privacy, &privacy_message),                         \
+        PROTO_FIELD_NESTED_PRESENT(struct proto_grant, finetune, has_finetune, &finetune_message)
+
+static const struct proto_field plain_grant_fields[] = {GRANT_FIELDS};
+static const struct proto_message plain_grant_message =
+    PROTO_MESSAGE("grant", struct proto_grant, plain_grant_fields);
+
 static const struct proto_field grant_fields[] = {
-    PROTO_FIELD(struct proto_grant, permission, PROTO_U64, 1, 9999999),
-    PROTO_FIELD_LIST(struct proto_grant, diseases, &proto_text_message, 0, 64),
-    PROTO_FIELD_LIST(struct proto_grant, modifiers, &modifier_message, 0,
-                     PROTO_LICENCE_MODIFIERS_MAX),
-    PROTO_FIELD(struct proto_grant, actions, PROTO_U64, 0, PROTO_ACTION_ALL),
-    PROTO_FIELD_LIST_PRESENT(struct proto_grant, columns, has_columns, &proto_text_message, 0, 256),
-    PROTO_FIELD(struct proto_grant, min_cohort, PROTO_U64, 2, INT32_MAX),
-    PROTO_FIELD(struct proto_grant, min_sites, PROTO_U64, 1, 10000),
-    PROTO_FIELD(struct proto_grant, mode, PROTO_U64, 0, PROTO_MODE_SECURE),
-    PROTO_FIELD(struct proto_grant, visible_site, PROTO_BOOL, 0, 0),
-    PROTO_FIELD_NESTED(struct proto_grant, privacy, &privacy_message),
-    PROTO_FIELD_NESTED_PRESENT(struct proto_grant, finetune, has_finetune, &finetune_message),
+    GRANT_FIELDS,
+    PROTO_FIELD_LIST(struct proto_grant, visas, &proto_visa_wanted_message, 0,
+                     PROTO_LICENCE_VISAS_MAX),
 };
 static const struct proto_message grant_message =
     PROTO_MESSAGE("grant", struct proto_grant, grant_fields);
@@ -77,29 +87,34 @@ static const struct proto_field parent_fields[] = {
 static const struct proto_message parent_message =
     PROTO_MESSAGE("derived_from", struct proto_parent, parent_fields);
 
-static const struct proto_field licence_fields[] = {
-    PROTO_FIELD(struct proto_licence, v, PROTO_U64, 1, SAFE),
-    PROTO_FIELD(struct proto_licence, dataset, PROTO_STR, 1, 64),
-    PROTO_FIELD(struct proto_licence, version, PROTO_STR, 1, 32),
-    PROTO_FIELD_OPTIONAL(struct proto_licence, content_digest, PROTO_BIN, 32, 32),
-    PROTO_FIELD(struct proto_licence, schema_hash, PROTO_BIN, 32, 32),
-    PROTO_FIELD(struct proto_licence, not_before, PROTO_U64, 0, SAFE),
-    PROTO_FIELD(struct proto_licence, expires, PROTO_U64, 1, SAFE),
-    PROTO_FIELD(struct proto_licence, spdx, PROTO_STR, 1, 256),
-    PROTO_FIELD_NESTED(struct proto_licence, recipients, &recipients_message),
-    PROTO_FIELD_LIST_PRESENT(struct proto_licence, geography, has_geography, &proto_text_message, 0,
-                             64),
-    PROTO_FIELD_LIST(struct proto_licence, obligations, &obligation_message, 0,
-                     PROTO_LICENCE_OBLIGATIONS_MAX),
-    PROTO_FIELD(struct proto_licence, hold, PROTO_BOOL, 0, 0),
-    PROTO_FIELD_OPTIONAL(struct proto_licence, contact, PROTO_STR, 1, 256),
-    PROTO_FIELD(struct proto_licence, survives_revocation, PROTO_BOOL, 0, 0),
-    PROTO_FIELD_LIST(struct proto_licence, derived_from, &parent_message, 0,
-                     PROTO_LICENCE_PARENTS_MAX),
-    PROTO_FIELD_LIST(struct proto_licence, grants, &grant_message, 1, PROTO_LICENCE_GRANTS_MAX),
-    PROTO_FIELD_LIST_PRESENT(struct proto_licence, deidentified, has_deidentified,
-                             &proto_text_message, 0, 16),
-};
+#define LICENCE_FIELDS(grants_)                                                                    \
+    PROTO_FIELD(struct proto_licence, v, PROTO_U64, 1, SAFE),                                      \
+        PROTO_FIELD(struct proto_licence, dataset, PROTO_STR, 1, 64),                              \
+        PROTO_FIELD(struct proto_licence, version, PROTO_STR, 1, 32),                              \
+        PROTO_FIELD_OPTIONAL(struct proto_licence, content_digest, PROTO_BIN, 32, 32),             \
+        PROTO_FIELD(struct proto_licence, schema_hash, PROTO_BIN, 32, 32),                         \
+        PROTO_FIELD(struct proto_licence, not_before, PROTO_U64, 0, SAFE),                         \
+        PROTO_FIELD(struct proto_licence, expires, PROTO_U64, 1, SAFE),                            \
+        PROTO_FIELD(struct proto_licence, spdx, PROTO_STR, 1, 256),                                \
+        PROTO_FIELD_NESTED(struct proto_licence, recipients, &recipients_message),                 \
+        PROTO_FIELD_LIST_PRESENT(struct proto_licence, geography, has_geography,                   \
+                                 &proto_text_message, 0, 64),                                      \
+        PROTO_FIELD_LIST(struct proto_licence, obligations, &obligation_message, 0,                \
+                         PROTO_LICENCE_OBLIGATIONS_MAX),                                           \
+        PROTO_FIELD(struct proto_licence, hold, PROTO_BOOL, 0, 0),                                 \
+        PROTO_FIELD_OPTIONAL(struct proto_licence, contact, PROTO_STR, 1, 256),                    \
+        PROTO_FIELD(struct proto_licence, survives_revocation, PROTO_BOOL, 0, 0),                  \
+        PROTO_FIELD_LIST(struct proto_licence, derived_from, &parent_message, 0,                   \
+                         PROTO_LICENCE_PARENTS_MAX),                                               \
+        PROTO_FIELD_LIST(struct proto_licence, grants, grants_, 1, PROTO_LICENCE_GRANTS_MAX),      \
+        PROTO_FIELD_LIST_PRESENT(struct proto_licence, deidentified, has_deidentified,             \
+                                 &proto_text_message, 0, 16)
+
+static const struct proto_field plain_licence_fields[] = {LICENCE_FIELDS(&plain_grant_message)};
+static const struct proto_message plain_licence_message =
+    PROTO_MESSAGE("licence", struct proto_licence, plain_licence_fields);
+
+static const struct proto_field licence_fields[] = {LICENCE_FIELDS(&grant_message)};
 static const struct proto_message licence_message =
     PROTO_MESSAGE("licence", struct proto_licence, licence_fields);
 
@@ -232,6 +247,13 @@ static const char *grant_fault(const struct proto_grant *grant, bool model)
             return "modifiers: not a DUO modifier";
         }
     }
+    const struct proto_visa_wanted *visas = grant->visas.items;
+    for (size_t i = 0; i < grant->visas.count; i++) {
+        const char *fault = proto_visa_wanted_fault(&visas[i]);
+        if (fault) {
+            return fault;
+        }
+    }
     bool finetune = grant->actions & PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE);
     if (finetune && !grant->has_finetune) {
         return "finetune: the action finetune needs its block";
@@ -297,7 +319,7 @@ static enum err geography_valid(const struct proto_licence *licence, struct err_
 enum err proto_licence_valid(const struct proto_licence *licence, struct err_info *reterr)
 {
     const struct proto_grant *grants = licence->grants.items;
-    if (licence->v != PROTO_LICENCE_VERSION) {
+    if (licence->v != PROTO_LICENCE_VERSION && licence->v != PROTO_LICENCE_VERSION_PLAIN) {
         return proto_err_set(reterr, E_UNSUPPORTED, "licence: a version that is not known here");
     }
     if (!proto_dataset_name_valid(licence->dataset)) {
@@ -312,6 +334,9 @@ enum err proto_licence_valid(const struct proto_licence *licence, struct err_inf
     }
     for (size_t i = 0; i < licence->grants.count; i++) {
         const char *fault = grant_fault(&grants[i], licence->derived_from.count > 0);
+        if (!fault && grants[i].visas.count && licence->v == PROTO_LICENCE_VERSION_PLAIN) {
+            fault = "visas: not in this version of the licence";
+        }
         fault = fault ? fault : budget_fault(grants, i);
         if (fault) {
             return invalid(reterr, i, fault);
@@ -321,11 +346,23 @@ enum err proto_licence_valid(const struct proto_licence *licence, struct err_inf
     return err ? err : geography_valid(licence, reterr);
 }
 
+uint64_t proto_licence_version(const struct proto_licence *licence)
+{
+    const struct proto_grant *grants = licence->grants.items;
+    bool plain = true;
+    for (size_t i = 0; i < licence->grants.count; i++) {
+        plain = plain && grants[i].visas.count == 0;
+    }
+    return plain ? PROTO_LICENCE_VERSION_PLAIN : PROTO_LICENCE_VERSION;
+}
+
 enum err proto_licence_encode(const struct proto_licence *licence, struct buf *out,
                               struct err_info *reterr)
 {
     size_t start = out->len;
-    enum err err = proto_codec_encode(&licence_message, licence, out, reterr);
+    bool plain = licence->v == PROTO_LICENCE_VERSION_PLAIN;
+    enum err err =
+        proto_codec_encode(plain ? &plain_licence_message : &licence_message, licence, out, reterr);
     if (!err) {
         err = proto_licence_valid(licence, reterr);
     }
@@ -344,5 +381,9 @@ enum err proto_licence_decode(struct span bytes, struct arena *arena, struct pro
 {
     enum err err =
         proto_body_decode(&licence_message, PROTO_LICENCE_VERSION, bytes, arena, ret, reterr);
+    if (err == E_UNSUPPORTED) {
+        err = proto_body_decode(&plain_licence_message, PROTO_LICENCE_VERSION_PLAIN, bytes, arena,
+                                ret, reterr);
+    }
     return err ? err : proto_licence_valid(ret, reterr);
 }

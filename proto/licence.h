@@ -17,10 +17,14 @@
 
 #include "proto/body.h"
 #include "proto/geography.h"
+#include "proto/visa.h"
 
-#define PROTO_LICENCE_VERSION         2
+#define PROTO_LICENCE_VERSION 3
+#define PROTO_LICENCE_VERSION_PLAIN                                                                \
+    2 /* without visas, so that nodes of the version before read it */
 #define PROTO_LICENCE_GRANTS_MAX      8
 #define PROTO_LICENCE_MODIFIERS_MAX   18 /* each of DUO's once */
+#define PROTO_LICENCE_VISAS_MAX       8
 #define PROTO_LICENCE_OBLIGATIONS_MAX 24
 #define PROTO_LICENCE_PARENTS_MAX     64
 
@@ -119,6 +123,8 @@ struct proto_grant {
     struct proto_licence_privacy privacy;
     bool has_finetune;
     struct proto_licence_finetune finetune;
+    struct proto_list
+        visas; /* struct proto_visa_wanted; the requester must hold all; from version 3 on */
 };
 
 struct proto_obligation {
@@ -168,6 +174,8 @@ struct proto_licence {
         deidentified; /* struct proto_text, by operation: "age90: yes" is Safe Harbor */
 };
 
+/* The lowest version that can say it. */
+uint64_t proto_licence_version(const struct proto_licence *licence);
 MUST_CHECK enum err proto_licence_encode(const struct proto_licence *licence, struct buf *out,
                                          struct err_info *reterr);
 /* Errors: those of codec.h; E_UNSUPPORTED another v; E_INVALID parts contradict each other. */

@@ -413,6 +413,31 @@ static enum err check_modifiers(const struct proto_manifest_grant *grant, size_t
     return E_OK;
 }
 
+static enum err check_visas(const struct proto_manifest_grant *grant, size_t i,
+                            struct err_info *reterr)
+{
+    for (size_t j = 0; j < grant->visa_count; j++) {
+        const struct proto_manifest_visa *visa = &grant->visas[j];
+        if (!proto_visa_type_known(span_str(visa->type))) {
+            const char *near = proto_visa_type_nearest(visa->type);
+            return proto_err_set(reterr, E_INVALID,
+                                 "licence.grants[%zu].visas[%zu].type: no visa is a '%.64s'%s%s", i,
+                                 j, visa->type, near ? "; the nearest is " : "", near ? near : "");
+        }
+        for (size_t k = 0; k < visa->by.count; k++) {
+            if (!proto_visa_by_known(span_str(visa->by.items[k]))) {
+                const char *near = proto_visa_by_nearest(visa->by.items[k]);
+                return proto_err_set(reterr, E_INVALID,
+                                     "licence.grants[%zu].visas[%zu].by[%zu]: '%.64s' is none of "
+                                     "self, peer, system, so, dac%s%s",
+                                     i, j, k, visa->by.items[k], near ? "; the nearest is " : "",
+                                     near ? near : "");
+            }
+        }
+    }
+    return E_OK;
+}
+
 static enum err check_grant(const struct proto_schema *schema, struct proto_manifest_grant *grant,
                             size_t i, struct err_info *reterr)
 {
@@ -451,6 +476,7 @@ static enum err check_grant(const struct proto_schema *schema, struct proto_mani
         }
     }
     enum err err = check_modifiers(grant, i, reterr);
+    err = err ? err : check_visas(grant, i, reterr);
     if (!err) {
         err = check_actions(grant, i, reterr);
     }
@@ -705,6 +731,21 @@ static enum err put_modifiers(const struct proto_manifest_grant *from, struct ar
     return err;
 }
 
+static enum err put_visas(const struct proto_manifest_grant *from, struct arena *arena,
+                          struct proto_list *ret)
+{
+    struct proto_visa_wanted *items = arena_alloc(arena, from->visa_count + 1, sizeof *items);
+    enum err err = items ? E_OK : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < from->visa_count; i++) {
+        items[i].type = span_str(from->visas[i].type);
+        items[i].value = span_str(from->visas[i].value);
+        err = put_list(&from->visas[i].by, arena, &items[i].by);
+        err = err ? err : put_list(&from->visas[i].issuers, arena, &items[i].issuers);
+    }
+    *ret = (struct proto_list){items, from->visa_count};
+    return err;
+}
+
 /* To the nearest unit: 0.1 is stored as 100000, although its double lies a little above. */
 static uint64_t in_units(double value, double per_one)
 {
@@ -723,6 +764,7 @@ static enum err put_grant(const struct proto_manifest_grant *from, struct arena 
     }
     err = err ? err : put_list(&from->diseases, arena, &ret->diseases);
     err = err ? err : put_modifiers(from, arena, &ret->modifiers, reterr);
+    err = err ? err : put_visas(from, arena, &ret->visas);
     err = err ? err : put_list(&from->columns, arena, &ret->columns);
     ret->has_columns = from->columns.count > 0;
     ret->min_cohort = from->min_cohort;
@@ -794,8 +836,7 @@ enum err proto_manifest_licence_body(const struct proto_manifest *manifest,
     if (from->expires <= now) {
         return proto_err_set(reterr, E_INVALID, "licence.expires: this time has passed");
     }
-    struct proto_licence to = {.v = PROTO_LICENCE_VERSION,
-                               .dataset = span_str(manifest->dataset),
+    struct proto_licence to = {.dataset = span_str(manifest->dataset),
                                .version = span_str(manifest->version),
                                .not_before =
                                    (uint64_t)(from->not_before > 0 ? from->not_before : now),
@@ -826,6 +867,7 @@ enum err proto_manifest_licence_body(const struct proto_manifest *manifest,
     to.grants = (struct proto_list){grants, from->grant_count};
     err = err ? err : put_deidentified(&manifest->schema, arena, &to.deidentified);
     to.has_deidentified = true;
+    to.v = proto_licence_version(&to);
     err = err ? err : proto_licence_valid(&to, reterr);
     if (!err) {
         *ret = to;

@@ -52,11 +52,20 @@ struct proto_manifest_modifier {
     struct proto_text_list params;
 };
 
+struct proto_manifest_visa {
+    const char *type;
+    const char *value;
+    struct proto_text_list by;
+    struct proto_text_list issuers;
+};
+
 struct proto_manifest_grant {
     const char *permission; /* as written: "DUO:0000042" or "GRU" */
     struct proto_text_list diseases;
     struct proto_manifest_modifier *modifiers;
     size_t modifier_count;
+    struct proto_manifest_visa *visas;
+    size_t visa_count;
     struct proto_text_list actions; /* names, at least one */
     struct proto_text_list columns; /* empty: all */
     uint64_t min_cohort;

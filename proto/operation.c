@@ -257,6 +257,28 @@ static const struct proto_argument project_arguments[] = {
 static const struct proto_argument project_end_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the project"),
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why"), END};
+static const struct proto_argument visa_issue_arguments[] = {
+    POSITIONAL("TYPE", PROTO_ARG_TEXT,
+               "AffiliationAndRole, AcceptedTermsAndPolicies, ResearcherStatus or "
+               "ControlledAccessGrants"),
+    POSITIONAL("VALUE", PROTO_ARG_TEXT, "what is attested, as licences spell it"),
+    OPTION_REQUIRED("--node", PROTO_ARG_TEXT, "NODE", "the member whose person or project it is"),
+    OPTION("--person", PROTO_ARG_TEXT, "ID", "about this person there"),
+    OPTION("--project", PROTO_ARG_TEXT, "NAME", "about this project there, whoever asks for it"),
+    OPTION_REQUIRED("--expires", PROTO_ARG_TIME, "TIME", "no new use from then on"),
+    OPTION("--source", PROTO_ARG_TEXT, "URL",
+           "the organisation that says it (default: this institution)"),
+    OPTION("--by", PROTO_ARG_TEXT, "WHO", "on whose word: self, peer, system, so or dac"),
+    END};
+static const struct proto_argument visa_list_arguments[] = {
+    OPTION("--node", PROTO_ARG_TEXT, "NODE", "only about people and projects of this member"),
+    OPTION("--issuer", PROTO_ARG_TEXT, "NODE", "only those that this member issued"),
+    OPTION("--person", PROTO_ARG_TEXT, "ID", "only about this person"), END};
+static const struct proto_argument visa_revoke_arguments[] = {
+    POSITIONAL("ID", PROTO_ARG_TEXT, "the visa's id"),
+    OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT",
+                    "why; it stands in this node's audit chain"),
+    END};
 static const struct proto_argument agreement_request_arguments[] = {
     POSITIONAL("DATASET", PROTO_ARG_TEXT, "the dataset"),
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "who publishes it, when several do"),
@@ -429,6 +451,10 @@ static const struct proto_argument help_arguments[] = {
     "\n"                                                                                           \
     " \"commercial\",\"ethics\":{\"ref\",\"expires\"},\"recipients\":[],\"obligations\":[],\n"     \
     " \"people\":[],\"ends\",\"record\"}"
+#define VISA_ANSWER                                                                                \
+    "{\"visa\",\"state\":\"valid|expired|revoked|void\",\"issuer\",\"institution\",\"node\","      \
+    "\"person\",\"project\",\n"                                                                    \
+    " \"type\",\"value\",\"source\",\"by\",\"asserted\",\"expires\",\"record\"}"
 #define AGREEMENT_ANSWER                                                                           \
     "{\"agreement\",\"state\":\"REQUESTED|OFFERED|ACCEPTED|AGREED|VERIFIED|FINALIZED|"             \
     "TERMINATED\",\n"                                                                              \
@@ -877,6 +903,21 @@ const struct proto_operation proto_operations[] = {
     ROW(PROJECT_END, "project end", DAEMON, COORDINATOR, false, project_end_arguments,
         "end a project for good", "Sites refuse what names it from then on.",
         "{\"project\",\"state\",\"record\"}"),
+    ROW(VISA_ISSUE, "visa issue", DAEMON, OPERATOR, false, visa_issue_arguments,
+        "attest something about a person or project of a member",
+        "Signs a visa in the shape of GA4GH passports, and all members see it. Licences that ask\n"
+        "for it (`visas:` in a grant) name type, value and the institutions whose word counts.\n"
+        "It holds until --expires; another one renews it.",
+        VISA_ANSWER),
+    ROW(VISA_LIST, "visa list", DAEMON, 0, false, visa_list_arguments,
+        "list visas, issued here and by others",
+        "The state is valid, expired, revoked by its issuer, or void where its issuer is no\n"
+        "member any more.",
+        "[" VISA_ANSWER "]"),
+    ROW(VISA_REVOKE, "visa revoke", DAEMON, OPERATOR, false, visa_revoke_arguments,
+        "take back a visa that this node issued",
+        "For good. What runs on its strength stops at its next step, at every site.",
+        "{\"visa\",\"state\",\"record\"}"),
     ROW(AGREEMENT_REQUEST, "agreement request", DAEMON, ANALYST, true, agreement_request_arguments,
         "ask a data holder for an agreement",
         "Sends a signed request: who, which institution, for what. The data holder answers with\n"

@@ -90,6 +90,9 @@
     X(PROJECT_LIST, "project list")                                                                \
     X(PROJECT_SHOW, "project show")                                                                \
     X(PROJECT_END, "project end")                                                                  \
+    X(VISA_ISSUE, "visa issue")                                                                    \
+    X(VISA_LIST, "visa list")                                                                      \
+    X(VISA_REVOKE, "visa revoke")                                                                  \
     X(AGREEMENT_REQUEST, "agreement request")                                                      \
     X(AGREEMENT_LIST, "agreement list")                                                            \
     X(AGREEMENT_SHOW, "agreement show")                                                            \

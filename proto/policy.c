@@ -22,6 +22,7 @@ struct policy {
 static bool is_needed(enum proto_reason reason)
 {
     return reason == PROTO_REASON_HOLD || reason == PROTO_REASON_LICENSE_UNKNOWN ||
+           reason == PROTO_REASON_MISSING_VISA ||
            (reason >= PROTO_REASON_MISSING_INSTITUTION && reason <= PROTO_REASON_MISSING_AGREEMENT);
 }
 
@@ -405,6 +406,21 @@ static void judge_modifiers(struct policy *p, const struct proto_grant *grant)
     }
 }
 
+/* What others attest about the person or project that asks. */
+static void judge_visas(struct policy *p, const struct proto_grant *grant)
+{
+    static const enum proto_reason reasons[] = {[PROTO_VISA_MISSING] = PROTO_REASON_MISSING_VISA,
+                                                [PROTO_VISA_EXPIRED] = PROTO_REASON_VISA,
+                                                [PROTO_VISA_STANDS] = PROTO_REASON_NONE};
+    const struct proto_request *r = p->request;
+    const struct proto_visa_wanted *wanted = grant->visas.items;
+    const struct proto_visa_subject of = {r->requester.node, r->purpose.person, r->purpose.project};
+    for (size_t i = 0; i < grant->visas.count && i < PROTO_LICENCE_VISAS_MAX; i++) {
+        judge_at(p, PROTO_CLAUSE_ID_VISA, i,
+                 reasons[proto_visa_standing(&wanted[i], r->visas, r->visa_count, &of, r->now)]);
+    }
+}
+
 /* What the modifiers of the chosen grant oblige to. */
 static void add_modifier_duties(struct policy *p, const struct proto_grant *grant)
 {
@@ -548,6 +564,7 @@ static void judge_grant(struct policy *p, const struct proto_grant *grant)
     p->faults = 0;
     judge(p, PROTO_CLAUSE_ID_PERMISSION, purpose_fault(p, grant));
     judge_modifiers(p, grant);
+    judge_visas(p, grant);
     judge(p, PROTO_CLAUSE_ID_ACTION,
           when((r->actions & ~grant->actions) == 0, PROTO_REASON_ACTION));
     judge(p, PROTO_CLAUSE_ID_COLUMNS, columns_fault(r, grant));
@@ -838,5 +855,6 @@ uint64_t proto_policy_window(const struct proto_licence *licence)
 
 _Static_assert(PROTO_POLICY_CLAUSES >=
                    PROTO_CLAUSE_ID_TOTAL +
-                       PROTO_LICENCE_GRANTS_MAX * (10 + PROTO_LICENCE_MODIFIERS_MAX),
+                       PROTO_LICENCE_GRANTS_MAX *
+                           (10 + PROTO_LICENCE_MODIFIERS_MAX + PROTO_LICENCE_VISAS_MAX),
                "every clause of the largest licence finds room");

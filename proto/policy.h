@@ -98,7 +98,9 @@
     X(PROJECT, E_REFUSED, "the project is not published, has ended or does not cover it")          \
     X(MODEL, E_SCHEMA, "the plan means another base model than the one of that name here")         \
     X(LICENSE_SET, E_REFUSED, "the plan relies on other licences than this site knows")            \
-    X(PAUSED, E_BUSY, "training is paused at this site, or outside its hours")
+    X(PAUSED, E_BUSY, "training is paused at this site, or outside its hours")                     \
+    X(MISSING_VISA, E_REFUSED, "nobody whose word counts attests what the licence asks for")       \
+    X(VISA, E_REFUSED, "a visa that the licence asks for has expired")
 
 enum proto_reason {
 #define X(name, err, text) PROTO_REASON_##name,
@@ -151,7 +153,8 @@ enum proto_clause_result {
     X(FINETUNE, "finetune")                                                                        \
     X(BUDGET_TERMS, "budget terms")                                                                \
     X(BUDGET, "budget")                                                                            \
-    X(NOISE, "noise")
+    X(NOISE, "noise")                                                                              \
+    X(VISA, "visa")
 
 enum proto_clause_id {
 #define X(name, text) PROTO_CLAUSE_ID_##name,
@@ -166,7 +169,7 @@ struct proto_clause {
     uint8_t result;   /* enum proto_clause_result */
     uint8_t reason;   /* enum proto_reason */
     int8_t grant;     /* -1: dataset-wide */
-    uint8_t modifier; /* of MODIFIER: which of the grant's */
+    uint8_t modifier; /* of MODIFIER and VISA: which of the grant's */
     uint8_t job;      /* 1: the request was for training, so that caps are those of a job */
 };
 
@@ -178,7 +181,8 @@ struct proto_duty {
 };
 
 #define PROTO_POLICY_CLAUSES                                                                       \
-    (PROTO_CLAUSE_ID_TOTAL + PROTO_LICENCE_GRANTS_MAX * (12 + PROTO_LICENCE_MODIFIERS_MAX))
+    (PROTO_CLAUSE_ID_TOTAL +                                                                       \
+     PROTO_LICENCE_GRANTS_MAX * (12 + PROTO_LICENCE_MODIFIERS_MAX + PROTO_LICENCE_VISAS_MAX))
 #define PROTO_POLICY_DUTIES 40
 
 struct proto_decision {

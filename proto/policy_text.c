@@ -102,9 +102,24 @@ static const struct proto_modifier *modifier_of(const struct proto_licence *lice
     return there ? (const struct proto_modifier *)grant->modifiers.items + clause->modifier : NULL;
 }
 
+static const struct proto_visa_wanted *visa_of(const struct proto_licence *licence,
+                                               const struct proto_clause *clause)
+{
+    const struct proto_grant *grant = grant_of(licence, clause);
+    bool there = grant && clause->modifier < grant->visas.count;
+    return there ? (const struct proto_visa_wanted *)grant->visas.items + clause->modifier : NULL;
+}
+
 const char *proto_clause_name(const struct proto_licence *licence,
                               const struct proto_clause *clause, char ret[PROTO_CLAUSE_NAME_SIZE])
 {
+    const struct proto_visa_wanted *visa =
+        clause->id == PROTO_CLAUSE_ID_VISA ? visa_of(licence, clause) : NULL;
+    if (visa) {
+        snprintf(ret, PROTO_CLAUSE_NAME_SIZE, "visa %.*s", (int)visa->type.len,
+                 (const char *)visa->type.ptr);
+        return ret;
+    }
     const struct proto_modifier *modifier =
         clause->id == PROTO_CLAUSE_ID_MODIFIER ? modifier_of(licence, clause) : NULL;
     snprintf(ret, PROTO_CLAUSE_NAME_SIZE, "%s%s%s",
@@ -198,8 +213,12 @@ const char *proto_clause_expected(const struct proto_licence *licence,
     const struct proto_grant *grant = grant_of(licence, clause);
     const char *fixed = clause->id < PROTO_CLAUSE_ID_TOTAL ? fixed_texts[clause->id] : NULL;
     ret[0] = 0;
+    const struct proto_visa_wanted *visa =
+        clause->id == PROTO_CLAUSE_ID_VISA ? visa_of(licence, clause) : NULL;
     if (fixed) {
         snprintf(ret, PROTO_CLAUSE_EXPECTED_SIZE, "%s", fixed);
+    } else if (visa) {
+        proto_visa_wanted_text(visa, ret, PROTO_CLAUSE_EXPECTED_SIZE);
     } else if (grant) {
         grant_text(ret, PROTO_CLAUSE_EXPECTED_SIZE, grant, modifier_of(licence, clause), clause);
     }

@@ -38,7 +38,8 @@
     X(DATASET, 10, "dataset")                                                                      \
     X(HEAD, 11, "head")                                                                            \
     X(JOB, 12, "job")                                                                              \
-    X(PROJECT, 13, "project")
+    X(PROJECT, 13, "project")                                                                      \
+    X(VISA, 14, "visa")
 
 enum proto_record_kind {
 #define X(name, number, text) PROTO_RECORD_##name = number,

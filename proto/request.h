@@ -13,7 +13,7 @@
 #ifndef CONCORDAT_PROTO_REQUEST_H
 #define CONCORDAT_PROTO_REQUEST_H
 
-#include "proto/codec.h"
+#include "proto/visa.h"
 
 #define PROTO_REQUEST_DISEASES_MAX 32
 #define PROTO_REQUEST_ACCEPTED_MAX 32
@@ -108,6 +108,9 @@ struct proto_request {
     int64_t now;
     int64_t
         agreement_start; /* unix seconds when the requester's agreement began; 0: there is none */
+    const struct proto_visa_held
+        *visas; /* what is known about the requester, set after the builder */
+    size_t visa_count;
 };
 
 /* Total: what cannot be right makes the request malformed, and a malformed one is refused. */

@@ -196,6 +196,8 @@ static const char *cure_of(const char *reason)
         {"MISSING_AGREEMENT", "make one: `concordat agreement request DATASET`, then `agreement "
                               "accept`"},
         {"AGREEMENT", "`concordat agreement list` says which is in force"},
+        {"MISSING_VISA", "`concordat licence explain NAME` names the visa and who issues it"},
+        {"VISA", "ask its issuer to renew it; `concordat visa list` shows it"},
         {"PROJECT", "`concordat project show NAME` says what it covers"},
         {"CLOCK", "the site's operator must set its clock"},
         {"DENIED", "speak with the data holder; an operator there can still approve it"},
@@ -646,6 +648,10 @@ static const struct column project_columns[] = {
     {"PROJECT", "project"}, {"NODE", "node"},         {"STATE", "state"},
     {"PURPOSE", "purpose"}, {"DISEASES", "diseases"}, {"ETHICS", "ethics.ref"},
     {"PEOPLE", "people"},   {"ENDS", "ends"},         {NULL, NULL}};
+static const struct column visa_columns[] = {
+    {"VISA", "visa"},     {"STATE", "state"},     {"ISSUER", "issuer"}, {"NODE", "node"},
+    {"PERSON", "person"}, {"PROJECT", "project"}, {"TYPE", "type"},     {"VALUE", "value"},
+    {"BY", "by"},         {"EXPIRES", "expires"}, {NULL, NULL}};
 static const struct column agreement_columns[] = {{"AGREEMENT", "agreement"},
                                                   {"STATE", "state"},
                                                   {"IN FORCE", "in_force"},
@@ -917,6 +923,14 @@ static void print_grant(const json_t *grant, FILE *to)
     for (size_t i = 0; i < json_array_size(modifiers); i++) {
         fputs(i ? ", " : "; only if ", to);
         put(to, text_of(json_array_get(modifiers, i), "name"));
+    }
+    const json_t *visas = json_object_get(grant, "visas");
+    for (size_t i = 0; i < json_array_size(visas); i++) {
+        fputs(i || json_array_size(modifiers) ? ", " : "; only if ", to);
+        fputs("visa ", to);
+        put(to, text_of(json_array_get(visas, i), "type"));
+        fputs(" ", to);
+        put(to, text_of(json_array_get(visas, i), "value"));
     }
     const json_t *privacy = json_object_get(grant, "privacy");
     fprintf(to, "\n    min_cohort %s, min_sites %s, epsilon %s in all, %s a query, %s a job\n",
@@ -1360,6 +1374,9 @@ void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
         break;
     case PROTO_OP_PROJECT_LIST:
         print_list(answer, project_columns, "no projects are published", to);
+        break;
+    case PROTO_OP_VISA_LIST:
+        print_list(answer, visa_columns, "no visas were issued", to);
         break;
     case PROTO_OP_AGREEMENT_LIST:
         print_list(answer, agreement_columns, "no agreements", to);

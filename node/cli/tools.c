@@ -311,7 +311,8 @@ static void check_keys(struct request_reader *r)
                                         "now",
                                         "rounds",
                                         "clip",
-                                        "noise_multiplier"};
+                                        "noise_multiplier",
+                                        "visas"};
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)r->json, key, value)
@@ -353,6 +354,42 @@ static struct proto_party *get_sites(struct request_reader *r, size_t *ret_count
     }
     *ret_count = sites ? count : 0;
     return sites;
+}
+
+/* What the requester holds: [{type, value, institution, by, person or project, asserted, expires}], of its node. */
+static const struct proto_visa_held *get_visas(struct request_reader *r, struct span node,
+                                               size_t *ret_count)
+{
+    const json_t *value = json_object_get(r->json, "visas");
+    size_t count = json_array_size(value);
+    struct proto_visa_held *held = arena_alloc(r->arena, count + 1, sizeof *held);
+    *ret_count = 0;
+    if (!held || (value && !json_is_array(value))) {
+        bad(r, "visas", "a list of visas");
+        return NULL;
+    }
+    if (count && node.len == 0) {
+        bad(r, "node", "the member whose visas they are");
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct request_reader one = {json_array_get(value, i), r->arena, r->err, r->reterr};
+        int64_t asserted = get_time(&one, "asserted", 0), expires = get_time(&one, "expires", 0);
+        held[i].visa = (struct proto_visa){.node = node,
+                                           .person = span_str(get_text(&one, "person")),
+                                           .project = span_str(get_text(&one, "project")),
+                                           .type = span_str(get_text(&one, "type")),
+                                           .value = span_str(get_text(&one, "value")),
+                                           .by = span_str(get_text(&one, "by")),
+                                           .asserted = asserted > 0 ? (uint64_t)asserted : 0};
+        held[i].institution = span_str(get_text(&one, "institution"));
+        held[i].expires = expires > 0 ? (uint64_t)expires : 0;
+        r->err = one.err;
+        if (!r->err) {
+            r->err = proto_visa_valid(&held[i].visa, r->reterr);
+        }
+    }
+    *ret_count = count;
+    return held;
 }
 
 static struct proto_purpose get_purpose(struct request_reader *r)
@@ -400,8 +437,12 @@ static enum err read_request(const json_t *json, struct arena *arena, struct pro
                             .nonprivate = get_bool(&r, "nonprivate", &known)};
     const struct proto_party *sites = get_sites(&r, &site_count);
     int64_t now = get_time(&r, "now", (int64_t)time(NULL));
+    size_t visa_count;
+    const struct proto_visa_held *visas = get_visas(&r, requester.node, &visa_count);
     if (!r.err) {
         proto_request_build(&requester, &purpose, &use, sites, site_count, now, ret);
+        ret->visas = visas;
+        ret->visa_count = visa_count;
     }
     return r.err;
 }

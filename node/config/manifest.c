@@ -175,6 +175,37 @@ static const struct config_row modifier_rows[] = {
     CONFIG_ROWS_END,
 };
 
+#define VISA(m) offsetof(struct proto_manifest_visa, m)
+
+static const struct config_row visa_rows[] = {
+    {.name = "type",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = VISA(type),
+     .min = 1,
+     .max = 64},
+    {.name = "value",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = VISA(value),
+     .min = 1,
+     .max = PROTO_VISA_VALUE_MAX},
+    {.name = "by",
+     .type = CONFIG_TEXTS,
+     .offset = VISA(by.items),
+     .count_offset = VISA(by.count),
+     .min = 1,
+     .max = 16},
+    {.name = "issuers",
+     .type = CONFIG_TEXTS,
+     .required = true,
+     .offset = VISA(issuers.items),
+     .count_offset = VISA(issuers.count),
+     .min = 1,
+     .max = 64},
+    CONFIG_ROWS_END,
+};
+
 static const struct config_row privacy_rows[] = {
     {.name = "mechanism",
      .type = CONFIG_ENUM,
@@ -247,6 +278,13 @@ static const struct config_row grant_rows[] = {
      .max = PROTO_LICENCE_MODIFIERS_MAX,
      .rows = modifier_rows,
      .element_size = sizeof(struct proto_manifest_modifier)},
+    {.name = "visas",
+     .type = CONFIG_LIST,
+     .offset = GRANT(visas),
+     .count_offset = GRANT(visa_count),
+     .max = PROTO_LICENCE_VISAS_MAX,
+     .rows = visa_rows,
+     .element_size = sizeof(struct proto_manifest_visa)},
     {.name = "actions", .required = true, TEXTS(actions)},
     {.name = "columns", TEXTS(columns)},
     {.name = "min_cohort",

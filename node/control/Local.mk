@@ -24,6 +24,7 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/ops_risk.c \
 	%D%/ops_status.c \
 	%D%/ops_train.c \
+	%D%/ops_visa.c \
 	%D%/purpose.c \
 	%D%/server.c %D%/server.h \
 	%D%/views.h \

@@ -62,6 +62,9 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
     X(PROJECT_LIST, control_project_list)                                                          \
     X(PROJECT_SHOW, control_project_show)                                                          \
     X(PROJECT_END, control_project_end)                                                            \
+    X(VISA_ISSUE, control_visa_issue)                                                              \
+    X(VISA_LIST, control_visa_list)                                                                \
+    X(VISA_REVOKE, control_visa_revoke)                                                            \
     X(AGREEMENT_REQUEST, control_agreement_request)                                                \
     X(AGREEMENT_LIST, control_agreement_list)                                                      \
     X(AGREEMENT_SHOW, control_agreement_show)                                                      \

@@ -68,6 +68,20 @@ json_t *control_duo_view(uint64_t code)
     return json_string(proto_duo_format(code, text));
 }
 
+static json_t *visas_view(const struct proto_grant *grant)
+{
+    json_t *visas = json_array();
+    const struct proto_visa_wanted *items = grant->visas.items;
+    for (size_t i = 0; i < grant->visas.count; i++) {
+        json_array_append_new(visas, json_pack("{s:o, s:o, s:o, s:o}", "type",
+                                               control_json_span(items[i].type), "value",
+                                               control_json_span(items[i].value), "by",
+                                               control_json_texts(&items[i].by), "issuers",
+                                               control_json_texts(&items[i].issuers)));
+    }
+    return visas;
+}
+
 static json_t *grant_view(const struct proto_grant *grant)
 {
     json_t *modifiers = json_array();
@@ -98,6 +112,7 @@ static json_t *grant_view(const struct proto_grant *grant)
                   grant->privacy.mechanism == PROTO_MECHANISM_NONE ? "none" : "gaussian", "unit",
                   grant->privacy.unit == PROTO_UNIT_ROW ? "row" : "patient", "min_noise",
                   (double)grant->privacy.min_noise_u / 1e6));
+    json_object_set_new(view, "visas", visas_view(grant));
     json_object_set_new(view, "finetune",
                         grant->has_finetune
                             ? json_pack("{s:I, s:s, s:f, s:f}", "max_rounds",

@@ -179,6 +179,15 @@ static void terms_constraints(const struct proto_grant *grant, json_t *to)
         json_array_append_new(
             to, constraint("concordat:column", "isAnyOf", each(&grant->columns, plain)));
     }
+    const struct proto_visa_wanted *visas = grant->visas.items;
+    for (size_t i = 0; i < grant->visas.count; i++) {
+        json_t *wanted = json_pack("{s:o, s:o, s:o}", "type", text(visas[i].type), "value",
+                                   text(visas[i].value), "issuer", each(&visas[i].issuers, plain));
+        if (visas[i].by.count) {
+            json_object_set_new(wanted, "by", each(&visas[i].by, plain));
+        }
+        json_array_append_new(to, constraint("concordat:visa", "eq", wanted));
+    }
     json_array_append_new(
         to, constraint("concordat:minCohort", "gteq", json_integer((json_int_t)grant->min_cohort)));
     json_array_append_new(

@@ -355,6 +355,9 @@ static void act_on_change(struct node *node, const struct proto_record *record, 
         memcmp(envelope->issuer.ptr, node->query.node_id, 16) == 0) {
         node->query.licence_changes++;
     }
+    if (envelope->kind == PROTO_RECORD_VISA) {
+        node->query.licence_changes++; /* a question under way may have stood on it */
+    }
     if (envelope->kind == PROTO_RECORD_LICENCE && ended) {
         train_withdrawn(node->train, envelope->issuer.ptr, envelope->key.ptr);
     }

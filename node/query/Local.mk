@@ -26,5 +26,6 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/survival.c %D%/survival.h \
 	%D%/table.c %D%/table.h \
 	%D%/tree.c %D%/tree.h \
+	%D%/visa.c %D%/visa.h \
 	%D%/wanted.c %D%/wanted.h \
 	%D%/witness.c %D%/witness.h

@@ -3,6 +3,7 @@
 
 #include "node/query/agreement.h"
 #include "node/query/project.h"
+#include "node/query/visa.h"
 
 #include "crypto/provider.h"
 
@@ -151,6 +152,8 @@ void query_admission_decide(struct query_context *context, struct query_admissio
     }
     proto_request_build(&party, &whole, use, parties, count, now, &request);
     request.agreement_start = agreed.found ? agreed.start : admission->agreement_start;
+    query_visas_gather(context, requester->id, admission->has_licence ? &admission->licence : NULL,
+                       &admission->arena, &request);
     proto_policy_decide(&request, admission->has_record ? &admission->record : NULL,
                         admission->has_licence ? &admission->licence : NULL, admission->forked,
                         context->ontology, &admission->decision);
@@ -182,6 +185,7 @@ void query_admission_foresee(struct query_context *context, const struct query_f
     proto_request_build(&party, &whole, what->use, what->sites, what->site_count, what->now,
                         &request);
     request.agreement_start = agreed.start;
+    query_visas_gather(context, context->node_id, what->licence, arena, &request);
     proto_policy_decide(&request, what->record, what->licence, what->forked, context->ontology,
                         ret);
     after_policy(agreed.found, false,

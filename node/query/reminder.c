@@ -3,6 +3,7 @@
 
 #include "crypto/provider.h"
 #include "node/query/agreement.h"
+#include "node/query/visa.h"
 #include "proto/project.h"
 #include "proto/time.h"
 #include "store/agreement.h"
@@ -162,6 +163,37 @@ static enum err of_project(void *user, struct span bytes, bool forked)
     return err;
 }
 
+/* Visas about people and projects of this node, and those that it issued. */
+static enum err of_visa(void *user, struct span bytes, bool forked)
+{
+    const struct finding *f = user;
+    struct arena arena = {0};
+    struct proto_record record;
+    struct proto_visa visa;
+    struct peer_member peer = {0};
+    struct query_reminder reminder = {0};
+    enum err err = E_OK;
+    if (proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK &&
+        proto_visa_decode(record.envelope.body, &arena, &visa, NULL) == E_OK &&
+        strcmp(query_visa_state(f->context, &record, forked, f->now), "revoked") != 0) {
+        bool held = memcmp(visa.node.ptr, f->context->node_id, 16) == 0;
+        bool issued = memcmp(record.envelope.issuer.ptr, f->context->node_id, 16) == 0;
+        (void)peer_member_by_id(f->context->peer, held ? record.envelope.issuer.ptr : visa.node.ptr,
+                                &peer);
+        span_to_hex(visa.id, reminder.id);
+        snprintf(reminder.name, sizeof reminder.name, "%.*s", (int)visa.type.len,
+                 (const char *)visa.type.ptr);
+        snprintf(reminder.node, sizeof reminder.node, "%s", peer.name);
+        err = held || issued
+                  ? tell_end(f, &reminder, "visa-expires", (int64_t)record.envelope.expires,
+                             held ? "a visa expires; ask its issuer for another"
+                                  : "a visa that this node issued expires")
+                  : E_OK;
+    }
+    arena_fini(&arena);
+    return err;
+}
+
 static enum err of_membership(const struct finding *f)
 {
     struct peer_member self;
@@ -183,5 +215,6 @@ enum err query_reminders(struct query_context *context, int64_t now, query_remin
     err = err ? err : store_catalogue_each(context->store, of_dataset, &finding, reterr);
     err =
         err ? err : store_records_each(context->store, PROTO_RECORD_PROJECT, of_project, &finding);
+    err = err ? err : store_records_each(context->store, PROTO_RECORD_VISA, of_visa, &finding);
     return err ? err : of_membership(&finding);
 }

@@ -14,7 +14,7 @@
 struct query_reminder {
     const char *
         what; /* "return-results", "publish", "embargo-until", "delete-by", "agreement-ends", "licence-expires",
-                         "project-ends", "ethics-expires", "membership-ends" */
+                         "project-ends", "ethics-expires", "visa-expires", "membership-ends" */
     char id[33];   /* of the agreement or record; "" for the membership */
     char name[65]; /* dataset or project */
     char node[33]; /* the other side, or ours */

@@ -126,6 +126,48 @@ static void random_grant(struct terms *t, struct seed *seed, size_t at)
     grant->modifiers.items = t->modifiers[at];
 }
 
+static const char *const attested[] = {"ControlledAccessGrants", "ResearcherStatus"};
+static const char *const words[] = {"dac", "so", "self"};
+
+static struct proto_visa_wanted random_visa(struct terms *t, struct seed *seed)
+{
+    return (struct proto_visa_wanted){
+        .type = span_str(PICK(seed, attested)),
+        .value = span_str("x"),
+        .by = one_in(seed, 3) ? SOME(t, seed, words, 2) : (struct proto_list){0},
+        .issuers = SOME(t, seed, orgs, 1 + seed_below(seed, 2)),
+    };
+}
+
+/* Every sixth grant asks for some. */
+static void random_visas(struct terms *t, struct seed *seed, size_t at)
+{
+    size_t count = one_in(seed, 6) ? 1 + seed_below(seed, 2) : 0;
+    for (size_t i = 0; i < count; i++) {
+        t->visas[at][i] = random_visa(t, seed);
+    }
+    t->grants[at].visas = (struct proto_list){t->visas[at], count};
+}
+
+static void random_held(struct terms *t, struct seed *seed)
+{
+    size_t count = seed_below(seed, 5);
+    for (size_t i = 0; i < count; i++) {
+        bool person = !one_in(seed, 3);
+        t->held[i] = (struct proto_visa_held){
+            .visa = {.node = one_in(seed, 10) ? span_str("m") : span_str("n"),
+                     .person = person ? span_str(PICK(seed, people)) : SPAN_NONE,
+                     .project = person ? SPAN_NONE : span_str(PICK(seed, projects)),
+                     .type = span_str(PICK(seed, attested)),
+                     .value = one_in(seed, 10) ? span_str("X") : span_str("x"),
+                     .by = one_in(seed, 4) ? SPAN_NONE : span_str(PICK(seed, words))},
+            .institution = span_str(PICK(seed, orgs)),
+            .expires = one_in(seed, 5) ? 5000 : 2000000000};
+    }
+    t->request.visas = t->held;
+    t->request.visa_count = count;
+}
+
 static void random_licence(struct terms *t, struct seed *seed)
 {
     static const uint8_t hash[32] = {7};
@@ -159,6 +201,7 @@ static void random_licence(struct terms *t, struct seed *seed)
     t->licence.obligations = (struct proto_list){t->obligations, obligations};
     for (size_t i = 0; i < grants; i++) {
         random_grant(t, seed, i);
+        random_visas(t, seed, i);
     }
     t->record.envelope =
         (struct proto_envelope){.version = 1,
@@ -221,6 +264,7 @@ void terms_random(struct terms *terms, struct seed *seed)
     terms->text_count = 0;
     random_licence(terms, seed);
     random_request(terms, seed);
+    random_held(terms, seed);
 }
 
 /* --- Restrictions ----------------------------------------------------------------------------------------- */
@@ -266,7 +310,22 @@ void terms_restrict(struct terms *t, struct seed *s)
     struct proto_licence *l = &t->licence;
     struct proto_grant *grant = &t->grants[seed_below(s, l->grants.count)];
     struct proto_modifier *modifiers = grant->modifiers.items;
-    switch (seed_below(s, 9)) {
+    switch (seed_below(s, 12)) {
+    case 8: /* one more visa */
+        if (grant->visas.count < PROTO_LICENCE_VISAS_MAX) {
+            ((struct proto_visa_wanted *)grant->visas.items)[grant->visas.count++] =
+                random_visa(t, s);
+        }
+        break;
+    case 9: /* one institution less whose word counts */
+        if (grant->visas.count) {
+            struct proto_visa_wanted *first = grant->visas.items;
+            first->issuers.count -= first->issuers.count > 0;
+        }
+        break;
+    case 10: /* one that was held is taken back */
+        t->request.visa_count -= t->request.visa_count > 0;
+        break;
     case 0:
         l->grants.count -= l->grants.count > 1;
         break;

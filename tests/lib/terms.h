@@ -24,6 +24,8 @@ struct terms {
     bool forked;
     struct proto_request request;
     struct proto_party sites[5];
+    struct proto_visa_wanted visas[PROTO_LICENCE_GRANTS_MAX][PROTO_LICENCE_VISAS_MAX];
+    struct proto_visa_held held[4];
 };
 
 struct terms *terms_new(void);

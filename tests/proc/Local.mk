@@ -11,6 +11,7 @@ PROC_TESTS = \
 	%D%/clock.py \
 	%D%/console.py \
 	%D%/contracts.py \
+	%D%/visas.py \
 	%D%/core.py \
 	%D%/council.py \
 	%D%/crashes.py \

@@ -22,7 +22,7 @@ MAY = {
     "query": ANALYST, "model predict": ANALYST, "queries collect": ANALYST,
     "train start": COORDINATOR, "train stop": COORDINATOR, "train resume": COORDINATOR, "model export": COORDINATOR, "model import": COORDINATOR,
     "project list": ALL, "project show": ALL, "agreement list": ALL, "agreement show": ALL, "agreement request": ANALYST,
-    "project create": COORDINATOR, "project end": COORDINATOR, "agreement accept": COORDINATOR, "agreement terminate": COORDINATOR,
+    "visa list": ALL, "visa issue": OPERATOR, "visa revoke": OPERATOR, "project create": COORDINATOR, "project end": COORDINATOR, "agreement accept": COORDINATOR, "agreement terminate": COORDINATOR,
     "approvals": READ, "audit list": READ, "audit egress": READ, "audit export": READ,
     "approve": OPERATOR, "deny": OPERATOR, "federation invite": OPERATOR, "federation admit": OPERATOR, "revoke": OPERATOR, "endorse": OPERATOR, "federation council add": OPERATOR, "federation council remove": OPERATOR,
     "dataset import": OPERATOR, "dataset risk": OPERATOR, "dataset update": OPERATOR, "dataset forget": OPERATOR,

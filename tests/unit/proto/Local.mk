@@ -19,10 +19,12 @@ TESTS += %D%/test_operation %D%/test_control
 %C%_test_control_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
 
 # Codec, records, licences and the decision.
-check_PROGRAMS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy %D%/test_terms %D%/test_derive %D%/test_compare %D%/test_matrix
-TESTS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy %D%/test_terms %D%/test_derive %D%/test_compare %D%/test_matrix
+check_PROGRAMS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy %D%/test_terms %D%/test_derive %D%/test_compare %D%/test_matrix %D%/test_visa
+TESTS += %D%/test_codec %D%/test_record %D%/test_spdx %D%/test_policy %D%/test_terms %D%/test_derive %D%/test_compare %D%/test_matrix %D%/test_visa
 %C%_test_matrix_SOURCES = %D%/test_matrix.c tests/lib/fake_hash.h
 %C%_test_matrix_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS)
+%C%_test_visa_SOURCES = %D%/test_visa.c tests/lib/fake_hash.h
+%C%_test_visa_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
 %C%_test_compare_SOURCES = %D%/test_compare.c tests/lib/terms.c tests/lib/terms.h tests/lib/fake_hash.h tests/lib/seed.h
 %C%_test_compare_LDADD = $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
 %C%_test_derive_SOURCES = %D%/test_derive.c tests/lib/terms.c tests/lib/terms.h tests/lib/fake_hash.h tests/lib/seed.h

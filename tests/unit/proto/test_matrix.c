@@ -243,6 +243,50 @@ static void print_modifiers(FILE *to)
     fputc('\n', to);
 }
 
+/* --- Visas ------------------------------------------------------------------------------------------------------ */
+
+/* What is known about ann of node n, who asks; the grant wants "x" of org-a by a data access committee. */
+static const struct {
+    const char *title, *node, *person, *project, *value, *by, *institution;
+    uint64_t expires;
+} known[] = {
+    {"nothing", "", "", "", "", "", "", 0},
+    {"as asked", "n", "ann", NULL, "x", "dac", "org-a", 2000000000},
+    {"of the project, not the person", "n", NULL, "p1", "x", "dac", "org-a", 2000000000},
+    {"expired", "n", "ann", NULL, "x", "dac", "org-a", 1000000},
+    {"of another person", "n", "zoe", NULL, "x", "dac", "org-a", 2000000000},
+    {"of that name at another node", "m", "ann", NULL, "x", "dac", "org-a", 2000000000},
+    {"issued by another institution", "n", "ann", NULL, "x", "dac", "org-z", 2000000000},
+    {"with another value (X)", "n", "ann", NULL, "X", "dac", "org-a", 2000000000},
+    {"on nobody's word", "n", "ann", NULL, "x", NULL, "org-a", 2000000000},
+};
+
+static void print_visas(FILE *to)
+{
+    static const char type[] = "ControlledAccessGrants";
+    struct proto_text issuer = {span_str("org-a")}, by = {span_str("dac")};
+    struct proto_visa_wanted wanted = {span_str(type), span_str("x"), {&by, 1}, {&issuer, 1}};
+    fputs("| the requester holds | verdict |\n|---|---|\n", to);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        struct proto_visa_held held = {.visa = {.node = span_str(known[i].node),
+                                                .person = span_str(known[i].person),
+                                                .project = span_str(known[i].project),
+                                                .type = span_str(type),
+                                                .value = span_str(known[i].value),
+                                                .by = span_str(known[i].by)},
+                                       .institution = span_str(known[i].institution),
+                                       .expires = known[i].expires};
+        struct pair p;
+        setup(&p);
+        take_stance(&p, 1);
+        p.grant.visas = (struct proto_list){&wanted, 1};
+        p.request.visas = &held;
+        p.request.visa_count = i > 0;
+        fprintf(to, "| %s | %s |\n", known[i].title, verdict(&p, false));
+    }
+    fputc('\n', to);
+}
+
 /* --- Lists ------------------------------------------------------------------------------------------------------- */
 
 static void print_codes(FILE *to)
@@ -335,7 +379,8 @@ static const struct {
     const char *name;
     void (*print)(FILE *to);
 } tables[] = {
-    {"purposes", print_purposes}, {"modifiers", print_modifiers},         {"codes", print_codes},
+    {"purposes", print_purposes}, {"modifiers", print_modifiers},
+    {"visas", print_visas},       {"codes", print_codes},
     {"reasons", print_reasons},   {"data-licences", print_data_licences},
 };
 

@@ -185,7 +185,7 @@ static void test_equivocation(void **state)
             assert_int_equal(proto_##name##_encode(&back, &second, NULL), E_OK);                   \
             assert_true(span_equal(buf_span(&first), buf_span(&second)));                          \
             first.ptr[first.ptr[0] == 0xDC ? 3 : 1] =                                              \
-                99; /* a newer version is kept apart from a damaged one */                          \
+                99; /* a newer version is kept apart from a damaged one */                         \
             assert_int_equal(proto_##name##_decode(buf_span(&first), &arena, &back, NULL),         \
                              E_UNSUPPORTED);                                                       \
         }                                                                                          \
@@ -282,6 +282,17 @@ static void test_other_bodies(void **state)
     ROUND_TRIP(head, &head, E_OK);
     struct proto_project project = {.v = 1, .name = span_str("study"), .permission = 42};
     ROUND_TRIP(project, &project, E_OK);
+    struct proto_visa visa = {.v = 1,
+                              .id = BYTES(16),
+                              .node = BYTES(16),
+                              .person = span_str("ann"),
+                              .type = span_str("ResearcherStatus"),
+                              .value = span_str("https://doi.org/10.1038/s41431-018-0219-y"),
+                              .source = span_str("https://org-a.example"),
+                              .asserted = 1000};
+    ROUND_TRIP(visa, &visa, E_OK);
+    visa.project = span_str("study");
+    ROUND_TRIP(visa, &visa, E_INVALID);
 
     struct proto_model_participant who = {BYTES(16), span_str("org-a"), 4000000, 10};
     struct proto_model model = {.v = PROTO_MODEL_VERSION,
