@@ -23,6 +23,6 @@ EXTRA_DIST += %D%/audit_daemon.py
 .PHONY: audit-privacy
 audit-privacy: all $(AUDITS) %D%/audit_stream
 	MINUTES=$(MINUTES) %D%/audit_privacy
-	%D%/audit_halved
-	%D%/audit_unbounded
+	MINUTES= %D%/audit_halved
+	MINUTES= %D%/audit_unbounded
 	top_builddir=$(abs_top_builddir) top_srcdir=$(abs_top_srcdir) MINUTES=$(MINUTES) python3 -B $(srcdir)/%D%/audit_daemon.py

@@ -159,6 +159,9 @@ void judge_ready(struct judge *judge)
             any = any || judge->weights[i] != 0;
         }
     }
+    if (!any && judge->dims == 1) {
+        judge->weights[0] = 1; /* too rare for the pilot */
+    }
     double low = INFINITY;
     double high = -INFINITY;
     for (int side = 0; side < 2; side++) {
