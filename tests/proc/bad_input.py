@@ -310,10 +310,10 @@ def quiet_ended(bench):
 
 
 def questions(bench):
-    deep = "SELECT COUNT(*) FROM good WHERE " + "(" * 5000 + "age > 1" + ")" * 5000
+    deep = "SELECT COUNT(*) FROM good WHERE " + "(" * 10000 + "age > 1" + ")" * 10000
     nots = "SELECT COUNT(*) FROM good WHERE " + "NOT " * 5000 + "age > 1"
     cases = [("100 KB", "SELECT COUNT(*) FROM good WHERE age IN (" + ", ".join(str(i % 100) for i in range(26000)) + ")"),
-             ("5000 parentheses", deep), ("5000 NOTs", nots), ("an empty text", ""), ("control characters", "SELECT COUNT(*) \x01\x02\x1b[2J FROM good"),
+             ("10,000 parentheses", deep), ("5000 NOTs", nots), ("an empty text", ""), ("control characters", "SELECT COUNT(*) \x01\x02\x1b[2J FROM good"),
              ("half a string", "SELECT COUNT(*) FROM good WHERE sex = 'F"), ("another statement behind it", "SELECT COUNT(*) FROM good; DROP TABLE good"),
              ("a number of 400 digits", "SELECT COUNT(*) FROM good WHERE age > " + "9" * 400)]
     for what, sql in cases:
@@ -326,6 +326,31 @@ def questions(bench):
     ok(raw.returncode in (2, 7) and b'"error"' in raw.stdout, f"question of binary bytes: exit {raw.returncode}")
     code, _, _ = bench.ask("alpha", "SELECT COUNT(*) FROM good WHERE age > 12")
     ok(code == 0, "a good question after the bad ones is answered")
+
+
+def floods(bench):
+    """Questions of megabytes, on the control socket itself since no command line holds them."""
+    home = bench.box.home("alpha")
+    pid = bench.box.pid("alpha")
+    grown = peak_kb(pid)
+    cases = [("a megabyte of spaces", "SELECT COUNT(*) FROM good" + " " * (1 << 20)),
+             ("10^6 constants", "SELECT COUNT(*) FROM good WHERE age IN (0" + ", 1" * 1000000 + ")")]
+    for what, sql in cases:
+        raw = sql.encode()
+        body = b"\x93\x01\xa5query\x91\x92\xa3SQL\xdb" + struct.pack(">I", len(raw)) + raw
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(20)
+            sock.connect(os.path.join(home, "control.sock"))
+            sock.sendall(struct.pack(">IB", len(body) + 1, 1) + body)
+            back = sock.recv(65536)
+        ok(b'"error"' in back and b"LIMIT" in back, f"{what}: refused by a limit: {back[7:120]!r}")
+    grown = peak_kb(pid) - grown
+    ok(grown < 16384, f"and the daemon's peak grew by {grown} KB, not more than what it reads at once")
+
+
+def peak_kb(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int([line.split()[1] for line in file if line.startswith("VmHWM")][0])
 
 
 def rollback(bench):
@@ -520,7 +545,7 @@ def main():
     with Sandbox("alpha,beta,gamma") as box:
         bench = Bench(box)
         bench.quiet = []
-        sections = [manifests, tables, partitions, mesh_port, control_socket, questions, rollback, ledger_file, full_disk, killed_import]
+        sections = [manifests, tables, partitions, mesh_port, control_socket, questions, floods, rollback, ledger_file, full_disk, killed_import]
         for section in sections:
             since = time.monotonic()
             if not only or section.__name__ in only.split(",") or section is partitions:
