@@ -19,10 +19,23 @@ def load():
         return file.read().split()[0]
 
 
-def result(name, ours, rival, unit, rival_name):
-    """Less is better for everything that is measured here."""
-    print(f"bench {name} ours={ours:.4g} rival={rival:.4g} ratio={rival / ours:.2f} unit={unit} rival_name={rival_name}",
+_goals = []
+
+
+def result(name, ours, rival, unit, rival_name, goal=None):
+    """Less is better for everything that is measured here. GOAL: the ratio that it should have."""
+    wanted = "" if goal is None else f" goal={goal:.2f}"
+    print(f"bench {name} ours={ours:.4g} rival={rival:.4g} ratio={rival / ours:.2f} unit={unit} rival_name={rival_name}{wanted}",
           flush=True)
+    if goal is not None:
+        _goals.append((name, rival_name, rival / ours, goal))
+
+
+def say_goals():
+    """The end of a run: which ratios are below what they should be."""
+    missed = [f"{name} against {rival} {ratio:.2f} of {goal:.2f}" for name, rival, ratio, goal in _goals if ratio < goal]
+    if _goals:
+        say(f"{len(_goals) - len(missed)} of {len(_goals)} goals are reached{'; missed: ' if missed else ''}{', '.join(missed)}")
 
 
 def better(name, ours, rival, unit, rival_name):
