@@ -81,14 +81,16 @@ static enum err unlock(struct doctor *d, struct err_info *info)
 {
     char keyring[HOME_PATH_MAX];
     struct config_unlock how;
-    const char *passphrase = getenv("CONCORDAT_PASSPHRASE");
-    if (config_unlock_read(d->home, d->config.unlock, passphrase ? span_str(passphrase) : SPAN_NONE,
-                           &how, NULL)) {
-        return E_UNSUPPORTED; /* only the daemon's surroundings hold the key */
-    }
-    return config_home_path(d->home, HOME_KEYRING, keyring)
-               ? crypto_keyring_open(keyring, &how.how, &d->keyring, info)
-               : E_INVALID;
+    char asked[CONFIG_UNLOCK_SECRET_MAX + 1];
+    struct span secret = config_unlock_secret(d->config.unlock, false, asked);
+    enum err err = config_unlock_read(d->home, d->config.unlock, secret, &how, NULL);
+    bool no_pin = !err && how.how.how == CRYPTO_UNLOCK_PKCS11 && !how.how.pin_path && !secret.len;
+    err = err || no_pin ? E_UNSUPPORTED /* only the daemon's surroundings hold the key */
+          : config_home_path(d->home, HOME_KEYRING, keyring)
+              ? crypto_keyring_open(keyring, &how.how, &d->keyring, info)
+              : E_INVALID;
+    crypto_wipe(asked, sizeof asked);
+    return err;
 }
 
 static void check_keys(struct doctor *d)

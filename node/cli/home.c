@@ -27,12 +27,14 @@ static enum err refuse_running(const char *home, struct err_info *reterr)
                : E_OK;
 }
 
-/* HOW, or what FOLDER/node.yaml says; relative key files lie in HOME. */
-static enum err find_unlock(const char *folder, const char *home, const char *how,
+/* A passphrase or PIN that was asked for; one command runs, which wipes it at its end. */
+static char asked[CONFIG_UNLOCK_SECRET_MAX + 1];
+
+/* HOW, or what FOLDER/node.yaml says; relative key files lie in HOME. FRESH: it is a new way in. */
+static enum err find_unlock(const char *folder, const char *home, const char *how, bool fresh,
                             char text[sizeof((struct config_node *)0)->unlock],
                             struct config_unlock *ret, struct err_info *reterr)
 {
-    const char *passphrase = getenv("CONCORDAT_PASSPHRASE");
     char path[HOME_PATH_MAX];
     struct config_node config = {0};
     enum err err = E_OK;
@@ -47,7 +49,7 @@ static enum err find_unlock(const char *folder, const char *home, const char *ho
         config_node_fini(&config);
     }
     return err ? err
-               : config_unlock_read(home, text, passphrase ? span_str(passphrase) : SPAN_NONE, ret,
+               : config_unlock_read(home, text, config_unlock_secret(text, fresh, asked), ret,
                                     reterr);
 }
 
@@ -102,9 +104,10 @@ enum err cli_key_recover(struct cli_call *call, json_t **ret, int *ret_exit,
     enum err err = crypto_init(reterr);
     err = err ? err : refuse_running(call->home, reterr);
     err = err ? err
-              : find_unlock(call->home, call->home, cli_text(call, "--unlock"), text, &unlock,
+              : find_unlock(call->home, call->home, cli_text(call, "--unlock"), true, text, &unlock,
                             reterr);
     err = err ? err : recover(call->home, cli_text(call, "--shares"), &unlock, &id, reterr);
+    crypto_wipe(asked, sizeof asked);
     if (!err) {
         *ret = json_pack("{s:i, s:s}", "slot", (int)id, "unlock", text);
     }
@@ -121,9 +124,11 @@ enum err cli_restore(struct cli_call *call, json_t **ret, int *ret_exit, struct 
     (void)ret_exit;
     enum err err = crypto_init(reterr);
     err = err ? err : refuse_running(call->home, reterr);
-    err =
-        err ? err : find_unlock(dir, call->home, cli_text(call, "--unlock"), text, &unlock, reterr);
+    err = err ? err
+              : find_unlock(dir, call->home, cli_text(call, "--unlock"), false, text, &unlock,
+                            reterr);
     err = err ? err : store_backup_restore(dir, call->home, &unlock.how, &report, reterr);
+    crypto_wipe(asked, sizeof asked);
     if (!err) {
         *ret = json_pack("{s:s, s:I, s:I, s:I, s:s}", "home", call->home, "files",
                          (json_int_t)report.files, "bytes", (json_int_t)report.bytes, "audit_seq",
@@ -190,8 +195,9 @@ enum err cli_fsck(struct cli_call *call, json_t **ret, int *ret_exit, struct err
     json_t *checked = json_array();
     enum err err = crypto_init(reterr);
     err = err ? err : refuse_running(call->home, reterr);
-    err = err ? err : find_unlock(call->home, call->home, how, text, &unlock, reterr);
+    err = err ? err : find_unlock(call->home, call->home, how, false, text, &unlock, reterr);
     err = err ? err : check_alone(call->home, &unlock, checked, &bad, reterr);
+    crypto_wipe(asked, sizeof asked);
     err = err ? err : judge(checked, bad, reterr);
     if (!err) {
         *ret = json_pack("{s:b, s:O}", "ok", 1, "checked", checked);

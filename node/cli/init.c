@@ -4,6 +4,7 @@
 
 #include "crypto/provider.h"
 #include "node/cli/provision.h"
+#include "node/config/unlock.h"
 #include "node/peer/enrol.h"
 
 #include <errno.h>
@@ -180,8 +181,8 @@ static enum err join(struct cli_provision_node *node, const char *path, json_t *
 enum err cli_init(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
 {
     (void)ret_exit;
-    struct cli_provision_node node = {.home = call->home,
-                                      .passphrase = getenv("CONCORDAT_PASSPHRASE")};
+    char asked[CONFIG_UNLOCK_SECRET_MAX + 1];
+    struct cli_provision_node node = {.home = call->home};
     const char *federation = cli_text(call, "--found");
     const char *token = cli_text(call, "--token-file");
     bool prepare = cli_text(call, "--prepare") != NULL;
@@ -191,12 +192,15 @@ enum err cli_init(struct cli_call *call, json_t **ret, int *ret_exit, struct err
     }
     enum err err = fill(&node.config, call, reterr);
     err = err ? err : crypto_init(reterr);
+    struct span secret = err ? SPAN_NONE : config_unlock_secret(node.config.unlock, true, asked);
+    node.passphrase = (const char *)secret.ptr; /* both of its places end in a zero */
     if (!err && prepare) {
         err = cli_provision_keys(&node, reterr);
         *ret = err ? NULL : view(&node, "", NULL, "prepared");
     } else if (!err) {
         err = federation ? found(&node, federation, ret, reterr) : join(&node, token, ret, reterr);
     }
+    crypto_wipe(asked, sizeof asked);
     cli_provision_node_fini(&node);
     return err;
 }

@@ -7,6 +7,7 @@ noinst_LIBRARIES += %D%/libconfig.a
 	%D%/mapping.c %D%/mappings.c \
 	%D%/node.c %D%/node.h \
 	%D%/project.c \
+	%D%/secret.c \
 	%D%/unlock.c %D%/unlock.h \
 	%D%/yaml.h
 # The ready mappings as one table of texts.

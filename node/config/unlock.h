@@ -21,6 +21,13 @@ struct config_unlock {
     char pin_path[HOME_PATH_MAX];
 };
 
+#define CONFIG_UNLOCK_SECRET_MAX 1024
+
+/* What TEXT needs beside what it names (a passphrase, or a PIN without pin-source): CONCORDAT_PASSPHRASE, else asked for where
+ * standard input is a terminal, TWICE when it is to be a new one. SPAN_NONE: it needs none, nobody can be asked, or the two
+ * differed. Borrowed from the environment or ASKED, which the caller wipes. */
+struct span config_unlock_secret(const char *text, bool twice,
+                                 char asked[CONFIG_UNLOCK_SECRET_MAX + 1]);
 /* Whether TEXT has one of these shapes, whatever is there on this machine. Errors: E_INVALID. */
 MUST_CHECK enum err config_unlock_check(const char *text, struct err_info *reterr);
 /* PASSPHRASE is borrowed by RET; SPAN_NONE when there is none.

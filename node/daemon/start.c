@@ -52,13 +52,14 @@ static enum err read_home_file(const struct node *node, const char *name, struct
     return got == 0 ? E_OK : proto_err_set(reterr, err ? err : E_IO, "%s: cannot be read", path);
 }
 
-/* "keyfile:PATH", "passphrase" (from the environment, or a file named by it), "credential:NAME" (systemd). */
 static enum err open_keyring(struct node *node, struct err_info *reterr)
 {
     char keyring[HOME_PATH_MAX];
     struct config_unlock unlock;
-    const char *passphrase = getenv("CONCORDAT_PASSPHRASE");
-    if (strcmp(node->config.unlock, "passphrase") == 0 && !passphrase) {
+    char asked[CONFIG_UNLOCK_SECRET_MAX + 1];
+    char *environment = getenv("CONCORDAT_PASSPHRASE");
+    struct span secret = config_unlock_secret(node->config.unlock, false, asked);
+    if (strcmp(node->config.unlock, "passphrase") == 0 && secret.len == 0) {
         return proto_err_set(
             reterr, E_AUTH,
             "unlock: passphrase needs CONCORDAT_PASSPHRASE in the daemon's environment");
@@ -66,13 +67,11 @@ static enum err open_keyring(struct node *node, struct err_info *reterr)
     enum err err = config_home_path(node->home, HOME_KEYRING, keyring)
                        ? E_OK
                        : proto_err_set(reterr, E_INVALID, "the home's path is too long");
-    err = err ? err
-              : config_unlock_read(node->home, node->config.unlock,
-                                   passphrase ? span_str(passphrase) : SPAN_NONE, &unlock, reterr);
+    err = err ? err : config_unlock_read(node->home, node->config.unlock, secret, &unlock, reterr);
     err = err ? err : crypto_keyring_open(keyring, &unlock.how, &node->keyring, reterr);
-    if (passphrase) {
-        crypto_wipe((char *)(uintptr_t)passphrase,
-                    strlen(passphrase)); /* the environment is readable in /proc */
+    crypto_wipe(asked, sizeof asked);
+    if (environment) {
+        crypto_wipe(environment, strlen(environment)); /* it is readable in /proc */
     }
     unsetenv("CONCORDAT_PASSPHRASE");
     return err;

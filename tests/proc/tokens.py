@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """A node whose keyring is opened by a key in a hardware token, here SoftHSM with a token of the test's own: made in the token, added
 beside the key file, the only way in, with the token away, the wrong PIN, and a new key-encryption key."""
+import json
 import os
+import pty
+import select
 import shutil
 import subprocess
 import sys
+import time
 
 from harness import TOP, Refused, Sandbox, concordat, done, note, ok
 
@@ -89,6 +93,29 @@ def member(box):
     ok(PIN not in box.log("alpha"), "the PIN is in no log")
 
 
+def terminal(box):
+    """Without a PIN in node.yaml or the environment it is asked for, without echo."""
+    master, slave = pty.openpty()
+    ran = subprocess.Popen([os.path.join(TOP, "concordat"), "--json", "--home", box.home("alpha"), "doctor"], stdin=slave, stdout=subprocess.PIPE, stderr=slave)
+    os.close(slave)
+    drawn = b""
+    end = time.monotonic() + 30
+    while not drawn.endswith(b"token: ") and time.monotonic() < end:
+        if select.select([master], [], [], 0.2)[0]:
+            drawn += os.read(master, 4096)
+    os.write(master, PIN.encode() + b"\n")
+    answer = json.loads(ran.stdout.read())
+    while ran.wait(30) is not None and select.select([master], [], [], 0.2)[0]:
+        try:
+            drawn += os.read(master, 4096)
+        except OSError:
+            break
+    os.close(master)
+    ran.stdout.close()
+    ok(b"PIN of the token: " in drawn and PIN.encode() not in drawn, "on a terminal the PIN is asked for, and not shown")
+    ok([line["result"] for line in answer["checks"] if line["check"] == "keys"] == ["ok"], "and opens the keyring")
+
+
 def founder(box):
     """A home that has never had a key outside the token."""
     home = os.path.join(box.folder, "founder")
@@ -118,6 +145,7 @@ def main():
             skip("built without PKCS #11")
         ok(code in (3, 7), f"a library that is no module: exit {code}, {error.get('detail')}")
         member(box)
+        terminal(box)
         founder(box)
     done()
 
