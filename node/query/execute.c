@@ -1,6 +1,7 @@
 #include "config.h"
 #include "node/query/execute.h"
 
+#include "crypto/memory.h"
 #include "node/query/bound.h"
 #include "node/query/resolve.h"
 #include "store/crew.h"
@@ -9,6 +10,7 @@
 #include "store/kernel.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define WORDS (STORE_CHUNK_ROWS / 64)
 /* Rows that are worked on together: their cells and values stay in the first cache. */
@@ -33,6 +35,9 @@ struct run {
     struct query_bound bound;
     size_t cells;
     size_t sizes[PROTO_QUERY_GROUPS_MAX]; /* values of each group column, private ones included */
+    bool sparse;                          /* cells are the combinations of them that rows have: */
+    uint64_t *keys;                       /* these, ascending, once they are known */
+    size_t key_count, key_room;
     __int128 *sums;
     /* Of the batch at hand. */
     uint64_t keep[WORDS];
@@ -48,6 +53,7 @@ struct run {
     bool whole;         /* every row counts, so that closing up would change nothing */
     uint16_t at[BLOCK]; /* else: where they were */
     uint32_t cell[BLOCK];
+    uint64_t key[BLOCK];
     uint32_t class[BLOCK];
     uint32_t code[BLOCK];
     double number[BLOCK];
@@ -312,18 +318,56 @@ static const uint32_t *numbered(struct run *run, const struct store_batch_column
     return run->code;
 }
 
+static const uint32_t *group_codes(struct run *run, const struct store_batch *batch, size_t g)
+{
+    const struct store_batch_column *column = &batch->columns[run->group_at[g]];
+    const struct proto_column *type = &run->query->schema->columns[run->query->group_columns[g]];
+    return type->type == PROTO_COLUMN_INTEGER ? numbered(run, column, type) : codes_of(run, column);
+}
+
+/* Which combination of values each row of the block has. */
+static void find_keys(struct run *run, const struct store_batch *batch)
+{
+    memset(run->key, 0, run->count * sizeof *run->key);
+    for (size_t g = 0; g < run->query->group_count; g++) {
+        const uint32_t *codes = group_codes(run, batch, g);
+        for (size_t i = 0; i < run->count; i++) {
+            run->key[i] = run->key[i] * run->sizes[g] + (codes[i] < run->sizes[g] ? codes[i] : 0);
+        }
+    }
+}
+
+/* Its place among the keys; they were read from the same rows, so it is there. */
+static size_t place_of(const struct run *run, uint64_t key)
+{
+    size_t low = 0;
+    size_t high = run->key_count - 1;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (run->keys[middle] < key) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 static void find_cells(struct run *run, const struct store_batch *batch)
 {
     if (run->query->group_count == 0) {
         memset(run->cell, 0, run->count * sizeof *run->cell);
     }
+    if (run->sparse) {
+        find_keys(run, batch);
+        for (size_t i = 0; i < run->count; i++) {
+            run->cell[i] = (uint32_t)place_of(run, run->key[i]);
+        }
+        return;
+    }
     for (size_t g = 0; g < run->query->group_count; g++) {
-        const struct store_batch_column *column = &batch->columns[run->group_at[g]];
         uint32_t size = (uint32_t)run->sizes[g];
-        const struct proto_column *type =
-            &run->query->schema->columns[run->query->group_columns[g]];
-        const uint32_t *codes = type->type == PROTO_COLUMN_INTEGER ? numbered(run, column, type)
-                                                                   : codes_of(run, column);
+        const uint32_t *codes = group_codes(run, batch, g);
         if (g == 0) {
             cells_first(codes, run->count, size, run->cell);
         } else {
@@ -692,13 +736,12 @@ static void plan_columns(struct run *run)
     }
 }
 
-/* How many cells there are, private values included, and room for their sums. */
-static enum err plan_cells(struct run *run, const struct store_partition *partition,
-                           struct query_sums *ret, struct err_info *reterr)
+/* How the values of the groups can be combined, private ones included. */
+static enum err plan_keys(struct run *run, const struct store_partition *partition,
+                          struct err_info *reterr)
 {
     const struct proto_query *query = run->query;
-    const struct query_layout *layout = run->layout;
-    run->cells = 1;
+    uint64_t keys = 1;
     for (size_t g = 0; g < query->group_count; g++) {
         int column = query->group_columns[g];
         run->sizes[g] = query->schema->columns[column].values_private
@@ -706,12 +749,113 @@ static enum err plan_cells(struct run *run, const struct store_partition *partit
                             : query->group_sizes[g];
         run->sizes[g] =
             run->sizes[g] ? run->sizes[g] : 1; /* a column without a value has one cell */
-        if (run->cells > QUERY_KEYS_MAX / run->sizes[g]) {
+        if (keys > UINT64_MAX / run->sizes[g]) {
             return proto_err_set(reterr, E_LIMIT,
                                  "the private groups have too many values together");
         }
-        run->cells *= run->sizes[g];
+        keys *= run->sizes[g];
     }
+    run->sparse = query->keyed && keys > QUERY_KEYS_DENSE;
+    if (!run->sparse && keys > QUERY_KEYS_MAX) {
+        return proto_err_set(reterr, E_LIMIT, "the groups have too many values together");
+    }
+    run->cells = run->sparse ? 0 : (size_t)keys;
+    return E_OK;
+}
+
+static int compare_two(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void sort_keys(struct run *run)
+{
+    size_t to = 0;
+    if (run->key_count) {
+        qsort(run->keys, run->key_count, sizeof *run->keys, compare_two);
+    }
+    for (size_t i = 0; i < run->key_count; i++) {
+        if (to == 0 || run->keys[to - 1] != run->keys[i]) {
+            run->keys[to++] = run->keys[i];
+        }
+    }
+    if (run->key_count > to) {
+        crypto_wipe(run->keys + to, (run->key_count - to) * sizeof *run->keys);
+    }
+    run->key_count = to;
+}
+
+/* Room for a block's keys. */
+static enum err key_room(struct run *run)
+{
+    if (run->key_room - run->key_count >= BLOCK) {
+        return E_OK;
+    }
+    sort_keys(run);
+    if (run->key_count > QUERY_KEYS_MAX) {
+        return E_LIMIT;
+    }
+    if (run->key_count > run->key_room / 2 || run->key_room - run->key_count < BLOCK) {
+        size_t room = run->key_room ? 2 * run->key_room : 4 * (size_t)BLOCK;
+        uint64_t *keys = proto_alloc(room, sizeof *keys);
+        if (!keys) {
+            return E_NO_MEMORY;
+        }
+        if (run->keys) {
+            memcpy(keys, run->keys, run->key_count * sizeof *keys);
+            crypto_wipe(run->keys, run->key_room * sizeof *keys);
+        }
+        proto_free(run->keys);
+        run->keys = keys;
+        run->key_room = room;
+    }
+    return E_OK;
+}
+
+static enum err on_keys(void *user, const struct store_batch *batch)
+{
+    struct run *run = user;
+    enum err err = E_OK;
+    keep_grouped(run, batch);
+    for (run->first = 0; run->first < batch->rows && !err; run->first += BLOCK) {
+        close_up(run, batch->rows - run->first < BLOCK ? batch->rows - run->first : BLOCK);
+        err = key_room(run);
+        if (!err) {
+            find_keys(run, batch);
+            memcpy(run->keys + run->key_count, run->key, run->count * sizeof *run->key);
+            run->key_count += run->count;
+        }
+    }
+    return err;
+}
+
+/* The cells of a sparse question: combinations that rows which pass its condition have. RET owns the keys, whatever happens. */
+static enum err read_keys(struct run *run, struct store_partition *partition,
+                          struct query_sums *ret, struct err_info *reterr)
+{
+    enum err err = key_room(run);
+    err = err ? err
+              : store_scan(partition, run->columns, run->query->group_count, run->where,
+                           run_cancelled, on_keys, run, reterr);
+    sort_keys(run);
+    ret->keys = run->keys;
+    ret->cells = run->key_count;
+    if (!err && run->key_count == 0) {
+        run->keys[run->key_count++] = 0; /* nobody is in it */
+    }
+    if (err == E_LIMIT || run->key_count > QUERY_KEYS_MAX) {
+        err = proto_err_set(reterr, E_LIMIT, "the private groups have too many values together");
+    }
+    run->cells = run->key_count;
+    return err;
+}
+
+/* Room for the sums of all cells. */
+static enum err plan_cells(struct run *run, struct query_sums *ret)
+{
+    const struct query_layout *layout = run->layout;
     run->lane_count = run->cells > 1 && run->cells <= LANES_MAX ? LANES : 1;
     for (size_t part = 0; part <= layout->count; part++) {
         enum query_part kind = part < layout->count ? layout->parts[part].part : QUERY_PART_ROWS;
@@ -758,6 +902,10 @@ void query_sums_fini(struct query_sums *sums)
     if (sums->sums) { /* exact sums of people's data */
         crypto_wipe(sums->sums, sums->cells * sums->slots * sizeof *sums->sums);
     }
+    if (sums->keys) {
+        crypto_wipe(sums->keys, sums->cells * sizeof *sums->keys);
+    }
+    proto_free(sums->keys);
     proto_free(sums->sums);
     arena_fini(&sums->arena);
     *sums = (struct query_sums){0};
@@ -867,12 +1015,19 @@ static enum err run_on(struct run *run, struct store_partition *partition, struc
                        struct err_info *reterr)
 {
     enum err err = same_columns(run->query->schema, store_partition_schema(partition), reterr);
-    err = err ? err : plan_cells(run, partition, ret, reterr);
+    err = err ? err : plan_keys(run, partition, reterr);
     err = err ? err : query_resolve(run->query->where, partition, &ret->arena, &run->where);
     if (err) {
         return err;
     }
     plan_columns(run);
+    if (run->sparse) {
+        err = read_keys(run, partition, ret, reterr);
+    }
+    err = err ? err : plan_cells(run, ret);
+    if (err) {
+        return err;
+    }
     if (run->query->schema->unit[0]) {
         err = bound_units(run, partition, reterr);
     }

@@ -12,16 +12,20 @@
 #include "node/query/coordinates.h"
 #include "store/store.h"
 
-/* Cells of a query with private groups that one site can keep apart. Whether it has more tells that site's operator alone:
- * others see a site that cannot answer. */
-#define QUERY_KEYS_MAX ((size_t)1 << 22)
+/* Cells of a query with private groups that one site can keep apart: where the values of its groups could be combined in more ways
+ * than QUERY_KEYS_DENSE, these are combinations that rows have. Whether it has more tells that site's operator alone: others see a
+ * site that cannot answer. */
+#define QUERY_KEYS_MAX   ((size_t)1 << 22)
+#define QUERY_KEYS_DENSE ((size_t)1 << 16)
 
 struct query_sums {
-    size_t
-        cells; /* public ones, times the values of private groups; the last group column varies fastest */
+    size_t cells;
+    uint64_t *
+        keys; /* by cell, ascending: its combination of values; NULL: the cell's own number is it */
     size_t slots;
     __int128 *sums; /* by cell: layout->slots */
-    size_t sizes[PROTO_QUERY_GROUPS_MAX];
+    size_t
+        sizes[PROTO_QUERY_GROUPS_MAX]; /* of combinations; the last group column varies fastest */
     const char **values[PROTO_QUERY_GROUPS_MAX]; /* of a private group: its texts; else NULL */
     struct arena arena;
 };

@@ -71,10 +71,11 @@ struct told {
 static void texts_of(const struct proto_query *query, const struct query_sums *sums, size_t cell,
                      struct told *ret)
 {
+    uint64_t key = sums->keys ? sums->keys[cell] : cell;
     *ret = (struct told){.cell = cell, .count = query->group_count};
     for (size_t g = query->group_count; g-- > 0;) {
-        size_t code = cell % sums->sizes[g];
-        cell /= sums->sizes[g];
+        size_t code = (size_t)(key % sums->sizes[g]);
+        key /= sums->sizes[g];
         ret->texts[g] =
             query->group_values[g] ? query->group_values[g][code] : sums->values[g][code];
     }

@@ -977,6 +977,81 @@ static void stops_when_told_and_when_it_cannot(void **state)
     home_remove(&home);
 }
 
+/* --- private groups of several columns -------------------------------------------------------- */
+
+#define KEY_ROWS 6000
+#define KEY_U    2500
+#define KEY_V    2400
+
+/* Row I of those below, by the texts of its groups; they tell it, as both numbers together repeat after 60,000 only. */
+static uint32_t row_of_key(const struct query_sums *sums, size_t cell)
+{
+    uint64_t key = sums->keys[cell];
+    unsigned u, v;
+    assert_int_equal(sscanf(sums->values[0][key / sums->sizes[1]], "u%u", &u), 1);
+    assert_int_equal(sscanf(sums->values[1][key % sums->sizes[1]], "v%u", &v), 1);
+    uint32_t row = u;
+    while (row < KEY_ROWS && row % KEY_V != v) {
+        row += KEY_U;
+    }
+    assert_true(row < KEY_ROWS);
+    return row;
+}
+
+/* Two private columns whose values could be combined in six million ways, of which the rows that pass have 4,800: these are the cells, and
+ * no product of how many values there are decides whether a site can answer. */
+static void private_groups_are_those_that_rows_have(void **state)
+{
+    (void)state;
+    static struct proto_column columns[] = {
+        {.name = "patient", .type = PROTO_COLUMN_TEXT},
+        {.name = "u", .type = PROTO_COLUMN_CATEGORY, .values_private = true},
+        {.name = "v", .type = PROTO_COLUMN_CATEGORY, .values_private = true},
+        {.name = "x", .type = PROTO_COLUMN_INTEGER, .has_bounds = true, .max = 49},
+    };
+    struct home home;
+    struct proto_manifest manifest;
+    struct store_partition *partition;
+    char csv[128];
+    home_open(&home);
+    snprintf(csv, sizeof csv, "%s/t.csv", home.path);
+    FILE *file = fopen(csv, "w");
+    assert_non_null(file);
+    fputs("patient,u,v,x\n", file);
+    for (int i = 0; i < 2 * KEY_ROWS; i++) {
+        int row = i % KEY_ROWS;
+        fprintf(file, "p%d,u%d,v%d,%d\n", i, row % KEY_U, row % KEY_V, row % 50);
+    }
+    fputs("q,,v1,3\nr,u1,,3\n", file); /* in no group */
+    assert_int_equal(fclose(file), 0);
+    manifest_init(&manifest, "t", columns, 4, "patient");
+    manifest.schema.max_rows_per_unit = 1;
+    import(&home, &manifest, csv, 2 * KEY_ROWS + 2);
+    struct proto_schema *schema = published(&home, "t", &partition);
+    struct asked asked;
+    ask(&home, schema, "SELECT u, v, COUNT(*), SUM(x) FROM t WHERE x < 40 GROUP BY u, v", 1,
+        &asked);
+    assert_int_equal(asked.all.cells, KEY_ROWS * 4 / 5);
+    size_t sum = 1;
+    while (asked.layout.parts[sum].part != QUERY_PART_SUM) {
+        sum++;
+    }
+    for (size_t cell = 0; cell < asked.all.cells; cell++) {
+        assert_true(cell == 0 || asked.all.keys[cell - 1] < asked.all.keys[cell]);
+        const __int128 *at = asked.sums + cell * asked.layout.slots;
+        double total =
+            ldexp((double)at[asked.layout.offsets[sum]], asked.layout.coordinates[sum].grid_log2);
+        assert_true(at[0] == 2);
+        assert_true(total == 2.0 * (row_of_key(&asked.all, cell) % 50));
+    }
+    forget(&asked);
+    ask(&home, schema, "SELECT u, v, COUNT(*) FROM t WHERE x > 49 GROUP BY u, v", 1, &asked);
+    assert_true(asked.all.cells == 1 && asked.sums[0] == 0); /* nobody */
+    forget(&asked);
+    store_partition_close(partition);
+    home_remove(&home);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -986,6 +1061,7 @@ int main(void)
         cmocka_unit_test(neighbours_stay_within_the_charge),
         cmocka_unit_test(threads_add_up_the_same),
         cmocka_unit_test(stops_when_told_and_when_it_cannot),
+        cmocka_unit_test(private_groups_are_those_that_rows_have),
     };
     return cmocka_run_group_tests(tests, make_encounters, free_encounters);
 }
