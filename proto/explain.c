@@ -224,6 +224,15 @@ static void purpose(struct writer *w, const struct proto_grant *grant,
     say(w, care ? &to->permits : &to->forbids, "Clinical care.");
 }
 
+/* Months count from an agreement, and agreements are made on datasets. */
+static const char *limit_text(const struct writer *w, struct span limit)
+{
+    return limit.len > 3                         ? ""
+           : w->licence->derived_from.count == 0 ? " months of the agreement"
+                                                 : " months of an agreement; nobody makes one on a "
+                                                   "model yet, so each decision on it denies";
+}
+
 static void modifier(struct writer *w, const struct proto_modifier *m,
                      struct proto_explained_grant *to)
 {
@@ -277,7 +286,7 @@ static void modifier(struct writer *w, const struct proto_modifier *m,
         for (size_t i = 0; i < m->params.count; i++) {
             struct span limit = ((const struct proto_text *)m->params.items)[i].text;
             say(w, &to->forbids, "Use after %.*s%s.", (int)limit.len, (const char *)limit.ptr,
-                limit.len <= 3 ? " months of the agreement" : "");
+                limit_text(w, limit));
         }
         break;
     case PROTO_DUO_GS:

@@ -671,7 +671,8 @@ const struct proto_operation proto_operations[] = {
         "  \"geography\",\"recipients\",\"obligations\",\"hold\",\"grants\":[...]}]}"),
     ROW(LICENCE_CHECK, "licence check", DAEMON, 0, false, licence_check_arguments,
         "tell whether a use would be permitted, clause by clause",
-        "Decides as each site would decide, without asking or spending anything.",
+        "Decides as each site would decide, without asking or spending anything. NAME may be a\n"
+        "model, too: its licence comes from those of the data that taught it.",
         "{\"dataset\",\"sites\":[{\"node\",\"verdict\":\"permit|hold|deny\",\"reason\",\"text\",\n"
         "  \"grant\",\"clauses\":[{\"clause\",\"expected\",\"result\":\"pass|fail|needed\","
         "\"reason\",\"grant\"}]}]}"),

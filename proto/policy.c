@@ -414,6 +414,9 @@ static void judge_visas(struct policy *p, const struct proto_grant *grant)
                                                 [PROTO_VISA_STANDS] = PROTO_REASON_NONE};
     const struct proto_request *r = p->request;
     const struct proto_visa_wanted *wanted = grant->visas.items;
+    if (grant->visas.count == 0) {
+        return;
+    }
     const struct proto_visa_subject of = {r->requester.node, r->purpose.person, r->purpose.project};
     for (size_t i = 0; i < grant->visas.count && i < PROTO_LICENCE_VISAS_MAX; i++) {
         judge_at(p, PROTO_CLAUSE_ID_VISA, i,
@@ -541,7 +544,8 @@ static void judge_privacy(struct policy *p, const struct proto_grant *grant)
     uint64_t cap = cap_of(r, privacy);
     uint64_t asked = r->epsilon_u;
     enum proto_reason fault = PROTO_REASON_NONE;
-    if (asked == 0 && p->job && !r->nonprivate) {
+    bool model = p->licence->derived_from.count > 0; /* whose price was paid when it was trained */
+    if (asked == 0 && p->job && !r->nonprivate && !model) {
         fault = PROTO_REASON_MISSING_EPSILON;
     } else if (asked == 0) {
         asked = noisy && cap < EPSILON_DEFAULT_U ? cap : EPSILON_DEFAULT_U;

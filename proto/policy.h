@@ -182,7 +182,7 @@ struct proto_duty {
 
 #define PROTO_POLICY_CLAUSES                                                                       \
     (PROTO_CLAUSE_ID_TOTAL +                                                                       \
-     PROTO_LICENCE_GRANTS_MAX * (12 + PROTO_LICENCE_MODIFIERS_MAX + PROTO_LICENCE_VISAS_MAX))
+     PROTO_LICENCE_GRANTS_MAX * (10 + PROTO_LICENCE_MODIFIERS_MAX + PROTO_LICENCE_VISAS_MAX))
 #define PROTO_POLICY_DUTIES 40
 
 struct proto_decision {

@@ -17,25 +17,30 @@ const struct proto_message proto_visa_wanted_message =
 static const char *const types[] = {PROTO_VISA_TYPES(X)};
 static const char *const bys[] = {PROTO_VISA_BYS(X)};
 #undef X
+/* With their lengths, for decisions. */
+#define X(name, text) {(const uint8_t *)text, sizeof text - 1},
+static const struct span type_spans[] = {PROTO_VISA_TYPES(X)};
+static const struct span by_spans[] = {PROTO_VISA_BYS(X)};
+#undef X
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-static bool among(const char *const *names, size_t count, struct span text)
+static bool among(const struct span *names, size_t count, struct span text)
 {
     bool found = false;
     for (size_t i = 0; i < count && !found; i++) {
-        found = span_is(text, names[i]);
+        found = span_equal(text, names[i]);
     }
     return found;
 }
 
 bool proto_visa_type_known(struct span type)
 {
-    return among(types, COUNT_OF(types), type);
+    return among(type_spans, COUNT_OF(type_spans), type);
 }
 
 bool proto_visa_by_known(struct span by)
 {
-    return among(bys, COUNT_OF(bys), by);
+    return among(by_spans, COUNT_OF(by_spans), by);
 }
 
 const char *proto_visa_type_nearest(const char *type)

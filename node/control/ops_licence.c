@@ -341,6 +341,30 @@ static enum err check_use(struct control_call *call, struct proto_use *ret, stru
     return parse_actions(call, &ret->actions, reterr);
 }
 
+/* The members that published a model of that name with a licence of its own. */
+static enum err find_model(struct control_call *call, const char *name,
+                           struct query_publisher **ret, size_t *ret_count)
+{
+    size_t count;
+    struct peer_member *members = control_members(call, &count);
+    struct query_publisher *found = arena_alloc(&call->arena, count + 1, sizeof *found);
+    uint8_t key[16];
+    struct span bytes;
+    *ret_count = 0;
+    *ret = found;
+    proto_record_key(&crypto_proto_hash, name, key);
+    for (size_t i = 0; found && i < count; i++) {
+        if (members[i].state != PEER_REVOKED &&
+            store_records_get(&call->node->store, members[i].id, key, PROTO_RECORD_MODEL,
+                              &call->arena, &bytes, NULL) == E_OK) {
+            found[*ret_count].member = members[i];
+            found[*ret_count].dataset.name = span_str(name);
+            (*ret_count)++;
+        }
+    }
+    return !found ? E_NO_MEMORY : *ret_count ? E_OK : E_NOT_FOUND;
+}
+
 enum err control_licence_check(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     const char *name = control_text(call, "NAME");
@@ -352,6 +376,10 @@ enum err control_licence_check(struct control_call *call, json_t **ret, struct e
     err = err ? err : check_use(call, &use, reterr);
     if (!err) {
         err = query_publishers(&call->node->query, name, &call->arena, &publishers, &count, reterr);
+    }
+    if (err == E_NOT_FOUND) {
+        enum err other = find_model(call, name, &publishers, &count);
+        err = other == E_NOT_FOUND ? err : other;
     }
     if (err) {
         return err;

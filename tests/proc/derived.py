@@ -60,6 +60,13 @@ def derived(box, model):
     ok({m["name"] for m in grant["modifiers"]} == {"NPU", "NCU"}, f"both modifiers: {grant['modifiers']}")
     ok(grant["finetune"]["release"] == "federation", "the data licences clash, so it stays in the federation")
     ok(box.run("beta", "licence", "show", model)["licences"][0]["id"] == shown["id"], "the other node has heard of it")
+    for disease, reason in (("MONDO:0008903", "NONE"), ("MONDO:0004992", "PURPOSE")):
+        told = [box.run(at, "licence", "check", model, "--purpose", "DUO:0000007", "--disease", disease, "--action", "evaluate")["sites"][0] for at in box.names]
+        clauses = {clause["clause"]: clause["result"] for clause in told[0]["clauses"]}
+        ok(all((site["node"], site["reason"]) == ("alpha", reason) for site in told) and clauses["modifier NPU"] == clauses["modifier NCU"] == "pass",
+           f"licence check of the model for {disease}: {[(site['verdict'], site['reason']) for site in told]}")
+    code, error = box.refusal("beta", "licence", "check", "nothing", "--purpose", "DUO:0000007", "--action", "evaluate")
+    ok(code == 3, f"of what is neither data nor model: exit {code}")
 
 
 def main():

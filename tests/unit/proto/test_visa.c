@@ -276,6 +276,30 @@ static void test_models_and_comparisons(void **state)
     }
     assert_true(said);
 
+    /* Months count from an agreement, which nobody makes on a model. */
+    struct proto_text months = {span_str("12")};
+    struct proto_modifier limit = {PROTO_DUO_TS, {&months, 1}};
+    a.grant.modifiers = (struct proto_list){&limit, 1};
+    assert_int_equal(proto_derive(parents, 1, &terms, &ontology, &arena, &d, NULL), E_OK);
+    assert_int_equal(proto_licence_explain(&d.licence, &ontology, &arena, &explained), E_OK);
+    said = false;
+    for (size_t i = 0; i < explained.grants[0].forbids.count; i++) {
+        said = said || strstr(explained.grants[0].forbids.items[i], "nobody makes one on a model");
+    }
+    assert_true(said);
+    a.request.actions = PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE);
+    a.request.epsilon_u = 0; /* the model's price was paid */
+    a.request.now = 5001;
+    a.held.visa.asserted = 0;
+    struct proto_record record = {
+        .envelope = {.kind = PROTO_RECORD_LICENCE, .expires = d.licence.expires}};
+    proto_policy_decide(&a.request, &record, &d.licence, false, &ontology, &a.decision);
+    assert_int_equal(a.decision.reason, PROTO_REASON_MISSING_AGREEMENT);
+    a.request.agreement_start = 4000;
+    proto_policy_decide(&a.request, &record, &d.licence, false, &ontology, &a.decision);
+    assert_int_equal(a.decision.reason, PROTO_REASON_NONE);
+    a.grant.modifiers.count = 0;
+
     /* More than a record holds: the alternative is dropped, and nothing is forgotten. */
     struct proto_visa_wanted many[PROTO_LICENCE_VISAS_MAX], more[PROTO_LICENCE_VISAS_MAX];
     static const char *const values[] = {"0", "1", "2", "3", "4", "5", "6", "7"};
