@@ -379,11 +379,17 @@ enum err proto_licence_encode(const struct proto_licence *licence, struct buf *o
 enum err proto_licence_decode(struct span bytes, struct arena *arena, struct proto_licence *ret,
                               struct err_info *reterr)
 {
+    struct err_info why = {0};
     enum err err =
-        proto_body_decode(&licence_message, PROTO_LICENCE_VERSION, bytes, arena, ret, reterr);
+        proto_body_decode(&licence_message, PROTO_LICENCE_VERSION, bytes, arena, ret, &why);
     if (err == E_UNSUPPORTED) {
+        why = (struct err_info){0};
         err = proto_body_decode(&plain_licence_message, PROTO_LICENCE_VERSION_PLAIN, bytes, arena,
-                                ret, reterr);
+                                ret, &why);
     }
-    return err ? err : proto_licence_valid(ret, reterr);
+    err = err ? err : proto_licence_valid(ret, &why);
+    if (err && reterr) {
+        *reterr = why;
+    }
+    return err;
 }
