@@ -11,7 +11,7 @@ static const char *const task_names[PROTO_TASK_COUNT] = {
     "sequence-classification", "masked-lm"};
 static const char *const aggregation_names[PROTO_AGGREGATION_COUNT] = {
     "fedavg", "fedadam", "fedprox", "scaffold", "trimmed-mean"};
-static const char *const tune_names[] = {"full", "lora", "ffa-lora"};
+static const char *const tune_names[] = {"full", "lora", "ffa-lora", "alternating-lora"};
 
 const char *proto_task_name(enum proto_task task)
 {
@@ -25,7 +25,7 @@ const char *proto_aggregation_name(enum proto_aggregation method)
 
 const char *proto_tune_name(enum proto_tune tune)
 {
-    return (unsigned)tune <= PROTO_TUNE_FFA_LORA ? tune_names[tune] : "unknown";
+    return (unsigned)tune < PROTO_TUNE_COUNT ? tune_names[tune] : "unknown";
 }
 
 bool proto_task_tabular(enum proto_task task)
@@ -44,9 +44,42 @@ static enum err check_supported(const struct proto_job *job, struct err_info *re
         return proto_err_set(reterr, E_UNSUPPORTED, "aggregate.method: this version cannot do '%s'",
                              proto_aggregation_name(job->method));
     }
+    if (job->personal_head || job->tune == PROTO_TUNE_ALTERNATING_LORA) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "model: this version has no personal heads and no alternating LoRA");
+    }
     if (job->secure_aggregation) {
         return proto_err_set(reterr, E_UNSUPPORTED,
                              "secure_aggregation: this version cannot mask updates");
+    }
+    return E_OK;
+}
+
+/* A trainer decides what its model is; the node knows its numbers alone. */
+static enum err check_trainer(const struct proto_job *job, struct err_info *reterr)
+{
+    if (!proto_dataset_name_valid(span_str(job->trainer))) {
+        return proto_err_set(reterr, E_INVALID,
+                             "model.trainer: must match [a-z0-9][a-z0-9._-]{0,63}");
+    }
+    if (job->base[0] || job->has_lora || job->personal_head || job->tune != PROTO_TUNE_FULL) {
+        return proto_err_set(reterr, E_INVALID,
+                             "model.trainer: a trainer brings its own model; base, tune, lora and "
+                             "personal_head are of the built-in encoder");
+    }
+    if (!proto_task_tabular(job->task)) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "model.trainer: this version gives trainers tables only");
+    }
+    if (job->method == PROTO_FEDPROX || job->method == PROTO_SCAFFOLD) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "aggregate.method: '%s' changes the local steps, which are the "
+                             "trainer's own",
+                             proto_aggregation_name(job->method));
+    }
+    if (2 * job->trainer_time_ms > job->round_timeout_ms) {
+        return proto_err_set(reterr, E_INVALID,
+                             "model.time: must be at most half of participation.round_timeout");
     }
     return E_OK;
 }
@@ -56,18 +89,22 @@ static enum err check_model(const struct proto_job *job, struct err_info *reterr
     static const char *const targets[] = {
         "query",        "key",       "value", "attention.output.dense", "intermediate.dense",
         "output.dense", "all-linear"};
+    if (job->trainer[0]) {
+        return check_trainer(job, reterr);
+    }
     if (proto_task_tabular(job->task)) {
         return job->has_model
                    ? proto_err_set(reterr, E_INVALID, "model: a tabular job has no base model")
                    : E_OK;
     }
-    if (!job->has_model) {
+    if (!job->has_model || !job->base[0]) {
         return proto_err_set(reterr, E_INVALID,
                              "model: must name a base model; "
                              "`concordat model import` brings one in");
     }
     if (job->tune == PROTO_TUNE_FULL && job->has_lora) {
-        return proto_err_set(reterr, E_INVALID, "model.lora: only with tune: lora or ffa-lora");
+        return proto_err_set(reterr, E_INVALID,
+                             "model.lora: only with tune: lora, ffa-lora or alternating-lora");
     }
     for (size_t i = 0; i < job->lora_targets.count; i++) {
         bool known = false;
@@ -172,6 +209,11 @@ static enum err check_numbers(const struct proto_job *job, struct err_info *rete
     if (job->eval_every && job->has_privacy && !within(job->eval_share, 0.001, 0.9)) {
         return proto_err_set(reterr, E_INVALID, "evaluate.share: must be 0.001 to 0.9");
     }
+    if (job->trainer[0] && job->eval_every) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "evaluate.every: what a trainer says of its own model is not checked "
+                             "by anybody and would be paid for; leave it out");
+    }
     if (job->early_stop && !job->eval_every) {
         return proto_err_set(reterr, E_INVALID, "evaluate.early_stop: needs evaluate.every");
     }
@@ -186,6 +228,12 @@ static void fill_defaults(struct proto_job *job)
     }
     if (job->learning_rate == 0) {
         job->learning_rate = tabular ? 2.0 : 5e-4;
+    }
+    if (job->trainer_time_ms == 0) {
+        job->trainer_time_ms = 60000;
+    }
+    if (job->eval_every == PROTO_JOB_EVAL_DEFAULT) {
+        job->eval_every = job->trainer[0] ? 0 : 1;
     }
     if (job->server_rate == 0) {
         job->server_rate = job->method == PROTO_FEDADAM ? 1e-2 : 1;

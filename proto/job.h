@@ -17,6 +17,7 @@
 #define PROTO_JOB_FEATURES_MAX 256
 #define PROTO_JOB_ROUNDS_MAX   10000
 #define PROTO_JOB_SITES_MAX    64
+#define PROTO_JOB_EVAL_DEFAULT UINT64_MAX /* of eval_every before the check: what suits the job */
 
 enum proto_task {
     PROTO_TASK_TABULAR_CLASSIFICATION,
@@ -31,6 +32,8 @@ enum proto_tune {
     PROTO_TUNE_FULL,
     PROTO_TUNE_LORA,
     PROTO_TUNE_FFA_LORA,
+    PROTO_TUNE_ALTERNATING_LORA, /* B in odd rounds, A in even ones */
+    PROTO_TUNE_COUNT
 };
 
 enum proto_aggregation {
@@ -73,6 +76,9 @@ struct proto_job {
     uint64_t lora_rank;
     double lora_alpha;
     struct proto_text_list lora_targets;
+    bool personal_head;       /* each site keeps a head of its own, which is not averaged */
+    char trainer[65];         /* an external trainer of the sites' node.yaml; "": none */
+    uint64_t trainer_time_ms; /* that it gets for a round; default 60 s */
 
     struct proto_text_list features; /* tabular only */
     char target[PROTO_NAME_SIZE];

@@ -9,7 +9,7 @@
 static const char *const task_names[] = {
     "tabular-classification",  "tabular-regression", "token-classification",
     "sequence-classification", "masked-lm",          NULL};
-static const char *const tune_names[] = {"full", "lora", "ffa-lora", NULL};
+static const char *const tune_names[] = {"full", "lora", "ffa-lora", "alternating-lora", NULL};
 static const char *const missing_names[] = {"drop", "midpoint", NULL};
 static const char *const method_names[] = {"fedavg",   "fedadam",      "fedprox",
                                            "scaffold", "trimmed-mean", NULL};
@@ -23,9 +23,16 @@ static const struct config_row lora_rows[] = {
 };
 
 static const struct config_row model_rows[] = {
-    {.name = "base", .type = CONFIG_CHARS, .required = true, .offset = JOB(base), .max = 65},
+    {.name = "base", .type = CONFIG_CHARS, .offset = JOB(base), .max = 65},
     {.name = "tune", .type = CONFIG_ENUM, .offset = JOB(tune), .names = tune_names},
     {.name = "lora", .type = CONFIG_MAP, .present = JOB(has_lora), .rows = lora_rows},
+    {.name = "personal_head", .type = CONFIG_BOOL, .offset = JOB(personal_head)},
+    {.name = "trainer", .type = CONFIG_CHARS, .offset = JOB(trainer), .max = 65},
+    {.name = "time",
+     .type = CONFIG_DURATION,
+     .offset = JOB(trainer_time_ms),
+     .min = 1000,
+     .max = 7 * 86400000.0},
     CONFIG_ROWS_END,
 };
 
@@ -177,7 +184,7 @@ enum err config_yaml_job_bytes(struct span bytes, const char *name, struct proto
                               .trim = 0.2,
                               .dropout = -1,
                               .eval_split = 0.1,
-                              .eval_every = 1,
+                              .eval_every = PROTO_JOB_EVAL_DEFAULT,
                               .eval_share = 0.1,
                               .eval_entities = 20};
     return config_bind(bytes, name, job_rows, ret, &ret->arena, check_job, reterr);

@@ -17,6 +17,7 @@
 #define NODE(m)      offsetof(struct config_node, m)
 #define PERSON(m)    offsetof(struct config_person, m)
 #define DOMAIN_AT(m) offsetof(struct config_domain, m)
+#define TRAINER(m)   offsetof(struct config_trainer, m)
 
 static const char *const org_types[] = {"nonprofit", "forprofit", "government", NULL};
 static const char *const role_names[] = {"operator", "coordinator", "analyst", "auditor", NULL};
@@ -96,6 +97,40 @@ static const struct config_row training_rows[] = {
     {.name = "hours", .type = CONFIG_CHARS, .offset = NODE(training.hours), .max = 12},
     CONFIG_ROWS_END,
 };
+
+static const struct config_row trainer_rows[] = {
+    {.name = "name",
+     .type = CONFIG_TEXT,
+     .required = true,
+     .offset = TRAINER(name),
+     .min = 1,
+     .max = 64},
+    {.name = "program",
+     .type = CONFIG_TEXTS,
+     .required = true,
+     .offset = TRAINER(program),
+     .count_offset = TRAINER(program_count),
+     .min = 1,
+     .max = 1024},
+    {.name = "memory_mb",
+     .type = CONFIG_U64,
+     .offset = TRAINER(memory_mb),
+     .min = 16,
+     .max = 1 << 24},
+    {.name = "jit", .type = CONFIG_BOOL, .offset = TRAINER(jit)},
+    {.name = "read",
+     .type = CONFIG_TEXTS,
+     .offset = TRAINER(read),
+     .count_offset = TRAINER(read_count),
+     .min = 1,
+     .max = 1024},
+    CONFIG_ROWS_END,
+};
+
+static void trainer_defaults(void *element)
+{
+    ((struct config_trainer *)element)->memory_mb = 4096;
+}
 
 static const struct config_row approval_rows[] = {
     {.name = "pending",
@@ -190,6 +225,14 @@ static const struct config_row node_rows[] = {
     {.name = "approvals", .type = CONFIG_MAP, .rows = approval_rows},
     {.name = "console", .type = CONFIG_MAP, .rows = console_rows},
     {.name = "notify", .type = CONFIG_MAP, .rows = notify_rows},
+    {.name = "trainers",
+     .type = CONFIG_LIST,
+     .offset = NODE(trainers),
+     .count_offset = NODE(trainer_count),
+     .max = CONFIG_NODE_TRAINERS_MAX,
+     .rows = trainer_rows,
+     .element_size = sizeof(struct config_trainer),
+     .defaults = trainer_defaults},
     CONFIG_ROWS_END,
 };
 
@@ -371,6 +414,37 @@ static enum err check_budget(const struct config_node *node, struct err_info *re
     return E_OK;
 }
 
+static enum err check_trainers(const struct config_node *node, struct err_info *reterr)
+{
+    for (size_t i = 0; i < node->trainer_count; i++) {
+        const struct config_trainer *trainer = &node->trainers[i];
+        bool paths = trainer->program_count <= CONFIG_NODE_TRAINER_ARGUMENTS &&
+                     trainer->read_count <= CONFIG_NODE_TRAINER_READ &&
+                     trainer->program[0][0] == '/';
+        for (size_t j = 0; j < trainer->read_count; j++) {
+            paths = paths && trainer->read[j][0] == '/';
+        }
+        if (!proto_dataset_name_valid(span_str(trainer->name))) {
+            return proto_err_set(reterr, E_INVALID,
+                                 "trainers[%zu].name: must match [a-z0-9][a-z0-9._-]{0,63}", i);
+        }
+        if (!paths) {
+            return proto_err_set(
+                reterr, E_INVALID,
+                "trainers[%zu]: program is an absolute path and at most %d arguments; "
+                "read is at most %d absolute paths",
+                i, CONFIG_NODE_TRAINER_ARGUMENTS - 1, CONFIG_NODE_TRAINER_READ);
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(node->trainers[j].name, trainer->name) == 0) {
+                return proto_err_set(reterr, E_INVALID, "trainers[%zu]: %s stands there twice", i,
+                                     trainer->name);
+            }
+        }
+    }
+    return E_OK;
+}
+
 enum err config_node_check(const struct config_node *node, struct err_info *reterr)
 {
     if (!proto_name_valid(span_str(node->node))) {
@@ -405,6 +479,7 @@ enum err config_node_check(const struct config_node *node, struct err_info *rete
     }
     enum err err = check_addresses(node, reterr);
     err = err ? err : check_budget(node, reterr);
+    err = err ? err : check_trainers(node, reterr);
     return err ? err : check_people(node, reterr);
 }
 
@@ -506,6 +581,35 @@ static enum err put_training(struct buf *to, const struct config_training *train
     return err;
 }
 
+static enum err put_texts(struct buf *to, const char *key, const char *const *texts, size_t count)
+{
+    enum err err = E_OK;
+    for (size_t i = 0; !err && i < count; i++) {
+        err = put_text(to, i ? ", " : key, texts[i]);
+    }
+    return err || !count ? err : buf_put(to, span_str("]\n"));
+}
+
+static enum err put_trainers(struct buf *to, const struct config_node *node)
+{
+    enum err err = node->trainer_count ? buf_put(to, span_str("trainers:\n")) : E_OK;
+    for (size_t i = 0; !err && i < node->trainer_count; i++) {
+        const struct config_trainer *trainer = &node->trainers[i];
+        err = put_line(to, "  - name: ", trainer->name);
+        err = err ? err
+                  : put_texts(to, "    program: [", (const char *const *)trainer->program,
+                              trainer->program_count);
+        err = err ? err
+                  : put_texts(to, "    read: [", (const char *const *)trainer->read,
+                              trainer->read_count);
+        err = err ? err
+                  : buf_printf(to, "    memory_mb: %llu\n    jit: %s\n",
+                               (unsigned long long)trainer->memory_mb,
+                               trainer->jit ? "true" : "false");
+    }
+    return err;
+}
+
 static enum err put_approvals(struct buf *to, const struct config_node *node)
 {
     enum err err = buf_printf(to, "approvals: {pending: %llums, valid: %llums}\n",
@@ -560,6 +664,7 @@ enum err config_node_format(const struct config_node *node, struct buf *ret)
     if (node->training.cores || node->training.hours[0]) {
         err = err ? err : put_training(ret, &node->training);
     }
+    err = err ? err : put_trainers(ret, node);
     return err ? err : put_approvals(ret, node);
 }
 

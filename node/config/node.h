@@ -25,6 +25,8 @@
  *     log_level: info
  *     limits: {query_timeout_ms: 30000, requests_per_second: 400, scan_limit_ms: 600000}
  *     training: {cores: 4, hours: "20:00-06:00"} # rounds only then (local time), on so many cores; absent: always, on all
+ *     trainers:                                  # programs that jobs may name (doc/trainer.md); read at start only
+ *       - {name: mlp, program: [/usr/lib/concordat/trainer-mlp], memory_mb: 4096, jit: false, read: [/opt/models]}
  *     approvals: {pending: 7d, valid: 30d}       # how long a request waits for a person, how long a decision stands
  *     console: {listen: "127.0.0.1:7480"}        # HTTP for the operator and for metrics; without it there is none
  *                                                # predict: true: and for programs that want a model's answers
@@ -38,10 +40,13 @@
 #include "proto/alloc.h"
 #include "proto/err.h"
 
-#define CONFIG_NODE_SEEDS_MAX   64
-#define CONFIG_NODE_PEOPLE_MAX  256
-#define CONFIG_NODE_NOTIFY_MAX  16
-#define CONFIG_NODE_DOMAINS_MAX 64
+#define CONFIG_NODE_SEEDS_MAX         64
+#define CONFIG_NODE_PEOPLE_MAX        256
+#define CONFIG_NODE_NOTIFY_MAX        16
+#define CONFIG_NODE_DOMAINS_MAX       64
+#define CONFIG_NODE_TRAINERS_MAX      32
+#define CONFIG_NODE_TRAINER_ARGUMENTS 16
+#define CONFIG_NODE_TRAINER_READ      16
 
 enum config_role {
     CONFIG_ROLE_OPERATOR = 1 << 0,
@@ -101,6 +106,17 @@ struct config_training {
     char hours[12]; /* "20:00-06:00", local time; "": always */
 };
 
+/* A program of this site's operator that trains in a cell of its own (node/train/confine.h). */
+struct config_trainer {
+    const char *name;
+    const char **program; /* an absolute path, and arguments */
+    size_t program_count;
+    uint64_t memory_mb; /* of its address space; default 4096 */
+    bool jit;           /* it may make machine code */
+    const char **read;  /* absolute paths that it may read besides /usr, /lib and /bin */
+    size_t read_count;
+};
+
 /* A program that tells people that something waits; no shell, and nothing of the data in its arguments. */
 struct config_notify {
     const char **command;
@@ -133,6 +149,8 @@ struct config_node {
     struct config_approvals approvals;
     struct config_training training;
     struct config_notify notify;
+    struct config_trainer *trainers; /* read at start only */
+    size_t trainer_count;
     char console[64];     /* "ADDRESS:PORT", read at start only; "": none */
     bool console_predict; /* and its inference service */
     struct arena arena;

@@ -16,6 +16,8 @@
 struct node {
     const char *home;
     struct config_node config;
+    struct config_node
+        at_start; /* what is read at start only, for those who hold pointers into it */
     pthread_mutex_t config_lock;
     uv_loop_t *loop;
     struct crypto_keyring *keyring;

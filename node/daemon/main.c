@@ -9,6 +9,7 @@
 #include "node/daemon/start.h"
 #include "node/peer/council.h"
 #include "node/query/site.h"
+#include "node/train/confine.h"
 #include "store/egress.h"
 
 #include <errno.h>
@@ -346,6 +347,9 @@ int main(int argc, char **argv)
     static struct daemon daemon;
     const char *home = getenv("CONCORDAT_HOME");
     struct err_info info = {0};
+    if (argc > 1 && strcmp(argv[1], "--confine") == 0) {
+        return train_confine_main(argc - 2, argv + 2);
+    }
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'h') {
             home = optarg;

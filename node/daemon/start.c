@@ -12,6 +12,7 @@
 #include "node/query/site.h"
 #include "node/train/statement.h"
 #include "node/query/witness.h"
+#include "node/train/trainer.h"
 #include "crypto/certificate.h"
 #include "store/audit.h"
 #include "store/backup.h"
@@ -240,6 +241,30 @@ static bool refusing(void *user)
     return node->stopping || !node->ready;
 }
 
+/* Whether they can run is known before somebody asks; a job that names one is refused otherwise. */
+static void tell_of_trainers(const struct node *node)
+{
+    struct train_trainer_result cell;
+    struct err_info info = {0};
+    if (node->query.trainer_count == 0) {
+        return;
+    }
+    enum err err = train_trainer_probe(&cell, &info);
+    if (err) {
+        daemon_log(DAEMON_ERROR, "trainer.cell", "external trainers will be refused: %s",
+                   info.text[0] ? info.text : proto_err_text(err));
+    } else {
+        daemon_log(
+            DAEMON_INFO, "trainer.cell",
+            "external trainers: no sockets and no processes (seccomp), files by Landlock %llu, "
+            "resource limits, %s",
+            (unsigned long long)cell.landlock,
+            cell.namespaces ? "namespaces of their own"
+                            : "no namespaces (the system forbids them)");
+    }
+    train_trainer_result_fini(&cell);
+}
+
 enum err daemon_open(struct node *node, struct err_info *reterr)
 {
     char path[HOME_PATH_MAX];
@@ -252,7 +277,12 @@ enum err daemon_open(struct node *node, struct err_info *reterr)
         return err;
     }
     adopt(node);
-    err = load_ontology(node, reterr);
+    /* A copy that no reload replaces: rounds read it while they run. */
+    err = config_yaml_node(path, &node->at_start, reterr);
+    node->query.trainers = node->at_start.trainers;
+    node->query.trainer_count = node->at_start.trainer_count;
+    err = err ? err : load_ontology(node, reterr);
+    tell_of_trainers(node);
     if (!err) {
         err = open_keyring(node, reterr);
     }
@@ -500,5 +530,6 @@ void daemon_close(struct node *node)
     crypto_identity_free(node->identity);
     crypto_keyring_close(node->keyring);
     config_node_fini(&node->config);
+    config_node_fini(&node->at_start);
     proto_ontology_fini(&node->ontology);
 }

@@ -4,6 +4,7 @@
 #define CONCORDAT_NODE_QUERY_CONTEXT_H
 
 #include "crypto/identity.h"
+#include "node/config/node.h"
 #include "node/peer/peer.h"
 #include "node/privacy/noise.h"
 #include "proto/ontology.h"
@@ -41,11 +42,13 @@ struct query_context {
     struct query_shares shares;
     uint64_t release_tick_ms;
     uint64_t timeout_ms;
-    uint64_t scan_limit_ms;              /* 0: none */
-    unsigned training_cores;             /* 0: all */
-    uint32_t training_from, training_to; /* minutes of the local day; equal: always */
-    int64_t approval_pending_s;          /* how long a held request waits for a person at most */
-    int64_t approval_valid_s;            /* how long a person's decision stands */
+    uint64_t scan_limit_ms;                /* 0: none */
+    unsigned training_cores;               /* 0: all */
+    uint32_t training_from, training_to;   /* minutes of the local day; equal: always */
+    const struct config_trainer *trainers; /* that jobs may name; constant while the node runs */
+    size_t trainer_count;
+    int64_t approval_pending_s; /* how long a held request waits for a person at most */
+    int64_t approval_valid_s;   /* how long a person's decision stands */
     /* Set by the daemon: true while it is stopping or not yet ready to serve. */
     bool (*refusing)(void *user);
     /* An event for the operator's log; no record, key or query constant may stand in it. */

@@ -3,12 +3,14 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/aggregate.c %D%/aggregate.h \
 	%D%/ask.c \
 	%D%/base.c %D%/base.h \
+	%D%/confine.c %D%/confine.h \
 	%D%/coordinator.c %D%/coordinator_internal.h \
 	%D%/encoding.c %D%/encoding.h \
 	%D%/evaluate.c %D%/evaluate.h \
 	%D%/figures.c \
 	%D%/internal.h \
 	%D%/learner.c %D%/learner.h \
+	%D%/learner_external.c \
 	%D%/learner_notes.c \
 	%D%/learner_table.c \
 	%D%/library.c %D%/library.h \
@@ -31,6 +33,8 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/statement.c %D%/statement.h \
 	%D%/state.c %D%/state.h \
 	%D%/table.c %D%/table.h \
+	%D%/trainer.c %D%/trainer.h \
+	%D%/trainer_message.c %D%/trainer_message.h \
 	%D%/vector.c %D%/vector.h \
 	%D%/verify.c
 EXTRA_DIST += %D%/README.md

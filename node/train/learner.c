@@ -5,9 +5,12 @@
 
 #include <math.h>
 
-static const struct train_learner_kind *kind_of(enum proto_task task)
+static const struct train_learner_kind *kind_of(const struct train_plan *plan)
 {
-    return proto_task_tabular(task) ? &train_learner_table : &train_learner_notes;
+    bool tabular = proto_task_tabular((enum proto_task)plan->task);
+    return plan->trainer.len ? &train_learner_external
+           : tabular         ? &train_learner_table
+                             : &train_learner_notes;
 }
 
 enum err train_learner_check(const struct train_plan *plan, const struct proto_schema *schema,
@@ -19,13 +22,13 @@ enum err train_learner_check(const struct train_plan *plan, const struct proto_s
                              "nodes know (max_nodes_per_unit: %u)",
                              (unsigned)schema->max_nodes_per_unit);
     }
-    return kind_of((enum proto_task)plan->task)->check(plan, schema, reterr);
+    return kind_of(plan)->check(plan, schema, reterr);
 }
 
 enum err train_learner_open(const struct train_learner_wish *wish, struct train_learner **ret,
                             struct err_info *reterr)
 {
-    const struct train_learner_kind *kind = kind_of((enum proto_task)wish->plan->task);
+    const struct train_learner_kind *kind = kind_of(wish->plan);
     struct train_learner *learner = NULL;
     enum err err = kind->open(wish, &learner, reterr);
     if (!err) {
@@ -62,7 +65,9 @@ enum err train_learner_evaluate(struct train_learner *learner, const float *weig
                                 struct err_info *reterr)
 {
     *ret = (struct train_figures){.has_histograms = false};
-    return learner->kind->evaluate(learner, weights, wish, ret, reterr);
+    return learner->kind->evaluate
+               ? learner->kind->evaluate(learner, weights, wish, ret, reterr)
+               : proto_err_set(reterr, E_UNSUPPORTED, "an external trainer is not evaluated");
 }
 
 void train_learner_close(struct train_learner *learner)

@@ -1,5 +1,6 @@
 /* What a site learns with: one thing to open, load, train and evaluate, whatever the task. A learner is made from a plan and the
- * site's own schema; for a round it gets weights and gives back their change. learner_table.c: tables; learner_notes.c: texts.
+ * site's own schema; for a round it gets weights and gives back their change. learner_table.c: tables; learner_notes.c: texts;
+ * learner_external.c: tables by a program of the operator's.
  *
  *     err = train_learner_open(&wish, &learner, reterr);                     // no row is read
  *     err = train_learner_load(learner, reterr);                             // after the steps were marked as started
@@ -12,6 +13,7 @@
 #ifndef CONCORDAT_NODE_TRAIN_LEARNER_H
 #define CONCORDAT_NODE_TRAIN_LEARNER_H
 
+#include "node/config/node.h"
 #include "node/train/evaluate.h"
 #include "proto/schema.h"
 #include "store/store.h"
@@ -22,9 +24,12 @@ struct train_learner_wish {
     const struct train_plan *plan;
     const struct proto_schema *schema; /* as published; the stored one must have the same columns */
     const char *dataset;
+    const struct config_trainer *trainers; /* external ones of this site */
+    size_t trainer_count;
     const uint8_t *key; /* 16: picks the rows that count and the units that are held out */
     unsigned threads;
     bool (*cancelled)(void *user);
+    void (*tell)(void *user, const char *what); /* for the operator's log alone; may be NULL */
     void *user;
 };
 
@@ -34,6 +39,7 @@ struct train_local {
     uint64_t round;                /* from 1 */
     uint64_t steps;                /* that were granted; without noise the learner counts its own */
     uint64_t size;                 /* declared units */
+    const uint8_t *job_id;
     void (*progress)(void *user, uint64_t done, uint64_t total);
     void *user;
 };
@@ -60,6 +66,7 @@ struct train_learner {
 };
 extern const struct train_learner_kind train_learner_table;
 extern const struct train_learner_kind train_learner_notes;
+extern const struct train_learner_kind train_learner_external;
 
 /* Whether the columns that the plan names are there and fit its task. Errors: E_SCHEMA, E_UNSUPPORTED, E_LIMIT. */
 MUST_CHECK enum err train_learner_check(const struct train_plan *plan,
@@ -83,6 +90,15 @@ MUST_CHECK enum err train_learner_evaluate(struct train_learner *learner, const 
                                            struct train_figures *ret, struct err_info *reterr);
 /* NULL is allowed. */
 void train_learner_close(struct train_learner *learner);
+
+/* How the columns that a tabular plan names become numbers. Errors: as train_learner_check. */
+struct train_encoding;
+MUST_CHECK enum err train_table_encode(const struct train_plan *plan,
+                                       const struct proto_schema *schema,
+                                       struct train_encoding *ret, struct err_info *reterr);
+/* The external trainer of that name among TRAINERS; NULL: this node has none. */
+const struct config_trainer *train_trainer_find(const struct config_trainer *trainers, size_t count,
+                                                struct span name);
 
 /* The trained model of a notes' job as a blob of its own (node/model/package.h): whole, or adapters and head. */
 MUST_CHECK enum err train_notes_document(struct store *store, const struct train_plan *plan,

@@ -27,8 +27,8 @@ static enum err name_columns(const struct train_plan *plan, struct arena *arena,
     return features && *ret_target ? E_OK : E_NO_MEMORY;
 }
 
-static enum err encode_columns(const struct train_plan *plan, const struct proto_schema *schema,
-                               struct train_encoding *ret, struct err_info *reterr)
+enum err train_table_encode(const struct train_plan *plan, const struct proto_schema *schema,
+                            struct train_encoding *ret, struct err_info *reterr)
 {
     struct arena arena = {0};
     const char **features;
@@ -45,7 +45,7 @@ static enum err table_check(const struct train_plan *plan, const struct proto_sc
                             struct err_info *reterr)
 {
     struct train_encoding *encoding = proto_alloc(1, sizeof *encoding);
-    enum err err = encoding ? encode_columns(plan, schema, encoding, reterr) : E_NO_MEMORY;
+    enum err err = encoding ? train_table_encode(plan, schema, encoding, reterr) : E_NO_MEMORY;
     proto_free(encoding);
     return err;
 }
@@ -54,8 +54,9 @@ static enum err table_open(const struct train_learner_wish *wish, struct train_l
                            struct err_info *reterr)
 {
     struct learner *learner = proto_alloc(1, sizeof *learner);
-    enum err err = learner ? encode_columns(wish->plan, wish->schema, &learner->encoding, reterr)
-                           : E_NO_MEMORY;
+    enum err err = learner
+                       ? train_table_encode(wish->plan, wish->schema, &learner->encoding, reterr)
+                       : E_NO_MEMORY;
     if (err) {
         proto_free(learner);
         return err;

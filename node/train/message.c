@@ -28,7 +28,7 @@ static const struct proto_field plan_fields[] = {
     PROTO_FIELD(struct train_plan, model_name, PROTO_STR, 0, 64),
     PROTO_FIELD(struct train_plan, model_base, PROTO_BIN, 0, 32),
     PROTO_FIELD(struct train_plan, model_base_size, PROTO_U64, 0, STORE_BLOB_MAX),
-    PROTO_FIELD(struct train_plan, tune, PROTO_U64, 0, PROTO_TUNE_FFA_LORA),
+    PROTO_FIELD(struct train_plan, tune, PROTO_U64, 0, PROTO_TUNE_COUNT - 1),
     PROTO_FIELD(struct train_plan, rank, PROTO_U64, 0, 256),
     PROTO_FIELD(struct train_plan, alpha, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, targets, PROTO_U64, 0, 63),
@@ -36,6 +36,9 @@ static const struct proto_field plan_fields[] = {
     PROTO_FIELD(struct train_plan, max_length, PROTO_U64, 0, 8192),
     PROTO_FIELD(struct train_plan, dropout, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, seed, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct train_plan, personal_head, PROTO_BOOL, 0, 1),
+    PROTO_FIELD(struct train_plan, trainer, PROTO_STR, 0, 64),
+    PROTO_FIELD(struct train_plan, trainer_ms, PROTO_U64, 0, INT64_C(1) << 40),
     PROTO_FIELD(struct train_plan, numbers, PROTO_U64, 1, TRAIN_NUMBERS_MAX),
     PROTO_FIELD(struct train_plan, start, PROTO_BIN, 32, 32),
     PROTO_FIELD(struct train_plan, rounds, PROTO_U64, 1, 10000),
@@ -94,6 +97,12 @@ enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr
     bool privacy = plan->noise ? plan->epsilon > 0 && plan->delta_e12 > 0 && plan->clip > 0
                                : plan->epsilon == 0;
     bool evaluation = within(plan->eval_split, 0, 0.9) && within(plan->eval_share, 0, 0.9);
+    /* Nobody checks a trainer's figures, and its local steps are its own. */
+    bool external = plan->trainer.len == 0 ||
+                    (tabular && plan->trainer_ms > 0 && plan->eval_every == 0 &&
+                     plan->proximal == 0 && plan->method != PROTO_SCAFFOLD && !plan->personal_head);
+    bool head = !plan->personal_head || !tabular;
+    evaluation = evaluation && external && head;
     if (!shape || !labels || !adapters || !local || !server || !privacy || !evaluation) {
         return proto_err_set(reterr, E_INVALID, "the plan's %s cannot be",
                              !shape      ? "task and model"

@@ -16,7 +16,7 @@
 #include "node/query/message.h"
 #include "proto/job.h"
 
-#define TRAIN_VERSION      3
+#define TRAIN_VERSION      4
 #define TRAIN_SITES_MAX    64
 #define TRAIN_FEATURES_MAX 256
 #define TRAIN_LABELS_MAX   256
@@ -67,6 +67,9 @@ struct train_plan {
     uint64_t max_length;
     double dropout; /* below 0: as the model says */
     uint64_t seed;
+    bool personal_head;  /* the vector has no head: each site keeps its own */
+    struct span trainer; /* external: its name in each site's node.yaml; "": none */
+    uint64_t trainer_ms; /* that it gets for a round */
     /* the vector */
     uint64_t numbers;
     struct span start; /* 32: hash of the weights before the first round */

@@ -169,6 +169,33 @@ static enum err make_table_document(struct train_service *service,
     return err ? err : put_document(state, plan, encoding, schema, weights, out);
 }
 
+/* A trainer's model is what its trainer makes of the numbers. */
+static enum err make_external_document(struct train_service *service,
+                                       const struct train_job_state *state,
+                                       const struct train_plan *plan, struct arena *arena,
+                                       struct buf *out, struct err_info *reterr)
+{
+    const struct proto_text *texts = plan->features.items;
+    float *weights = arena_alloc(arena, state->numbers, sizeof *weights);
+    enum err err = weights ? train_vector_get(service->context->store, state->server.weights,
+                                              weights, state->numbers, reterr)
+                           : E_NO_MEMORY;
+    if (!err) {
+        err = buf_printf(out, "{\"format\":\"concordat-trainer-1\",\"task\":\"%s\"", state->task);
+    }
+    err = err ? err : put_member(out, ",\"trainer\":", plan->trainer);
+    err = err ? err : put_member(out, ",\"target\":", plan->target);
+    err = err ? err : buf_put(out, span_str(",\"features\":["));
+    for (size_t i = 0; !err && i < plan->features.count; i++) {
+        err = put_member(out, i ? "," : "", texts[i].text);
+    }
+    err = err ? err : buf_put(out, span_str("],\"weights\":["));
+    for (size_t i = 0; !err && i < state->numbers; i++) {
+        err = buf_printf(out, "%s%.9g", i ? "," : "", (double)weights[i]);
+    }
+    return err ? err : buf_put(out, span_str("]}\n"));
+}
+
 static enum err make_document(struct train_service *service, const struct train_job_state *state,
                               const struct train_plan *plan, const char *name, const char *spdx,
                               struct arena *arena, struct proto_schema *schema, struct buf *out,
@@ -177,6 +204,9 @@ static enum err make_document(struct train_service *service, const struct train_
     enum err err = find_schema(service, state, plan, arena, schema, reterr);
     if (err) {
         return err;
+    }
+    if (plan->trainer.len) {
+        return make_external_document(service, state, plan, arena, out, reterr);
     }
     return proto_task_tabular((enum proto_task)plan->task)
                ? make_table_document(service, state, plan, schema, arena, out, reterr)
@@ -330,8 +360,8 @@ enum err train_model_publish(struct train_service *service, struct train_job_sta
         err = train_lineage_publish(service, name, lineage, reterr);
     }
     if (!err) {
-        err = publish(service, state, lineage, name, hash, document.len, &schema, &statement,
-                      reterr);
+        err =
+            publish(service, state, lineage, name, hash, document.len, &schema, &statement, reterr);
     }
     if (!err) {
         pthread_mutex_lock(&service->lock);

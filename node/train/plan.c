@@ -13,6 +13,7 @@ struct train_terms train_plan_terms(const struct train_plan *plan, uint64_t size
 {
     return (struct train_terms){
         .noise = plan->noise,
+        .whole = plan->trainer.len > 0,
         .size = size,
         .batch = plan->batch,
         .rounds = plan->rounds,
@@ -79,9 +80,12 @@ enum err train_cost_plan(const struct train_terms *terms, double order, struct t
                              "size, batch, rounds and epochs must be at least 1");
     }
     /* A site smaller than the batch takes everybody into each step: no subsampling, and accounted as such. */
-    cost.rate = terms->batch >= terms->size ? 1.0 : (double)terms->batch / (double)terms->size;
+    cost.rate = terms->whole || terms->batch >= terms->size
+                    ? 1.0
+                    : (double)terms->batch / (double)terms->size;
     double steps =
         fmax(1, ceil((double)terms->epochs * (double)terms->size / (double)terms->batch));
+    steps = terms->whole ? 1 : steps;
     if (steps > MODEL_STEPS_MAX || steps * (double)terms->rounds > (double)STEPS_MAX) {
         return proto_err_set(reterr, E_LIMIT, "more than %llu steps: raise batch or lower epochs",
                              (unsigned long long)STEPS_MAX);

@@ -11,6 +11,9 @@
  * have the zCDP of epsilon * eval_share at delta; half of it goes to the histogram. Weights before the first round are known to
  * everybody, so nothing is paid for their loss.
  *
+ * An external trainer is not trusted to add anything up: its whole update is clipped and noised once a round, and everybody takes
+ * part in it. Two updates of norm C at most differ by 2 C at most, so SIGMA is of 2 C: learner_trainer.c.
+ *
  * A job without noise (its licences allow it: proto/policy) costs nothing, has sigma 0 and counts a round as one step.
  *
  * Accounting: proto/privacy.h. A step costs R(a*)/a* of the account's order; proto_privacy_sgd_calibrate makes steps and
@@ -23,6 +26,7 @@
 
 struct train_terms {
     bool noise;
+    bool whole;    /* an external trainer: one release of everybody's data a round */
     uint64_t size; /* declared units of the site */
     uint64_t batch;
     uint64_t rounds;

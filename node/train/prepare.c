@@ -199,6 +199,8 @@ static enum err fill_model(struct train_service *service, const struct proto_job
     uint64_t seed = job->seed;
     plan->model = plan->model_base = plan->model_name = span_str("");
     plan->dropout = job->dropout;
+    plan->trainer = span_str(job->trainer);
+    plan->trainer_ms = job->trainer[0] ? job->trainer_time_ms : 0;
     if (proto_task_tabular(job->task)) {
         return E_OK;
     }
@@ -224,6 +226,7 @@ static enum err fill_model(struct train_service *service, const struct proto_job
     plan->rank = job->tune == PROTO_TUNE_FULL ? 0 : job->lora_rank;
     plan->alpha = job->lora_alpha;
     plan->targets = job->tune == PROTO_TUNE_FULL ? 0 : target_set(job);
+    plan->personal_head = job->personal_head;
     plan->max_length = job->max_length;
     plan->seed = seed;
     return make_labels(job, schema, &state->arena, &plan->labels, reterr);
@@ -240,6 +243,8 @@ static enum err make_start(struct train_service *service, const struct proto_sch
         .store = service->context->store,
         .plan = plan,
         .schema = schema,
+        .trainers = service->context->trainers,
+        .trainer_count = service->context->trainer_count,
         .threads = 1,
     };
     enum err err = train_learner_check(plan, schema, reterr);
@@ -373,7 +378,7 @@ enum err train_coordinator_prepare(struct train_service *service, const struct p
     struct query_publisher *publishers;
     size_t count;
     enum err err = query_clock_check(service->context->peer, reterr);
-    if (!err && proto_task_tabular(job->task) && !job->has_privacy) {
+    if (!err && proto_task_tabular(job->task) && !job->has_privacy && !job->trainer[0]) {
         err = proto_err_set(reterr, E_UNSUPPORTED,
                             "privacy: this version trains tables only with noise; state epsilon "
                             "and delta");

@@ -373,6 +373,7 @@ static enum err train(struct site_work *work, uint64_t steps, const float *weigh
         .round = work->round.round,
         .steps = steps,
         .size = work->part.size,
+        .job_id = work->job_id.ptr,
         .progress = note_progress,
         .user = work,
     };
@@ -402,6 +403,11 @@ static enum err train(struct site_work *work, uint64_t steps, const float *weigh
     return err ? err : (copy ? E_OK : E_NO_MEMORY);
 }
 
+static void tell_operator(void *user, const char *what)
+{
+    site_log(user, "train.trainer.failed", what);
+}
+
 static enum err open_learner(struct site_work *work, struct err_info *reterr)
 {
     struct err_info info = {0};
@@ -411,9 +417,12 @@ static enum err open_learner(struct site_work *work, struct err_info *reterr)
         .plan = &work->plan,
         .schema = &work->admission.schema,
         .dataset = work->dataset,
+        .trainers = work->context->trainers,
+        .trainer_count = work->context->trainer_count,
         .key = work->part.key.ptr,
         .threads = train_threads(work->service),
         .cancelled = round_cancelled,
+        .tell = tell_operator,
         .user = work,
     };
     enum err err = train_learner_open(&wish, &work->learner, &info);
@@ -446,6 +455,10 @@ static enum err compute(struct site_work *work, struct err_info *reterr)
     }
     if (!err && share.steps) {
         err = train(work, share.steps, weights, reterr);
+        if (err && work->plan.trainer.len && err != E_CANCELLED && err != E_NO_MEMORY) {
+            tell_operator(work, reterr ? reterr->text : "");
+            err = site_machine_refuses(work, "TRAINER");
+        }
     }
     if (!err) {
         forget_weights(work);

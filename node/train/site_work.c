@@ -412,6 +412,13 @@ enum err site_understand(struct site_work *work, struct err_info *reterr)
     if (err) {
         return err == E_NO_MEMORY ? err : site_refuse(work, PROTO_REASON_BAD_REQUEST, info.text);
     }
+    if (work->plan.trainer.len &&
+        !train_trainer_find(work->context->trainers, work->context->trainer_count,
+                            work->plan.trainer)) {
+        return site_refuse(work, PROTO_REASON_UNSUPPORTED,
+                           "this site has no such trainer; its operator names one under "
+                           "`trainers:` in node.yaml");
+    }
     err = name_note_columns(work);
     return err ? err : check_model(work);
 }
@@ -484,6 +491,7 @@ enum err site_machine_refuses(struct site_work *work, const char *reason)
         {"NO_SUCH_ROUND", "the plan has no such round"},
         {"OLD_TERM", "a later life of the coordinator has asked already"},
         {"ROUND_PASSED", "a later round was begun already"},
+        {"TRAINER", "the site's trainer did not do its work; its operator's log says more"},
     };
     if (strcmp(reason, "STEPS_USED_UP") == 0) {
         return site_refuse(work, PROTO_REASON_BUDGET,

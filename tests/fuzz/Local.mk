@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = adapter audit_export certificate chunk codec column conll control copy_row croissant csv fhir frame gossip inputs keyring ledger licence manifest mapping model_config names ndjson notes ontology package pages partial record round safetensors share spdx sql table_model token tokenizer train
+FUZZ_TARGETS = adapter audit_export certificate chunk codec column conll control copy_row croissant csv fhir frame gossip inputs keyring ledger licence manifest mapping model_config names ndjson notes ontology package pages partial record round safetensors share spdx sql table_model token tokenizer train trainer
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -121,6 +121,11 @@ check_PROGRAMS += %D%/replay_train
 TESTS += %D%/replay_train
 %C%_replay_train_SOURCES = %D%/fuzz_train.c %D%/replay.c
 %C%_replay_train_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/replay_trainer
+TESTS += %D%/replay_trainer
+%C%_replay_trainer_SOURCES = %D%/fuzz_trainer.c %D%/replay.c
+%C%_replay_trainer_LDADD = node/train/libtrain.a $(MODEL_LIBS) $(PROTO_LIBS) -lm
 
 check_PROGRAMS += %D%/replay_round
 TESTS += %D%/replay_round
@@ -273,6 +278,10 @@ noinst_PROGRAMS += %D%/fuzz_audit_export
 %C%_fuzz_audit_export_SOURCES = %D%/fuzz_audit_export.c
 %C%_fuzz_audit_export_LDADD = $(STORE_LIBS) -lm
 %C%_fuzz_audit_export_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_trainer
+%C%_fuzz_trainer_SOURCES = %D%/fuzz_trainer.c
+%C%_fuzz_trainer_LDADD = node/train/libtrain.a $(MODEL_LIBS) $(PROTO_LIBS) -lm
+%C%_fuzz_trainer_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_csv
 %C%_fuzz_csv_SOURCES = %D%/fuzz_csv.c
 %C%_fuzz_csv_LDADD = $(STORE_LIBS) -lm

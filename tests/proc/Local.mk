@@ -37,9 +37,10 @@ PROC_TESTS = \
 	%D%/sources.py \
 	%D%/takeover.py \
 	%D%/tokens.py \
+	%D%/trainer.py \
 	%D%/training.py
 TESTS += $(PROC_TESTS)
-EXTRA_DIST += $(PROC_TESTS) %D%/survival.py %D%/harness.py %D%/postgres.py %D%/records.py %D%/plaintext.c %D%/fault.c %D%/record.c
+EXTRA_DIST += $(PROC_TESTS) %D%/survival.py %D%/hostile_trainer.py %D%/harness.py %D%/postgres.py %D%/records.py %D%/plaintext.c %D%/fault.c %D%/record.c
 
 check_PROGRAMS += %D%/dump
 %C%_dump_SOURCES = %D%/dump.c

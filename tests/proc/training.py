@@ -39,9 +39,9 @@ evaluate: {{split: 0.1, every: 5}}
 {extra}"""
 
 
-def table():
-    """Raw feature values and targets of the pooled rows, as the manifest stores them."""
-    rows = flchain()
+def table(most=None):
+    """Raw feature values and targets of the pooled rows (of the first MOST), as the manifest stores them."""
+    rows = flchain()[:None if most is None else most + 1]
     at = {name: rows[0].index(name) for name in FEATURES + ["death"]}
     result = []
     for row in rows[1:]:

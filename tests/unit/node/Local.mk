@@ -46,6 +46,11 @@ TESTS += %D%/test_train_message
 %C%_test_train_message_SOURCES = %D%/test_train_message.c
 %C%_test_train_message_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 
+check_PROGRAMS += %D%/test_trainer_message
+TESTS += %D%/test_trainer_message
+%C%_test_trainer_message_SOURCES = %D%/test_trainer_message.c
+%C%_test_trainer_message_LDADD = node/train/libtrain.a $(PROTO_LIBS) $(CMOCKA_LIBS) -lm
+
 check_PROGRAMS += %D%/test_aggregate
 TESTS += %D%/test_aggregate
 %C%_test_aggregate_SOURCES = %D%/test_aggregate.c tests/lib/seed.h tests/unit/store/home.h
