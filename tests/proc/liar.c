@@ -7,6 +7,12 @@
  *     flood      900 KB of numbers                          replay     the bytes of the first answer of this process
  *     signature  a signature that does not fit              rubbish    bytes that are no message
  *
+ *
+ * and, where that says "updates:LETTERS", its updates of training rounds, the n-th letter in its n-th update:
+ *
+ *     r  of another round    p  of another plan     b  of other weights
+ *     s  of another length   n  with a NaN          a  of the round before -  the truth
+ *
  * Everything else about the site is real; it signs its lies. */
 #include "config.h"
 
@@ -17,6 +23,8 @@
 #include <unistd.h>
 
 #include "node/query/message.h"
+#include "node/train/message.h"
+#include "node/train/vector.h"
 
 #define FIELDS_MAX 64
 #define NUMBERS    900000
@@ -40,6 +48,56 @@ static void read_lie(char to[32])
     if (fd >= 0) {
         close(fd);
     }
+}
+
+/* Of this update; '-' elsewhere. */
+static char letter(unsigned number)
+{
+    char lie[32];
+    read_lie(lie);
+    size_t at = strlen("updates:") + number - 1;
+    return number && strncmp(lie, "updates:", 8) == 0 && at < strlen(lie) ? lie[at] : '-';
+}
+
+static unsigned updates; /* begun by this process; one job is at work at a time */
+
+enum err __real_train_vector_put(struct store *store, const float *from, size_t count,
+                                 const uint8_t tag[TRAIN_VECTOR_TAG], bool durable,
+                                 uint8_t ret_hash[32], struct err_info *reterr);
+enum err __wrap_train_vector_put(struct store *store, const float *from, size_t count,
+                                 const uint8_t tag[TRAIN_VECTOR_TAG], bool durable,
+                                 uint8_t ret_hash[32], struct err_info *reterr);
+enum err __wrap_train_vector_put(struct store *store, const float *from, size_t count,
+                                 const uint8_t tag[TRAIN_VECTOR_TAG], bool durable,
+                                 uint8_t ret_hash[32], struct err_info *reterr)
+{
+    float *bent = calloc(count, sizeof *bent);
+    if (!bent) {
+        abort();
+    }
+    memcpy(bent, from, count * sizeof *bent);
+    if (letter(++updates) == 'n') {
+        memset(&bent[count - 1], 0xff, sizeof *bent);
+    }
+    enum err err = __real_train_vector_put(store, bent, count, tag, durable, ret_hash, reterr);
+    free(bent);
+    return err;
+}
+
+static enum err seal_update(const struct train_update *object, const char *domain,
+                            const struct crypto_identity *identity, const uint8_t federation_id[16],
+                            struct buf *out, struct err_info *reterr)
+{
+    static const uint8_t other[32] = {1, 2, 3};
+    struct train_update update = *object;
+    char lie = update.answer == TRAIN_UPDATED ? letter(updates) : '-';
+    update.round += lie == 'r';
+    update.round -= lie == 'a' ? 1 : 0;
+    update.plan_hash = lie == 'p' ? span_of(other, 32) : update.plan_hash;
+    update.base = lie == 'b' ? span_of(other, 32) : update.base;
+    update.update.size -= lie == 's' ? 4 : 0;
+    return __real_query_message_seal(&train_update_message, &update, domain, identity,
+                                     federation_id, out, reterr);
 }
 
 /* The field NAME of the answer, in a table that may be changed. */
@@ -105,6 +163,9 @@ enum err __wrap_query_message_seal(const struct proto_message *message, const vo
 {
     char lie[32];
     read_lie(lie);
+    if (message == &train_update_message) {
+        return seal_update(object, domain, identity, federation_id, out, reterr);
+    }
     if (message != &query_answer_message) {
         return __real_query_message_seal(message, object, domain, identity, federation_id, out,
                                          reterr);

@@ -18,7 +18,8 @@ unit: patient
 columns:
   - {name: patient, type: text, deidentify: pseudonym}
   - {name: x, type: real, min: 0, max: 100}
-""" + licence(epsilon_total=1000000, per_query=1000)
+  - {name: y, type: boolean}
+""" + licence(epsilon_total=1000000, per_query=1000, per_job=1000)
 LIES = [("cell", "MALFORMED"), ("short", "MALFORMED"), ("noise", "MALFORMED"), ("fraction", "MALFORMED"), ("flood", "MALFORMED"), ("rubbish", "MALFORMED"),
         ("below", "OUT_OF_RANGE"), ("huge", "OUT_OF_RANGE"), ("replay", "REPLAYED"), ("signature", "AUTH")]
 
@@ -71,6 +72,37 @@ def lies(t):
     ok(right(answer, 3) and sites["gamma"][0] == "answered", "once it tells the truth again, it counts again")
 
 
+UPDATES = {"r": "MALFORMED", "p": "MALFORMED", "b": "OTHER_WEIGHTS", "s": "SHAPE", "n": "NOT_FINITE", "a": "MALFORMED"}
+JOB = """job: lied-to
+task: tabular-classification
+dataset: t
+purpose: "DUO:0000006"
+features: [x]
+target: y
+rounds: 7
+participation: {min_sites: 1, round_timeout: 60s, standby: 0}
+privacy: {epsilon: 500, delta: 1e-6}
+evaluate: {every: 0}
+"""
+
+
+def updates(t):
+    """Updates of training that are not what was asked for: of another round, plan, base or length, not finite."""
+    with open(t.lie, "w", encoding="ascii") as file:
+        file.write("updates:" + "".join(UPDATES) + "-")
+    started = t.box.run("alpha", "train", "run", t.box.write("job.yaml", JOB), timeout=90)
+    shown = t.box.run("alpha", "train", "show", started["job"])
+    for letter, row in zip(UPDATES, shown["history"]):
+        absent = [(a["node"], a["reason"]) for a in row["absent"]]
+        ok(absent == [("gamma", UPDATES[letter])] and sorted(row["participants"]) == ["alpha", "beta"], f"update {letter}: left out and named: {absent}")
+    last = shown["history"][-1]
+    ok(len(shown["history"]) == 7 and sorted(last["participants"]) == ["alpha", "beta", "gamma"] and not last["absent"],
+       "once it tells the truth it takes part again")
+    ok(t.box.run("alpha", "train", "verify", shown["job"])["ok"], "the model is what its rounds make it")
+    with open(t.lie, "w", encoding="ascii") as file:
+        file.write("")
+
+
 def late(t):
     """beta is stopped in the middle: the others' answer comes at the deadline, and beta's late one is in no later sum."""
     pid = t.box.pid("beta")
@@ -90,7 +122,7 @@ def late(t):
 
 def main():
     with Sandbox("alpha,beta,gamma") as box:
-        rows = box.write("rows.csv", "patient,x\n" + "".join(f"p{i},{i % 101}\n" for i in range(ROWS)))
+        rows = box.write("rows.csv", "patient,x,y\n" + "".join(f"p{i},{i % 101},{str(i % 101 > 50).lower()}\n" for i in range(ROWS)))
         path = box.write("m.yaml", MANIFEST)
         for name in box.names:
             box.run(name, "dataset", "import", path, "--data", rows)
@@ -101,6 +133,7 @@ def main():
         t.launch()
         ok(box.wait("gamma lies in wait", lambda: t.ask()[1].get("gamma", ("", ""))[0] == "answered", 40) is not None, "gamma runs the lying daemon")
         lies(t)
+        updates(t)
         late(t)
         t.daemon.send_signal(signal.SIGTERM)
         ok(t.daemon.wait(30) == 0, "the lying daemon ends well")
