@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""make bench [BENCH=scan|import|query|idle|accountant|train|decision]: ratios against rivals on this machine, one line a result:
+"""make bench [BENCH=scan|import|query|round|idle|accountant|train|decision]: ratios against rivals on this machine, one line a result:
 
     bench NAME ours=... rival=... ratio=... unit=... rival_name=... [goal=...]
 
@@ -223,6 +223,69 @@ def bench_query():
         return crowd(box, home, names)
 
 
+# --- round -------------------------------------------------------------------------------------------
+
+ROUND_JOB = """job: round
+task: tabular-classification
+dataset: t
+purpose: "DUO:0000006"
+features: [x]
+target: y
+model: {trainer: NAME, time: 60s}
+rounds: ROUNDS
+participation: {min_sites: 4, round_timeout: 5m, standby: 0}
+"""
+FEW, MANY = 2, 10
+
+
+def bench_round():
+    """A FedAvg round of a coordinator and four sites, by difference of jobs with few and with many rounds, so that plan, admission and the
+    model's publication are not in it. The trainer learns nothing, but is started, fed and read like any other."""
+    from harness import Sandbox
+    from notes import OPEN
+    sizes = {"1MiB": (1 << 18, 60), "20MiB": (5 << 20, 1200)}
+    python = next((p for p in (sys.executable, "/usr/bin/python3")
+                   if subprocess.run([p, "-c", "import grpc, numpy"], stderr=subprocess.DEVNULL, check=False).returncode == 0), None)
+    with Sandbox("alpha,beta,gamma,delta,epsilon", start=False) as box:
+        for name in box.names:
+            with open(os.path.join(box.home(name), "node.yaml"), "a", encoding="utf-8") as file:
+                file.write("trainers:\n" + "".join(f"  - {{name: bench-{size.lower()}, program: [{os.path.abspath(program('bench_trainer'))}, \"{numbers}\"]}}\n"
+                                                   for size, (numbers, _) in sizes.items()))
+        box.start()
+        rows = box.write("t.csv", "x,y\n" + "1,true\n2,false\n" * 50)
+        manifest = box.write("t.yaml", "dataset: t\nversion: \"1\"\nsize: 100\ncolumns:\n  - {name: x, type: real, min: 0, max: 3}\n"
+                             "  - {name: y, type: boolean}\n" + OPEN)
+        for name in box.names[1:]:
+            box.run(name, "dataset", "import", manifest, "--data", rows)
+        box.wait("the catalogue", lambda: len(box.run("alpha", "catalog")["datasets"]) >= 4, 30)
+
+        def job(size, rounds):
+            path = box.write("job.yaml", ROUND_JOB.replace("NAME", f"bench-{size.lower()}").replace("ROUNDS", str(rounds)))
+            began = time.perf_counter()
+            shown = box.run("alpha", "train", "run", path, timeout=600)
+            took = time.perf_counter() - began
+            history = box.run("alpha", "train", "show", shown["job"])["history"]
+            if len(history) != rounds or any(len(r["participants"]) != 4 for r in history):
+                raise RuntimeError(f"rounds without some site: {history}")
+            return took
+
+        for size, (numbers, aim) in sizes.items():
+            few, many = min(job(size, FEW) for _ in range(2)), min(job(size, MANY) for _ in range(2))
+            ours = (many - few) / (MANY - FEW) * 1e3
+            say(f"round {size}: jobs of {FEW} rounds {few:.2f} s and of {MANY} {many:.2f} s, best of two; 4 sites over mutual TLS, sealed and synced"
+                f" at every node; load {load()}")
+            result(f"round-{size}", ours, aim, "ms", "aim")
+            if python:
+                out = subprocess.run([python, os.path.join(SRC, "tests/bench/grpc_rounds.py"), "4", str(numbers), str(MANY)], capture_output=True,
+                                     text=True, timeout=600, check=True).stdout
+                rival = [float(v) * 1e3 for v in out.split()][2:]
+                say(f"grpc {size}: streaming, no TLS, no disk, median of {len(rival)} rounds; best {min(rival):.0f} ms; load {load()}")
+                result(f"round-{size}", ours, statistics.median(rival), "ms", "grpc")
+            else:
+                skipped("grpc", "not installed (Debian: python3-grpcio python3-numpy)")
+    return True
+
+
 # --- idle --------------------------------------------------------------------------------------------
 
 def resident(pid):
@@ -369,7 +432,7 @@ def bench_train():
     return True
 
 
-BENCHES = {"scan": scan.bench_scan, "import": scan.bench_import, "query": bench_query, "idle": bench_idle, "accountant": bench_accountant, "train": bench_train, "decision": bench_decision}
+BENCHES = {"scan": scan.bench_scan, "import": scan.bench_import, "query": bench_query, "round": bench_round, "idle": bench_idle, "accountant": bench_accountant, "train": bench_train, "decision": bench_decision}
 
 if __name__ == "__main__":
     wanted = sys.argv[1:] or list(BENCHES)
