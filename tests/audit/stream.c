@@ -41,18 +41,21 @@ static void keep(struct lines *lines, int side, const double *outputs)
            lines->dims * sizeof *outputs);
 }
 
-static void read_lines(struct lines *lines)
+/* False: something else than lines of numbers, which must not pass for the end. */
+static bool read_lines(struct lines *lines)
 {
     int side;
-    while (scanf("%d", &side) == 1 && (side == 0 || side == 1)) {
+    int got;
+    while ((got = scanf("%d", &side)) == 1 && (side == 0 || side == 1)) {
         double outputs[JUDGE_DIMS];
         for (size_t i = 0; i < lines->dims; i++) {
             if (scanf("%lf", &outputs[i]) != 1) {
-                return;
+                return false;
             }
         }
         keep(lines, side, outputs);
     }
+    return got == EOF;
 }
 
 int main(int argc, char **argv)
@@ -62,7 +65,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: audit_stream NAME DIMS RHO DELTA0 < lines\n");
         return 2;
     }
-    read_lines(&lines);
+    if (!read_lines(&lines)) {
+        printf("not ok 1 - %s: a line that is not of %zu numbers\n", argv[1], lines.dims + 1);
+        return 1;
+    }
     size_t least = lines.count[0] < lines.count[1] ? lines.count[0] : lines.count[1];
     if (least <= 2 * PILOTS) {
         printf("not ok 1 - %s: only %zu runs\n", argv[1], least);
