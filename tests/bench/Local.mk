@@ -1,4 +1,4 @@
-# Benchmarks: `make bench [BENCH=scan|import|query|round|idle|accountant|train|decision] [ROWS=n LARGE=n]`. Nothing here is built or run by `make check`.
+# Benchmarks: `make bench [BENCH=scan|import|query|round|idle|accountant|train|ner|decision] [ROWS=n LARGE=n]`. Nothing here is built or run by `make check`.
 BENCH_TOOLS = %D%/bench_encoder %D%/bench_ner %D%/bench_accountant %D%/bench_decision %D%/scan_bench %D%/encounters_csv %D%/nng_fanout %D%/bench_trainer
 EXTRA_PROGRAMS = $(BENCH_TOOLS)
 %C%_scan_bench_SOURCES = %D%/scan_bench.c tests/lib/encounters.c tests/lib/encounters.h tests/unit/store/dataset.h
@@ -17,7 +17,7 @@ EXTRA_PROGRAMS = $(BENCH_TOOLS)
 %C%_bench_decision_LDADD = $(PROTO_LIBS) -lm
 %C%_bench_trainer_SOURCES = %D%/bench_trainer.c
 %C%_bench_trainer_LDADD = node/train/libtrain.a $(MODEL_LIBS) $(PROTO_LIBS) -lm
-EXTRA_DIST += %D%/grpc_rounds.py %D%/bench.py %D%/report.py %D%/scan.py %D%/torch_encoder.py %D%/duckdb_bench.mjs
+EXTRA_DIST += %D%/grpc_rounds.py %D%/bench.py %D%/ner_rounds.py %D%/report.py %D%/scan.py %D%/torch_encoder.py %D%/duckdb_bench.mjs
 CLEANFILES += $(BENCH_TOOLS)
 
 .PHONY: bench

@@ -38,10 +38,13 @@ def say_goals():
         say(f"{len(_goals) - len(missed)} of {len(_goals)} goals are reached{'; missed: ' if missed else ''}{', '.join(missed)}")
 
 
-def better(name, ours, rival, unit, rival_name):
+def better(name, ours, rival, unit, rival_name, goal=None):
     """More is better."""
-    print(f"bench {name} ours={ours:.4g} rival={rival:.4g} ratio={ours / rival:.2f} unit={unit} rival_name={rival_name}",
+    wanted = "" if goal is None else f" goal={goal:.2f}"
+    print(f"bench {name} ours={ours:.4g} rival={rival:.4g} ratio={ours / rival:.2f} unit={unit} rival_name={rival_name}{wanted}",
           flush=True)
+    if goal is not None:
+        _goals.append((name, rival_name, ours / rival, goal))
 
 
 def skipped(rival, why):
