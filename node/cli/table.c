@@ -418,6 +418,9 @@ static void print_cost(const json_t *answer, FILE *to)
     const json_t *cost = json_object_get(answer, "cost");
     if (json_is_true(json_object_get(answer, "replayed"))) {
         fputs("cost: nothing, the same question was answered before\n", to);
+    } else if (json_is_true(json_object_get(answer, "explain")) &&
+               number_of(cost, "epsilon") <= 0) {
+        fputs("it would take nothing from any budget\n", to);
     } else if (json_is_true(json_object_get(answer, "explain"))) {
         fprintf(to, "it would cost epsilon %.4g at delta %.3g, rho %.4g; nothing was spent\n",
                 number_of(cost, "epsilon"), number_of(cost, "delta"), number_of(cost, "rho"));

@@ -390,9 +390,11 @@ static void show_round(struct control_call *call, const struct train_view *view,
     char loss[64] = "";
     char quality[64] = "";
     char spent[32] = "";
-    if (isfinite(round->eval_loss)) {
+    if (isfinite(round->eval_loss) && round->eval_loss_margin > 0) {
         snprintf(loss, sizeof loss, ", loss %.4f +- %.4f", round->eval_loss,
                  round->eval_loss_margin);
+    } else if (isfinite(round->eval_loss)) { /* without noise */
+        snprintf(loss, sizeof loss, ", loss %.4f", round->eval_loss);
     }
     if (isfinite(round->accuracy)) {
         snprintf(quality, sizeof quality, ", accuracy %.3f", round->accuracy);
@@ -569,7 +571,8 @@ enum err control_train_verify(struct control_call *call, json_t **ret, struct er
     return err;
 }
 
-static enum err set_paused(struct control_call *call, bool paused, json_t **ret, struct err_info *reterr)
+static enum err set_paused(struct control_call *call, bool paused, json_t **ret,
+                           struct err_info *reterr)
 {
     enum err err =
         control_audit(call, paused ? "train.pause" : "train.unpause", reterr, (const char *)NULL);

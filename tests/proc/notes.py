@@ -144,6 +144,36 @@ def masked(box):
     ok(shown["state"] == "done" and 7 < spent <= 8 and box.run("alpha", "train", "verify", shown["job"])["ok"], f"with noise it ends within its epsilon: {spent:.4f}")
 
 
+TEXTS = """dataset: letters
+version: "1"
+size: 60
+columns:
+  - {name: note, type: text}
+  - {name: kind, type: category, values: [visit, surgery]}
+"""
+KINDS = {"visit": ("the patient came for a routine visit and feels well", "seen today in clinic, no complaint, next visit in a year"),
+         "surgery": ("the tumour was removed by surgery under anaesthesia", "operation without complication, wound closed, drain placed")}
+
+
+def classes(box):
+    """Whole texts: sequence classification over two sites, its predictions, and a masked LM over the same column."""
+    for name in ("beta", "gamma"):
+        rows = "".join(f"\"{text}, number {i}\",{kind}\n" for i in range(15) for kind, texts in KINDS.items() for text in texts)
+        box.run(name, "dataset", "import", box.write("texts.yaml", TEXTS + OPEN), "--data", box.write("texts.csv", "note,kind\n" + rows))
+    box.wait("the dataset", lambda: len([d for d in box.run("alpha", "catalog")["datasets"] if d["dataset"] == "letters"]) == 2)
+    body = job("kinds", "letters").replace("token-classification", "sequence-classification") + "features: [note]\ntarget: kind\n"
+    shown = box.run("alpha", "train", "run", box.write("kinds.yaml", body), timeout=300)
+    ok(shown["state"] == "done" and shown["history"][-1]["metrics"]["accuracy"] > 0.8, f"sequence classification: accuracy {shown['history'][-1]['metrics']['accuracy']}")
+    lines = "".join(t[0] + "\n" for t in KINDS.values())
+    got = box.run("alpha", "model", "predict", shown["model"], "--data", box.write("new.txt", lines))["rows"]
+    ok([r["label"] for r in got] == list(KINDS) and all(abs(sum(r["probabilities"].values()) - 1) < 1e-5 for r in got), f"which it predicts: {[r['label'] for r in got]}")
+    body = job("column", "letters").replace("token-classification", "masked-lm").replace("rounds: 2", "rounds: 1") + "features: [note]\n"
+    shown = box.run("alpha", "train", "run", box.write("column.yaml", body), timeout=300)
+    ok(shown["state"] == "done" and shown["history"][-1]["eval_loss"] < 8, f"a masked LM reads the column that it names: loss {shown['history'][-1]['eval_loss']:.3f}")
+    code, error = box.refusal("alpha", "train", "start", box.write("other.yaml", body.replace("[note]", "[kind]")))
+    ok(code == 4, f"not one that is no text: exit {code}, {error.get('detail', '')[:100]}")
+
+
 def contradictions(box):
     """Another model of the same name at a site stops the job before any data is touched."""
     folder = os.path.join(box.folder, "other")
@@ -182,6 +212,7 @@ def main():
         with_noise(box)
         aggregations(box)
         masked(box)
+        classes(box)
         contradictions(box)
     done()
 
