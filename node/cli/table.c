@@ -183,7 +183,7 @@ static const char *cure_of(const char *reason)
         {"MISSING_PURPOSE", "state a purpose with --purpose, such as DUO:0000042"},
         {"MISSING_DISEASE", "name the disease with --disease"},
         {"BUDGET", "a smaller --epsilon costs less; `concordat budget` shows what is left"},
-        {"NOISE", "ask with a smaller --epsilon"},
+        {"NOISE", "ask with a smaller --epsilon, in a job privacy: {epsilon: ..}"},
         {"ACTION", "the licence names the permitted actions: `concordat licence show NAME`"},
         {"COLUMNS", "leave out the columns that the licence does not name"},
         {"RECIPIENT", "ask the data holder to name your institution in the licence"},

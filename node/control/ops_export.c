@@ -368,7 +368,7 @@ static json_t *exported(const struct control_opened *o, const char *as, const ch
     json_object_set_new(view, "model", json_string(o->name));
     json_object_set_new(view, "format", json_string(as));
     json_object_set_new(view, "bytes", json_integer(bytes));
-    if (deployed->numbers) {
+    if (deployed->zeros) {
         json_object_set_new(view, "sparsity",
                             json_real((double)deployed->zeros / (double)deployed->numbers));
     }

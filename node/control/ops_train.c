@@ -390,7 +390,10 @@ static void show_round(struct control_call *call, const struct train_view *view,
     char loss[64] = "";
     char quality[64] = "";
     char spent[32] = "";
-    if (isfinite(round->eval_loss) && round->eval_loss_margin > 0) {
+    if (isfinite(round->eval_loss) && round->eval_loss_margin > round->eval_loss) {
+        snprintf(loss, sizeof loss, ", loss at most %.2f",
+                 round->eval_loss + round->eval_loss_margin);
+    } else if (isfinite(round->eval_loss) && round->eval_loss_margin > 0) {
         snprintf(loss, sizeof loss, ", loss %.4f +- %.4f", round->eval_loss,
                  round->eval_loss_margin);
     } else if (isfinite(round->eval_loss)) { /* without noise */

@@ -87,7 +87,7 @@ def formats(box, work):
         ok("- This variant: matrices in eight bits" in file.read(), "and its card says what it is")
     whole = at("export", "small", "--out", os.path.join(work, "whole"))
     pruned = at("export", "small", "--prune", "0.9", "--out", os.path.join(work, "pruned"))
-    ok(whole["sparsity"] < 0.01 and 0.89 < pruned["sparsity"] <= 0.9 and pruned["bytes"] > 100_000, f"export tells sparsity and size: {pruned['sparsity']:.4f}, {pruned['bytes']}")
+    ok("sparsity" not in whole and 0.89 < pruned["sparsity"] <= 0.9 and pruned["bytes"] > 100_000, f"export tells sparsity and size: {pruned['sparsity']:.4f}, {pruned['bytes']}")
     packed = [len(zlib.compress(open(os.path.join(work, f, "model.safetensors"), "rb").read())) for f in ("whole", "pruned")]
     ok(packed[1] < 0.8 * packed[0], f"a pruned model compresses: {packed[0]} to {packed[1]} bytes")
     zeros, numbers = zeros_of(os.path.join(work, "pruned"))
