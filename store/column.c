@@ -192,10 +192,12 @@ static enum err open_indexes(struct span bytes, struct store_chunk *chunk)
                                      store_pack_size(chunk->rows, place_bits))) {
         return E_CORRUPT;
     }
-    /* Places behind the list's end show zero, rather than being looked for one by one. */
+    /* Places behind the list's end show its last code, rather than being looked for one by one. */
     uint32_t *list = chunk->rooms->list;
-    memset(list, 0, sizeof chunk->rooms->list);
     store_unpack(bytes.ptr, count, bits, add, list);
+    for (size_t i = count; i < sizeof chunk->rooms->list / sizeof *list; i++) {
+        list[i] = list[count - 1];
+    }
     for (uint32_t i = 1; i < count; i++) {
         if (list[i] <= list[i - 1]) {
             return E_CORRUPT;
@@ -285,7 +287,7 @@ static bool places_of(const struct store_chunk *chunk, uint64_t *first, uint64_t
     for (end = low; end < chunk->list_count && chunk->list[end] <= *last; end++) {
     }
     *first = low;
-    *last = (uint64_t)end - 1;
+    *last = end == chunk->list_count ? UINT32_MAX : (uint64_t)end - 1;
     return low < end;
 }
 
