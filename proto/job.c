@@ -44,9 +44,8 @@ static enum err check_supported(const struct proto_job *job, struct err_info *re
         return proto_err_set(reterr, E_UNSUPPORTED, "aggregate.method: this version cannot do '%s'",
                              proto_aggregation_name(job->method));
     }
-    if (job->personal_head || job->tune == PROTO_TUNE_ALTERNATING_LORA) {
-        return proto_err_set(reterr, E_UNSUPPORTED,
-                             "model: this version has no personal heads and no alternating LoRA");
+    if (job->personal_head) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "model: this version has no personal heads");
     }
     if (job->secure_aggregation) {
         return proto_err_set(reterr, E_UNSUPPORTED,
@@ -105,6 +104,12 @@ static enum err check_model(const struct proto_job *job, struct err_info *reterr
     if (job->tune == PROTO_TUNE_FULL && job->has_lora) {
         return proto_err_set(reterr, E_INVALID,
                              "model.lora: only with tune: lora, ffa-lora or alternating-lora");
+    }
+    if (job->tune == PROTO_TUNE_ALTERNATING_LORA &&
+        (job->method == PROTO_FEDADAM || job->server_momentum > 0)) {
+        return proto_err_set(reterr, E_INVALID,
+                             "aggregate: a server's momentum moves the factor that "
+                             "alternating-lora keeps still; use fedavg, fedprox or trimmed-mean");
     }
     for (size_t i = 0; i < job->lora_targets.count; i++) {
         bool known = false;

@@ -80,6 +80,7 @@ static enum err make_tuner(const struct train_plan *plan, const struct packages 
         [PROTO_TUNE_FULL] = MODEL_TRAIN_FULL,
         [PROTO_TUNE_LORA] = MODEL_TRAIN_LORA,
         [PROTO_TUNE_FFA_LORA] = MODEL_TRAIN_FFA,
+        [PROTO_TUNE_ALTERNATING_LORA] = MODEL_TRAIN_LORA,
     };
     const struct proto_text *texts = plan->labels.items;
     struct arena arena = {0};
@@ -447,6 +448,15 @@ static uint64_t seed_of(const struct learner *learner, uint64_t round)
     return (key ^ key >> 29) | 1;
 }
 
+/* B in odd rounds, A in even ones, the head in all (Chen et al. 2024, RoLoRA, arXiv 2409.02346): with one factor the same at every
+ * site the mean of the products is the product of the means, which it is not when both are averaged. */
+static uint32_t frozen_parts(const struct train_plan *plan, uint64_t round)
+{
+    return plan->tune != PROTO_TUNE_ALTERNATING_LORA ? 0
+           : round % 2                               ? 1u << MODEL_PART_A
+                                                     : 1u << MODEL_PART_B;
+}
+
 static enum err train_plain(struct learner *learner, const struct train_local *local,
                             struct err_info *reterr)
 {
@@ -460,6 +470,7 @@ static enum err train_plain(struct learner *learner, const struct train_local *l
         .decay = plan->weight_decay,
         .clip = plan->clip,
         .proximal = plan->proximal,
+        .frozen = frozen_parts(plan, local->round),
         .seed = seed_of(learner, local->round),
     };
     uint32_t steps = model_tuner_steps(learner->corpus, learner->train, learner->train_count, &how);
@@ -485,6 +496,7 @@ static enum err train_private(struct learner *learner, const struct train_local 
         .schedule = schedule_of(plan, local->round, local->cost->steps),
         .decay = plan->weight_decay,
         .proximal = plan->proximal,
+        .frozen = frozen_parts(plan, local->round),
         .seed = seed_of(learner, local->round),
     };
     return model_tuner_train_private(learner->tuner, learner->corpus, learner->train,

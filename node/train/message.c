@@ -102,6 +102,9 @@ enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr
                     (tabular && plan->trainer_ms > 0 && plan->eval_every == 0 &&
                      plan->proximal == 0 && plan->method != PROTO_SCAFFOLD && !plan->personal_head);
     bool head = !plan->personal_head || !tabular;
+    bool still = plan->tune != PROTO_TUNE_ALTERNATING_LORA ||
+                 (plan->method != PROTO_FEDADAM && plan->server_momentum == 0);
+    server = server && still;
     evaluation = evaluation && external && head;
     if (!shape || !labels || !adapters || !local || !server || !privacy || !evaluation) {
         return proto_err_set(reterr, E_INVALID, "the plan's %s cannot be",

@@ -3,6 +3,7 @@
 noise, what licences allow, a model that is what its recorded rounds make it."""
 import json
 import os
+import struct
 
 from harness import Refused, Sandbox, SRC, done, note, ok
 
@@ -115,6 +116,32 @@ def aggregations(box):
         ok(shown["state"] == "done" and box.run("beta", "train", "verify", shown["job"])["ok"], f"{method}: done, and computed again")
 
 
+def adapters(box, name, tune, rounds):
+    """A and B of the query adapters after that many rounds, from the exported files."""
+    shown = box.run("alpha", "train", "run", box.write("a.yaml", job(name, "open", tune).replace("rounds: 2", f"rounds: {rounds}")), timeout=300)
+    out = os.path.join(box.folder, name)
+    box.run("alpha", "model", "export", shown["model"], "--as", "peft", "--out", out)
+    with open(os.path.join(out, "adapter_model.safetensors"), "rb") as file:
+        data = file.read()
+    size = int.from_bytes(data[:8], "little")
+    found = {"A": [], "B": []}
+    for key, entry in sorted(json.loads(data[8:8 + size]).items()):
+        kind = "A" if ".lora_A." in key else "B" if ".lora_B." in key else None
+        if kind:
+            begin, end = entry["data_offsets"]
+            found[kind] += struct.unpack_from(f"<{(end - begin) // 4}f", data, 8 + size + begin)
+    return found
+
+
+def alternating(box):
+    """B in odd rounds, A in even ones: the first round is that of frozen A, the second moves A."""
+    frozen, one, two = adapters(box, "frozen", "ffa-lora", 1), adapters(box, "one", "alternating-lora", 1), adapters(box, "two", "alternating-lora", 2)
+    ok(one["A"] == frozen["A"] and any(one["B"]), "alternating LoRA: the first round keeps A, bit by bit, and moves B")
+    ok(two["A"] != frozen["A"], "the second moves A")
+    code, _ = box.refusal("alpha", "train", "run", box.write("a.yaml", job("no", "open", "alternating-lora", "fedadam")))
+    ok(code == 7, f"with a server's momentum it is refused: exit {code}")
+
+
 def masked(box):
     """A consortium grows its base: masked LM over notes, and the tuned base under a job for entities."""
     body = (job("grown", "open").replace("token-classification", "masked-lm"))
@@ -211,6 +238,7 @@ def main():
         without_noise(box)
         with_noise(box)
         aggregations(box)
+        alternating(box)
         masked(box)
         classes(box)
         contradictions(box)

@@ -141,6 +141,8 @@ static void plans_that_cannot_be_are_refused(void **state)
     REFUSED(plan.model_base = span_str("short"));
     REFUSED(plan.max_length = 2);
     REFUSED(plan.tune = PROTO_TUNE_LORA); /* without a rank */
+    REFUSED(plan.tune = PROTO_TUNE_ALTERNATING_LORA; plan.rank = 4; plan.targets = 5;
+            plan.alpha = 8; plan.server_momentum = 0.9); /* would move the factor that is kept */
     REFUSED(plan.epsilon = 0);
     REFUSED(plan.clip = 0);
     REFUSED(plan.noise = false); /* and yet an epsilon */
