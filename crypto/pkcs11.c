@@ -295,23 +295,18 @@ struct mechanism {
     CK_RSA_PKCS_OAEP_PARAMS oaep;
 };
 
-/* IV stays with the caller until the call. */
+/* IV stays with the caller until the call. The fields stand in the standard's order; their names differ between headers. */
 static void mechanism_set(struct mechanism *m, uint8_t by, uint8_t iv[IV])
 {
     memset(m, 0, sizeof *m);
     if (by == BY_AES) {
-        m->gcm = (CK_GCM_PARAMS){.iv_ptr = iv,
-                                 .iv_len = IV,
-                                 .iv_bits = IV * 8,
-                                 .aad_ptr = associated,
-                                 .aad_len = sizeof associated,
-                                 .tag_bits = TAG * 8};
+        m->gcm = (CK_GCM_PARAMS){iv, IV, IV * 8, associated, sizeof associated, TAG * 8};
         m->mechanism = (CK_MECHANISM){CKM_AES_GCM, &m->gcm, sizeof m->gcm};
         return;
     }
-    m->oaep = (CK_RSA_PKCS_OAEP_PARAMS){.hash_alg = by == BY_SHA256 ? CKM_SHA256 : CKM_SHA_1,
-                                        .mgf = by == BY_SHA256 ? CKG_MGF1_SHA256 : CKG_MGF1_SHA1,
-                                        .source = 1 /* CKZ_DATA_SPECIFIED: an empty label */};
+    m->oaep = (CK_RSA_PKCS_OAEP_PARAMS){by == BY_SHA256 ? CKM_SHA256 : CKM_SHA_1,
+                                        by == BY_SHA256 ? CKG_MGF1_SHA256 : CKG_MGF1_SHA1,
+                                        1 /* CKZ_DATA_SPECIFIED: an empty label */, NULL, 0};
     m->mechanism = (CK_MECHANISM){CKM_RSA_PKCS_OAEP, &m->oaep, sizeof m->oaep};
 }
 
