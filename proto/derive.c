@@ -220,12 +220,12 @@ static const struct proto_modifier *latest(const struct proto_modifier *a,
 }
 
 /* A number of months, which run from each agreement's beginning; -1 where TEXT is none. */
-static int64_t months_of(struct span text)
+static int32_t months_of(struct span text)
 {
     char copy[4];
-    bool is = text.len > 0 && span_to_cstr(text, copy, sizeof copy) &&
-              strspn(copy, "0123456789") == text.len;
-    return is ? strtol(copy, NULL, 10) : -1;
+    int32_t months;
+    return span_to_cstr(text, copy, sizeof copy) && proto_time_parse_months(copy, &months) ? months
+                                                                                           : -1;
 }
 
 /* Whether limit A makes B needless: both are dates, or both are months. */

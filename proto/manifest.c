@@ -328,8 +328,8 @@ static const struct {
 
 static bool is_months(const char *text)
 {
-    size_t len = strlen(text);
-    return len >= 1 && len <= 3 && strspn(text, "0123456789") == len && strspn(text, "0") != len;
+    int32_t months;
+    return proto_time_parse_months(text, &months) && months > 0;
 }
 
 static enum err check_param(enum param_kind kind, const char *text, struct err_info *reterr)

@@ -269,41 +269,20 @@ static enum proto_reason places_fault(const struct proto_request *r, const struc
     return when(inside, otherwise);
 }
 
-static bool moment_of(struct span text, int64_t *ret)
-{
-    char copy[32];
-    return span_to_cstr(text, copy, sizeof copy) && proto_time_parse(copy, ret);
-}
-
-/* Whole months of at most three digits. */
-static bool months_of(struct span text, int32_t *ret)
-{
-    if (text.len < 1 || text.len > 3) {
-        return false;
-    }
-    *ret = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.ptr[i];
-        if (c < '0' || c > '9') {
-            return false;
-        }
-        *ret = *ret * 10 + (c - '0');
-    }
-    return true;
-}
-
 static enum proto_reason limit_fault(const struct policy *p, struct span text)
 {
+    char copy[32];
     int64_t end;
     int32_t months;
-    if (months_of(text, &months)) {
+    bool whole = span_to_cstr(text, copy, sizeof copy);
+    if (whole && proto_time_parse_months(copy, &months)) {
         /* Beyond the year 9999 the calendar functions end; no agreement lives that long. */
         int64_t start = p->request->agreement_start;
         if (start <= 0) {
             return PROTO_REASON_MISSING_AGREEMENT;
         }
         end = start < INT64_C(200000000000) ? proto_time_add_months(start, months) : 0;
-    } else if (!moment_of(text, &end)) {
+    } else if (!whole || !proto_time_parse(copy, &end)) {
         return PROTO_REASON_MODIFIER_UNKNOWN;
     }
     return when(p->request->now < end, PROTO_REASON_MODIFIER_TS);
@@ -343,6 +322,7 @@ static enum proto_reason modifier_fault(const struct policy *p, const struct pro
     uint64_t research = research_of(&r->purpose);
     enum proto_reason fault;
     const struct proto_text *params = modifier->params.items;
+    char text[32];
     int64_t date;
     switch (modifier->code) {
     case PROTO_DUO_RS:
@@ -378,7 +358,9 @@ static enum proto_reason modifier_fault(const struct policy *p, const struct pro
     case PROTO_DUO_RTN:
         return accepted_fault(p, "return-results", PROTO_REASON_MODIFIER_RTN);
     case PROTO_DUO_MOR: /* it binds what is published, not the question; but its date must be readable */
-        return when(modifier->params.count == 1 && moment_of(params[0].text, &date),
+        return when(modifier->params.count == 1 &&
+                        span_to_cstr(params[0].text, text, sizeof text) &&
+                        proto_time_parse(text, &date),
                     PROTO_REASON_MODIFIER_MOR);
     case PROTO_DUO_TS:
         return time_limit_fault(p, modifier);

@@ -2,6 +2,7 @@
 #include "proto/time.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Days of the 400-year cycle are counted from 1 March, so that the leap day comes last. */
@@ -94,6 +95,16 @@ const char *proto_time_format(int64_t unix_s, char text[PROTO_TIME_SIZE])
              (unsigned)month % 100u, (unsigned)day % 100u, (unsigned)(rest / 3600) % 100u,
              (unsigned)(rest / 60 % 60), (unsigned)(rest % 60));
     return text;
+}
+
+bool proto_time_parse_months(const char *text, int32_t *ret_months)
+{
+    size_t len = strlen(text);
+    if (len < 1 || len > 3 || strspn(text, "0123456789") != len) {
+        return false;
+    }
+    *ret_months = (int32_t)strtol(text, NULL, 10);
+    return true;
 }
 
 int64_t proto_time_add_months(int64_t unix_s, int32_t months)

@@ -11,7 +11,6 @@
 #include "store/records.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #define PAST_S ((int64_t)86400)
 
@@ -47,14 +46,16 @@ static int64_t due_of(const struct proto_agreement_parts *parts,
 {
     char text[32];
     int64_t due = 0;
+    int32_t months;
     if (!duty->text.ptr || !span_to_cstr(duty->text, text, sizeof text) || !text[0]) {
         return parts->offer.ends;
     }
     if (proto_time_parse(text, &due)) {
         return due;
     }
-    bool months = strlen(text) <= 3 && strspn(text, "0123456789") == strlen(text);
-    return months ? proto_time_add_months(parts->agreement.time, atoi(text)) : parts->offer.ends;
+    return proto_time_parse_months(text, &months)
+               ? proto_time_add_months(parts->agreement.time, months)
+               : parts->offer.ends;
 }
 
 static enum err tell_duties(const struct finding *f, const struct proto_agreement_parts *parts,

@@ -339,6 +339,19 @@ static void test_modifiers_of_duty(void **state)
     expect(&f, PROTO_REASON_MODIFIER_TS);
     f.texts[0].text = span_str("later");
     expect(&f, PROTO_REASON_MODIFIER_UNKNOWN);
+    static const char *const no_months[] = {"", "1000", "1m", " 1", "-1"};
+    for (size_t i = 0; i < sizeof no_months / sizeof *no_months; i++) {
+        f.texts[0].text = span_str(no_months[i]);
+        expect(&f, PROTO_REASON_MODIFIER_UNKNOWN);
+    }
+    f.texts[0].text = span_str("2"); /* a model may have both limits: each holds */
+    f.texts[1].text = span_str("1970-02-28");
+    f.modifiers[0].params.count = 2;
+    expect(&f, PROTO_REASON_NONE);
+    f.texts[1].text = span_str("1970-02-27");
+    expect(&f, PROTO_REASON_MODIFIER_TS);
+    f.modifiers[0].params.count = 0;
+    expect(&f, PROTO_REASON_MODIFIER_UNKNOWN);
     setup(&f);
     modifier(&f, 99, NULL);
     expect(&f, PROTO_REASON_LICENSE_INVALID);
