@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 
-from harness import TOP, Refused, Sandbox, concordat, done, licence, note, ok, rng
+from harness import TOP, Refused, Sandbox, concordat, done, licence, note, ok, rng, running
 
 PURPOSE = ("--purpose", "DUO:0000006")
 SECRET = "Zq7vXw2LpT9kRm4s"  # stands in bad cells and must not stand in any message or log
@@ -93,7 +93,7 @@ class Bench:
         if pid:
             os.kill(pid, signal.SIGTERM)
             for _ in range(1500):
-                if not os.path.exists(f"/proc/{pid}"):
+                if not running(pid):
                     return
                 time.sleep(0.01)
             self.box.kill(node)

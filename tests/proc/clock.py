@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from harness import TOP, Sandbox, done, note, ok
+from harness import TOP, Sandbox, done, note, ok, running
 
 LIBRARIES = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1") + glob.glob("/usr/lib/faketime/libfaketimeMT.so.1")
 if not LIBRARIES:
@@ -48,7 +48,7 @@ def restart(box, name, offset=None):
     pid = box.pid(name)
     if pid:
         os.kill(pid, signal.SIGTERM)
-        box.wait("the end", lambda: not os.path.exists(f"/proc/{pid}"))
+        box.wait("the end", lambda: not running(pid))
     with open(os.path.join(box.folder, "faked.log"), "ab") as log:
         child = subprocess.Popen([os.path.join(TOP, "concordatd"), "--home", box.home(name)], stderr=log,  # pylint: disable=consider-using-with
                                  stdin=subprocess.DEVNULL, env=faked(offset) if offset else os.environ)

@@ -7,7 +7,7 @@ import signal
 import struct
 import time
 
-from harness import SEED, Sandbox, concordat, done, licence, note, ok, rng
+from harness import SEED, Sandbox, concordat, done, licence, note, ok, rng, running
 
 PAGE = 4096
 MANIFEST = """dataset: NAME
@@ -85,7 +85,7 @@ def stop(box):
     pid = box.pid("alpha")
     os.kill(pid, signal.SIGTERM)
     for _ in range(300):
-        if not os.path.exists(f"/proc/{pid}"):
+        if not running(pid):
             return
         time.sleep(0.05)
         try:

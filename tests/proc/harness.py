@@ -8,6 +8,7 @@
 import http.client
 import json
 import os
+import pty
 import random
 import shutil
 import signal
@@ -38,6 +39,30 @@ def ok(good, name):
     _failed += not good
     print(f"{'ok' if good else 'not ok'} {_count} - {name}", flush=True)
     return bool(good)
+
+
+def skip(name, why):
+    """A line for what this machine cannot show."""
+    global _count
+    _count += 1
+    print(f"ok {_count} - {name} # SKIP {why}", flush=True)
+
+
+def terminal():
+    """A new pseudo-terminal's two ends, or None where the system has none (a bare chroot)."""
+    try:
+        return pty.openpty()
+    except OSError:
+        return None
+
+
+def running(pid):
+    """Whether it lives: one that has ended does not, even where nobody has waited for it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def note(text):
@@ -120,7 +145,7 @@ class Sandbox:
             except ProcessLookupError:
                 pass
             for _ in range(200):
-                if not os.path.exists(f"/proc/{pid}"):
+                if not running(pid):
                     break
                 time.sleep(0.01)
         return pid

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from harness import Refused, Sandbox, concordat, done, licence, note, ok
+from harness import Refused, Sandbox, concordat, done, licence, note, ok, running
 
 started = []  # kept, so that they are waited for
 
@@ -71,7 +71,7 @@ def stop(box, name):
         for _ in range(300):
             for child in started:
                 child.poll()
-            if not os.path.exists(f"/proc/{pid}"):
+            if not running(pid):
                 break
             time.sleep(0.1)
 

@@ -3,14 +3,13 @@
 the old version until the new one is whole; and single fields, lines and objects of 1 GiB."""
 import gzip
 import os
-import pty
 import re
 import select
 import signal
 import subprocess
 import time
 
-from harness import TOP, Refused, Sandbox, done, licence, note, ok
+from harness import TOP, Refused, Sandbox, done, licence, note, ok, skip, terminal
 
 LIMIT_KB = 256 << 10
 HEAD = """dataset: NAME
@@ -62,13 +61,15 @@ def write_table(path, blocks, rows=100000):
 
 
 class Terminal:
-    """The command on a terminal of its own, and all that it drew."""
+    """The command on a terminal of its own, and all that it drew; without any where there is none."""
 
     def __init__(self, box, *args):
-        self.master, slave = pty.openpty()
+        self.drawn = b""
+        pair = terminal()
+        self.real = pair is not None
+        self.master, slave = pair or os.pipe()
         self.process = subprocess.Popen([os.path.join(TOP, "concordat"), "--home", box.home("alpha"), *args], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
         os.close(slave)
-        self.drawn = b""
 
     def read(self, seconds):
         """Until then, or the end."""
@@ -98,16 +99,20 @@ def table(box):
     box.run("alpha", "dataset", "import", manifest, "--data", path)
     rows = write_table(path, 25)
     size = os.path.getsize(path)
-    terminal = Terminal(box, "dataset", "import", manifest, "--data", path)
-    terminal.read(1.2)
-    busy = terminal.process.poll() is None
+    screen = Terminal(box, "dataset", "import", manifest, "--data", path)
+    screen.read(1.2)
+    busy = screen.process.poll() is None
     old = count(box, "large")
-    still = terminal.process.poll() is None
+    still = screen.process.poll() is None
     ok(busy and (old == 5000 or not still), f"while the new version is written the old one answers: {old} rows")
-    code = terminal.end()
-    drawn = terminal.drawn.decode(errors="replace")
+    code = screen.end()
+    drawn = screen.drawn.decode(errors="replace")
     ok(code == 0 and box.run("alpha", "dataset", "show", "large")["rows"] == rows, f"then the new one does: {rows} rows, {size >> 20} MiB")
-    ok(re.search(r"importing, \d+ rows \[[#.]{24}\] +\d+ %  \d+\.\d MiB/s  \d+ s left", drawn), "the terminal showed a bar, the rate and the time left")
+    bar = "the terminal showed a bar, the rate and the time left"
+    if not screen.real:
+        skip(bar, "this machine gives no pseudo-terminal")
+    elif not ok(re.search(r"importing, \d+ rows \[[#.]{24}\] +\d+ %  \d+\.\d MiB/s  \d+ s left", drawn), bar):
+        note(drawn[-400:])
     small_enough(box, f"CSV of {size >> 20} MiB")
     os.unlink(path)
     limit(box)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from harness import TOP, Sandbox, done, licence, note, ok
+from harness import TOP, Sandbox, done, licence, note, ok, running
 
 ROWS = 1000
 MANIFEST = """dataset: t
@@ -129,7 +129,7 @@ def main():
         t = Test(box)
         pid = box.pid("gamma")
         os.kill(pid, signal.SIGTERM)
-        box.wait("gamma's end", lambda: not os.path.exists(f"/proc/{pid}"), 30)
+        box.wait("gamma's end", lambda: not running(pid), 30)
         t.launch()
         ok(box.wait("gamma lies in wait", lambda: t.ask()[1].get("gamma", ("", ""))[0] == "answered", 40) is not None, "gamma runs the lying daemon")
         lies(t)

@@ -23,6 +23,10 @@ def programs():
     return os.path.dirname(found[-1]) if found else None
 
 
+class Unable(Exception):
+    """The server's programs do not run here as a user who is not root."""
+
+
 class Postgres:
     def __init__(self, folder):
         self.bin = programs()
@@ -59,6 +63,9 @@ class Postgres:
         os.chmod(self.passfile, 0o600)
         data = os.path.join(self.dir, "data")
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+        tried = subprocess.run(self.as_user(os.path.join(self.bin, "initdb"), "--version"), cwd="/", env=env, capture_output=True, text=True, timeout=60, check=False)
+        if tried.returncode:
+            raise Unable(tried.stderr.strip())
         made = subprocess.run(self.as_user(os.path.join(self.bin, "initdb"), "-D", data, "-U", "omop", "--auth=scram-sha-256", f"--pwfile={secret}", "-E", "UTF8",
                                            "--no-sync"), cwd="/", env=env, capture_output=True, text=True, timeout=120, check=False)
         if made.returncode:

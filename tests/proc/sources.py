@@ -7,8 +7,8 @@ import os
 import subprocess
 
 import records
-from harness import Refused, Sandbox, done, licence, note, ok, rng
-from postgres import Postgres, programs
+from harness import Refused, Sandbox, done, licence, note, ok, rng, skip
+from postgres import Postgres, Unable, programs
 
 COLUMNS = """columns:
   - {name: patient, type: text, deidentify: pseudonym%s}
@@ -260,15 +260,19 @@ def main():
         if not programs():
             note("SKIP PostgreSQL: no server is installed (Debian package postgresql)")
         else:
-            server = Postgres(box.folder)
+            server = None
             try:
+                server = Postgres(box.folder)
                 omop(box, server, people, want)
                 together(box, server, people)
                 database_rules(box, server)
             except Refused as error:
                 ok("UNSUPPORTED" in str(error.error), f"PostgreSQL: {error}")
+            except Unable as error:
+                skip("PostgreSQL", f"its programs do not run as another user here: {error}")
             finally:
-                server.close()
+                if server:
+                    server.close()
     done()
 
 
