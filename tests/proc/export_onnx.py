@@ -112,12 +112,12 @@ def worst(case, logits):
 
 
 def main():
-    runners = []
+    runners = [("numpy", lambda m, p, f: run_numpy(m, f))]
     try:
         from onnx import reference  # noqa: F401
         runners.append(("reference evaluator", lambda m, p, f: run_reference(m, f)))
     except ImportError:
-        runners.append(("numpy", lambda m, p, f: run_numpy(m, f)))
+        pass
     web = os.environ.get("ONNXRUNTIME_WEB")
     if web:
         runners.append(("onnxruntime-web", lambda m, p, f: run_web(web, p, f)))
@@ -138,7 +138,13 @@ def main():
                 print(f"not ok {number} - {case['file']}: {str(why)[:200]}")
             for name, run in runners:
                 number += 1
-                off = worst(case, run(model, path, padded(case)))
+                try:
+                    off = worst(case, run(model, path, padded(case)))
+                except RuntimeError as why:
+                    if "No implementation for operator" not in str(why):
+                        raise
+                    print(f"ok {number} - {case['file']} by {name} # SKIP {str(why)[:120]}")
+                    continue
                 failed += off > 1e-4
                 print(f"{'ok' if off <= 1e-4 else 'not ok'} {number} - {case['file']}: {name} gives the engine's logits, off by {off:.1e}")
     print(f"1..{number}")
