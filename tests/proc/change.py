@@ -170,7 +170,12 @@ def reminders(box):
     own = {one["what"] for one in box.run("alpha", "status")["reminders"]}
     ok(own == {"licence-expires", "agreement-ends"}, f"the data holder is told what ends: {own}")
     os.kill(box.pid("beta"), signal.SIGHUP)  # it looks at once, not within the minute
-    took = box.wait("log and hook", lambda: "reminder" in box.log("beta") and os.path.exists(told) and "reminder.return-results" in open(told, encoding="utf-8").read(), 75)
+
+    def hooked():
+        with open(told, encoding="utf-8") as file:
+            return {"reminder.return-results", "reminder.agreement-ends"} <= {line.split()[0] for line in file}
+
+    took = box.wait("log and hook", lambda: "reminder" in box.log("beta") and os.path.exists(told) and hooked(), 75)
     ok(took is not None, "log and the operator's program tell it, too")
     with open(told, encoding="utf-8") as file:
         lines = file.read().splitlines()
