@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-from harness import TOP, Sandbox, done, licence, note, ok
+from harness import TOP, Sandbox, done, licence, note, ok, skip_all
 
 MANIFEST = """dataset: held
 version: "1"
@@ -15,11 +15,6 @@ size: 1000
 columns:
   - {name: age, type: integer, min: 0, max: 110}
 """ + licence(epsilon_total=50, per_query=5, per_job=20)
-
-
-def skip(why):
-    print(f"1..0 # SKIP {why}")
-    sys.exit(0)
 
 
 def keys_of(home):
@@ -42,11 +37,11 @@ def count(path, needle):
 
 def main():
     if not shutil.which("gdb"):
-        skip("gdb is not installed")
+        skip_all("gdb is not installed")
     if os.geteuid() != 0:
-        skip("only root can trace a daemon that forbids it")
+        skip_all("only root can trace a daemon that forbids it")
     if not os.path.exists(os.path.join(TOP, "tests/proc/dump")):
-        skip("tests/proc/dump is not built")
+        skip_all("tests/proc/dump is not built")
     with Sandbox("alpha,beta") as box:
         folder = tempfile.mkdtemp(prefix="concordat-core.")
         try:
@@ -63,7 +58,7 @@ def main():
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False)
             if not os.path.exists(core):
                 note(ran.stdout.decode(errors="replace")[-500:])
-                skip("the debugger could not write a core file here")
+                skip_all("the debugger could not write a core file here")
             size = os.path.getsize(core)
             ok(size > 1 << 20 and count(core, b"dataset/held") > 0, f"the core file ({size} bytes) holds the names of the keys")
             ok(count(core, box.home("alpha").encode()) > 0, "and the home's path")

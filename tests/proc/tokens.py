@@ -9,15 +9,10 @@ import subprocess
 import sys
 import time
 
-from harness import TOP, Refused, Sandbox, concordat, done, note, ok, skip, terminal
+from harness import TOP, Refused, Sandbox, concordat, done, note, ok, skip, skip_all, terminal
 
 MODULE = "/usr/lib/softhsm/libsofthsm2.so"
 PIN = "mole-271828"
-
-
-def skip(why):
-    print(f"1..0 # SKIP {why}")
-    sys.exit(0)
 
 
 def daemon(home):
@@ -136,7 +131,7 @@ def founder(box):
 
 def main():
     if not os.path.exists(MODULE) or not shutil.which("softhsm2-util"):
-        skip("Debian's softhsm2 is not installed")
+        skip_all("Debian's softhsm2 is not installed")
     with Sandbox("alpha", start=False) as box:
         os.environ["SOFTHSM2_CONF"] = box.write("softhsm2.conf", f"directories.tokendir = {box.folder}/tokens\nlog.level = ERROR\n")
         os.mkdir(os.path.join(box.folder, "tokens"))
@@ -145,7 +140,7 @@ def main():
         box.start()
         code, error = box.refusal("alpha", "key", "add", "--unlock", "pkcs11:token=a;object=b?module-path=/lib/x86_64-linux-gnu/libc.so.6")
         if error.get("code") == "UNSUPPORTED":
-            skip("built without PKCS #11")
+            skip_all("built without PKCS #11")
         ok(code in (3, 7), f"a library that is no module: exit {code}, {error.get('detail')}")
         member(box)
         prompt(box)
