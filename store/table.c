@@ -41,8 +41,8 @@ struct write_job {
  * by GATHER_MS. A lone writer, or a few, never wait. */
 #define GATHER_FROM   4  /* writers that wait, or that the last commit served */
 #define GATHER_ENOUGH 24 /* and then no longer */
-#define GATHER_GAP_MS 8  /* nobody came for so long: there is no rush */
-#define GATHER_MS     30
+#define GATHER_GAP_MS 12 /* nobody came for so long: there is no rush */
+#define GATHER_MS     40
 
 struct store_writer {
     pthread_mutex_t lock;
