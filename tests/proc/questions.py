@@ -104,7 +104,7 @@ def regression(rows):
     beta, inverse = solve(a, [sum(x[i] * row[0] for x, row in zip(xs, rows)) for i in range(k)])
     rss = sum((row[0] - sum(c * v for c, v in zip(beta, x))) ** 2 for x, row in zip(xs, rows))
     s2 = rss / (len(rows) - k)
-    return [(beta[i], math.sqrt(s2 * inverse[i][i])) for i in range(k)]
+    return [(beta[i], math.sqrt(s2 * inverse[i][i])) for i in range(k)], s2
 
 
 def edges(low, high, bins):
@@ -408,13 +408,16 @@ class Check:
         columns = self.question.columns
         found = self.by_group(columns)
         n = len(self.question.groups)
-        for i, (row, margins) in enumerate(self.rows()):
+        width = next(high - low for name, low, high in self.question.table.numbers if name == columns[0])
+        answered = list(self.rows())
+        for i, (row, margins) in enumerate(answered):
             rows = found.get(tuple(row[:n]), [])
             if len(rows) < 100 or row[n + 1] is None:
                 continue
             term = i % len(columns)
             try:
-                beta, error = regression(rows)[term]
+                fit, square = regression(rows)
+                beta, error = fit[term]
             except ZeroDivisionError:
                 continue  # a column that does not vary
             if row[n] != (columns[term] if term else "(intercept)"):
@@ -422,7 +425,10 @@ class Check:
             # A coefficient near 0 is a small difference of large numbers: its standard error is the scale.
             self.number(row[n + 1], max(margins[n + 1], 1e-3 * error), beta)
             both = math.hypot(error, margins[n + 1] / 1.96)
-            self.number(row[n + 2], 0.05 * both, both)
+            # The residual variance is a difference of noisy sums: the noise of a sum of squares is that of the sum, which is at most
+            # the constant's, times half of the column's width.
+            noise = answered[i - term][1][n + 1] / 1.96 * width / 2 / square if square else math.inf
+            self.number(row[n + 2], (0.05 + noise) * both, both)
 
     def survival(self):
         time, low, high, event = self.question.table.times
