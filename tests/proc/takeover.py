@@ -66,7 +66,7 @@ def moved(box):
     code, error = box.refusal("gamma", "train", "stop", started)
     ok(code == 6, f"one of three cannot take it over: exit {code}, {error.get('detail', '')[:100]}")
     box.start()
-    # Not to its end: steps that a site had started when it was killed are spent, so that the last round may lack them.
+    # Not to its end: it was seen to wait before the last round with nobody taking part, perhaps since steps started before a kill are spent.
     took = box.wait("it goes on", lambda: any(show(box, n, started)["round"] >= before + 3 for n in box.names), 120)
     if not ok(took is not None, f"when they are back it goes on by itself, three rounds {took or 0:.1f} s later"):
         note([(n, {key: show(box, n, started).get(key) for key in ("state", "round", "coordinator", "reason")}) for n in box.names])
