@@ -45,6 +45,7 @@
     X(OBLIGATIONS, E_REFUSED, "a duty has not been accepted")                                      \
     X(NOISE, E_REFUSED, "the request asks for less noise than the licence demands")                \
     X(BUDGET, E_BUDGET_EXHAUSTED, "the privacy budget does not cover it")                          \
+    X(STEPS_USED_UP, E_BUDGET_EXHAUSTED, "the steps reserved for the job are used up")             \
     X(HOLD, E_APPROVAL, "a person must approve it")                                                \
     X(UNKNOWN_TERM, E_REFUSED, "a disease is not in the ontology")                                 \
     X(UNSUPPORTED, E_UNSUPPORTED, "this version cannot honour it")                                 \

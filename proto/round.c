@@ -19,7 +19,7 @@
  *                                                  | ^                     | PERSISTED             |   |
  *                                                  | +--- enough updates --|-----------------------|---+
  *                                                  +----- PERSISTED -------|-----------------------+
- *   STOP, in any state but IDLE and the ends ------------------------------+---> WAITING, FAILED or STOPPED
+ *   STOP, in any state but IDLE and the ends ------------------------------+---> WAITING, FAILED, STOPPED or DONE
  */
 #define TO(state) (1u << PROTO_ROUND_##state)
 static const uint16_t leads_to[PROTO_ROUND_STATES] = {
@@ -28,7 +28,8 @@ static const uint16_t leads_to[PROTO_ROUND_STATES] = {
     [PROTO_ROUND_PLANNING] = TO(ASKING) | TO(ENDING) | TO(OPENING),
     [PROTO_ROUND_ASKING] = TO(CLOSING) | TO(ENDING) | TO(OPENING),
     [PROTO_ROUND_CLOSING] = TO(ASKING) | TO(DONE) | TO(ENDING) | TO(OPENING),
-    [PROTO_ROUND_ENDING] = TO(WAITING) | TO(FAILED) | TO(STOPPED) | TO(ENDING) | TO(OPENING),
+    [PROTO_ROUND_ENDING] =
+        TO(WAITING) | TO(FAILED) | TO(STOPPED) | TO(DONE) | TO(ENDING) | TO(OPENING),
     [PROTO_ROUND_WAITING] = TO(OPENING) | TO(ENDING),
     [PROTO_ROUND_FAILED] = 0,
     [PROTO_ROUND_STOPPED] = 0,
@@ -126,6 +127,17 @@ static bool is_possible(const struct proto_round_party *party)
 {
     return (party->standing == PROTO_ROUND_ADMITTED && !party->declined) ||
            party->standing == PROTO_ROUND_INVITED || party->answered;
+}
+
+/* Never again with us, whatever the time: with no steps left, and for a lie. */
+static bool is_honest(const struct proto_round_party *party)
+{
+    return party->standing != PROTO_ROUND_EQUIVOCATED;
+}
+
+static bool is_lasting(const struct proto_round_party *party)
+{
+    return is_honest(party) && !party->used_up;
 }
 
 static bool has_answered(const struct proto_round_party *party)
@@ -333,8 +345,10 @@ static void check_asking(struct proto_round *r, struct proto_round_actions *out,
     bool over = expired || !any_asked(r, PROTO_ROUND_ADMITTED);
     bool hope = !expired && any_asked(r, PROTO_ROUND_INVITED);
     if (institutions(r, is_possible) < r->min_sites) {
-        end(r, out,
-            PROTO_ROUND_WAITING); /* no retry can help; RESUME asks those who refused once more */
+        /* No retry can help; RESUME asks those who refused once more. Nobody gets steps back. */
+        bool spent = r->round && institutions(r, is_lasting) < r->min_sites &&
+                     institutions(r, is_honest) >= r->min_sites;
+        end(r, out, spent ? PROTO_ROUND_DONE : PROTO_ROUND_WAITING);
     } else if (enough && over) {
         close_round(r, out);
     } else if (over && !hope) {
@@ -401,6 +415,7 @@ static void on_resume(struct proto_round *r, const struct proto_round_event *e,
         if (party->standing == PROTO_ROUND_REFUSED) {
             party->standing = party->weight ? PROTO_ROUND_ADMITTED : PROTO_ROUND_INVITED;
         }
+        party->used_up = false;
         if (party->standing != PROTO_ROUND_EQUIVOCATED) {
             set_reason(party, "");
         }
@@ -464,6 +479,7 @@ static void on_refused(struct proto_round *r, const struct proto_round_event *e,
     }
     party->standing = of_plan ? PROTO_ROUND_REFUSED : PROTO_ROUND_ADMITTED;
     party->declined = of_round;
+    party->used_up = of_round && strcmp(e->reason, PROTO_ROUND_REASON_STEPS) == 0;
     party->held = of_plan && e->held;
     party->asked = party->failed = false;
     set_reason(party, e->reason);
@@ -715,7 +731,8 @@ bool proto_round_valid(const struct proto_round *r)
         return r->term == 0 && r->site_count == 0;
     }
     bool has_final = r->final == PROTO_ROUND_WAITING || r->final == PROTO_ROUND_FAILED ||
-                     r->final == PROTO_ROUND_STOPPED;
+                     r->final == PROTO_ROUND_STOPPED ||
+                     (r->final == PROTO_ROUND_DONE && r->round > 0);
     if ((unsigned)r->state >= PROTO_ROUND_STATES || !numbers_valid(r) ||
         (r->state == PROTO_ROUND_ENDING ? !has_final : r->final != PROTO_ROUND_IDLE)) {
         return false;
@@ -753,7 +770,7 @@ struct wire {
 static const struct proto_field wire_fields[] = {
     PROTO_FIELD(struct wire, version, PROTO_U64, 1, 1),
     PROTO_FIELD(struct wire, state, PROTO_U64, PROTO_ROUND_OPENING, PROTO_ROUND_DONE),
-    PROTO_FIELD(struct wire, final, PROTO_U64, PROTO_ROUND_IDLE, PROTO_ROUND_STOPPED),
+    PROTO_FIELD(struct wire, final, PROTO_U64, PROTO_ROUND_IDLE, PROTO_ROUND_DONE),
     PROTO_FIELD(struct wire, term, PROTO_U64, 1, INT64_MAX),
     PROTO_FIELD(struct wire, round, PROTO_U64, 0, PROTO_ROUND_ROUNDS_MAX),
     PROTO_FIELD(struct wire, asked_round, PROTO_U64, 0, PROTO_ROUND_ROUNDS_MAX),

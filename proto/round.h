@@ -30,6 +30,9 @@
  * round and joins when it admits. One that refuses a round is asked again in the next; one that refuses the plan, after
  * RESUME. When everybody asked has failed or refused, the next try comes after PROTO_ROUND_PAUSE_MS, not at the deadline.
  *
+ * A site that refuses a round with STEPS_USED_UP has nothing left for any later one (a crash in a round uses its steps up).
+ * Where that leaves too few institutions for ever and a round is on disk, the job is DONE with the rounds it has.
+ *
  * SEND_STOP of DONE may wait until the driver has asked for what it wants to know of the finished model.
  *
  * Threads: one at a time. Limits: the constants below. Allocation: only in encode and decode.
@@ -55,6 +58,8 @@
 #define PROTO_ROUND_REASON_TIMEOUT     "TIMEOUT"
 #define PROTO_ROUND_REASON_NO_ANSWER   "NO_ANSWER" /* to the plan */
 #define PROTO_ROUND_REASON_EQUIVOCATED "EQUIVOCATED"
+/* A site's refusal of a round, which stands for all later ones: what it reserved is spent. */
+#define PROTO_ROUND_REASON_STEPS "STEPS_USED_UP"
 
 enum proto_round_state {
     PROTO_ROUND_IDLE,
@@ -78,7 +83,7 @@ enum proto_round_standing {
     PROTO_ROUND_STANDINGS,
 };
 
-/* One invited site. The last four belong to the present term and are in no snapshot. */
+/* One invited site. What follows `hash` belongs to the present term and is in no snapshot. */
 struct proto_round_party {
     uint64_t institution; /* sites of one institution have the same number */
     uint64_t weight;      /* as it admitted; 0 before */
@@ -90,8 +95,8 @@ struct proto_round_party {
     bool asked;    /* the plan or the round was sent and nothing has come back */
     bool failed;   /* what was sent failed */
     bool declined; /* it refused the open round; the next one asks it again */
-    bool
-        held; /* of its refusal of the plan: a person there may still approve it; not in a snapshot */
+    bool used_up;  /* it has no steps left for any round */
+    bool held;     /* of its refusal of the plan: a person there may still approve it */
 };
 
 struct proto_round {

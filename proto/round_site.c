@@ -1,6 +1,8 @@
 #include "config.h"
 #include "proto/round_site.h"
 
+#include "proto/round.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -65,8 +67,10 @@ static void compute(struct proto_round_site *site, uint64_t round,
 {
     become(site, PROTO_ROUND_SITE_ACTIVE);
     site->busy_round = site->last_round = round;
-    ret->steps =
-        site->steps_left < site->steps_per_round ? site->steps_left : site->steps_per_round;
+    /* After a crash there are fewer left than planned: they are spread, so that the last rounds get some too. */
+    uint64_t rounds = site->rounds - round + 1;
+    uint64_t share = site->steps_left / rounds + (site->steps_left % rounds != 0);
+    ret->steps = share < site->steps_per_round ? share : site->steps_per_round;
     site->steps_left -= ret->steps;
     ret->answer = PROTO_ROUND_SITE_COMPUTE;
 }
@@ -98,7 +102,7 @@ static void on_round(struct proto_round_site *site, const struct proto_round_sit
         if (site->busy_round) {
             ret->answer = PROTO_ROUND_SITE_BUSY;
         } else if (site->steps_left == 0) {
-            refuse(ret, "STEPS_USED_UP");
+            refuse(ret, PROTO_ROUND_REASON_STEPS);
         } else {
             compute(site, e->round, ret);
         }

@@ -766,6 +766,13 @@ static void set_state(struct train_job *job, enum train_state to, enum err err, 
     pthread_mutex_unlock(&job->service->lock);
 }
 
+/* The job ended before its last round, since the sites' steps did. */
+static bool ran_out(const struct train_job_state *state)
+{
+    bool enough = state->early_stop && state->stale >= state->early_stop;
+    return state->round < state->rounds && !enough;
+}
+
 /* Why the machine ended as it did. */
 static enum err why(const struct drive *drive, struct err_info *reterr)
 {
@@ -778,6 +785,12 @@ static enum err why(const struct drive *drive, struct err_info *reterr)
                              odd->detail, odd->reason);
     }
     if (drive->final == PROTO_ROUND_DONE || drive->final == PROTO_ROUND_STOPPED) {
+        if (drive->final == PROTO_ROUND_DONE && ran_out(state)) {
+            (void)!proto_err_set(reterr, E_OK, "ended after round %llu of %llu: %s",
+                                 (unsigned long long)state->round,
+                                 (unsigned long long)state->rounds,
+                                 proto_reason_text(PROTO_REASON_STEPS_USED_UP));
+        }
         return E_OK;
     }
     if (number == 0 || number != state->machine.asked_round || number <= state->round) {
@@ -860,7 +873,7 @@ static void conclude(struct drive *drive, enum err err, const struct err_info *i
     if (to != TRAIN_WAITING) {
         offers_end(job, drive->stops);
     }
-    set_state(job, to, err, !err ? "" : (reason.text[0] ? reason.text : proto_err_text(err)));
+    set_state(job, to, err, err && !reason.text[0] ? proto_err_text(err) : reason.text);
     train_share_drop(job->service, job->state.id, NULL);
     keep_end(job, drive->keeping);
 }

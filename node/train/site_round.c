@@ -236,7 +236,7 @@ static enum err start(struct site_work *work, struct share *ret, struct err_info
     enum err err =
         start_one(work, SITE_CHARGE_STEPS, trains ? work->granted : 0, &ret->steps, reterr);
     if (!err && trains && ret->steps == 0) {
-        return site_machine_refuses(work, "STEPS_USED_UP");
+        return site_machine_refuses(work, PROTO_ROUND_REASON_STEPS);
     }
     if (!err) {
         err = start_one(work, SITE_CHARGE_SUMS, work->round.evaluate ? 1 : 0, &taken, reterr);

@@ -493,9 +493,9 @@ enum err site_machine_refuses(struct site_work *work, const char *reason)
         {"ROUND_PASSED", "a later round was begun already"},
         {"TRAINER", "the site's trainer did not do its work; its operator's log says more"},
     };
-    if (strcmp(reason, "STEPS_USED_UP") == 0) {
-        return site_refuse(work, PROTO_REASON_BUDGET,
-                           "the steps that were reserved for this job are used up");
+    if (strcmp(reason, PROTO_ROUND_REASON_STEPS) == 0) {
+        return site_refuse(work, PROTO_REASON_STEPS_USED_UP,
+                           "a round that a crash cuts off uses its steps up");
     }
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (strcmp(reason, texts[i].reason) == 0) {

@@ -429,6 +429,50 @@ static void test_refused_round(void **unused)
     assert_int_equal(count_of(PROTO_ROUND_SEND_ROUND), 4);
 }
 
+static struct proto_round_event spent(size_t site_number, uint64_t number)
+{
+    struct proto_round_event event = of_site(PROTO_ROUND_SITE_REFUSED, site_number, number);
+    event.reason = PROTO_ROUND_REASON_STEPS;
+    return event;
+}
+
+/* Whose steps are spent has none for a later round either: the job is what its rounds on disk are, and no wait helps. */
+static void test_steps_used_up(void **unused)
+{
+    (void)unused;
+    reach(PROTO_ROUND_ASKING); /* the first round: nothing is on disk to end with */
+    must(spent(0, 1));
+    must(spent(1, 1));
+    persisted();
+    assert_int_equal(round_.state, PROTO_ROUND_WAITING);
+
+    reach(PROTO_ROUND_CLOSING);
+    persisted();
+    assert_int_equal(round_.asked_round, 2);
+    must(spent(0, 2));
+    assert_int_equal(round_.state, PROTO_ROUND_ASKING); /* two institutions are left */
+    must(of_site(PROTO_ROUND_SITE_REFUSED, 1, 2));
+    persisted();
+    assert_int_equal(round_.state, PROTO_ROUND_WAITING); /* the other refusal may be taken back */
+    must((struct proto_round_event){.kind = PROTO_ROUND_RESUME, .now_ms = 5});
+    persisted();
+    must(spent(0, 2));
+    must(spent(1, 2));
+    assert_int_equal(round_.state, PROTO_ROUND_ENDING);
+    struct buf bytes = {.max = PROTO_ROUND_SNAPSHOT};
+    assert_int_equal(proto_round_encode(&round_, &bytes, NULL), E_OK);
+    persisted();
+    assert_int_equal(round_.state, PROTO_ROUND_DONE);
+    assert_int_equal(round_.round, 1);
+    assert_int_equal(count_of(PROTO_ROUND_SEND_STOP), 4);
+    /* Killed before it was announced: the next life ends the same way. */
+    assert_int_equal(proto_round_decode(buf_span(&bytes), &round_, NULL), E_OK);
+    must((struct proto_round_event){.kind = PROTO_ROUND_RESUME, .now_ms = 6});
+    persisted();
+    assert_int_equal(round_.state, PROTO_ROUND_DONE);
+    buf_fini(&bytes);
+}
+
 static void test_old_writes_and_early_end(void **unused)
 {
     (void)unused;
@@ -558,7 +602,7 @@ static void test_site(void **unused)
 {
     (void)unused;
     struct proto_round_site_event plan = {
-        .kind = PROTO_ROUND_SITE_PLAN, .rounds = 4, .steps_per_round = 5, .steps = 12};
+        .kind = PROTO_ROUND_SITE_PLAN, .rounds = 4, .steps_per_round = 5, .steps = 17};
     struct proto_round_site_event event;
     memset(&site, 0, sizeof site);
     refused(request(1, 1), "NO_PLAN");
@@ -568,7 +612,7 @@ static void test_site(void **unused)
     refused(event, "COUNTRY");
     assert_int_equal(ask(plan).answer, PROTO_ROUND_SITE_ACCEPT);
     assert_int_equal(ask(plan).answer, PROTO_ROUND_SITE_ACCEPT); /* again: the answer was lost */
-    assert_int_equal(site.steps_left, 12);
+    assert_int_equal(site.steps_left, 17);
     event = plan;
     event.plan_hash[0] = 1;
     refused(event, "OTHER_PLAN");
@@ -595,12 +639,16 @@ static void test_site(void **unused)
     event.reason = "WITHDRAWN"; /* but not against the licence */
     refused(event, "WITHDRAWN");
     refused(request(2, 2), "OLD_TERM");
-    assert_int_equal(ask(request(3, 3)).steps, 5);
+    assert_int_equal(ask(request(3, 3)).steps, 5); /* of 12 for two rounds */
     (void)ask((struct proto_round_site_event){.kind = PROTO_ROUND_SITE_GAVE_UP, .round = 3});
     refused(request(2, 3), "ROUND_PASSED");
-    assert_int_equal(ask(request(3, 3)).steps, 2); /* what the broken try left */
+    assert_int_equal(ask(request(3, 3)).steps, 4); /* what the broken try left, for two rounds */
     (void)ask((struct proto_round_site_event){.kind = PROTO_ROUND_SITE_GAVE_UP, .round = 3});
-    refused(request(3, 3), "STEPS_USED_UP");
+    assert_int_equal(ask(request(3, 3)).steps, 2);
+    (void)ask((struct proto_round_site_event){.kind = PROTO_ROUND_SITE_GAVE_UP, .round = 3});
+    assert_int_equal(ask(request(4, 3)).steps, 1);
+    (void)ask((struct proto_round_site_event){.kind = PROTO_ROUND_SITE_GAVE_UP, .round = 4});
+    refused(request(4, 3), "STEPS_USED_UP");
     assert_int_equal(ask((struct proto_round_site_event){.kind = PROTO_ROUND_SITE_STOP}).answer,
                      PROTO_ROUND_SITE_ACCEPT);
     assert_int_equal(ask((struct proto_round_site_event){.kind = PROTO_ROUND_SITE_STOP}).answer,
@@ -621,6 +669,7 @@ int main(void)
         cmocka_unit_test(test_too_few),
         cmocka_unit_test(test_nobody_left),
         cmocka_unit_test(test_refused_round),
+        cmocka_unit_test(test_steps_used_up),
         cmocka_unit_test(test_old_writes_and_early_end),
         cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_largest_snapshot_fits),
