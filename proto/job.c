@@ -7,8 +7,8 @@
 #include "proto/duo.h"
 
 static const char *const task_names[PROTO_TASK_COUNT] = {
-    "tabular-classification", "tabular-regression", "token-classification",
-    "sequence-classification", "masked-lm"};
+    "tabular-classification",  "tabular-regression", "token-classification",
+    "sequence-classification", "masked-lm",          "tabular-survival"};
 static const char *const aggregation_names[PROTO_AGGREGATION_COUNT] = {
     "fedavg", "fedadam", "fedprox", "scaffold", "trimmed-mean"};
 static const char *const tune_names[] = {"full", "lora", "ffa-lora", "alternating-lora"};
@@ -30,16 +30,13 @@ const char *proto_tune_name(enum proto_tune tune)
 
 bool proto_task_tabular(enum proto_task task)
 {
-    return task == PROTO_TASK_TABULAR_CLASSIFICATION || task == PROTO_TASK_TABULAR_REGRESSION;
+    return task == PROTO_TASK_TABULAR_CLASSIFICATION || task == PROTO_TASK_TABULAR_REGRESSION ||
+           task == PROTO_TASK_TABULAR_SURVIVAL;
 }
 
 /* What the format can say and this version cannot do is refused by name, never weakened. */
 static enum err check_supported(const struct proto_job *job, struct err_info *reterr)
 {
-    if (job->task == PROTO_TASK_TABULAR_REGRESSION) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "task: this version cannot run '%s'",
-                             proto_task_name(job->task));
-    }
     if (job->method == PROTO_SCAFFOLD) {
         return proto_err_set(reterr, E_UNSUPPORTED, "aggregate.method: this version cannot do '%s'",
                              proto_aggregation_name(job->method));
@@ -54,6 +51,17 @@ static enum err check_supported(const struct proto_job *job, struct err_info *re
     return E_OK;
 }
 
+/* Inclusive, and false for NaN. */
+static bool within(double value, double low, double high)
+{
+    return value >= low && value <= high;
+}
+
+static bool names_encoder(const struct proto_job *job)
+{
+    return job->base[0] || job->has_lora || job->personal_head || job->tune != PROTO_TUNE_FULL;
+}
+
 /* A trainer decides what its model is; the node knows its numbers alone. */
 static enum err check_trainer(const struct proto_job *job, struct err_info *reterr)
 {
@@ -61,14 +69,15 @@ static enum err check_trainer(const struct proto_job *job, struct err_info *rete
         return proto_err_set(reterr, E_INVALID,
                              "model.trainer: must match [a-z0-9][a-z0-9._-]{0,63}");
     }
-    if (job->base[0] || job->has_lora || job->personal_head || job->tune != PROTO_TUNE_FULL) {
+    if (names_encoder(job) || job->hidden) {
         return proto_err_set(reterr, E_INVALID,
-                             "model.trainer: a trainer brings its own model; base, tune, lora and "
-                             "personal_head are of the built-in encoder");
+                             "model.trainer: a trainer brings its own model; base, tune, lora, "
+                             "personal_head and hidden are of the built-in ones");
     }
-    if (!proto_task_tabular(job->task)) {
-        return proto_err_set(reterr, E_UNSUPPORTED,
-                             "model.trainer: this version gives trainers tables only");
+    if (job->task != PROTO_TASK_TABULAR_CLASSIFICATION) {
+        return proto_err_set(
+            reterr, E_UNSUPPORTED,
+            "model.trainer: this version gives trainers tables with two classes only");
     }
     if (job->method == PROTO_FEDPROX || job->method == PROTO_SCAFFOLD) {
         return proto_err_set(reterr, E_UNSUPPORTED,
@@ -83,6 +92,21 @@ static enum err check_trainer(const struct proto_job *job, struct err_info *rete
     return E_OK;
 }
 
+/* Linear, or a small network; a survival model is linear, since its score is the log of a hazard ratio. */
+static enum err check_table_model(const struct proto_job *job, struct err_info *reterr)
+{
+    if (names_encoder(job) || (job->has_model && !job->hidden)) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "model: a tabular job has no base model; hidden or trainer is all that "
+            "it may state");
+    }
+    return job->hidden && job->task == PROTO_TASK_TABULAR_SURVIVAL
+               ? proto_err_set(reterr, E_UNSUPPORTED,
+                               "model.hidden: this version's survival models are linear")
+               : E_OK;
+}
+
 static enum err check_model(const struct proto_job *job, struct err_info *reterr)
 {
     static const char *const targets[] = {
@@ -92,9 +116,11 @@ static enum err check_model(const struct proto_job *job, struct err_info *reterr
         return check_trainer(job, reterr);
     }
     if (proto_task_tabular(job->task)) {
-        return job->has_model
-                   ? proto_err_set(reterr, E_INVALID, "model: a tabular job has no base model")
-                   : E_OK;
+        return check_table_model(job, reterr);
+    }
+    if (job->hidden) {
+        return proto_err_set(reterr, E_INVALID,
+                             "model.hidden: only tabular jobs have hidden units");
     }
     if (!job->has_model || !job->base[0]) {
         return proto_err_set(reterr, E_INVALID,
@@ -122,6 +148,34 @@ static enum err check_model(const struct proto_job *job, struct err_info *reterr
                                  "attention.output.dense, intermediate.dense, output.dense or "
                                  "all-linear",
                                  i);
+        }
+    }
+    return E_OK;
+}
+
+/* The time of a survival job, which nobody else has. */
+static enum err check_time(const struct proto_job *job, struct err_info *reterr)
+{
+    if (job->task != PROTO_TASK_TABULAR_SURVIVAL) {
+        return job->time[0] || job->horizon != 0 || job->intervals
+                   ? proto_err_set(
+                         reterr, E_INVALID,
+                         "time: time, horizon and intervals are of tabular-survival alone")
+                   : E_OK;
+    }
+    if (!proto_column_name_valid(job->time) || strcmp(job->time, job->target) == 0) {
+        return proto_err_set(
+            reterr, E_INVALID,
+            "time: must name the column of the time to the event, which is not the "
+            "target");
+    }
+    if (job->horizon != 0 && !within(job->horizon, 1e-9, 1e12)) {
+        return proto_err_set(reterr, E_INVALID, "horizon: must be 1e-9 to 1e12");
+    }
+    for (size_t i = 0; i < job->features.count; i++) {
+        if (strcmp(job->features.items[i], job->time) == 0) {
+            return proto_err_set(reterr, E_INVALID, "features[%zu]: '%s' is the time", i,
+                                 job->time);
         }
     }
     return E_OK;
@@ -175,12 +229,6 @@ static enum err check_features(const struct proto_job *job, struct err_info *ret
     return E_OK;
 }
 
-/* Inclusive, and false for NaN. */
-static bool within(double value, double low, double high)
-{
-    return value >= low && value <= high;
-}
-
 static enum err check_numbers(const struct proto_job *job, struct err_info *reterr)
 {
     if (job->has_privacy && !within(job->epsilon, 1e-6, PROTO_EPSILON_MAX)) {
@@ -232,7 +280,11 @@ static void fill_defaults(struct proto_job *job)
         job->batch = tabular ? 256 : 16;
     }
     if (job->learning_rate == 0) {
-        job->learning_rate = tabular ? 2.0 : 5e-4;
+        bool logistic = job->task == PROTO_TASK_TABULAR_CLASSIFICATION && !job->hidden;
+        job->learning_rate = !tabular ? 5e-4 : logistic ? 2.0 : 0.5;
+    }
+    if (job->intervals == 0 && job->task == PROTO_TASK_TABULAR_SURVIVAL) {
+        job->intervals = 10;
     }
     if (job->trainer_time_ms == 0) {
         job->trainer_time_ms = 60000;
@@ -326,6 +378,7 @@ enum err proto_job_check(struct proto_job *job, struct err_info *reterr)
     err = err ? err : check_supported(job, reterr);
     err = err ? err : check_model(job, reterr);
     err = err ? err : check_features(job, reterr);
+    err = err ? err : check_time(job, reterr);
     return err ? err : check_numbers(job, reterr);
 }
 

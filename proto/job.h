@@ -25,6 +25,7 @@ enum proto_task {
     PROTO_TASK_TOKEN_CLASSIFICATION,
     PROTO_TASK_SEQUENCE_CLASSIFICATION,
     PROTO_TASK_MASKED_LM,
+    PROTO_TASK_TABULAR_SURVIVAL, /* Cox regression */
     PROTO_TASK_COUNT
 };
 
@@ -81,14 +82,20 @@ struct proto_job {
     uint64_t trainer_time_ms; /* that it gets for a round; default 60 s */
 
     struct proto_text_list features; /* tabular only */
-    char target[PROTO_NAME_SIZE];
+    char target[PROTO_NAME_SIZE];    /* of a survival job: whether the event was seen */
     enum proto_missing missing;
+    uint64_t hidden; /* units of a small network; 0: a linear model */
+    char time
+        [PROTO_NAME_SIZE]; /* survival: the column of the time to the event, or to the last look */
+    double horizon;        /* survival: what is later is not told apart; 0: the column's max */
+    uint64_t intervals;    /* survival: of equal length, of the baseline hazard; default 10 */
 
-    uint64_t rounds;      /* default 10 */
-    uint64_t epochs;      /* per round, default 1 */
-    uint64_t batch;       /* default 16 for encoders, 256 for tabular */
-    double learning_rate; /* default 5e-4 for encoders, 2.0 for tabular */
-    double warmup;        /* share of all steps */
+    uint64_t rounds; /* default 10 */
+    uint64_t epochs; /* per round, default 1 */
+    uint64_t batch;  /* default 16 for encoders, 256 for tabular */
+    double
+        learning_rate; /* default 5e-4 for encoders, 2.0 for logistic regression, 0.5 for others */
+    double warmup;     /* share of all steps */
     double weight_decay;
     uint64_t max_length;
     double dropout; /* below 0: as the model says */

@@ -879,8 +879,9 @@ const struct proto_operation proto_operations[] = {
     ROW(MODEL_PREDICT, "model predict", DAEMON, ANALYST, false, model_predict_arguments,
         "apply a model to texts or rows of this node's own",
         "Token classification: the tag of each word; sequence classification: the class of each\n"
-        "line; tabular models: a probability (or value) a row, null where one is missing. Nothing\n"
-        "leaves the node.",
+        "line; tabular models: a probability, a value or (Cox) a hazard ratio a row, null where "
+        "one is\n"
+        "missing. Nothing leaves the node.",
         "{\"model\",\"rows\":[{\"words\":[],\"tags\":[]} | {\"label\",\"probabilities\":{}} | "
         "number]}"),
     ROW(MODEL_REPORT, "model report", DAEMON, 0, false, model_id_arguments,

@@ -15,9 +15,15 @@
 static const struct figure {
     const char *name, *outer, *inner;
 } figures[] = {
-    {"loss", "eval_loss", NULL},     {"accuracy", "metrics", "accuracy"},
-    {"auc", "metrics", "auc"},       {"precision", "metrics", "precision"},
-    {"recall", "metrics", "recall"}, {"f1", "metrics", "f1"},
+    {"loss", "eval_loss", NULL},
+    {"accuracy", "metrics", "accuracy"},
+    {"auc", "metrics", "auc"},
+    {"rmse", "metrics", "rmse"},
+    {"r2", "metrics", "r2"},
+    {"concordance", "metrics", "concordance"},
+    {"precision", "metrics", "precision"},
+    {"recall", "metrics", "recall"},
+    {"f1", "metrics", "f1"},
     {"epsilon", "epsilon", NULL},
 };
 #define FIGURES (sizeof figures / sizeof *figures)

@@ -509,6 +509,15 @@ static void answer_train(const json_t *answer, FILE *to)
                                            {"DOWN", "bytes_down"},
                                            {"SECONDS", "seconds"},
                                            {NULL, NULL}};
+    static const struct column regression_rounds[] = {
+        {"ROUND", "round"},   {"EVAL LOSS", "eval_loss"}, {"RMSE", "metrics.rmse"},
+        {"R2", "metrics.r2"}, {"EPSILON", "epsilon"},     {"SITES", "participants"},
+        {"UP", "bytes_up"},   {"DOWN", "bytes_down"},     {"SECONDS", "seconds"},
+        {NULL, NULL}};
+    static const struct column survival_rounds[] = {
+        {"ROUND", "round"},     {"EVAL LOSS", "eval_loss"}, {"CONCORDANCE", "metrics.concordance"},
+        {"EPSILON", "epsilon"}, {"SITES", "participants"},  {"UP", "bytes_up"},
+        {"DOWN", "bytes_down"}, {"SECONDS", "seconds"},     {NULL, NULL}};
     static const struct column note_rounds[] = {{"ROUND", "round"},
                                                 {"EVAL LOSS", "eval_loss"},
                                                 {"PRECISION", "metrics.precision"},
@@ -522,7 +531,11 @@ static void answer_train(const json_t *answer, FILE *to)
                                                 {NULL, NULL}};
     static const struct column sites[] = {
         {"SITE", "node"}, {"STATE", "state"}, {"REASON", "reason"}, {NULL, NULL}};
-    bool tabular = strncmp(text_of(answer, "task"), "tabular", 7) == 0;
+    const char *task = text_of(answer, "task");
+    const struct column *shown = strcmp(task, "tabular-regression") == 0 ? regression_rounds
+                                 : strcmp(task, "tabular-survival") == 0 ? survival_rounds
+                                 : strncmp(task, "tabular", 7) == 0      ? rounds
+                                                                         : note_rounds;
     fputs("job ", to);
     put(to, text_of(answer, "job"));
     fputs(": ", to);
@@ -538,8 +551,7 @@ static void answer_train(const json_t *answer, FILE *to)
         put(to, text_of(answer, "reason"));
         fputc('\n', to);
     }
-    print_list(json_object_get(answer, "history"), tabular ? rounds : note_rounds,
-               "no round has ended yet", to);
+    print_list(json_object_get(answer, "history"), shown, "no round has ended yet", to);
     if (json_array_size(json_object_get(answer, "sites")) > 0) {
         print_list(json_object_get(answer, "sites"), sites, "", to);
     }

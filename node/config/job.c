@@ -6,9 +6,13 @@
 #define JOB(m)   offsetof(struct proto_job, m)
 #define TEXTS(m) .type = CONFIG_TEXTS, .offset = JOB(m.items), .count_offset = JOB(m.count)
 
-static const char *const task_names[] = {
-    "tabular-classification",  "tabular-regression", "token-classification",
-    "sequence-classification", "masked-lm",          NULL};
+static const char *const task_names[] = {"tabular-classification",
+                                         "tabular-regression",
+                                         "token-classification",
+                                         "sequence-classification",
+                                         "masked-lm",
+                                         "tabular-survival",
+                                         NULL};
 static const char *const tune_names[] = {"full", "lora", "ffa-lora", "alternating-lora", NULL};
 static const char *const missing_names[] = {"drop", "midpoint", NULL};
 static const char *const method_names[] = {"fedavg",   "fedadam",      "fedprox",
@@ -28,6 +32,7 @@ static const struct config_row model_rows[] = {
     {.name = "lora", .type = CONFIG_MAP, .present = JOB(has_lora), .rows = lora_rows},
     {.name = "personal_head", .type = CONFIG_BOOL, .offset = JOB(personal_head)},
     {.name = "trainer", .type = CONFIG_CHARS, .offset = JOB(trainer), .max = 65},
+    {.name = "hidden", .type = CONFIG_U64, .offset = JOB(hidden), .min = 1, .max = 64},
     {.name = "time",
      .type = CONFIG_DURATION,
      .offset = JOB(trainer_time_ms),
@@ -148,6 +153,9 @@ static const struct config_row job_rows[] = {
     {.name = "model", .type = CONFIG_MAP, .present = JOB(has_model), .rows = model_rows},
     {.name = "features", TEXTS(features), .min = 1, .max = PROTO_NAME_SIZE - 1},
     {.name = "target", .type = CONFIG_CHARS, .offset = JOB(target), .max = PROTO_NAME_SIZE},
+    {.name = "time", .type = CONFIG_CHARS, .offset = JOB(time), .max = PROTO_NAME_SIZE},
+    {.name = "horizon", .type = CONFIG_NUMBER, .offset = JOB(horizon), .min = 1e-9, .max = 1e12},
+    {.name = "intervals", .type = CONFIG_U64, .offset = JOB(intervals), .min = 1, .max = 256},
     {.name = "missing", .type = CONFIG_ENUM, .offset = JOB(missing), .names = missing_names},
     {.name = "rounds",
      .type = CONFIG_U64,

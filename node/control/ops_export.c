@@ -144,6 +144,9 @@ static void card_metrics(struct card_room *r)
     json_decref(scores);
     static const char *const plain[][3] = {{"accuracy", "accuracy", "accuracy_margin95"},
                                            {"auc", "roc_auc", "auc_margin95"},
+                                           {"rmse", "rmse", "rmse_margin95"},
+                                           {"r2", "r2", "r2_margin95"},
+                                           {"concordance", "concordance", "concordance_margin95"},
                                            {"eval_loss", "loss", "eval_loss_margin95"}};
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
         const json_t *value = json_object_get(metrics, plain[i][0]);

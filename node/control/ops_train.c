@@ -135,7 +135,7 @@ static json_t *figure(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-/* Of tables accuracy and AUC; of notes precision, recall and F1 over all types, then of each. */
+/* Of tables what their task has; of notes precision, recall and F1 over all types, then of each. */
 static json_t *metrics_view(const struct train_view *view, const struct train_round_view *round)
 {
     json_t *metrics = json_object();
@@ -143,13 +143,17 @@ static json_t *metrics_view(const struct train_view *view, const struct train_ro
         return metrics;
     }
     json_object_set_new(metrics, "eval_loss_margin95", figure(round->eval_loss_margin));
-    if (round->types == 0 || isfinite(round->accuracy)) {
-        json_object_set_new(metrics, "accuracy", figure(round->accuracy));
-        json_object_set_new(metrics, "accuracy_margin95", figure(round->accuracy_margin));
+    struct train_named named[TRAIN_NAMED_MAX];
+    size_t count = train_figures_name(view->task, view->scale, round, named);
+    for (size_t i = 0; round->types == 0 && i < count; i++) {
+        json_object_set_new(metrics, named[i].name, figure(named[i].value));
     }
     if (round->types == 0) {
-        json_object_set_new(metrics, "auc", figure(round->auc));
         return metrics;
+    }
+    if (isfinite(round->accuracy)) {
+        json_object_set_new(metrics, "accuracy", figure(round->accuracy));
+        json_object_set_new(metrics, "accuracy_margin95", figure(round->accuracy_margin));
     }
     static const char *const keys[] = {"precision", "recall", "f1"};
     json_t *scores = control_scores_view(
@@ -399,13 +403,14 @@ static void show_round(struct control_call *call, const struct train_view *view,
     } else if (isfinite(round->eval_loss)) { /* without noise */
         snprintf(loss, sizeof loss, ", loss %.4f", round->eval_loss);
     }
-    if (isfinite(round->accuracy)) {
-        snprintf(quality, sizeof quality, ", accuracy %.3f", round->accuracy);
-    }
+    static const char *const told[][2] = {
+        {"accuracy", "accuracy"}, {"r2", "R2"}, {"concordance", "concordance"}, {"f1", "F1"}};
     json_t *metrics = metrics_view(view, round);
-    const json_t *f1 = json_object_get(metrics, "f1");
-    if (json_is_number(f1)) {
-        snprintf(quality, sizeof quality, ", F1 %.3f", json_number_value(f1));
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        const json_t *value = json_object_get(metrics, told[i][0]);
+        if (json_is_number(value)) {
+            snprintf(quality, sizeof quality, ", %s %.3f", told[i][1], json_number_value(value));
+        }
     }
     json_decref(metrics);
     if (isfinite(round->epsilon)) {

@@ -14,8 +14,8 @@
  *      D2 = ceil(CLIP/g + sqrt(features + 1)/2), and the integers are added up without rounding;
  *   4. exact discrete Gaussian noise of standard deviation >= SIGMA * D2 (at least 2^20) joins each coordinate, also
  *      when the batch is empty;
- *   5. the noisy sum is divided by the public EXPECTED_BATCH and moves the weights, with momentum, which is
- *      post-processing of noisy values.
+ *   5. the noisy sum is divided by the public EXPECTED_BATCH and moves the weights, with momentum, FedProx' pull to the
+ *      first weights or SCAFFOLD's correction, all of which is post-processing of noisy values.
  * So a step is the subsampled Gaussian of noise multiplier SIGMA. Why discrete noise costs the same: grid.h.
  *
  * There is no way to train without noise: SIGMA below PROTO_PRIVACY_SIGMA_MIN is refused.
@@ -55,6 +55,8 @@ struct model_sgd {
     double momentum;       /* 0 <= momentum < 1 */
     double expected_batch; /* public: rate times the declared number of patients */
     uint32_t steps;
+    double proximal; /* FedProx: adds PROXIMAL (w - w at the start) to each noisy gradient */
+    const double *correction; /* SCAFFOLD: c - c_i, public, added to each; NULL: none */
 };
 
 /* Whether a table has the shape above; for asserts and for tables made from peers' or users' data. */

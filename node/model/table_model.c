@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-#include "node/model/logistic.h"
+#include "node/model/tabular.h"
 
 #define DOCUMENT_MAX ((size_t)64 << 20)
 #define FIELD_MAX    64u /* bytes of a number */
@@ -35,7 +35,9 @@ struct model_table_model {
     json_t *root; /* names and values are borrowed from it */
     struct feature *features;
     size_t feature_count, width;
-    double *weights, intercept, scale, offset;
+    double *weights, intercept, scale,
+        offset; /* weights as model_tabular has them, without the last intercept */
+    size_t hidden;
     enum link link;
     bool midpoint;
 };
@@ -89,38 +91,59 @@ static enum err read_feature(const json_t *from, struct feature *f, size_t width
     return E_OK;
 }
 
-static enum err read_weights(struct model_table_model *m, struct err_info *reterr)
+/* COUNT numbers under "weights" of FROM, and its intercept. */
+static enum err read_numbers(const json_t *from, double *to, size_t count, double *ret_intercept,
+                             struct err_info *reterr)
 {
-    const json_t *list = json_object_get(m->root, "weights");
-    const json_t *intercept = json_object_get(m->root, "intercept");
-    m->width = json_array_size(list);
-    if (!json_is_array(list) || m->width > MODEL_FEATURES_MAX || !json_is_number(intercept)) {
+    const json_t *list = json_object_get(from, "weights");
+    const json_t *intercept = json_object_get(from, "intercept");
+    if (!json_is_array(list) || json_array_size(list) != count || !json_is_number(intercept)) {
         return bad(reterr, "weights or intercept");
     }
-    m->weights = proto_alloc(m->width + 1, sizeof *m->weights);
-    if (!m->weights) {
-        return E_NO_MEMORY;
-    }
-    for (size_t i = 0; i < m->width; i++) {
+    for (size_t i = 0; i < count; i++) {
         const json_t *w = json_array_get(list, i);
         if (!json_is_number(w)) {
             return bad(reterr, "a weight");
         }
-        m->weights[i] = json_number_value(w);
+        to[i] = json_number_value(w);
     }
-    m->intercept = json_number_value(intercept);
+    *ret_intercept = json_number_value(intercept);
     return E_OK;
+}
+
+/* Of a network the width is that of its hidden units. */
+static enum err read_weights(struct model_table_model *m, bool network, struct err_info *reterr)
+{
+    const json_t *hidden = json_object_get(m->root, "hidden");
+    m->hidden = network ? json_array_size(hidden) : 0;
+    m->width =
+        json_array_size(json_object_get(network ? json_array_get(hidden, 0) : m->root, "weights"));
+    if (network != json_is_array(hidden) || (network && m->hidden == 0) ||
+        m->hidden > MODEL_HIDDEN_UNITS_MAX || m->width > MODEL_FEATURES_MAX) {
+        return bad(reterr, "hidden or weights");
+    }
+    size_t row = m->width + 1;
+    m->weights =
+        proto_alloc(m->hidden * row + (network ? m->hidden : m->width) + 1, sizeof *m->weights);
+    enum err err = m->weights ? E_OK : E_NO_MEMORY;
+    for (size_t i = 0; !err && i < m->hidden; i++) {
+        double *unit = m->weights + i * row;
+        err = read_numbers(json_array_get(hidden, i), unit, m->width, unit + m->width, reterr);
+    }
+    return err ? err
+               : read_numbers(m->root, m->weights + m->hidden * row, network ? m->hidden : m->width,
+                              &m->intercept, reterr);
 }
 
 static enum err read_document(struct model_table_model *m, struct err_info *reterr)
 {
-    static const char *const formats[] = {"concordat-linear-1"},
+    static const char *const formats[] = {"concordat-linear-1", "concordat-network-1"},
                              *const links[] = {"logit", "identity", "log"},
                              *const missings[] = {"drop", "midpoint"};
     const json_t *features = json_object_get(m->root, "features"),
                  *target = json_object_get(m->root, "target");
-    size_t link = choice(m->root, "link", links, 3);
-    if (choice(m->root, "format", formats, 1) || link == 3) {
+    size_t link = choice(m->root, "link", links, 3), format = choice(m->root, "format", formats, 2);
+    if (format == 2 || link == 3) {
         return proto_err_set(reterr, E_UNSUPPORTED,
                              "the model's document: format or link is unknown");
     }
@@ -133,7 +156,7 @@ static enum err read_document(struct model_table_model *m, struct err_info *rete
     if (!json_is_array(features) || m->feature_count > MODEL_FEATURES_MAX) {
         return bad(reterr, "features");
     }
-    enum err err = read_weights(m, reterr);
+    enum err err = read_weights(m, format == 1, reterr);
     m->features = proto_alloc(m->feature_count + 1, sizeof *m->features);
     err = err || m->features ? err : E_NO_MEMORY;
     for (size_t i = 0; !err && i < m->feature_count; i++) {
@@ -204,39 +227,64 @@ static double number_of(struct span text)
     return *end == 0 && isfinite(v) ? v : NAN;
 }
 
-/* What a feature adds to the score; NAN: missing or unreadable. */
-static double part_of(const struct model_table_model *m, const struct feature *f, struct span text)
+/* What a feature's values are, from F->at in X on; false: missing or unreadable, and X has the middle of what may stand there. */
+static bool put_values(const struct feature *f, struct span text, double *x)
 {
-    const double *w = m->weights + f->at;
+    double v = number_of(text);
+    x += f->at;
     if (f->encoding == ONE_HOT) {
-        for (size_t i = 0; i < json_array_size(f->values); i++) {
+        size_t count = f->width + 1, found = count;
+        for (size_t i = 0; i < count && found == count; i++) {
             const char *value = json_string_value(json_array_get(f->values, i));
-            if (value && span_is(text, value)) {
-                return i ? w[i - 1] : 0;
-            }
+            found = value && span_is(text, value) ? i : count;
         }
-        return NAN;
+        for (size_t i = 0; i < f->width; i++) {
+            x[i] = found == count ? 1 / (double)count : found == i + 1;
+        }
+        return found < count;
     }
     if (f->encoding == ZERO_ONE) {
-        double v = span_is(text, "true") ? 1 : span_is(text, "false") ? 0 : number_of(text);
-        return v > 0 || v < 0 ? w[0] : v * w[0];
+        v = span_is(text, "true") ? 1 : span_is(text, "false") ? 0 : v;
+        *x = isnan(v) ? 0.5 : v < 0 || v > 0;
+        return !isnan(v);
     }
-    double v = number_of(text);
-    return isnan(v) ? v : w[0] * (double)model_standardise(v, f->min, f->max);
+    *x = isnan(v) ? 0 : (double)model_standardise(v, f->min, f->max);
+    return !isnan(v);
+}
+
+static double product(const double *w, const double *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += w[i] * x[i];
+    }
+    return sum;
+}
+
+static double score_of(const struct model_table_model *m, const double *x)
+{
+    const double *last = m->weights + m->hidden * (m->width + 1);
+    double score = m->intercept + (m->hidden ? 0 : product(last, x, m->width));
+    for (size_t i = 0; i < m->hidden; i++) {
+        const double *unit = m->weights + i * (m->width + 1);
+        score += last[i] * tanh(product(unit, x, m->width) + unit[m->width]);
+    }
+    return score;
 }
 
 double model_table_model_answer(const struct model_table_model *m, const struct span *fields,
                                 size_t count)
 {
-    double score = m->intercept;
+    double x[MODEL_FEATURES_MAX];
+    memset(x, 0, m->width * sizeof *x);
     for (size_t i = 0; i < m->feature_count; i++) {
         const struct feature *f = &m->features[i];
-        double part = f->column < count ? part_of(m, f, fields[f->column]) : NAN;
-        if (isnan(part) && !m->midpoint) {
+        struct span text = f->column < count ? fields[f->column] : SPAN_NONE;
+        if (!put_values(f, text, x) && !m->midpoint) {
             return NAN;
         }
-        score += isnan(part) ? 0 : part;
     }
+    double score = score_of(m, x);
     return m->link == LOGIT ? 1 / (1 + exp(-score))
            : m->link == LOG ? exp(score)
                             : m->offset + m->scale * score;

@@ -1,4 +1,4 @@
-/* A tabular model's document (JSON, "concordat-linear-1") applied to rows of text: what `model predict` does with a table.
+/* A tabular model's document (JSON, "concordat-linear-1" or "concordat-network-1") applied to rows of text: what `model predict` does with a table.
  *
  *     err = model_table_model_read(bytes, &model, reterr);
  *     err = model_table_model_header(model, names, count, reterr);       // which column is which feature
@@ -8,8 +8,10 @@
  * The document: features with their encoding ("standardised" with min and max, "zero-one", "one-hot" with values, the first of which has
  * no weight), weights, intercept and link: logit (the answer is a probability), identity (in the units of `scale` and `offset` of the
  * target when the document has them), log (exp of the score: Cox, a hazard relative to the reference).
+ * A network has `hidden`, a list of units each with weights of the features and an intercept; `weights` are then of tanh of the units.
+ * Cox has a `baseline` beside, which answers do not need: log_hazards of equal parts of the horizon, in events per horizon.
  * A row with a missing or unreadable value has the answer NAN, or counts as the midpoint where the document says so.
- * Written by node/train. Threads: after _header, any number may read. Limits: MODEL_FEATURES_MAX weights. */
+ * Written by node/train. Threads: after _header, any number may read. Limits: MODEL_FEATURES_MAX weights, MODEL_HIDDEN_UNITS_MAX units. */
 #ifndef CONCORDAT_NODE_MODEL_TABLE_MODEL_H
 #define CONCORDAT_NODE_MODEL_TABLE_MODEL_H
 

@@ -276,6 +276,7 @@ struct work {
     const struct model_tabular *m;
     size_t count;
     double *gradient, *velocity, *weights;
+    const double *start; /* before the first step */
     int64_t *sum, *noise;
 };
 
@@ -322,6 +323,8 @@ static enum err step(const struct model_table *table, const struct model_sgd *sg
     for (size_t j = 0; j < w->count; j++) {
         /* |sum| < 2^32 patients * 2^28 and |noise| < 2^43, so this stays within 2^61. */
         double noisy = ldexp((double)(w->sum[j] + w->noise[j]), grid->log2) / sgd->expected_batch;
+        noisy += sgd->proximal * (w->weights[j] - w->start[j]);
+        noisy += sgd->correction ? sgd->correction[j] : 0;
         w->velocity[j] = sgd->momentum * w->velocity[j] + noisy;
         w->weights[j] -= sgd->learning_rate * w->velocity[j];
     }
@@ -332,7 +335,8 @@ static bool settings_valid(const struct model_sgd *sgd)
 {
     return sgd->rate > 0 && sgd->rate <= 1 && sgd->learning_rate > 0 && sgd->learning_rate <= 1e6 &&
            sgd->momentum >= 0 && sgd->momentum < 1 && sgd->expected_batch > 0 &&
-           sgd->expected_batch <= 1e12 && sgd->steps <= MODEL_STEPS_MAX;
+           sgd->proximal >= 0 && sgd->proximal <= 1e6 && sgd->expected_batch <= 1e12 &&
+           sgd->steps <= MODEL_STEPS_MAX;
 }
 
 static enum err train(const struct model_table *table, const struct model_sgd *sgd,
@@ -379,6 +383,7 @@ enum err model_tabular_train(const struct model_tabular *m, const struct model_t
                      .gradient = block,
                      .velocity = block + count,
                      .weights = block + 2 * count,
+                     .start = weights,
                      .sum = (int64_t *)(block + 3 * count),
                      .noise = (int64_t *)(block + 4 * count)};
     memcpy(w.weights, weights, count * sizeof *weights);

@@ -66,6 +66,15 @@ static enum err plan_target(const struct proto_schema *schema, const char *name,
         return err;
     }
     const struct proto_column *column = &schema->columns[ret->target];
+    bool number = column->type == PROTO_COLUMN_INTEGER || column->type == PROTO_COLUMN_REAL;
+    if (ret->outcome == TRAIN_OUTCOME_NUMBER) {
+        ret->low = column->min;
+        ret->high = column->max;
+        return number && column->has_bounds && column->max > column->min
+                   ? E_OK
+                   : proto_err_set(reterr, E_UNSUPPORTED,
+                                   "target %s must be an integer or real with bounds", name);
+    }
     bool two = column->type == PROTO_COLUMN_CATEGORY && !column->values_private &&
                column->value_count == 2;
     bool bit = column->type == PROTO_COLUMN_INTEGER && column->has_bounds && column->min == 0 &&
@@ -78,30 +87,70 @@ static enum err plan_target(const struct proto_schema *schema, const char *name,
                                name);
 }
 
-enum err train_encoding_plan(const struct proto_schema *schema, const char *const *features,
-                             size_t feature_count, const char *target, struct train_encoding *ret,
-                             struct err_info *reterr)
+static enum err plan_time(const struct proto_schema *schema, const struct train_columns *columns,
+                          struct train_encoding *ret, struct err_info *reterr)
 {
-    if (feature_count == 0 || feature_count > TRAIN_FEATURES_MAX) {
+    enum err err = find_column(schema, columns->time, &ret->time, reterr);
+    if (err) {
+        return err;
+    }
+    const struct proto_column *column = &schema->columns[ret->time];
+    bool number = column->type == PROTO_COLUMN_INTEGER || column->type == PROTO_COLUMN_REAL;
+    ret->horizon = columns->horizon > 0 ? columns->horizon : column->has_bounds ? column->max : 0;
+    return number && ret->horizon > 0 && ret->time != ret->target
+               ? E_OK
+               : proto_err_set(reterr, E_UNSUPPORTED,
+                               "time %s must be an integer or real with a max above 0, or the job "
+                               "must state a horizon",
+                               columns->time);
+}
+
+enum err train_encoding_plan(const struct proto_schema *schema, const struct train_columns *columns,
+                             struct train_encoding *ret, struct err_info *reterr)
+{
+    if (columns->feature_count == 0 || columns->feature_count > TRAIN_FEATURES_MAX) {
         return proto_err_set(reterr, E_LIMIT, "1 to %d features", TRAIN_FEATURES_MAX);
     }
     memset(ret, 0, sizeof *ret);
-    enum err err = plan_target(schema, target, ret, reterr);
-    for (size_t i = 0; !err && i < feature_count; i++) {
+    ret->outcome = columns->outcome;
+    ret->time = -1;
+    enum err err = plan_target(schema, columns->target, ret, reterr);
+    if (!err && ret->outcome == TRAIN_OUTCOME_EVENT) {
+        err = plan_time(schema, columns, ret, reterr);
+    }
+    for (size_t i = 0; !err && i < columns->feature_count; i++) {
         struct train_column *column = &ret->columns[i];
-        err = plan_feature(schema, features[i], column, reterr);
-        if (!err && column->column == ret->target) {
-            err = proto_err_set(reterr, E_UNSUPPORTED, "the target cannot be a feature");
+        err = plan_feature(schema, columns->features[i], column, reterr);
+        if (!err && (column->column == ret->target || column->column == ret->time)) {
+            err = proto_err_set(reterr, E_UNSUPPORTED, "the %s cannot be a feature",
+                                column->column == ret->time ? "time" : "target");
         }
         column->at = ret->width;
         ret->width += column->width;
     }
-    ret->count = feature_count;
+    ret->count = columns->feature_count;
     if (!err && ret->width > MODEL_FEATURES_MAX) {
         err = proto_err_set(reterr, E_LIMIT, "the features become %zu values, more than %u",
                             ret->width, MODEL_FEATURES_MAX);
     }
     return err;
+}
+
+void train_encoding_range(const struct train_encoding *encoding, const double *weights,
+                          double *ret_low, double *ret_high)
+{
+    *ret_low = *ret_high = 0;
+    for (size_t i = 0; i < encoding->count; i++) {
+        const struct train_column *column = &encoding->columns[i];
+        double low = column->kind == TRAIN_KIND_NUMBER ? -fabs(weights[column->at]) : 0;
+        double high = column->kind == TRAIN_KIND_NUMBER ? -low : 0;
+        for (size_t j = 0; column->kind != TRAIN_KIND_NUMBER && j < column->width; j++) {
+            low = fmin(low, weights[column->at + j]);
+            high = fmax(high, weights[column->at + j]);
+        }
+        *ret_low += low;
+        *ret_high += high;
+    }
 }
 
 void train_encoding_put(const struct train_column *column, double value, bool missing, float *to)

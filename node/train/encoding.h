@@ -1,6 +1,6 @@
 /* What the columns of a table become for a model: numbers between -1 and 1, by public bounds and values alone.
  *
- *     err = train_encoding_plan(&schema, features, count, target, &encoding, reterr);
+ *     err = train_encoding_plan(&schema, &columns, &encoding, reterr);
  *     train_encoding_put(&encoding.columns[i], value, missing, x);
  *
  * Threads: pure. */
@@ -24,19 +24,42 @@ struct train_column {
     size_t width; /* how many */
 };
 
+/* What a row's outcome is. */
+enum train_outcome {
+    TRAIN_OUTCOME_CLASS,  /* 0 or 1 */
+    TRAIN_OUTCOME_NUMBER, /* standardised to -1 .. 1 by the declared bounds */
+    TRAIN_OUTCOME_EVENT,  /* 0 or 1, and a time as a part of the horizon, above 0 and at most 1 */
+};
+
 struct train_encoding {
     struct train_column columns[TRAIN_FEATURES_MAX];
     size_t count;
-    size_t width; /* encoded values in all; weights are one more */
-    int target;   /* its value or code is 0 or 1 */
+    size_t width; /* encoded values in all */
+    enum train_outcome outcome;
+    int target;       /* column; unless a number its value or code is 0 or 1 */
+    double low, high; /* of a number */
+    int time;         /* column of an event's time; else -1 */
+    double horizon;   /* in its units */
+};
+
+/* Columns by name. */
+struct train_columns {
+    enum train_outcome outcome;
+    const char *const *features;
+    size_t feature_count;
+    const char *target;
+    const char *time; /* of an event alone */
+    double horizon;   /* 0: the largest value that is declared */
 };
 
 /* Errors: E_SCHEMA a column is missing; E_UNSUPPORTED its type cannot be used, it has no bounds or its values are private;
  * E_LIMIT more than MODEL_FEATURES_MAX encoded values. */
 MUST_CHECK enum err train_encoding_plan(const struct proto_schema *schema,
-                                        const char *const *features, size_t feature_count,
-                                        const char *target, struct train_encoding *ret,
-                                        struct err_info *reterr);
+                                        const struct train_columns *columns,
+                                        struct train_encoding *ret, struct err_info *reterr);
+/* What any weights can make of a row: the range of w.x over all rows, from public bounds alone. WEIGHTS: width of them. */
+void train_encoding_range(const struct train_encoding *encoding, const double *weights,
+                          double *ret_low, double *ret_high);
 /* VALUE (a category's code) or, when MISSING, the middle of what may stand there, into TO[column->at ...]. */
 void train_encoding_put(const struct train_column *column, double value, bool missing, float *to);
 

@@ -154,8 +154,7 @@ static void read_sums(struct train_job_state *state, const struct train_sums *su
                       const struct outcome *outcome, struct train_round_row *row)
 {
     double sigma[TRAIN_SUMS_MAX];
-    double variances[TRAIN_SUM_CORRECT + 1] = {0};
-    double means[TRAIN_SUM_CORRECT + 1];
+    double variances[TRAIN_SUM_SQUARE + 1] = {0};
     double count = 0;
     double count_variance = 0;
     size_t sites = 0;
@@ -172,13 +171,12 @@ static void read_sums(struct train_job_state *state, const struct train_sums *su
         site->count_sum += outcome->counts[i];
         count += site->count_sum / (double)site->counts;
         count_variance += sigma[TRAIN_SUM_COUNT] * sigma[TRAIN_SUM_COUNT] / (double)site->counts;
-        for (size_t j = 0; j <= TRAIN_SUM_CORRECT; j++) {
+        for (size_t j = 0; j <= TRAIN_SUM_SQUARE; j++) {
             variances[j] += sigma[j] * sigma[j];
         }
     }
-    memcpy(means, outcome->sums, sizeof means);
-    means[TRAIN_SUM_CORRECT] = sums->correct ? means[TRAIN_SUM_CORRECT] : NAN;
-    struct train_metrics metrics = train_metrics_read(sums, count, count_variance, means, variances);
+    struct train_metrics metrics =
+        train_metrics_read(sums, count, count_variance, outcome->sums, variances);
     row->evaluated = true;
     row->loss = metrics.loss;
     row->loss_margin = metrics.loss_margin;
@@ -199,8 +197,10 @@ static void read_histograms(const struct train_job_state *state, const struct tr
     }
     if (train_histogram_plan(nano, (uint32_t)state->max_rows_per_unit, &bin) == E_OK) {
         double sigma = privacy_mechanism_sigma(&bin);
-        row->auc = train_metrics_auc(outcome->histograms, plan->bins,
-                                     sigma * sigma * (double)outcome->histogram_sites);
+        double variance = sigma * sigma * (double)outcome->histogram_sites;
+        row->auc = plan->task == PROTO_TASK_TABULAR_SURVIVAL
+                       ? train_metrics_concordance(outcome->histograms, plan->bins, variance)
+                       : train_metrics_auc(outcome->histograms, plan->bins, variance);
     }
 }
 
@@ -224,9 +224,30 @@ void figures_note(struct train_job_state *state, const struct train_plan *plan,
         return;
     }
     if (state->best_loss == 0 || row->loss < state->best_loss) {
-        state->best_loss = row->loss > 0 ? row->loss : 1e-12;
+        state->best_loss = row->loss != 0 ? row->loss : 1e-12;
         state->stale = 0;
     } else {
         state->stale++;
     }
+}
+
+size_t train_figures_name(const char *task, double scale, const struct train_round_view *round,
+                          struct train_named ret[TRAIN_NAMED_MAX])
+{
+    if (strcmp(task, proto_task_name(PROTO_TASK_TABULAR_SURVIVAL)) == 0) {
+        ret[0] = (struct train_named){"concordance", round->auc};
+        return 1;
+    }
+    if (strcmp(task, proto_task_name(PROTO_TASK_TABULAR_REGRESSION)) == 0) {
+        double root = sqrt(2 * round->eval_loss); /* of a loss of half the square */
+        ret[0] = (struct train_named){"rmse", scale * root};
+        ret[1] = (struct train_named){"rmse_margin95", scale * round->eval_loss_margin / root};
+        ret[2] = (struct train_named){"r2", round->accuracy};
+        ret[3] = (struct train_named){"r2_margin95", round->accuracy_margin};
+        return 4;
+    }
+    ret[0] = (struct train_named){"accuracy", round->accuracy};
+    ret[1] = (struct train_named){"accuracy_margin95", round->accuracy_margin};
+    ret[2] = (struct train_named){"auc", round->auc};
+    return 3;
 }

@@ -1,4 +1,4 @@
-/* Logistic regression on a table: node/model/logistic.h under the plan's terms. */
+/* Regression, a small network or Cox on a table: node/model/tabular.h under the plan's terms. */
 #include "config.h"
 #include "node/train/learner.h"
 
@@ -8,34 +8,42 @@ struct learner {
     struct train_learner base;
     struct train_learner_wish wish;
     struct train_encoding encoding;
+    struct model_tabular shape;
     struct train_tables tables;
 };
 
 static enum err name_columns(const struct train_plan *plan, struct arena *arena,
-                             const char ***ret_features, const char **ret_target)
+                             struct train_columns *ret)
 {
     const struct proto_text *texts = plan->features.items;
     const char **features = arena_alloc(arena, plan->features.count, sizeof *features);
-    *ret_target = arena_strdup(arena, plan->target);
+    *ret = (struct train_columns){
+        .outcome = plan->task == PROTO_TASK_TABULAR_REGRESSION ? TRAIN_OUTCOME_NUMBER
+                   : plan->task == PROTO_TASK_TABULAR_SURVIVAL ? TRAIN_OUTCOME_EVENT
+                                                               : TRAIN_OUTCOME_CLASS,
+        .features = features,
+        .feature_count = plan->features.count,
+        .target = arena_strdup(arena, plan->target),
+        .time = arena_strdup(arena, plan->event_time),
+        .horizon = plan->horizon,
+    };
     for (size_t i = 0; features && i < plan->features.count; i++) {
         features[i] = arena_strdup(arena, texts[i].text);
         if (!features[i]) {
             return E_NO_MEMORY;
         }
     }
-    *ret_features = features;
-    return features && *ret_target ? E_OK : E_NO_MEMORY;
+    return features && ret->target && ret->time ? E_OK : E_NO_MEMORY;
 }
 
 enum err train_table_encode(const struct train_plan *plan, const struct proto_schema *schema,
                             struct train_encoding *ret, struct err_info *reterr)
 {
     struct arena arena = {0};
-    const char **features;
-    const char *target;
-    enum err err = name_columns(plan, &arena, &features, &target);
+    struct train_columns columns;
+    enum err err = name_columns(plan, &arena, &columns);
     if (!err) {
-        err = train_encoding_plan(schema, features, plan->features.count, target, ret, reterr);
+        err = train_encoding_plan(schema, &columns, ret, reterr);
     }
     arena_fini(&arena);
     return err;
@@ -62,19 +70,29 @@ static enum err table_open(const struct train_learner_wish *wish, struct train_l
         return err;
     }
     learner->wish = *wish;
+    learner->shape = train_plan_tabular(wish->plan, learner->encoding.width);
     *ret = &learner->base;
     return E_OK;
 }
 
 static size_t table_count(const struct train_learner *base)
 {
-    return ((const struct learner *)base)->encoding.width + 1;
+    return model_tabular_count(&((const struct learner *)base)->shape);
 }
 
 static enum err table_start(struct train_learner *base, float *ret, struct err_info *reterr)
 {
-    (void)reterr;
-    memset(ret, 0, table_count(base) * sizeof *ret);
+    struct learner *learner = (struct learner *)base;
+    size_t count = table_count(base);
+    double *start = proto_alloc(count, sizeof *start);
+    if (!start) {
+        return proto_err_set(reterr, E_NO_MEMORY, "no memory for %zu weights", count);
+    }
+    model_tabular_start(&learner->shape, learner->wish.plan->seed, start);
+    for (size_t i = 0; i < count; i++) {
+        ret[i] = (float)start[i];
+    }
+    proto_free(start);
     return E_OK;
 }
 
@@ -122,11 +140,12 @@ static enum err table_train(struct train_learner *base, const float *weights,
         .momentum = plan->momentum,
         .expected_batch = local->cost->rate * (double)local->size,
         .steps = (uint32_t)local->steps,
+        .proximal = plan->proximal,
     };
     uint32_t done;
     enum err err =
-        trained ? model_logistic_train(&learner->tables.train, &sgd, trained,
-                                       learner->wish.cancelled, learner->wish.user, &done, reterr)
+        trained ? model_tabular_train(&learner->shape, &learner->tables.train, &sgd, trained,
+                                      learner->wish.cancelled, learner->wish.user, &done, reterr)
                 : E_NO_MEMORY;
     for (size_t i = 0; !err && i < count; i++) {
         ret_change[i] = (float)(trained[i] - (double)weights[i]);
@@ -141,7 +160,11 @@ static enum err table_evaluate(struct train_learner *base, const float *weights,
 {
     struct learner *learner = (struct learner *)base;
     double *wide = widen(weights, table_count(base));
-    enum err err = wide ? train_evaluate_table(learner->wish.noise, &learner->tables.held, wide,
+    struct train_table_model model = {.shape = learner->shape, .weights = wide};
+    if (wide && model.shape.kind == MODEL_TABULAR_COX) {
+        train_encoding_range(&learner->encoding, wide, &model.low, &model.high);
+    }
+    enum err err = wide ? train_evaluate_table(learner->wish.noise, &learner->tables.held, &model,
                                                wish, ret, reterr)
                         : E_NO_MEMORY;
     proto_free(wide);

@@ -2,7 +2,10 @@
 #include "node/train/message.h"
 
 #include "crypto/provider.h"
+#include "node/model/tabular.h"
 #include "store/audit.h"
+
+#include "node/train/plan.h"
 
 #include <math.h>
 
@@ -22,6 +25,12 @@ static const struct proto_field plan_fields[] = {
     PROTO_FIELD(struct train_plan, schema_hash, PROTO_BIN, 32, 32),
     PROTO_FIELD_LIST(struct train_plan, features, &proto_text_message, 0, TRAIN_FEATURES_MAX),
     PROTO_FIELD(struct train_plan, target, PROTO_STR, 0, 64),
+    PROTO_FIELD(struct train_plan, hidden, PROTO_U64, 0, MODEL_HIDDEN_UNITS_MAX),
+    PROTO_FIELD(struct train_plan, event_time, PROTO_STR, 0, 64),
+    PROTO_FIELD(struct train_plan, horizon, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, intervals, PROTO_U64, 0, MODEL_BINS_MAX),
+    PROTO_FIELD(struct train_plan, low, PROTO_F64, 0, 0),
+    PROTO_FIELD(struct train_plan, high, PROTO_F64, 0, 0),
     PROTO_FIELD(struct train_plan, midpoint, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct train_plan, model, PROTO_BIN, 0, 32),
     PROTO_FIELD(struct train_plan, model_size, PROTO_U64, 0, STORE_BLOB_MAX),
@@ -78,6 +87,25 @@ static bool within(double value, double low, double high)
     return value >= low && value <= high;
 }
 
+/* What a table's task needs beside its columns, and nothing of another's. */
+static bool table_fits(const struct train_plan *plan)
+{
+    bool tabular = proto_task_tabular((enum proto_task)plan->task);
+    bool survival = plan->task == PROTO_TASK_TABULAR_SURVIVAL;
+    bool regression = plan->task == PROTO_TASK_TABULAR_REGRESSION;
+    bool time =
+        survival ? plan->event_time.len > 0 && within(plan->horizon, 1e-9, 1e12) && plan->intervals
+                 : plan->event_time.len == 0 && plan->horizon == 0 && plan->intervals == 0;
+    bool target = regression ? within(plan->high - plan->low, 1e-300, 1e300)
+                             : plan->low == 0 && plan->high == 0;
+    bool own = plan->trainer.len == 0 || plan->task == PROTO_TASK_TABULAR_CLASSIFICATION;
+    bool network = plan->hidden == 0 || (tabular && !survival && plan->trainer.len == 0);
+    uint64_t times, scores;
+    bool bins = survival ? plan->bins == 0 || train_concordance_shape(plan->bins, &times, &scores)
+                         : plan->bins <= 64;
+    return time && target && own && network && bins;
+}
+
 enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr)
 {
     bool tabular = proto_task_tabular((enum proto_task)plan->task);
@@ -106,6 +134,7 @@ enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr
                  (plan->method != PROTO_FEDADAM && plan->server_momentum == 0);
     server = server && still;
     evaluation = evaluation && external && head;
+    shape = shape && table_fits(plan);
     if (!shape || !labels || !adapters || !local || !server || !privacy || !evaluation) {
         return proto_err_set(reterr, E_INVALID, "the plan's %s cannot be",
                              !shape      ? "task and model"

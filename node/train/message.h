@@ -16,7 +16,7 @@
 #include "node/query/message.h"
 #include "proto/job.h"
 
-#define TRAIN_VERSION      4
+#define TRAIN_VERSION      5
 #define TRAIN_SITES_MAX    64
 #define TRAIN_FEATURES_MAX 256
 #define TRAIN_LABELS_MAX   256
@@ -24,7 +24,7 @@
 #define TRAIN_STATE_MAX    ((size_t)900 << 10)              /* bytes of a job that has standbys */
 #define TRAIN_NUMBERS_MAX  (STORE_BLOB_MAX / sizeof(float)) /* of a vector */
 #define TRAIN_CHUNK_HASHES (32 * (STORE_BLOB_MAX / STORE_BLOB_CHUNK))
-#define TRAIN_BINS_MAX     64
+#define TRAIN_BINS_MAX     512
 #define TRAIN_SUMS_MAX     64
 #define TRAIN_TYPES_MAX    20 /* of entities, or classes: each has three sums */
 #define TRAIN_BLOB_MAX     ((size_t)64 << 20)
@@ -51,6 +51,12 @@ struct train_plan {
     struct span schema_hash;    /* 32 */
     struct proto_list features; /* struct proto_text: column names; none for notes */
     struct span target;         /* "" for notes */
+    /* tables; zero and empty where the task has no such thing */
+    uint64_t hidden;        /* units of a small network */
+    struct span event_time; /* survival: a column, */
+    double horizon;         /* in its units, */
+    uint64_t intervals;     /* of the baseline hazard */
+    double low, high; /* regression: declared bounds of the target, for whoever reads the figures */
     bool midpoint; /* a missing feature takes the middle of its bounds; else the row is left out */
     /* encoders; all zero for tables */
     struct span model; /* 32: hash of the base model's blob; or empty */
@@ -97,7 +103,8 @@ struct train_plan {
     uint64_t eval_every;
     double eval_share;
     uint64_t entities; /* of one unit and type that count */
-    uint64_t bins;     /* of the score histograms at the end, from which the AUC comes; 0: none */
+    uint64_t
+        bins; /* of each of the two histograms at the end, from which the AUC or the concordance comes; 0: none */
     struct proto_purpose purpose;
     struct proto_list sites; /* struct train_plan_site */
     struct proto_list
@@ -172,7 +179,7 @@ struct train_evaluation {
     bool present;
     struct span sums; /* big-endian doubles; empty unless present */
     struct span
-        histograms; /* 2 * bins big-endian doubles at the end of a job: scores of target 0, then of target 1; else empty */
+        histograms; /* 2 * bins big-endian doubles at the end of a job: target 0, then target 1; else empty */
 };
 
 enum train_answer {

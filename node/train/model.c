@@ -72,10 +72,16 @@ static enum err put_feature(struct buf *out, const struct train_column *column,
     return err ? err : buf_put(out, span_str("}"));
 }
 
-static enum err put_target(struct buf *out, const struct proto_schema *schema, int target)
+static enum err put_target(struct buf *out, const struct proto_schema *schema,
+                           const struct train_encoding *encoding)
 {
-    const struct proto_column *column = &schema->columns[target];
+    const struct proto_column *column = &schema->columns[encoding->target];
     enum err err = put_member(out, "],\"target\":{\"name\":", span_str(column->name));
+    if (!err && encoding->outcome == TRAIN_OUTCOME_NUMBER) {
+        return buf_printf(out, ",\"scale\":%.17g,\"offset\":%.17g}",
+                          (encoding->high - encoding->low) / 2,
+                          (encoding->high + encoding->low) / 2);
+    }
     if (!err) {
         err = put_member(out, ",\"positive\":",
                          span_str(column->type == PROTO_COLUMN_CATEGORY
@@ -85,15 +91,66 @@ static enum err put_target(struct buf *out, const struct proto_schema *schema, i
     return err ? err : buf_put(out, span_str("}"));
 }
 
+static enum err put_numbers(struct buf *out, const char *prefix, const float *numbers, size_t count)
+{
+    enum err err = buf_printf(out, "%s[", prefix);
+    for (size_t i = 0; !err && i < count; i++) {
+        err = buf_printf(out, "%s%.9g", i ? "," : "", (double)numbers[i]);
+    }
+    return err ? err : buf_put(out, span_str("]"));
+}
+
+/* A network's first layer; *WEIGHTS moves on to the last. */
+static enum err put_hidden(struct buf *out, const struct model_tabular *shape,
+                           const float **weights)
+{
+    size_t row = shape->features + 1;
+    enum err err = buf_put(out, span_str(",\"hidden\":["));
+    for (size_t i = 0; !err && i < shape->hidden; i++) {
+        const float *unit = *weights + i * row;
+        err = put_numbers(out, i ? ",{\"weights\":" : "{\"weights\":", unit, shape->features);
+        err = err ? err : buf_printf(out, ",\"intercept\":%.9g}", (double)unit[row - 1]);
+    }
+    *weights += shape->hidden * row;
+    return err ? err : buf_put(out, span_str("]"));
+}
+
+/* Cox has no intercept: its baseline hazard stands beside, in events per horizon. */
+static enum err put_baseline(struct buf *out, const struct train_plan *plan, const float *hazards)
+{
+    enum err err = put_member(out, ",\"intercept\":0,\"baseline\":{\"time\":", plan->event_time);
+    err = err ? err : buf_printf(out, ",\"horizon\":%.17g", plan->horizon);
+    err = err ? err : put_numbers(out, ",\"log_hazards\":", hazards, (size_t)plan->intervals);
+    return err ? err : buf_put(out, span_str("}"));
+}
+
+static enum err put_weights(struct buf *out, const struct train_plan *plan,
+                            const struct model_tabular *shape, const float *weights)
+{
+    size_t count = shape->hidden ? shape->hidden : shape->features;
+    enum err err = shape->hidden ? put_hidden(out, shape, &weights) : E_OK;
+    err = err ? err : put_numbers(out, ",\"weights\":", weights, count);
+    if (!err) {
+        err = shape->kind == MODEL_TABULAR_COX
+                  ? put_baseline(out, plan, weights + count)
+                  : buf_printf(out, ",\"intercept\":%.9g", (double)weights[count]);
+    }
+    return err ? err : buf_put(out, span_str("}\n"));
+}
+
 static enum err put_document(const struct train_job_state *state, const struct train_plan *plan,
                              const struct train_encoding *encoding,
                              const struct proto_schema *schema, const float *weights,
                              struct buf *out)
 {
+    static const char *const links[] = {[TRAIN_OUTCOME_CLASS] = "logit",
+                                        [TRAIN_OUTCOME_NUMBER] = "identity",
+                                        [TRAIN_OUTCOME_EVENT] = "log"};
+    struct model_tabular shape = train_plan_tabular(plan, encoding->width);
     enum err err = buf_printf(
-        out,
-        "{\"format\":\"concordat-linear-1\",\"task\":\"%s\",\"link\":\"logit\",\"missing\":\"%s\"",
-        state->task, plan->midpoint ? "midpoint" : "drop");
+        out, "{\"format\":\"concordat-%s-1\",\"task\":\"%s\",\"link\":\"%s\",\"missing\":\"%s\"",
+        shape.hidden ? "network" : "linear", state->task, links[encoding->outcome],
+        plan->midpoint ? "midpoint" : "drop");
     if (!err) {
         err = buf_put(out, span_str(",\"features\":["));
     }
@@ -102,15 +159,9 @@ static enum err put_document(const struct train_job_state *state, const struct t
         err = err ? err : put_feature(out, &encoding->columns[i], schema);
     }
     if (!err) {
-        err = put_target(out, schema, encoding->target);
+        err = put_target(out, schema, encoding);
     }
-    if (!err) {
-        err = buf_put(out, span_str(",\"weights\":["));
-    }
-    for (size_t i = 0; !err && i < encoding->width; i++) {
-        err = buf_printf(out, "%s%.9g", i ? "," : "", (double)weights[i]);
-    }
-    return err ? err : buf_printf(out, "],\"intercept\":%.9g}\n", (double)weights[encoding->width]);
+    return err ? err : put_weights(out, plan, &shape, weights);
 }
 
 /* The published schema that the plan was typed by: some site of the job publishes it. */
@@ -146,20 +197,17 @@ static enum err make_table_document(struct train_service *service,
                                     const struct proto_schema *schema, struct arena *arena,
                                     struct buf *out, struct err_info *reterr)
 {
-    const struct proto_text *texts = plan->features.items;
-    const char **features = arena_alloc(arena, plan->features.count, sizeof *features);
     struct train_encoding *encoding = arena_alloc(arena, 1, sizeof *encoding);
-    const char *target = arena_strdup(arena, plan->target);
     float *weights = arena_alloc(arena, state->numbers, sizeof *weights);
-    enum err err = features && encoding && target && weights ? E_OK : E_NO_MEMORY;
-    for (size_t i = 0; !err && i < plan->features.count; i++) {
-        features[i] = arena_strdup(arena, texts[i].text);
-        err = features[i] ? E_OK : E_NO_MEMORY;
-    }
+    enum err err = encoding && weights ? E_OK : E_NO_MEMORY;
     if (!err) {
-        err = train_encoding_plan(schema, features, plan->features.count, target, encoding, reterr);
+        err = train_table_encode(plan, schema, encoding, reterr);
     }
-    if (!err && encoding->width + 1 != state->numbers) {
+    struct model_tabular shape = {.features = 0};
+    if (!err) {
+        shape = train_plan_tabular(plan, encoding->width);
+    }
+    if (!err && model_tabular_count(&shape) != state->numbers) {
         err = proto_err_set(reterr, E_SCHEMA, "the weights do not fit the published schema");
     }
     if (!err) {
@@ -223,60 +271,58 @@ static enum err put_metric(struct buf *out, const char *name, double value)
 }
 
 /* {NAME:[matched,predicted,gold],..}: what `model report` prints. */
-static enum err put_types(const struct train_job_state *state, const struct train_round_row *row,
+static enum err put_types(const struct train_plan *plan, const struct train_round_row *row,
                           struct buf *out)
 {
-    struct arena arena = {0};
-    struct train_plan plan;
     struct span types[TRAIN_TYPES_MAX];
-    enum err err = proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, NULL);
-    uint32_t count = err ? 0 : train_plan_types(&plan, types);
-    if (!err) {
-        err = buf_printf(out, "%s\"sigma\":%.6g,\"types\":", out->len > 1 ? "," : "",
-                         row->type_sigma);
-    }
+    uint32_t count = train_plan_types(plan, types);
+    enum err err =
+        buf_printf(out, "%s\"sigma\":%.6g,\"types\":", out->len > 1 ? "," : "", row->type_sigma);
     for (uint32_t i = 0; !err && i < count && i < row->types; i++) {
         const double *counts = row->type_counts[i];
         err = put_member(out, i ? "," : "{", types[i]);
         err = err ? err : buf_printf(out, ":[%.1f,%.1f,%.1f]", counts[0], counts[1], counts[2]);
     }
-    arena_fini(&arena);
     return err ? err : buf_put(out, span_str("}"));
 }
 
-static enum err put_metrics(const struct train_job_state *state, struct buf *out)
+static enum err put_metrics(const struct train_job_state *state, const struct train_plan *plan,
+                            struct buf *out)
 {
     const struct train_round_row *row =
         state->history_count ? &state->history[state->history_count - 1] : NULL;
     enum err err = buf_put(out, span_str("{"));
     if (row && row->evaluated) {
-        const struct {
-            const char *name;
-            double value;
-        } metrics[] = {{"eval_loss", row->loss},
-                       {"eval_loss_margin95", row->loss_margin},
-                       {"accuracy", row->accuracy},
-                       {"accuracy_margin95", row->accuracy_margin},
-                       {"auc", row->auc}};
-        for (size_t i = 0; !err && i < sizeof metrics / sizeof *metrics; i++) {
-            err = put_metric(out, metrics[i].name, metrics[i].value);
+        const struct train_round_view figures = {.eval_loss = row->loss,
+                                                 .eval_loss_margin = row->loss_margin,
+                                                 .accuracy = row->accuracy,
+                                                 .accuracy_margin = row->accuracy_margin,
+                                                 .auc = row->auc};
+        struct train_named named[TRAIN_NAMED_MAX];
+        size_t count =
+            train_figures_name(state->task, (plan->high - plan->low) / 2, &figures, named);
+        err = put_metric(out, "eval_loss", row->loss);
+        err = err ? err : put_metric(out, "eval_loss_margin95", row->loss_margin);
+        for (size_t i = 0; !err && i < count; i++) {
+            err = put_metric(out, named[i].name, named[i].value);
         }
     }
     if (!err && row && row->evaluated && row->types) {
-        err = put_types(state, row, out);
+        err = put_types(plan, row, out);
     }
     return err ? err : buf_put(out, span_str("}"));
 }
 
 static enum err publish(struct train_service *service, struct train_job_state *state,
-                        const struct train_lineage *lineage, const char *name,
-                        const uint8_t hash[32], size_t size, const struct proto_schema *schema,
-                        const struct train_statement *statement, struct err_info *reterr)
+                        const struct train_plan *plan, const struct train_lineage *lineage,
+                        const char *name, const uint8_t hash[32], size_t size,
+                        const struct proto_schema *schema, const struct train_statement *statement,
+                        struct err_info *reterr)
 {
     struct buf metrics = {.max = 1024};
     struct buf body = {.max = PROTO_RECORD_BODY_MAX};
     uint8_t id[16];
-    enum err err = put_metrics(state, &metrics);
+    enum err err = put_metrics(state, plan, &metrics);
     struct proto_model model = {
         .v = PROTO_MODEL_VERSION,
         .name = span_str(name),
@@ -360,8 +406,8 @@ enum err train_model_publish(struct train_service *service, struct train_job_sta
         err = train_lineage_publish(service, name, lineage, reterr);
     }
     if (!err) {
-        err =
-            publish(service, state, lineage, name, hash, document.len, &schema, &statement, reterr);
+        err = publish(service, state, &plan, lineage, name, hash, document.len, &schema, &statement,
+                      reterr);
     }
     if (!err) {
         pthread_mutex_lock(&service->lock);

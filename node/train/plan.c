@@ -146,13 +146,52 @@ uint64_t train_bins_choose(double epsilon, double delta, double eval_share, doub
         return 0;
     }
     double bin = (double)m * sqrt((double)sites / (2 * rho));
-    for (uint64_t bins = TRAIN_BINS_MAX; bins >= 8; bins /= 2) {
+    for (uint64_t bins = 64; bins >= 8; bins /= 2) {
         /* AUC = sum over bins of h1 C0 / (n1 n0): its noise is that of each bin times a cumulative share, which is uniform. */
         if (sqrt(2 * (double)bins / 3) * bin / side <= AUC_SD_MOST) {
             return bins;
         }
     }
     return 0;
+}
+
+uint64_t train_bins_choose_survival(double epsilon, double delta, double eval_share,
+                                    double eval_split, double units, size_t sites, uint32_t m)
+{
+    double rho = proto_privacy_rho(epsilon * eval_share, delta) / 2;
+    double rows = eval_split * units;
+    if (!(rho > 0 && rows > 0)) {
+        return 0;
+    }
+    double cell = (double)m * sqrt((double)sites / (2 * rho));
+    for (uint64_t bins = TRAIN_BINS_MAX; bins >= 64; bins /= 2) {
+        /* Pairs are about rows^2 / 8; a cell's coefficient is of the size of 0.3 of the rows that it is paired with. */
+        if (sqrt((double)bins) * cell * 0.3 * rows / (rows * rows / 8) <= AUC_SD_MOST) {
+            return bins;
+        }
+    }
+    return 0;
+}
+
+bool train_concordance_shape(uint64_t bins, uint64_t *ret_times, uint64_t *ret_scores)
+{
+    *ret_times = bins >= 256 ? 16 : 8;
+    *ret_scores = bins / *ret_times;
+    return bins == 64 || bins == 128 || bins == 256 || bins == TRAIN_BINS_MAX;
+}
+
+struct model_tabular train_plan_tabular(const struct train_plan *plan, size_t width)
+{
+    bool number = plan->task == PROTO_TASK_TABULAR_REGRESSION;
+    bool network = plan->hidden > 0;
+    return (struct model_tabular){
+        .kind = plan->task == PROTO_TASK_TABULAR_SURVIVAL ? MODEL_TABULAR_COX
+                : number ? (network ? MODEL_TABULAR_MLP_LINEAR : MODEL_TABULAR_LINEAR)
+                         : (network ? MODEL_TABULAR_MLP_LOGISTIC : MODEL_TABULAR_LOGISTIC),
+        .features = width,
+        .hidden = plan->hidden,
+        .bins = plan->intervals,
+    };
 }
 
 static bool known_type(const struct span *types, uint32_t count, struct span type)
@@ -195,12 +234,19 @@ struct train_sums train_sums_of(const struct train_plan *plan, uint32_t max_rows
     if (plan->task != PROTO_TASK_TOKEN_CLASSIFICATION && max_rows_per_unit < plan->entities) {
         entities = max_rows_per_unit; /* a text has one class */
     }
-    bool correct = plan->task != PROTO_TASK_TOKEN_CLASSIFICATION;
-    size_t types_at = TRAIN_SUM_CORRECT + correct;
+    bool regression = plan->task == PROTO_TASK_TABULAR_REGRESSION;
+    bool survival = plan->task == PROTO_TASK_TABULAR_SURVIVAL;
+    bool correct = plan->task != PROTO_TASK_TOKEN_CLASSIFICATION && !regression && !survival;
+    size_t types_at = regression ? TRAIN_SUM_SQUARE + 1 : TRAIN_SUM_CORRECT + (size_t)correct;
     return (struct train_sums){
         .count = types_at + 3 * (size_t)types,
-        .loss_clip = plan->task == PROTO_TASK_MASKED_LM ? TRAIN_LOSS_CLIP_LM : TRAIN_LOSS_CLIP,
+        .loss_low = survival ? TRAIN_LOSS_LOW_COX : 0,
+        .loss_clip = plan->task == PROTO_TASK_MASKED_LM ? TRAIN_LOSS_CLIP_LM
+                     : regression                       ? TRAIN_LOSS_CLIP_LINEAR
+                     : survival                         ? TRAIN_LOSS_CLIP_COX
+                                                        : TRAIN_LOSS_CLIP,
         .correct = correct,
+        .moments = regression,
         .types_at = types_at,
         .types = types,
         .entities = entities,
@@ -217,6 +263,10 @@ enum err train_sums_plan(uint64_t nano, const struct train_sums *sums,
         (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = sums->loss_clip / 2};
     if (sums->correct) {
         ret[TRAIN_SUM_CORRECT] = (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = 0.5};
+    }
+    if (sums->moments) {
+        ret[TRAIN_SUM_TARGET] = (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = 1};
+        ret[TRAIN_SUM_SQUARE] = (struct privacy_coordinate){.kind = PRIVACY_ROWS, .bound = 0.5};
     }
     for (size_t i = sums->types_at; i < sums->count; i++) {
         ret[i] = (struct privacy_coordinate){

@@ -6,7 +6,7 @@
  * A site calibrates its own noise from its own declared size, since its sampling rate is batch / size. Everything here is
  * computed from public numbers, so coordinator and site come to the same figures.
  *
- * Evaluation: one release [count, loss, correct] and, where there are entities or classes, [matched, predicted, gold] of each
+ * Evaluation: one release [count, loss, correct] (of a regression [count, loss, target, square], of Cox [count, loss]) and, where there are entities or classes, [matched, predicted, gold] of each
  * type, after every EVAL_EVERY rounds and after the last, and one score histogram at the end when BINS is not 0. Together they
  * have the zCDP of epsilon * eval_share at delta; half of it goes to the histogram. Weights before the first round are known to
  * everybody, so nothing is paid for their loss.
@@ -21,6 +21,7 @@
 #ifndef CONCORDAT_NODE_TRAIN_PLAN_H
 #define CONCORDAT_NODE_TRAIN_PLAN_H
 
+#include "node/model/tabular.h"
 #include "node/privacy/mechanism.h"
 #include "node/train/message.h"
 
@@ -65,10 +66,25 @@ double train_cost_epsilon(const struct train_cost *cost, uint64_t steps, uint64_
  * deviation above 0.06, by declared sizes alone. UNITS: declared units of all sites; M: rows a unit. */
 uint64_t train_bins_choose(double epsilon, double delta, double eval_share, double eval_split,
                            double units, size_t sites, uint32_t m);
+/* The same for the concordance of a survival model, from two histograms of (time, score), of the censored and of events: 512, 256,
+ * 128 or 64 cells, or 0. One patient in four is taken to have the event: nothing is known before. */
+uint64_t train_bins_choose_survival(double epsilon, double delta, double eval_share,
+                                    double eval_split, double units, size_t sites, uint32_t m);
+/* Whether BINS is a number of cells above, and how many parts the horizon and the range of scores have; a cell is
+ * time * scores + score. */
+bool train_concordance_shape(uint64_t bins, uint64_t *ret_times, uint64_t *ret_scores);
+
+/* What a table's plan trains, with WIDTH encoded features. */
+struct model_tabular train_plan_tabular(const struct train_plan *plan, size_t width);
 
 /* --- evaluation: the public parameters of its noise ---------------------------------------------------------------- */
 
 #define TRAIN_LOSS_CLIP 4.0 /* a row's loss counts as at most this, */
+#define TRAIN_LOSS_CLIP_LINEAR                                                                     \
+    0.5 /* a square's half as this: nobody is further from the middle of the bounds */
+#define TRAIN_LOSS_LOW_COX                                                                         \
+    (-2.0) /* a survival row's as at least this, since a density has no bound, */
+#define TRAIN_LOSS_CLIP_COX 8.0 /* and as at most 8 more */
 #define TRAIN_LOSS_CLIP_LM                                                                         \
     12.0 /* a masked piece's as this: any guess of 30,000 pieces has less than 10.4 */
 
@@ -78,12 +94,16 @@ enum train_sum {
     TRAIN_SUM_COUNT,   /* held-out rows or units */
     TRAIN_SUM_LOSS,    /* of loss - sums.loss_clip / 2 */
     TRAIN_SUM_CORRECT, /* of correct - 1/2; correct: 0 or 1, or a share; where sums.correct */
+    TRAIN_SUM_TARGET = TRAIN_SUM_CORRECT, /* of a standardised target t; where sums.moments, */
+    TRAIN_SUM_SQUARE, /* and of t^2 - 1/2: for the share of variance explained */
 };
 /* What the sums of a plan's evaluation are. */
 struct train_sums {
     size_t count;     /* at most TRAIN_SUMS_MAX */
-    double loss_clip; /* TRAIN_LOSS_CLIP, or that of a masked LM */
+    double loss_low;  /* 0, or that of Cox */
+    double loss_clip; /* TRAIN_LOSS_CLIP, or that of a masked LM, a regression or Cox */
     bool correct;     /* not for tags, where entities tell more */
+    bool moments;     /* of a regression's target */
     size_t types_at;  /* from here on, for each type: matched, predicted, gold */
     uint32_t types;   /* of entities or classes */
     double entities;  /* of one unit and type that count at most */

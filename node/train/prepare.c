@@ -11,6 +11,7 @@
 #include "node/query/project.h"
 #include "node/query/site.h"
 #include "node/train/base.h"
+#include "node/train/encoding.h"
 #include "node/train/learner.h"
 #include "node/train/vector.h"
 
@@ -191,6 +192,21 @@ static uint64_t target_set(const struct proto_job *job)
     return set ? set : MODEL_TARGETS_QV;
 }
 
+/* What the schema says of the target and the time. */
+static enum err fill_outcome(const struct proto_schema *schema, struct train_plan *plan,
+                             struct err_info *reterr)
+{
+    struct train_encoding *encoding = proto_alloc(1, sizeof *encoding);
+    enum err err = encoding ? train_table_encode(plan, schema, encoding, reterr) : E_NO_MEMORY;
+    if (!err) {
+        plan->horizon = encoding->horizon;
+        plan->low = encoding->low;
+        plan->high = encoding->high;
+    }
+    proto_free(encoding);
+    return err;
+}
+
 static enum err fill_model(struct train_service *service, const struct proto_job *job,
                            const struct proto_schema *schema, struct train_job_state *state,
                            struct train_plan *plan, struct err_info *reterr)
@@ -198,17 +214,23 @@ static enum err fill_model(struct train_service *service, const struct proto_job
     struct train_base base;
     uint64_t seed = job->seed;
     plan->model = plan->model_base = plan->model_name = span_str("");
+    plan->hidden = job->hidden;
+    plan->intervals = job->intervals;
+    if (seed == 0 && (job->hidden || !proto_task_tabular(job->task))) {
+        enum err drawn = crypto_random(&seed, sizeof seed);
+        if (drawn) {
+            return drawn;
+        }
+        seed = seed >> 1 | 1;
+    }
     plan->dropout = job->dropout;
     plan->trainer = span_str(job->trainer);
     plan->trainer_ms = job->trainer[0] ? job->trainer_time_ms : 0;
     if (proto_task_tabular(job->task)) {
-        return E_OK;
+        plan->seed = job->hidden ? seed : 0;
+        return fill_outcome(schema, plan, reterr);
     }
     enum err err = train_base_find(service->context->store, job->base, &base, reterr);
-    if (!err && seed == 0) {
-        err = crypto_random(&seed, sizeof seed);
-        seed = seed >> 1 | 1;
-    }
     uint8_t *hashes = err ? NULL : arena_alloc(&state->arena, 2, 32);
     if (err || !hashes) {
         return err ? err : E_NO_MEMORY;
@@ -300,8 +322,14 @@ static void fill_privacy(const struct proto_job *job, double units, uint64_t m,
     plan->eval_share = plan->eval_every && job->has_privacy ? job->eval_share : 0;
     plan->entities = job->eval_entities;
     if (plan->eval_every && tabular) {
-        plan->bins = train_bins_choose(plan->epsilon, job->delta, plan->eval_share,
-                                       plan->eval_split, units, plan->sites.count, (uint32_t)m);
+        uint64_t (*choose)(double, double, double, double, double, size_t, uint32_t) =
+            job->task == PROTO_TASK_TABULAR_SURVIVAL ? train_bins_choose_survival
+                                                     : train_bins_choose;
+        /* A regression has no classes to rank. */
+        plan->bins = job->task == PROTO_TASK_TABULAR_REGRESSION
+                         ? 0
+                         : choose(plan->epsilon, job->delta, plan->eval_share, plan->eval_split,
+                                  units, plan->sites.count, (uint32_t)m);
     }
 }
 
@@ -343,6 +371,8 @@ static enum err make_plan(struct train_service *service, const struct proto_job 
         .features =
             text_list(&state->arena, (const char *const *)job->features.items, job->features.count),
         .target = span_str(job->target),
+        .event_time = span_str(job->time),
+        .horizon = job->horizon,
         .midpoint = job->missing == PROTO_MISSING_MIDPOINT,
         .rounds = job->rounds,
         .time = query_now(),

@@ -475,13 +475,14 @@ static enum err view_round(const struct train_job_state *state, const struct tra
     return E_OK;
 }
 
-/* Of entities or classes, as the plan has them. */
+/* Of entities or classes, as the plan has them, and the scale of a target. */
 static void name_types(const struct train_job_state *state, struct train_view *to)
 {
     struct arena arena = {0};
     struct train_plan plan;
     struct span types[TRAIN_TYPES_MAX];
     if (proto_codec_decode(&train_plan_message, state->plan, &arena, &plan, NULL) == E_OK) {
+        to->scale = (plan.high - plan.low) / 2;
         to->type_count = train_plan_types(&plan, types);
         for (uint32_t i = 0; i < to->type_count; i++) {
             const char *name = arena_strdup(&to->arena, types[i]);

@@ -46,7 +46,7 @@ struct train_absent {
 struct train_round_view {
     uint64_t round;
     bool evaluated;
-    double eval_loss, accuracy, auc;          /* noisy, released; NAN: not known */
+    double eval_loss, accuracy, auc;          /* noisy, released; NAN: not known; see state.h */
     double eval_loss_margin, accuracy_margin; /* 95 %, of the noise alone */
     uint32_t types; /* of entities or classes; their names stand in the view */
     double type_counts[TRAIN_TYPES_MAX][3]; /* matched, predicted, gold; noisy */
@@ -60,6 +60,16 @@ struct train_round_view {
     char (*participants)[33];
     struct train_absent *absent;
 };
+
+/* The figures of a round of a table, under the names that its task gives them: accuracy and auc; rmse and r2; concordance.
+ * Returns how many. TASK as proto_task_name. */
+struct train_named {
+    const char *name;
+    double value;
+};
+#define TRAIN_NAMED_MAX 4
+size_t train_figures_name(const char *task, double scale, const struct train_round_view *round,
+                          struct train_named ret[TRAIN_NAMED_MAX]);
 
 /* A snapshot; everything lives in the arena. */
 struct train_view {
@@ -77,6 +87,8 @@ struct train_view {
     int64_t started;
     bool noise;
     double epsilon, delta;
+    double
+        scale; /* of a regression: half of its target's range, in which its loss is counted; else 0 */
     uint32_t type_count;
     const char *types[TRAIN_TYPES_MAX];
     size_t site_count, history_count;

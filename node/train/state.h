@@ -77,7 +77,8 @@ struct train_site {
 struct train_round_row {
     uint64_t round;
     bool evaluated;
-    double loss, loss_margin, accuracy, accuracy_margin, auc; /* NAN: not known */
+    /* NAN: not known. accuracy: of a regression R^2; auc: of a survival model the concordance. */
+    double loss, loss_margin, accuracy, accuracy_margin, auc;
     /* Of entity types or classes, in the order of train_plan_types: matched, predicted, gold over all sites, noisy; TYPE_SIGMA is
      * the standard deviation of each. */
     uint32_t types;

@@ -14,6 +14,7 @@ struct load {
     float *x;
     uint8_t *y;
     uint32_t *unit;
+    float *more; /* the target of a regression, or the time of an event */
 };
 
 static void wipe_free(void *memory, size_t bytes)
@@ -45,13 +46,14 @@ static enum err grow(struct load *load, size_t more)
         return E_OK;
     }
     size_t cap = load->cap * 2 > load->rows + more ? load->cap * 2 : load->rows + more;
-    size_t row = load->width * sizeof(float) + sizeof(uint32_t) + 1;
+    size_t row = (load->width + 1) * sizeof(float) + sizeof(uint32_t) + 1;
     if (cap > TRAIN_TABLE_BYTES / row) {
         return E_LIMIT;
     }
     void *x = load->x;
     void *y = load->y;
     void *unit = load->unit;
+    void *beside = load->more;
     enum err err =
         grow_one(&x, load->cap * load->width * sizeof(float), cap * load->width * sizeof(float));
     load->x = x;
@@ -64,16 +66,48 @@ static enum err grow(struct load *load, size_t more)
         load->unit = unit;
     }
     if (!err) {
+        err = grow_one(&beside, load->cap * sizeof(float), cap * sizeof(float));
+        load->more = beside;
+    }
+    if (!err) {
         load->cap = cap;
     }
     return err;
+}
+
+/* false: the row has no outcome. */
+static bool take_outcome(struct load *load, const struct store_batch *batch, size_t row)
+{
+    const struct train_encoding *encoding = load->wish->encoding;
+    if (store_batch_missing(batch, encoding->count, row)) {
+        return false;
+    }
+    double target = store_batch_number(batch, encoding->count, row);
+    load->y[load->rows] = encoding->outcome != TRAIN_OUTCOME_NUMBER && target >= 0.5;
+    load->more[load->rows] = 0;
+    if (encoding->outcome == TRAIN_OUTCOME_NUMBER) {
+        load->more[load->rows] =
+            isnan(target) ? 0 : model_standardise(target, encoding->low, encoding->high);
+        return !isnan(target);
+    }
+    if (encoding->outcome == TRAIN_OUTCOME_CLASS) {
+        return true;
+    }
+    if (store_batch_missing(batch, encoding->count + 1, row)) {
+        return false;
+    }
+    /* Behind the horizon nothing is told apart: everybody still there is censored at it. */
+    double time = store_batch_number(batch, encoding->count + 1, row) / encoding->horizon;
+    load->y[load->rows] = load->y[load->rows] && time <= 1;
+    load->more[load->rows] = (float)fmin(time, 1);
+    return load->more[load->rows] > 0;
 }
 
 /* false: the row is left out. */
 static bool take_row(struct load *load, const struct store_batch *batch, size_t row)
 {
     const struct train_encoding *encoding = load->wish->encoding;
-    if (store_batch_missing(batch, encoding->count, row)) {
+    if (!take_outcome(load, batch, row)) {
         return false;
     }
     float *x = load->x + load->rows * load->width;
@@ -85,7 +119,6 @@ static bool take_row(struct load *load, const struct store_batch *batch, size_t 
         train_encoding_put(&encoding->columns[i], missing ? 0 : store_batch_number(batch, i, row),
                            missing, x);
     }
-    load->y[load->rows] = store_batch_number(batch, encoding->count, row) >= 0.5;
     load->unit[load->rows] = train_rows_unit(batch, row);
     load->rows++;
     return true;
@@ -132,26 +165,41 @@ struct target {
     float *x;
     uint8_t *y;
     uint32_t *unit;
+    float *more;
     uint32_t last;
 };
 
-static enum err make_target(struct train_tables *tables, size_t slot, size_t rows, size_t width,
-                            struct target *to)
+static enum err make_target(struct train_tables *tables, size_t slot, size_t rows,
+                            const struct train_encoding *encoding, struct target *to)
 {
+    enum {
+        BLOCKS = TRAIN_TABLE_BLOCKS
+    };
     size_t room = rows ? rows : 1;
-    const size_t bytes[3] = {room * width * sizeof(float), room, room * sizeof(uint32_t)};
-    for (size_t i = 0; i < 3; i++) {
-        tables->memory[slot * 3 + i] = proto_alloc(bytes[i], 1);
-        tables->bytes[slot * 3 + i] = bytes[i];
-        if (!tables->memory[slot * 3 + i]) {
+    size_t width = encoding->width;
+    const size_t bytes[BLOCKS] = {room * width * sizeof(float), room, room * sizeof(uint32_t),
+                                  room * sizeof(float)};
+    void **memory = tables->memory + slot * BLOCKS;
+    for (size_t i = 0; i < BLOCKS; i++) {
+        memory[i] = proto_alloc(bytes[i], 1);
+        tables->bytes[slot * BLOCKS + i] = bytes[i];
+        if (!memory[i]) {
             return E_NO_MEMORY;
         }
     }
     to->table = slot ? &tables->held : &tables->train;
-    to->x = tables->memory[slot * 3];
-    to->y = tables->memory[slot * 3 + 1];
-    to->unit = tables->memory[slot * 3 + 2];
-    *to->table = (struct model_table){.features = width, .x = to->x, .y = to->y, .unit = to->unit};
+    to->x = memory[0];
+    to->y = memory[1];
+    to->unit = memory[2];
+    to->more = memory[3];
+    *to->table = (struct model_table){
+        .features = width,
+        .x = to->x,
+        .y = to->y,
+        .unit = to->unit,
+        .target = encoding->outcome == TRAIN_OUTCOME_NUMBER ? to->more : NULL,
+        .time = encoding->outcome == TRAIN_OUTCOME_EVENT ? to->more : NULL,
+    };
     return E_OK;
 }
 
@@ -166,6 +214,7 @@ static void copy_row(const struct load *load, size_t from, struct target *to)
     memcpy(to->x + table->rows * load->width, load->x + from * load->width,
            load->width * sizeof(float));
     to->y[table->rows] = load->y[from];
+    to->more[table->rows] = load->more[from];
     to->unit[table->rows] = (uint32_t)(table->units - 1);
     table->rows++;
 }
@@ -186,9 +235,9 @@ static enum err split(const struct load *load, struct train_tables *ret)
         return err;
     }
     struct target targets[2] = {0};
-    err = make_target(ret, 0, load->rows - held, load->width, &targets[0]);
+    err = make_target(ret, 0, load->rows - held, load->wish->encoding, &targets[0]);
     if (!err) {
-        err = make_target(ret, 1, held, load->width, &targets[1]);
+        err = make_target(ret, 1, held, load->wish->encoding, &targets[1]);
     }
     for (size_t i = 0; !err && i < load->rows; i++) {
         copy_row(load, order[i], &targets[train_held_out(key, load->unit[order[i]], threshold)]);
@@ -201,16 +250,17 @@ static enum err read_rows(struct load *load, struct store *store, struct err_inf
 {
     const struct train_table_wish *wish = load->wish;
     const struct train_encoding *encoding = wish->encoding;
-    int columns[TRAIN_FEATURES_MAX + 1];
+    int columns[TRAIN_FEATURES_MAX + 2];
     for (size_t i = 0; i < encoding->count; i++) {
         columns[i] = encoding->columns[i].column;
     }
     columns[encoding->count] = encoding->target;
+    columns[encoding->count + 1] = encoding->time;
     struct train_rows_wish rows = {
         .dataset = wish->dataset,
         .schema = wish->schema,
         .columns = columns,
-        .count = encoding->count + 1,
+        .count = encoding->count + (encoding->time < 0 ? 1 : 2),
         .key = wish->key,
         .cancelled = wish->cancelled,
         .user = wish->user,
@@ -235,6 +285,7 @@ enum err train_tables_load(struct store *store, const struct train_table_wish *w
     wipe_free(load.x, load.cap * load.width * sizeof(float));
     wipe_free(load.y, load.cap);
     wipe_free(load.unit, load.cap * sizeof(uint32_t));
+    wipe_free(load.more, load.cap * sizeof(float));
     if (err) {
         train_tables_fini(ret);
     }
@@ -243,7 +294,7 @@ enum err train_tables_load(struct store *store, const struct train_table_wish *w
 
 void train_tables_fini(struct train_tables *tables)
 {
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < sizeof tables->memory / sizeof *tables->memory; i++) {
         wipe_free(tables->memory[i], tables->bytes[i]);
     }
     memset(tables, 0, sizeof *tables);

@@ -35,6 +35,7 @@ PROC_TESTS = \
 	%D%/predict.py \
 	%D%/questions.py \
 	%D%/sources.py \
+	%D%/tables.py \
 	%D%/takeover.py \
 	%D%/tokens.py \
 	%D%/trainer.py \

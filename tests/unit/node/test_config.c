@@ -348,11 +348,31 @@ static void test_job(void **state)
     assert_int_equal(job.round_timeout_ms, 120000);
     assert_int_equal(job.min_sites, 1);
     proto_job_fini(&job);
+    assert_int_equal(job_of(JOB "model: {hidden: 8}\n", &job, &info), E_OK);
+    assert_true(job.learning_rate == 0.5 && job.hidden == 8);
+    proto_job_fini(&job);
+#define SURVIVAL "job: j\ntask: tabular-survival\ndataset: d\nfeatures: [a, b]\ntarget: y\n"
+    assert_int_equal(job_of(SURVIVAL "time: t\n", &job, &info), E_OK);
+    assert_true(job.intervals == 10 && job.horizon == 0 && job.learning_rate == 0.5);
+    proto_job_fini(&job);
     static const struct {
         const char *text;
         enum err err;
         const char *says;
     } wrong[] = {
+        {SURVIVAL, E_INVALID, "time: must name the column"},
+        {SURVIVAL "time: y\n", E_INVALID, "time: must name the column"},
+        {SURVIVAL "time: a\n", E_INVALID, "features[0]: 'a' is the time"},
+        {SURVIVAL "time: t\nhorizon: -1\n", E_INVALID, "horizon"},
+        {SURVIVAL "time: t\nmodel: {hidden: 8}\n", E_UNSUPPORTED, "model.hidden"},
+        {SURVIVAL "time: t\nmodel: {trainer: x}\nevaluate: {every: 0}\n", E_UNSUPPORTED,
+         "model.trainer"},
+        {JOB "time: t\n", E_INVALID, "tabular-survival alone"},
+        {JOB "model: {hidden: 65}\n", E_INVALID, "hidden"},
+        {JOB "model: {hidden: 8, base: b}\n", E_INVALID, "has no base model"},
+        {JOB "model: {tune: full}\n", E_INVALID, "has no base model"},
+        {"job: j\ntask: masked-lm\ndataset: d\nmodel: {base: b, hidden: 8}\n", E_INVALID,
+         "model.hidden"},
         {JOB "secure_aggregation: true\n", E_UNSUPPORTED, "j.yaml:6:21: secure_aggregation"},
         {JOB "aggregate: {method: scaffold}\n", E_UNSUPPORTED, "j.yaml:6:21: aggregate.method"},
         {JOB "rounds: 0\n", E_INVALID, "j.yaml:6:9: rounds"},

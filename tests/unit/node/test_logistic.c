@@ -136,7 +136,7 @@ static void nonsense_is_refused(void **state)
 {
     (void)state;
     struct model_table t = table_of(0, 100);
-    struct model_sgd good = {0.1, 1, 1, 2, 0.9, 10, 1};
+    struct model_sgd good = {0.1, 1, 1, 2, 0.9, 10, 1, 0, NULL};
     double w[FEATURES + 1] = {0};
     uint32_t steps;
     struct model_sgd bad = good;
@@ -173,7 +173,7 @@ static void empty_batches_add_noise(void **state)
 {
     (void)state;
     struct model_table empty = {0, FEATURES, x, y, patient, 0, NULL, NULL};
-    struct model_sgd sgd = {0.1, 1, 2, 1, 0, 10, 400};
+    struct model_sgd sgd = {0.1, 1, 2, 1, 0, 10, 400, 0, NULL};
     double squares = 0;
     size_t n = 0;
     uint32_t steps;
@@ -207,7 +207,7 @@ static void many_rows_of_one_patient_count_once(void **state)
         same[i * FEATURES] = 1;
     }
     struct model_table t = {1000, FEATURES, same, ones, zero, 1, NULL, NULL};
-    struct model_sgd sgd = {1, 1, 0.1, 1, 0, 1000, 1};
+    struct model_sgd sgd = {1, 1, 0.1, 1, 0, 1000, 1, 0, NULL};
     double w[FEATURES + 1] = {0};
     uint32_t steps;
     assert_int_equal(model_logistic_train(&t, &sgd, w, NULL, NULL, &steps, NULL), E_OK);
@@ -227,7 +227,8 @@ static void federated(double epsilon, unsigned rounds, double epochs, double cli
     assert_int_equal(
         proto_privacy_sgd_calibrate(epsilon, 1e-6, rate, (uint64_t)steps * rounds, 0, &sigma),
         E_OK);
-    struct model_sgd sgd = {rate, clip, sigma, MODEL_LEARNING_RATE, MODEL_MOMENTUM, 256, steps};
+    struct model_sgd sgd = {rate,  clip, sigma, MODEL_LEARNING_RATE, MODEL_MOMENTUM, 256,
+                            steps, 0,    NULL};
     for (unsigned round = 0; round < rounds; round++) {
         double mean[FEATURES + 1] = {0};
         for (size_t site = 0; site < SITES; site++) {

@@ -160,6 +160,61 @@ static void plans_that_cannot_be_are_refused(void **state)
     assert_int_equal(train_plan_check(&plan, NULL), E_OK);
 }
 
+static struct train_plan table_plan(uint64_t task)
+{
+    static struct proto_text feature[1];
+    struct train_plan plan = sample_plan();
+    feature[0].text = span_str("age");
+    plan.task = task;
+    plan.model = span_str("");
+    plan.model_size = plan.max_length = 0;
+    plan.labels = (struct proto_list){NULL, 0};
+    plan.features = (struct proto_list){feature, 1};
+    plan.target = span_str("death");
+    if (task == PROTO_TASK_TABULAR_SURVIVAL) {
+        plan.event_time = span_str("futime");
+        plan.horizon = 5000;
+        plan.intervals = 10;
+        plan.bins = 128;
+    }
+    plan.high = task == PROTO_TASK_TABULAR_REGRESSION ? 10 : 0;
+    return plan;
+}
+
+/* Each task of tables has what it needs, and nothing of another's. */
+static void plans_of_tables(void **state)
+{
+    static const uint64_t tasks[] = {PROTO_TASK_TABULAR_CLASSIFICATION,
+                                     PROTO_TASK_TABULAR_REGRESSION, PROTO_TASK_TABULAR_SURVIVAL};
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct train_plan plan = table_plan(tasks[i]);
+        assert_int_equal(train_plan_check(&plan, NULL), E_OK);
+        plan.hidden = 8;
+        assert_int_equal(train_plan_check(&plan, NULL),
+                         tasks[i] == PROTO_TASK_TABULAR_SURVIVAL ? E_INVALID : E_OK);
+        plan.trainer = span_str("own"); /* brings its own model */
+        plan.trainer_ms = 1000;
+        assert_int_equal(train_plan_check(&plan, NULL), E_INVALID);
+    }
+#define REFUSED(what, change)                                                                      \
+    do {                                                                                           \
+        struct train_plan plan = table_plan(what);                                                 \
+        change;                                                                                    \
+        assert_int_equal(train_plan_check(&plan, NULL), E_INVALID);                                \
+    } while (0)
+    REFUSED(PROTO_TASK_TABULAR_SURVIVAL, plan.event_time = span_str(""));
+    REFUSED(PROTO_TASK_TABULAR_SURVIVAL, plan.horizon = 0);
+    REFUSED(PROTO_TASK_TABULAR_SURVIVAL, plan.horizon = NAN);
+    REFUSED(PROTO_TASK_TABULAR_SURVIVAL, plan.intervals = 0);
+    REFUSED(PROTO_TASK_TABULAR_SURVIVAL, plan.bins = 100);
+    REFUSED(PROTO_TASK_TABULAR_CLASSIFICATION, plan.bins = 128);
+    REFUSED(PROTO_TASK_TABULAR_CLASSIFICATION, plan.horizon = 1);
+    REFUSED(PROTO_TASK_TABULAR_REGRESSION, plan.high = plan.low);
+    REFUSED(PROTO_TASK_TABULAR_REGRESSION, plan.high = NAN);
+#undef REFUSED
+}
+
 static void plans_hash_by_their_bytes(void **state)
 {
     uint8_t a[32], b[32], c[32];
@@ -322,6 +377,7 @@ int main(void)
         cmocka_unit_test(an_update_round_trips),
         cmocka_unit_test(bounds_are_refused),
         cmocka_unit_test(plans_that_cannot_be_are_refused),
+        cmocka_unit_test(plans_of_tables),
         cmocka_unit_test(plans_hash_by_their_bytes),
         cmocka_unit_test(a_job_survives_the_disk),
         cmocka_unit_test(a_part_survives_the_disk),

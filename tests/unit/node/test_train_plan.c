@@ -10,6 +10,7 @@
 #include "crypto/provider.h"
 #include "node/train/encoding.h"
 #include "node/train/evaluate.h"
+#include "node/train/service.h"
 #include "proto/privacy.h"
 
 static struct train_terms usual(void)
@@ -156,7 +157,8 @@ static void columns_become_numbers(void **state)
     (void)state;
     columns[1].values = colours;
     columns[3].values = sexes;
-    assert_int_equal(train_encoding_plan(&schema, features, 3, "sex", &encoding, NULL), E_OK);
+    struct train_columns by = {.features = features, .feature_count = 3, .target = "sex"};
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_OK);
     assert_int_equal(encoding.width, 4);
     train_encoding_put(&encoding.columns[0], 100, false, x);
     train_encoding_put(&encoding.columns[1], 2, false, x);
@@ -187,15 +189,15 @@ static void columns_that_cannot_be_used_are_refused(void **state)
         {"flag", "flag", E_UNSUPPORTED},  {"age", "nobody", E_SCHEMA},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(
-            train_encoding_plan(&schema, &cases[i].feature, 1, cases[i].target, &encoding, &info),
-            cases[i].want);
+        struct train_columns by = {
+            .features = &cases[i].feature, .feature_count = 1, .target = cases[i].target};
+        assert_int_equal(train_encoding_plan(&schema, &by, &encoding, &info), cases[i].want);
         assert_true(info.text[0] != '\0');
     }
     columns[1].values_private = true;
     const char *feature = "colour";
-    assert_int_equal(train_encoding_plan(&schema, &feature, 1, "flag", &encoding, &info),
-                     E_UNSUPPORTED);
+    struct train_columns by = {.features = &feature, .feature_count = 1, .target = "flag"};
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, &info), E_UNSUPPORTED);
     columns[1].values_private = false;
 }
 
@@ -232,7 +234,9 @@ static void figures_come_back(void **state)
     }
     struct model_table table = {
         .rows = ROWS, .features = 1, .x = x, .y = y, .unit = unit, .units = ROWS};
-    assert_int_equal(train_evaluate_table(NULL, &table, weights, &wish, &figures, NULL), E_OK);
+    struct train_table_model model = {.shape = {.kind = MODEL_TABULAR_LOGISTIC, .features = 1},
+                                      .weights = weights};
+    assert_int_equal(train_evaluate_table(NULL, &table, &model, &wish, &figures, NULL), E_OK);
     double variances[3] = {0};
     struct train_metrics metrics =
         train_metrics_read(&wish.spec, figures.sums[TRAIN_SUM_COUNT], 0, figures.sums, variances);
@@ -254,6 +258,172 @@ static void figures_come_back(void **state)
     assert_true(isnan(train_metrics_auc(figures.histograms, 64, 1e9))); /* all noise: not shown */
     metrics = train_metrics_read(&wish.spec, 10, 1e6, figures.sums, variances);
     assert_true(isnan(metrics.loss) && isnan(metrics.accuracy));
+}
+
+/* What a regression and a survival model read from a table: numbers by bounds, times by a horizon. */
+static void outcomes_become_numbers(void **state)
+{
+    struct train_encoding encoding;
+    const char *features[] = {"colour", "flag"};
+    (void)state;
+    columns[1].values = colours;
+    struct train_columns by = {
+        .outcome = TRAIN_OUTCOME_NUMBER, .features = features, .feature_count = 2, .target = "age"};
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_OK);
+    assert_true(encoding.low == 0 && encoding.high == 100 && encoding.time == -1);
+    by.target = "free"; /* has no bounds */
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_UNSUPPORTED);
+    by.target = "flag";
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_UNSUPPORTED);
+    by = (struct train_columns){.outcome = TRAIN_OUTCOME_EVENT,
+                                .features = features,
+                                .feature_count = 1,
+                                .target = "flag",
+                                .time = "age"};
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_OK);
+    assert_true(encoding.horizon == 100 && encoding.time == 0);
+    by.time = "free"; /* bounds or a horizon */
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_UNSUPPORTED);
+    by.horizon = 7;
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_OK);
+    assert_true(encoding.horizon == 7);
+    by.time = "colour";
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_UNSUPPORTED);
+    by.time = "flag"; /* both */
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_UNSUPPORTED);
+    by.time = "nobody";
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_SCHEMA);
+    /* A category's values exclude each other, a number reaches both ways. */
+    const char *all[] = {"age", "colour", "flag"};
+    by = (struct train_columns){.features = all, .feature_count = 3, .target = "sex"};
+    columns[3].values = sexes;
+    assert_int_equal(train_encoding_plan(&schema, &by, &encoding, NULL), E_OK);
+    const double weights[] = {-2, 1, 3, -0.5};
+    double low, high;
+    train_encoding_range(&encoding, weights, &low, &high);
+    assert_true(low == -2.5 && high == 5);
+}
+
+enum {
+    MANY = 3000
+};
+static struct {
+    float x[2 * MANY], target[MANY], time[MANY];
+    uint8_t y[MANY];
+    uint32_t unit[MANY];
+} many;
+
+/* x0 decides, x1 does not; times fall where the score is high. */
+static struct model_table many_rows(void)
+{
+    uint32_t seed = 1;
+    for (uint32_t i = 0; i < MANY; i++) {
+        double u[4];
+        for (size_t j = 0; j < 4; j++) {
+            seed = seed * 1664525 + 1013904223;
+            u[j] = ((seed >> 8) + 0.5) / 16777216.0;
+        }
+        many.x[2 * i] = (float)(2 * u[0] - 1);
+        many.x[2 * i + 1] = (float)(2 * u[1] - 1);
+        many.target[i] = (float)(0.5 * (2 * u[0] - 1) + 0.4 * (u[2] - 0.5));
+        double event = -log(u[2]) / (0.5 * exp(2 * u[0] - 1)), last = 0.5 + u[3];
+        many.y[i] = event < last && event <= 1;
+        many.time[i] = (float)fmax(fmin(fmin(event, last), 1), 1e-6);
+        many.unit[i] = i;
+    }
+    return (struct model_table){.rows = MANY,
+                                .features = 2,
+                                .x = many.x,
+                                .y = many.y,
+                                .unit = many.unit,
+                                .units = MANY,
+                                .target = many.target,
+                                .time = many.time};
+}
+
+/* RMSE and R^2 against the textbook's sums in doubles. */
+static void a_regression_is_measured(void **state)
+{
+    (void)state;
+    struct model_table table = many_rows();
+    const double weights[] = {0.45, 0.1, 0.02};
+    const struct train_plan plan = {.task = PROTO_TASK_TABULAR_REGRESSION};
+    const struct train_cost cost = {.sigma = 1, .sums_nano = 500000000000};
+    struct train_figures_wish wish = {.spec = train_sums_of(&plan, 1), .cost = &cost, .sums = true};
+    struct train_table_model model = {.shape = train_plan_tabular(&plan, 2), .weights = weights};
+    struct train_figures figures;
+    assert_int_equal(wish.spec.count, 4);
+    assert_int_equal(train_evaluate_table(NULL, &table, &model, &wish, &figures, NULL), E_OK);
+    double mean = 0, errors = 0, spread = 0;
+    for (size_t i = 0; i < MANY; i++) {
+        mean += (double)many.target[i] / MANY;
+    }
+    for (size_t i = 0; i < MANY; i++) {
+        double off = 0.45 * (double)many.x[2 * i] + 0.1 * (double)many.x[2 * i + 1] + 0.02 -
+                     (double)many.target[i];
+        errors += off * off;
+        spread += ((double)many.target[i] - mean) * ((double)many.target[i] - mean);
+    }
+    struct privacy_coordinate noise[TRAIN_SUMS_MAX];
+    double variances[4];
+    assert_int_equal(train_sums_plan(cost.sums_nano, &wish.spec, noise), E_OK);
+    for (size_t i = 0; i < 4; i++) {
+        variances[i] = pow(privacy_mechanism_sigma(&noise[i]), 2);
+    }
+    struct train_metrics metrics =
+        train_metrics_read(&wish.spec, figures.sums[0], variances[0], figures.sums, variances);
+    struct train_round_view round = {.eval_loss = metrics.loss,
+                                     .eval_loss_margin = metrics.loss_margin,
+                                     .accuracy = metrics.accuracy,
+                                     .accuracy_margin = metrics.accuracy_margin};
+    struct train_named named[TRAIN_NAMED_MAX];
+    assert_int_equal(train_figures_name("tabular-regression", 50, &round, named), 4);
+    assert_true(fabs(named[0].value - 50 * sqrt(errors / MANY)) < 3 * named[1].value);
+    assert_true(fabs(named[2].value - (1 - errors / spread)) < 3 * named[3].value);
+    assert_true(named[1].value < 0.5 && named[3].value < 0.02);
+    const double huge[] = {1e9, 1e9, 1e9, 1e9};
+    metrics = train_metrics_read(&wish.spec, MANY, 0, figures.sums, huge);
+    assert_true(isnan(metrics.accuracy)); /* all noise: not shown */
+}
+
+/* Against Harrell's count over all pairs. */
+static void concordance_comes_from_two_histograms(void **state)
+{
+    (void)state;
+    struct model_table table = many_rows();
+    const double weights[] = {1.5, 0.4, -1, -1, 0, 0};
+    const struct train_plan plan = {
+        .task = PROTO_TASK_TABULAR_SURVIVAL, .intervals = 4, .bins = TRAIN_BINS_MAX};
+    const struct train_cost cost = {
+        .sigma = 1, .sums_nano = 500000000000, .hist_nano = 500000000000};
+    struct train_figures_wish wish = {
+        .spec = train_sums_of(&plan, 1), .cost = &cost, .sums = true, .bins = plan.bins};
+    struct train_table_model model = {
+        .shape = train_plan_tabular(&plan, 2), .weights = weights, .low = -1.9, .high = 1.9};
+    struct train_figures figures;
+    double loss, exact, sum = 0;
+    assert_int_equal(wish.spec.count, 2);
+    assert_int_equal(train_evaluate_table(NULL, &table, &model, &wish, &figures, NULL), E_OK);
+    assert_int_equal(model_cox_breslow(&table, weights, &loss, NULL, &exact), E_OK);
+    struct privacy_coordinate bin;
+    assert_int_equal(train_histogram_plan(cost.hist_nano, 1, &bin), E_OK);
+    double variance = pow(privacy_mechanism_sigma(&bin), 2);
+    double got = train_metrics_concordance(figures.histograms, plan.bins, variance);
+    print_message("# concordance %.4f, Harrell's %.4f\n", got, exact);
+    assert_true(fabs(got - exact) < 0.02 && exact > 0.6);
+    assert_true(isnan(train_metrics_concordance(figures.histograms, plan.bins, 1e6)));
+    assert_true(isnan(train_metrics_concordance(figures.histograms, 100, 0)));
+    for (size_t i = 0; i < MANY; i++) {
+        sum += fmin(
+            fmax(model_tabular_row(&model.shape, &table, i, weights, NULL), TRAIN_LOSS_LOW_COX),
+            TRAIN_LOSS_LOW_COX + TRAIN_LOSS_CLIP_COX);
+    }
+    const double variances[4] = {0};
+    struct train_metrics metrics =
+        train_metrics_read(&wish.spec, figures.sums[0], 0, figures.sums, variances);
+    assert_true(fabs(metrics.loss - sum / MANY) < 0.02 && isnan(metrics.accuracy));
+    assert_int_equal(train_bins_choose_survival(4, 1e-6, 0.1, 0.1, 7500, 3, 1), 0);
+    assert_int_equal(train_bins_choose_survival(4, 1e-6, 0.1, 0.1, 1e7, 3, 1), TRAIN_BINS_MAX);
 }
 
 /* Without noise a plan costs nothing, and a round is one step. */
@@ -352,6 +522,9 @@ int main(void)
         cmocka_unit_test(columns_become_numbers),
         cmocka_unit_test(columns_that_cannot_be_used_are_refused),
         cmocka_unit_test(figures_come_back),
+        cmocka_unit_test(outcomes_become_numbers),
+        cmocka_unit_test(a_regression_is_measured),
+        cmocka_unit_test(concordance_comes_from_two_histograms),
         cmocka_unit_test(no_noise_costs_nothing),
         cmocka_unit_test(sums_follow_the_labels),
         cmocka_unit_test(units_are_bounded),
