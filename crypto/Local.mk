@@ -1,7 +1,9 @@
 noinst_LIBRARIES += %D%/libconcordat_crypto.a
 %C%_libconcordat_crypto_a_SOURCES = \
 	%D%/certificate.c %D%/certificate.h %D%/certificate_private.h \
-	%D%/channel.c %D%/channel.h \
+	%D%/channel.c %D%/channel.h %D%/channel_private.h \
+	%D%/channel_libssl.c \
+	%D%/channel_mbedtls.c \
 	%D%/chunk.c %D%/chunk.h \
 	%D%/compat_mbedtls.h \
 	%D%/envelope.c %D%/envelope.h \

@@ -1,5 +1,5 @@
-/* A TLS 1.2 session without I/O: bytes go in and out through two functions of the caller. Below it mbedTLS (2.28 or 3.6),
- * above it the NNG engine of node/peer or an enrolment socket. It never blocks and knows no sockets.
+/* A TLS 1.2 session without I/O: bytes go in and out through two functions of the caller. Below it OpenSSL 3 or
+ * mbedTLS (2.28 or 3.6), above it the NNG engine of node/peer or an enrolment socket. It never blocks and knows no sockets.
  *
  *     crypto_channel_profile_new(CRYPTO_CHANNEL_MESH, tls_key, cert, root, "alpine", NULL, admit, user, &profile, &info);
  *     struct crypto_channel *channel = malloc(crypto_channel_size());

@@ -261,15 +261,16 @@ enum err crypto_identity_sign(const struct crypto_identity *identity, const uint
     return err;
 }
 
-/* ECPrivateKey (RFC 5915): the one way to hand a key to either version of the library without its private fields. */
-enum err crypto_identity_to_pk(const struct crypto_identity *identity,
-                               struct mbedtls_pk_context *pk)
+/* The one way to hand a key to any of the libraries without their private fields. */
+void crypto_identity_to_der(const struct crypto_identity *identity,
+                            uint8_t ret_der[CRYPTO_IDENTITY_DER_SIZE])
 {
     static const uint8_t head[7] = {0x30, 0x77, 0x02, 0x01, 0x01, 0x04, 0x20};
     static const uint8_t middle[17] = {0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
                                        0x03, 0x01, 0x07, 0xa1, 0x44, 0x03, 0x42, 0x00};
-    uint8_t der[sizeof head + 32 + sizeof middle + CRYPTO_POINT_SIZE];
-    uint8_t *p = der;
+    _Static_assert(sizeof head + 32 + sizeof middle + CRYPTO_POINT_SIZE == CRYPTO_IDENTITY_DER_SIZE,
+                   "ECPrivateKey of a P-256 key");
+    uint8_t *p = ret_der;
     memcpy(p, head, sizeof head);
     p += sizeof head;
     memcpy(p, identity->secret->bytes, 32);
@@ -277,6 +278,13 @@ enum err crypto_identity_to_pk(const struct crypto_identity *identity,
     memcpy(p, middle, sizeof middle);
     p += sizeof middle;
     memcpy(p, identity->point, CRYPTO_POINT_SIZE);
+}
+
+enum err crypto_identity_to_pk(const struct crypto_identity *identity,
+                               struct mbedtls_pk_context *pk)
+{
+    uint8_t der[CRYPTO_IDENTITY_DER_SIZE];
+    crypto_identity_to_der(identity, der);
     int ret = compat_pk_parse_key(pk, der, sizeof der);
     crypto_wipe(der, sizeof der);
     return ret == 0 ? E_OK : E_INTERNAL;

@@ -4,7 +4,7 @@
  *     enum err err = crypto_init(&info);             // once, before any thread
  *     crypto_provider()->aead_seal(key, nonce, aad, plain, cipher, tag);
  *
- * It is not the place for key exchange in TLS, X.509 or the signatures in them: these stay with mbedTLS.
+ * It is not the place for key exchange in TLS, X.509 or the signatures in them: these are channel.h and certificate.h.
  * Threads: crypto_init once before threads; everything else from any thread.
  * Limits: one AEAD message is at most CRYPTO_AEAD_MAX bytes. Nonces are the caller's duty: see chunk.h. */
 #ifndef CONCORDAT_CRYPTO_PROVIDER_H

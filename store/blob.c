@@ -47,8 +47,8 @@ struct store_blob_reader {
     int fd;
     char *path;
     struct crypto_opener *opener;
-    uint64_t at; /* number of the chunk in PLAIN, UINT64_MAX: none */
-    uint8_t *plain, *sealed;
+    uint64_t at;             /* number of the chunk in PLAIN, UINT64_MAX: none */
+    uint8_t *plain, *sealed; /* PLAIN: NULL while only whole chunks were read */
 };
 
 /* --- files ------------------------------------------------------------------------------------------------------------- */
@@ -187,19 +187,19 @@ static enum err put_head(struct store_blob_writer *writer, const char *kind,
                : write_at(writer->fd, writer->path, 0, sealed, sizeof sealed, reterr);
 }
 
-static enum err put_chunk(struct store_blob_writer *writer, struct err_info *reterr)
+static enum err put_chunk(struct store_blob_writer *writer, struct span plain,
+                          struct err_info *reterr)
 {
     uint64_t index = writer->done / STORE_BLOB_CHUNK;
     struct chunk_aad aad = chunk_aad(&writer->head, index);
     size_t len = 0;
-    enum err err =
-        crypto_sealer_seal(writer->sealer, span_of(aad.bytes, sizeof aad.bytes),
-                           span_of(writer->plain, writer->filled), writer->sealed, SEALED, &len);
+    enum err err = crypto_sealer_seal(writer->sealer, span_of(aad.bytes, sizeof aad.bytes), plain,
+                                      writer->sealed, SEALED, &len);
     err = err ? proto_err_set(reterr, err, "sealing %s", writer->path)
               : write_at(writer->fd, writer->path, chunk_at(index), writer->sealed, len, reterr);
     if (!err) {
-        crypto_provider()->hash_add(writer->hash, span_of(writer->plain, writer->filled));
-        writer->done += writer->filled;
+        crypto_provider()->hash_add(writer->hash, plain);
+        writer->done += plain.len;
         writer->filled = 0;
     }
     return err;
@@ -323,10 +323,16 @@ enum err store_blob_append(struct store_blob_writer *writer, struct span bytes,
     while (!err && bytes.len) {
         size_t want = chunk_len(writer->head.size, writer->done / STORE_BLOB_CHUNK);
         size_t n = want - writer->filled < bytes.len ? want - writer->filled : bytes.len;
-        memcpy(writer->plain + writer->filled, bytes.ptr, n);
-        writer->filled += n;
+        if (n == want) { /* a whole chunk needs no copy */
+            err = put_chunk(writer, span_of(bytes.ptr, n), reterr);
+        } else {
+            memcpy(writer->plain + writer->filled, bytes.ptr, n);
+            writer->filled += n;
+            if (writer->filled == want) {
+                err = put_chunk(writer, span_of(writer->plain, want), reterr);
+            }
+        }
         bytes = span_of(bytes.ptr + n, bytes.len - n);
-        err = writer->filled == want ? put_chunk(writer, reterr) : E_OK;
     }
     return err;
 }
@@ -442,10 +448,9 @@ enum err store_blob_open(struct store *store, const uint8_t hash[32],
     }
     reader->at = UINT64_MAX;
     reader->path = blob_path(store, hash, 32, "");
-    reader->plain = proto_alloc(STORE_BLOB_CHUNK, 1);
     reader->sealed = proto_alloc(SEALED, 1);
     reader->fd = reader->path ? open(reader->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
-    enum err err = !reader->path || !reader->plain || !reader->sealed
+    enum err err = !reader->path || !reader->sealed
                        ? proto_err_set(reterr, E_NO_MEMORY, "reading a model")
                    : reader->fd < 0 ? failed("opening", reader->path, reterr)
                                     : E_OK;
@@ -467,6 +472,28 @@ enum err store_blob_open(struct store *store, const uint8_t hash[32],
     return E_OK;
 }
 
+static enum err open_at(struct store_blob_reader *reader, uint64_t index, uint8_t *to,
+                        struct err_info *reterr)
+{
+    return open_chunk(reader->opener, reader->fd, reader->path, &reader->head, index,
+                      reader->sealed, to, reterr);
+}
+
+/* A chunk of which a part is wanted, into PLAIN. */
+static enum err load(struct store_blob_reader *reader, uint64_t index, struct err_info *reterr)
+{
+    if (index == reader->at) {
+        return E_OK;
+    }
+    reader->at = UINT64_MAX;
+    if (!reader->plain && !(reader->plain = proto_alloc(STORE_BLOB_CHUNK, 1))) {
+        return proto_err_set(reterr, E_NO_MEMORY, "reading a model");
+    }
+    enum err err = open_at(reader, index, reader->plain, reterr);
+    reader->at = err ? UINT64_MAX : index;
+    return err;
+}
+
 enum err store_blob_read(struct store_blob_reader *reader, uint64_t offset, size_t len, uint8_t *to,
                          struct err_info *reterr)
 {
@@ -475,19 +502,18 @@ enum err store_blob_read(struct store_blob_reader *reader, uint64_t offset, size
     }
     while (len) {
         uint64_t index = offset / STORE_BLOB_CHUNK;
-        if (index != reader->at) {
-            reader->at = UINT64_MAX;
-            enum err err = open_chunk(reader->opener, reader->fd, reader->path, &reader->head,
-                                      index, reader->sealed, reader->plain, reterr);
-            if (err) {
-                return err;
-            }
-            reader->at = index;
-        }
         size_t from = (size_t)(offset % STORE_BLOB_CHUNK);
         size_t n = chunk_len(reader->head.size, index) - from;
         n = n < len ? n : len;
-        memcpy(to, reader->plain + from, n);
+        /* A whole chunk is opened where it is wanted: only a full one, as the opener may fill that much. */
+        bool direct = n == STORE_BLOB_CHUNK && index != reader->at;
+        enum err err = direct ? open_at(reader, index, to, reterr) : load(reader, index, reterr);
+        if (err) {
+            return err;
+        }
+        if (!direct) {
+            memcpy(to, reader->plain + from, n);
+        }
         to += n;
         offset += n;
         len -= n;
@@ -537,8 +563,7 @@ enum err store_blob_verify(struct store *store, const uint8_t hash[32], struct e
     err = sum ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "reading a model");
     for (uint64_t i = 0; !err && i < store_blob_chunks(size); i++) {
         size_t len = chunk_len(size, i);
-        err = open_chunk(reader->opener, reader->fd, reader->path, &reader->head, i, reader->sealed,
-                         reader->plain, reterr);
+        err = load(reader, i, reterr);
         if (!err) {
             crypto_provider()->hash_add(sum, span_of(reader->plain, len));
         }

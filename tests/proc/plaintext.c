@@ -1,5 +1,5 @@
 /* For tests only: preloaded into a daemon, it copies what crosses the TLS sessions in clear into files of the folder
- * CONCORDAT_TEST_TAP, so that a test can search it. The product has no such switch: this interposes the library's functions. */
+ * CONCORDAT_TEST_TAP, so that a test can search it. The product has no such switch: this interposes the functions of both libraries. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -10,6 +10,8 @@
 
 int mbedtls_ssl_write(void *ssl, const unsigned char *bytes, size_t len);
 int mbedtls_ssl_read(void *ssl, unsigned char *bytes, size_t len);
+int SSL_write_ex(void *ssl, const void *bytes, size_t len, size_t *moved);
+int SSL_read_ex(void *ssl, void *bytes, size_t len, size_t *moved);
 
 static void keep(const char *way, const unsigned char *bytes, int len)
 {
@@ -43,5 +45,23 @@ int mbedtls_ssl_read(void *ssl, unsigned char *bytes, size_t len)
         (int (*)(void *, unsigned char *, size_t))dlsym(RTLD_NEXT, "mbedtls_ssl_read");
     int done = real(ssl, bytes, len);
     keep("in", bytes, done);
+    return done;
+}
+
+int SSL_write_ex(void *ssl, const void *bytes, size_t len, size_t *moved)
+{
+    int (*real)(void *, const void *, size_t, size_t *) =
+        (int (*)(void *, const void *, size_t, size_t *))dlsym(RTLD_NEXT, "SSL_write_ex");
+    int done = real(ssl, bytes, len, moved);
+    keep("out", bytes, done == 1 ? (int)*moved : 0);
+    return done;
+}
+
+int SSL_read_ex(void *ssl, void *bytes, size_t len, size_t *moved)
+{
+    int (*real)(void *, void *, size_t, size_t *) =
+        (int (*)(void *, void *, size_t, size_t *))dlsym(RTLD_NEXT, "SSL_read_ex");
+    int done = real(ssl, bytes, len, moved);
+    keep("in", bytes, done == 1 ? (int)*moved : 0);
     return done;
 }
