@@ -418,7 +418,8 @@ static void settle_methods(struct derive *d, const struct proto_grant *grant,
     }
 }
 
-/* A grant of data that allows training, as a grant of what was trained: the price was paid, cells and columns are gone.
+/* A grant of data that allows training, as a grant of what was trained: the price was paid, cells and columns are gone. Who
+ * may train a model may apply it; `evaluate` over data is something else, the release of figures about them.
  * Each code stands once. false: nobody can satisfy the grant. */
 static bool as_model(struct derive *d, const struct proto_grant *from, struct proto_grant *ret)
 {
@@ -427,7 +428,7 @@ static bool as_model(struct derive *d, const struct proto_grant *from, struct pr
     *ret = (struct proto_grant){
         .permission = from->permission,
         .diseases = from->diseases,
-        .actions = from->actions & TRAINING,
+        .actions = TRAINING,
         .min_cohort = 2,
         .min_sites = 1,
         .has_finetune = true,
@@ -819,4 +820,47 @@ enum err proto_derive(const struct proto_derive_parent *parents, size_t count,
     err = err ? err : assemble(&d, parents, count, terms, ret, reterr);
     return err == E_NO_MEMORY ? proto_err_set(reterr, err, "no memory for the model's licence")
                               : err;
+}
+
+/* --- Models that came from outside ---------------------------------------------------------------------------- */
+
+enum err proto_derive_imported(struct span name, struct span spdx, struct span weights,
+                               struct span record_id, struct arena *arena,
+                               struct proto_licence *ret, struct err_info *reterr)
+{
+    struct proto_spdx_terms terms;
+    struct proto_grant *grant = arena_alloc(arena, 1, sizeof *grant);
+    struct proto_modifier *modifier = arena_alloc(arena, 1, sizeof *modifier);
+    struct proto_parent *parent = arena_alloc(arena, 1, sizeof *parent);
+    if (!grant || !modifier || !parent) {
+        return proto_err_set(reterr, E_NO_MEMORY, "no memory for the model's licence");
+    }
+    enum err err = proto_spdx_terms_of(spdx, PROTO_READING_CONSERVATIVE, &terms, reterr);
+    if (err) {
+        return err;
+    }
+    modifier->code = PROTO_DUO_NCU;
+    parent->record_id = record_id;
+    *grant = (struct proto_grant){
+        .permission = PROTO_DUO_NRES,
+        .modifiers = {modifier, terms.duties & PROTO_DUTY_NONCOMMERCIAL ? 1 : 0},
+        .actions = TRAINING,
+        .min_cohort = 2,
+        .min_sites = 1,
+        .has_finetune = true,
+        .finetune = {.max_rounds = 1000000, .release = PROTO_RELEASE_FEDERATION},
+    };
+    *ret = (struct proto_licence){
+        .dataset = name,
+        .version = span_str("1"),
+        .content_digest = weights,
+        .schema_hash = weights,
+        .expires = INT64_MAX,
+        .spdx = spdx,
+        .survives_revocation = true,
+        .derived_from = {parent, 1},
+        .grants = {grant, 1},
+    };
+    ret->v = proto_licence_version(ret);
+    return proto_licence_valid(ret, reterr);
 }

@@ -54,6 +54,14 @@ struct proto_derivation {
     char clash[PROTO_SPDX_CLASH_SIZE]; /* the pair that clashes, else "" */
 };
 
+/* The terms of a model that came from outside under a data licence alone, in the shape of every other model's: any purpose, not
+ * commercial where SPDX excludes that, in the federation only. It is no record that anybody signed.
+ * NAME as of a dataset; WEIGHTS 32 bytes; RECORD_ID 16, of the record that says so. Spans are borrowed.
+ * Errors: E_INVALID the expression does not parse; E_NO_MEMORY. */
+MUST_CHECK enum err proto_derive_imported(struct span name, struct span spdx, struct span weights,
+                                          struct span record_id, struct arena *arena,
+                                          struct proto_licence *ret, struct err_info *reterr);
+
 /* Errors: E_INVALID no parents, too many, or they never hold at one time; E_REFUSED a data licence allows no training;
  * E_LIMIT their duties do not fit in a record; E_NO_MEMORY. */
 MUST_CHECK enum err proto_derive(const struct proto_derive_parent *parents, size_t count,

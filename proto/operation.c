@@ -322,7 +322,9 @@ static const struct proto_argument model_id_arguments[] = {
 static const struct proto_argument model_fetch_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id or its beginning"),
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "from whom (default: its issuer, then its sites)"),
-    END};
+    OPTION("--purpose", PROTO_ARG_TEXT, "DUO",
+           "what for, such as DUO:0000042 (default: what is on record)"),
+    PURPOSE_OPTIONS, END};
 static const struct proto_argument model_publish_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the model's id, or the name of an imported model"), END};
 static const struct proto_argument model_export_arguments[] = {
@@ -331,6 +333,9 @@ static const struct proto_argument model_export_arguments[] = {
            "the format (default safetensors; tables: json)"),
     OPTION("--prune", PROTO_ARG_NUMBER, "SHARE",
            "set that share of each layer's smallest numbers to zero"),
+    OPTION("--purpose", PROTO_ARG_TEXT, "DUO",
+           "what for, such as DUO:0000042 (default: what is on record)"),
+    PURPOSE_OPTIONS,
     OPTION_REQUIRED("--out", PROTO_ARG_FILE_OUT, "DIR", "the folder to write into, new or empty"),
     END};
 static const struct proto_argument model_predict_arguments[] = {
@@ -338,6 +343,9 @@ static const struct proto_argument model_predict_arguments[] = {
     OPTION_REQUIRED("--data", PROTO_ARG_FILE_IN, "FILE", "texts, or rows of a table with a header"),
     OPTION("--format", PROTO_ARG_TEXT, "text|conll",
            "one sentence a line, or one word a line (default: by the file's name)"),
+    OPTION("--purpose", PROTO_ARG_TEXT, "DUO",
+           "what for, such as DUO:0000042 (default: what is on record)"),
+    PURPOSE_OPTIONS,
     END};
 static const struct proto_argument tokenize_arguments[] = {
     OPTION_REQUIRED("--model", PROTO_ARG_FILE_IN, "DIR",

@@ -4,6 +4,7 @@
 
 #include "node/control/call.h"
 #include "node/model/package.h"
+#include "node/train/use.h"
 
 /* A MODEL record that was looked for. */
 struct control_model {
@@ -25,8 +26,20 @@ void control_model_use(struct control_call *call, const struct proto_record *rec
                        const struct proto_model *model, json_t *view);
 /* Those and "lineage" {statement, signed_by, invalid}. */
 void control_model_state(const struct control_model *model, json_t *view);
-/* May this node use the model? Errors: E_REFUSED, the text ends with the reason's code. */
-MUST_CHECK enum err control_model_may(const struct control_model *model, struct err_info *reterr);
+/* A use that was permitted, for the audit chain; in the call's arena. */
+struct control_use {
+    const char *purpose, *project;
+};
+/* May this node fetch, export or apply the model for what the call's purpose options say? Where neither --purpose nor --project is
+ * given the purpose on record stands: of the job, for institutions that took part in it; else of this node's one project under
+ * which the licence permits it. Errors: E_REFUSED, E_APPROVAL, the text has the reason's code and the cure; those of
+ * control_purpose. */
+MUST_CHECK enum err control_model_may(const struct control_model *model, struct control_use *ret,
+                                      struct err_info *reterr);
+/* The decision itself, which `licence check` shows. */
+void control_model_decide(struct control_call *call, const struct proto_record *record,
+                          const struct proto_model *model, const struct proto_purpose *purpose,
+                          const struct proto_use *use, struct train_model_verdict *ret);
 /* Writes the signed statement and who is to be named beside an exported model. Errors: those of files. */
 MUST_CHECK enum err control_model_papers(const struct control_model *model, const json_t *view,
                                          const char *dir, struct err_info *reterr);
@@ -38,9 +51,10 @@ struct control_opened {
     uint8_t hash[32];            /* of its blob */
     struct buf blob, under;      /* under: what its adapters belong to */
     struct model_package *package, *base;
+    struct control_use use;
 };
-/* The model that ID names, into O, which is zero: search, name and hash. USE: for more than to describe it.
- * Errors: E_NOT_FOUND; E_REFUSED it may not be used here. */
+/* The model that ID names, into O, which is zero: search, name and hash. USE: for more than to describe it, and then what for.
+ * Errors: E_NOT_FOUND; those of control_model_may. */
 MUST_CHECK enum err control_model_locate(struct control_call *call, struct control_opened *o,
                                          bool use, struct err_info *reterr);
 /* Then its bytes. Errors also: E_NOT_FOUND its base model is not at this node. O is to be fini'd in any case. */

@@ -28,6 +28,21 @@ void control_opened_fini(struct control_opened *o)
     buf_fini(&o->under);
 }
 
+/* A model that was imported here and published by nobody, as its record would say. */
+static enum err may_use_base(struct control_call *call, const struct train_base *base,
+                             struct control_use *ret, struct err_info *reterr)
+{
+    const struct control_model model = {
+        .call = call,
+        .record = {.envelope = {.issuer = span_of(call->node->query.node_id, 16)}},
+        .model = {.name = span_str(base->name),
+                  .dataset = span_str("none"),
+                  .task = span_str(TRAIN_MODEL_IMPORTED),
+                  .weights = span_of(base->hash, 32),
+                  .spdx = span_str(base->spdx)}};
+    return control_model_may(&model, ret, reterr);
+}
+
 enum err control_model_locate(struct control_call *call, struct control_opened *o, bool use,
                               struct err_info *reterr)
 {
@@ -37,7 +52,7 @@ enum err control_model_locate(struct control_call *call, struct control_opened *
         snprintf(o->name, sizeof o->name, "%.*s", (int)o->search.model.name.len,
                  (const char *)o->search.model.name.ptr);
         memcpy(o->hash, o->search.model.weights.ptr, sizeof o->hash);
-        return use ? control_model_may(&o->search, reterr) : E_OK;
+        return use ? control_model_may(&o->search, &o->use, reterr) : E_OK;
     }
     if (o->search.found > 0 ||
         train_base_find(&call->node->store, control_text(call, "ID"), &base, NULL)) {
@@ -46,7 +61,7 @@ enum err control_model_locate(struct control_call *call, struct control_opened *
     o->search.found = 0;
     snprintf(o->name, sizeof o->name, "%s", base.name);
     memcpy(o->hash, base.hash, sizeof o->hash);
-    return E_OK;
+    return use ? may_use_base(call, &base, &o->use, reterr) : E_OK;
 }
 
 static enum err fetch(struct control_call *call, struct control_opened *o, struct err_info *reterr)
@@ -397,7 +412,7 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
     err = err ? err : make_folder(dir, reterr);
     if (!err) {
         err = control_audit(call, "model.export", reterr, "model", o.name, "as", as, "out", dir,
-                            (const char *)NULL);
+                            "purpose", o.use.purpose, "project", o.use.project, (const char *)NULL);
     }
     if (!err) {
         err = o.package ? model_deploy_write(o.package, o.base, kind, prune, dir, &deployed, reterr)

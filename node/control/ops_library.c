@@ -14,8 +14,6 @@
 #include "store/blob.h"
 #include "store/records.h"
 
-#define TASK_BASE "base" /* in the record of a model that was imported */
-
 /* --- lineage ------------------------------------------------------------------------------------------------ */
 
 /* The key as common tools read it. */
@@ -135,7 +133,7 @@ void control_model_use(struct control_call *call, const struct proto_record *rec
     char by[33] = "";
     struct peer_member self;
     if (peer_member_by_id(call->node->peer, call->node->query.node_id, &self)) {
-        train_model_reason(&call->node->query, record, model, &self, &reason, by);
+        reason = train_model_standing(call->node->train, record, model, &self, by);
     }
     json_object_set_new(view, "here",
                         json_boolean(store_blob_has(&call->node->store, model->weights.ptr)));
@@ -149,15 +147,6 @@ void control_model_state(const struct control_model *found, json_t *view)
 {
     control_model_use(found->call, &found->record, &found->model, view);
     json_object_set_new(view, "lineage", lineage_view(found));
-}
-
-enum err control_model_may(const struct control_model *model, struct err_info *reterr)
-{
-    struct query_context *context = &model->call->node->query;
-    struct peer_member self;
-    return peer_member_by_id(context->peer, context->node_id, &self)
-               ? train_model_may(context, &model->record, &model->model, &self, reterr)
-               : E_OK;
 }
 
 /* --- papers ------------------------------------------------------------------------------------------------- */
@@ -261,7 +250,7 @@ static enum err name_base(struct control_call *call, const struct proto_model *m
                           struct err_info *reterr)
 {
     struct train_base base = {.size = model->size, .time = query_now()};
-    if (!span_is(model->task, TASK_BASE) || model->spdx.len >= sizeof base.spdx) {
+    if (!span_is(model->task, TRAIN_MODEL_IMPORTED) || model->spdx.len >= sizeof base.spdx) {
         return E_OK;
     }
     snprintf(base.name, sizeof base.name, "%.*s", (int)model->name.len,
@@ -278,8 +267,10 @@ enum err control_model_fetch(struct control_call *call, json_t **ret, struct err
 {
     const char *node = control_text(call, "--node");
     struct control_model found;
+    struct control_use use = {.purpose = NULL};
     struct peer_member from;
     enum err err = control_model_find(call, &found, reterr);
+    err = err ? err : control_model_may(&found, &use, reterr);
     if (!err && node && !peer_member_by_name(call->node->peer, node, &from)) {
         err = proto_err_set(reterr, E_NOT_FOUND, "no member is called %s", node);
     }
@@ -287,7 +278,8 @@ enum err control_model_fetch(struct control_call *call, json_t **ret, struct err
     struct fetching fetching = {.call = call, .total = err ? 0 : found.model.size};
     err = err ? err
               : control_audit(call, "model.fetch", reterr, "model", control_text(call, "ID"),
-                              "node", node, (const char *)NULL);
+                              "node", node, "purpose", use.purpose, "project", use.project,
+                              (const char *)NULL);
     err = err ? err
               : train_library_fetch(call->node->train, &found.record, &found.model,
                                     node ? from.id : NULL, fetch_cancelled, show_progress,
@@ -311,7 +303,7 @@ static enum err publish_base(struct control_call *call, const struct train_base 
                                 .name = span_str(base->name),
                                 .job = span_str("import"),
                                 .dataset = span_str("none"),
-                                .task = span_str(TASK_BASE),
+                                .task = span_str(TRAIN_MODEL_IMPORTED),
                                 .weights = span_of(base->hash, 32),
                                 .size = base->size,
                                 .unit = span_str("none"),
@@ -353,7 +345,10 @@ enum err control_model_publish(struct control_call *call, json_t **ret, struct e
         err = proto_err_set(reterr, E_REFUSED, "%s (LICENSE_NONPRIVATE)",
                             proto_reason_text(PROTO_REASON_LICENSE_NONPRIVATE));
     }
-    err = err ? err : control_model_may(&found, reterr);
+    struct peer_member self;
+    if (!err && peer_member_by_id(call->node->peer, call->node->query.node_id, &self)) {
+        err = train_model_may(call->node->train, &found.record, model, &self, reterr);
+    }
     if (!err) {
         *ret =
             json_pack("{s:o, s:o, s:o, s:s}", "model", control_json_span(model->name), "record",

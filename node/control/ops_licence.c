@@ -1,6 +1,7 @@
 /* licence show, licence check: the terms under which a dataset or model is offered, and what they say of a request. */
 #include "config.h"
 #include "node/control/dispatch.h"
+#include "node/control/models.h"
 #include "node/control/views.h"
 #include "node/control/vocabulary.h"
 
@@ -296,11 +297,20 @@ static enum err parse_actions(struct control_call *call, uint64_t *ret, struct e
     return E_OK;
 }
 
+static json_t *decision_view(const char *node, const struct proto_licence *licence,
+                             const struct proto_decision *decision)
+{
+    static const char *const verdicts[] = {"permit", "hold", "deny"};
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "node", node, "verdict",
+                     verdicts[decision->verdict % 3], "reason", proto_reason_name(decision->reason),
+                     "text", proto_reason_text(decision->reason), "grant", decision->grant,
+                     "clauses", clauses_view(licence, decision));
+}
+
 /* The licence verdict of each publisher on a request of this node: the same function on the same values as there. */
 static json_t *check_site(struct control_call *call, const struct query_publisher *publisher,
                           struct query_foreseen what)
 {
-    static const char *const verdicts[] = {"permit", "hold", "deny"};
     struct proto_decision *decision = arena_alloc(&call->arena, 1, sizeof *decision);
     struct proto_record record;
     struct proto_licence licence;
@@ -317,10 +327,28 @@ static json_t *check_site(struct control_call *call, const struct query_publishe
     what.licence = readable ? &licence : NULL;
     what.forked = strcmp(state, "forked") == 0;
     query_admission_foresee(&call->node->query, &what, &call->arena, decision);
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "node", publisher->member.name, "verdict",
-                     verdicts[decision->verdict % 3], "reason", proto_reason_name(decision->reason),
-                     "text", proto_reason_text(decision->reason), "grant", decision->grant,
-                     "clauses", clauses_view(readable ? &licence : NULL, decision));
+    return decision_view(publisher->member.name, readable ? &licence : NULL, decision);
+}
+
+/* The same of a model: what each use of it comes to here. */
+static json_t *check_model(struct control_call *call, const struct peer_member *issuer,
+                           const char *name, const struct query_foreseen *what)
+{
+    struct train_model_verdict *verdict = arena_alloc(&call->arena, 1, sizeof *verdict);
+    struct proto_record record;
+    struct proto_model model;
+    struct span bytes;
+    uint8_t key[16];
+    proto_record_key(&crypto_proto_hash, name, key);
+    if (!verdict ||
+        store_records_get(&call->node->store, issuer->id, key, PROTO_RECORD_MODEL, &call->arena,
+                          &bytes, NULL) ||
+        proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) ||
+        proto_model_decode(record.envelope.body, &call->arena, &model, NULL)) {
+        return json_null();
+    }
+    control_model_decide(call, &record, &model, what->purpose, what->use, verdict);
+    return decision_view(issuer->name, verdict->licence, &verdict->decision);
 }
 
 static enum err check_use(struct control_call *call, struct proto_use *ret, struct err_info *reterr)
@@ -341,7 +369,7 @@ static enum err check_use(struct control_call *call, struct proto_use *ret, stru
     return parse_actions(call, &ret->actions, reterr);
 }
 
-/* The members that published a model of that name with a licence of its own. */
+/* The members that published a model of that name. */
 static enum err find_model(struct control_call *call, const char *name,
                            struct query_publisher **ret, size_t *ret_count)
 {
@@ -354,8 +382,7 @@ static enum err find_model(struct control_call *call, const char *name,
     *ret = found;
     proto_record_key(&crypto_proto_hash, name, key);
     for (size_t i = 0; found && i < count; i++) {
-        if (members[i].state != PEER_REVOKED &&
-            store_records_get(&call->node->store, members[i].id, key, PROTO_RECORD_MODEL,
+        if (store_records_get(&call->node->store, members[i].id, key, PROTO_RECORD_MODEL,
                               &call->arena, &bytes, NULL) == E_OK) {
             found[*ret_count].member = members[i];
             found[*ret_count].dataset.name = span_str(name);
@@ -370,6 +397,7 @@ enum err control_licence_check(struct control_call *call, json_t **ret, struct e
     const char *name = control_text(call, "NAME");
     struct query_publisher *publishers;
     size_t count;
+    bool of_model = false;
     struct proto_purpose purpose;
     struct proto_use use;
     enum err err = control_purpose(call, &purpose, reterr);
@@ -380,6 +408,7 @@ enum err control_licence_check(struct control_call *call, json_t **ret, struct e
     if (err == E_NOT_FOUND) {
         enum err other = find_model(call, name, &publishers, &count);
         err = other == E_NOT_FOUND ? err : other;
+        of_model = !err;
     }
     if (err) {
         return err;
@@ -398,7 +427,9 @@ enum err control_licence_check(struct control_call *call, json_t **ret, struct e
                                         .now = query_now()};
     json_t *sites = json_array();
     for (size_t i = 0; i < count; i++) {
-        json_array_append_new(sites, check_site(call, &publishers[i], what));
+        json_array_append_new(sites, of_model
+                                         ? check_model(call, &publishers[i].member, name, &what)
+                                         : check_site(call, &publishers[i], what));
     }
     *ret = json_pack("{s:s, s:o}", "dataset", name, "sites", sites);
     return E_OK;

@@ -224,7 +224,8 @@ enum err control_model_predict(struct control_call *call, json_t **ret, struct e
     enum err err = rows ? control_model_locate(call, &o, true, reterr) : E_NO_MEMORY;
     if (!err) {
         err = control_audit(call, "model.predict", reterr, "model", o.name, "by",
-                            call->kept ? "service" : "command", (const char *)NULL);
+                            call->kept ? "service" : "command", "purpose", o.use.purpose, "project",
+                            o.use.project, (const char *)NULL);
     }
     if (!err) {
         err = call->kept ? predict_body(call, &o, rows, reterr)

@@ -172,24 +172,30 @@ void query_admission_foresee(struct query_context *context, const struct query_f
                              struct arena *arena, struct proto_decision *ret)
 {
     struct peer_member self;
-    struct query_agreed agreed;
+    struct query_agreed agreed = {0};
     struct proto_request request;
     struct proto_purpose whole = *what->purpose;
-    bool known = peer_member_by_id(context->peer, context->node_id, &self);
-    struct proto_party party = known ? query_party(&self) : (struct proto_party){0};
-    query_agreement_held(context, what->site->id, what->dataset, what->purpose, what->use->actions,
-                         what->now, arena, &agreed);
+    const uint8_t *asks = what->requester ? what->requester->id : context->node_id;
+    bool known = !what->requester && peer_member_by_id(context->peer, context->node_id, &self);
+    struct proto_party party = what->requester ? query_party(what->requester)
+                               : known         ? query_party(&self)
+                                               : (struct proto_party){0};
+    /* Which agreements others hold with one another nobody else knows: a term that needs one then fails. */
+    if (!what->requester || memcmp(asks, context->node_id, 16) == 0) {
+        query_agreement_held(context, what->site->id, what->dataset, what->purpose,
+                             what->use->actions, what->now, arena, &agreed);
+    }
     if (agreed.found && unite_promises(arena, &agreed.accepted, &whole)) {
         whole.accepted = (struct proto_list){0};
     }
     proto_request_build(&party, &whole, what->use, what->sites, what->site_count, what->now,
                         &request);
     request.agreement_start = agreed.start;
-    query_visas_gather(context, context->node_id, what->licence, arena, &request);
+    query_visas_gather(context, asks, what->licence, arena, &request);
     proto_policy_decide(&request, what->record, what->licence, what->forked, context->ontology,
                         ret);
-    after_policy(agreed.found, false,
-                 query_project_covers(context, context->node_id, what->purpose, what->now), ret);
+    after_policy(agreed.found, false, query_project_covers(context, asks, what->purpose, what->now),
+                 ret);
 }
 
 enum err query_admission_clauses(const struct query_admission *admission, struct arena *arena,

@@ -44,8 +44,9 @@ void query_admission_decide(struct query_context *context, struct query_admissio
                             const struct peer_member *requester,
                             const struct proto_purpose *purpose, const struct proto_use *use,
                             const struct query_node_ref *sites, size_t site_count, int64_t now);
-/* A use of another site's dataset by this node, as far as this node knows the site's records. */
+/* A use of a site's dataset or model, as far as this node knows the site's records. */
 struct query_foreseen {
+    const struct peer_member *requester; /* NULL: this node */
     const struct peer_member *site;
     const char *dataset;
     const struct proto_record *record; /* NULL: none */

@@ -35,6 +35,7 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/table.c %D%/table.h \
 	%D%/trainer.c %D%/trainer.h \
 	%D%/trainer_message.c %D%/trainer_message.h \
+	%D%/use.c %D%/use.h \
 	%D%/vector.c %D%/vector.h \
 	%D%/verify.c
 EXTRA_DIST += %D%/README.md

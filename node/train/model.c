@@ -9,6 +9,7 @@
 #include "node/query/site.h"
 #include "node/train/encoding.h"
 #include "node/train/learner.h"
+#include "node/train/use.h"
 #include "node/train/vector.h"
 #include "store/blob.h"
 #include "store/records.h"
@@ -400,6 +401,9 @@ enum err train_model_publish(struct train_service *service, struct train_job_sta
     if (!err) {
         err = train_statement_make(service, state, lineage, name, hash, document.len,
                                    schema.unit[0] ? schema.unit : "row", &statement, reterr);
+    }
+    if (!err) {
+        err = train_model_remember(service->context, hash, state->id);
     }
     /* The licence first: a model that others see without one would be used without one. */
     if (!err) {

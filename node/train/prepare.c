@@ -13,6 +13,7 @@
 #include "node/train/base.h"
 #include "node/train/encoding.h"
 #include "node/train/learner.h"
+#include "node/train/use.h"
 #include "node/train/vector.h"
 
 #include <math.h>
@@ -207,6 +208,22 @@ static enum err fill_outcome(const struct proto_schema *schema, struct train_pla
     return err;
 }
 
+/* The base's licence and the job's own purpose, before anybody is asked. Where a person must approve, each site's will. */
+static enum err may_train_on(struct train_service *service, const struct train_plan *plan,
+                             const struct train_base *base, struct err_info *reterr)
+{
+    enum proto_reason reason;
+    bool hold;
+    train_plan_base_decide(service, plan, NULL, base->spdx[0] ? base->spdx : NULL, true, &reason,
+                           &hold);
+    return reason == PROTO_REASON_NONE
+               ? E_OK
+               : proto_err_set(reterr, E_REFUSED,
+                               "base model %s: %s (%s); `concordat licence check` and `model show` "
+                               "say what it is for",
+                               base->name, proto_reason_text(reason), proto_reason_name(reason));
+}
+
 static enum err fill_model(struct train_service *service, const struct proto_job *job,
                            const struct proto_schema *schema, struct train_job_state *state,
                            struct train_plan *plan, struct err_info *reterr)
@@ -251,7 +268,8 @@ static enum err fill_model(struct train_service *service, const struct proto_job
     plan->personal_head = job->personal_head;
     plan->max_length = job->max_length;
     plan->seed = seed;
-    return make_labels(job, schema, &state->arena, &plan->labels, reterr);
+    err = may_train_on(service, plan, &base, reterr);
+    return err ? err : make_labels(job, schema, &state->arena, &plan->labels, reterr);
 }
 
 /* What all sites start from; its name stands in the plan. */

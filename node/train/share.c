@@ -2,7 +2,7 @@
  * that was restarted is asked for the round again, and shares its update again. */
 #include "config.h"
 #include "node/train/internal.h"
-#include "node/train/library.h"
+#include "node/train/use.h"
 
 #include "crypto/provider.h"
 #include "node/query/site.h"
@@ -125,7 +125,7 @@ static enum err may_have(void *user, const struct peer_member *member, const uin
         store_egress_count(store, member->name, "train", bytes);
         return E_OK;
     }
-    enum err err = train_library_may_have(service->context, member, hash);
+    enum err err = train_model_may_have(service, member, hash);
     if (err) {
         return err;
     }

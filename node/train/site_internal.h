@@ -71,6 +71,9 @@ MUST_CHECK enum err site_check_licences(struct site_work *work);
 MUST_CHECK enum err site_check_others(struct site_work *work);
 /* The licence's verdict on this plan now. ADMISSION is loaded. A verdict of HOLD is left to the next two. */
 MUST_CHECK enum err site_decide(struct site_work *work, struct query_admission *admission);
+/* The part of it that is about the job's base model; LOOK_INSIDE: see use.h. A HOLD is ADMISSION's. */
+MUST_CHECK enum err site_decide_base(struct site_work *work, struct query_admission *admission,
+                                     bool look_inside);
 /* A verdict of HOLD is a permission once a person has approved the job; an approval that was taken back ends it. */
 MUST_CHECK enum err site_check_approval(struct site_work *work, struct query_admission *admission);
 /* The same for an offer: where nobody has decided yet, it is put before a person. */

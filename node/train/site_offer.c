@@ -265,6 +265,9 @@ static enum err admit(struct site_work *work, struct err_info *reterr)
                                            : E_OK;
         err = out ? out : err;
     }
+    if (!err) {
+        err = site_decide_base(work, &work->admission, true);
+    }
     if (!err && !work->offer.explain) {
         err = known(work, reterr);
     }

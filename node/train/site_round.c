@@ -303,6 +303,9 @@ static enum err fetch_all(struct site_work *work, float **ret_weights, struct er
     }
     err = fetch_model(work, plan->model, plan->model_size, reterr);
     err = err ? err : fetch_model(work, plan->model_base, plan->model_base_size, reterr);
+    /* A base that nobody published says under which licence it stands only now. */
+    err = err ? err : site_decide_base(work, &work->admission, true);
+    err = err ? err : site_check_approval(work, &work->admission);
     err = err ? err : fetch(work, &blob, reterr);
     float *weights = err ? NULL : proto_alloc(count, sizeof *weights);
     if (!err) {

@@ -9,6 +9,7 @@
 #include "node/query/clock.h"
 #include "node/query/site.h"
 #include "node/train/base.h"
+#include "node/train/use.h"
 #include "store/audit.h"
 #include "store/job.h"
 #include "store/records.h"
@@ -198,7 +199,29 @@ static double stated_noise(struct site_work *work, const struct query_admission 
     return train_cost_plan(&terms, account.order, &cost, NULL) ? 0 : cost.sigma;
 }
 
-/* The licence's verdict on this plan now. ADMISSION is loaded. */
+enum err site_decide_base(struct site_work *work, struct query_admission *admission,
+                          bool look_inside)
+{
+    enum proto_reason reason;
+    char detail[160];
+    bool hold;
+    train_plan_base_decide(work->service, &work->plan, &work->requester, NULL, look_inside, &reason,
+                           &hold);
+    if (hold && admission->decision.verdict == PROTO_PERMIT) {
+        admission->decision.verdict = PROTO_HOLD;
+        admission->decision.reason = PROTO_REASON_LICENSE_UNKNOWN;
+    }
+    if (reason == PROTO_REASON_NONE) {
+        return E_OK;
+    }
+    snprintf(detail, sizeof detail, "base model %.*s: %s",
+             (int)(work->plan.model_name.len < 64 ? work->plan.model_name.len : 64),
+             work->plan.model_name.len ? (const char *)work->plan.model_name.ptr : "",
+             proto_reason_text(reason));
+    return site_refuse(work, reason, detail);
+}
+
+/* The verdict on this plan now: the licence's of the data, and of the model that it begins with. ADMISSION is loaded. */
 enum err site_decide(struct site_work *work, struct query_admission *admission)
 {
     const struct train_plan_site *sites = work->plan.sites.items;
@@ -229,7 +252,8 @@ enum err site_decide(struct site_work *work, struct query_admission *admission)
     query_admission_decide(work->context, admission, &work->requester, &work->plan.purpose, &use,
                            nodes, work->plan.sites.count, query_now());
     const struct proto_decision *decision = &admission->decision;
-    return decision->verdict == PROTO_DENY ? site_refuse(work, decision->reason, NULL) : E_OK;
+    return decision->verdict == PROTO_DENY ? site_refuse(work, decision->reason, NULL)
+                                           : site_decide_base(work, admission, false);
 }
 
 /* What the person who approves a job sees of it. TEXT holds what HOLD points to. */

@@ -3,6 +3,7 @@
 
 #include "crypto/provider.h"
 #include "node/query/site.h"
+#include "node/train/use.h"
 #include "store/blob.h"
 #include "store/egress.h"
 #include "store/ledger.h"
@@ -144,6 +145,7 @@ static enum err countersign(struct train_service *service, struct peer_request *
     }
     err = err ? err : digest_of(&lineage, &statement, digest);
     err = err ? err : sign(service->context, digest, der, &len);
+    err = err ? err : train_model_remember(service->context, lineage.weights.ptr, lineage.job.ptr);
     if (!err) {
         const struct countersignature answer = {1, span_of(der, len)};
         err = proto_codec_encode(&countersignature_message, &answer, out, NULL);

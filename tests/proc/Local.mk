@@ -12,6 +12,7 @@ PROC_TESTS = \
 	%D%/console.py \
 	%D%/contracts.py \
 	%D%/visas.py \
+	%D%/uses.py \
 	%D%/core.py \
 	%D%/council.py \
 	%D%/crashes.py \

@@ -12,6 +12,7 @@ from harness import SRC, TOP, Sandbox, console_on, done, free_port, ok, predict
 
 BASE = os.path.join(SRC, "deploy/demo-ner-files/bert-tiny-biomed")
 NAMES = "alpha,beta,gamma,delta"
+FOR = ("--purpose", "DUO:0000042")
 MANIFEST = """dataset: {dataset}
 version: "1"
 size: 400
@@ -158,20 +159,22 @@ def fetched(box, model):
     ok(not shown["here"] and shown["usable"] and not shown["tainted"], "a node that had no part in it knows the model, and may have it")
     ok(sorted(shown["lineage"]["signed_by"]) == ["alpha", "beta", "gamma"] and not shown["lineage"]["invalid"], f"signed by {shown['lineage']['signed_by']}")
     ok(model in {row["model"] for row in box.run("delta", "model", "list")}, "model list has it")
-    got = box.run("delta", "model", "fetch", model)
+    code, why = refused(box, "delta", "model", "fetch", model)
+    ok(code == 4 and "MISSING_PURPOSE" in why and "--purpose" in why, f"but it must say what for: exit {code}, {why}")
+    got = box.run("delta", "model", "fetch", model, *FOR)
     ok(got["fetched"] == got["size"] > 0 and not got["was_here"], f"fetched: {got['size']} bytes")
-    again = box.run("delta", "model", "fetch", model)
+    again = box.run("delta", "model", "fetch", model, *FOR)
     ok(again["was_here"] and again["fetched"] == 0, "it is not fetched twice")
     box.kill("alpha")
     other = box.run("gamma", "model", "fetch", model, "--node", "delta")
     ok(other["fetched"] == other["size"], "and another has it from there while its maker is down")
     out = os.path.join(box.folder, "delta-out")
-    ok(box.run("delta", "model", "export", model, "--out", out)["format"] == "json" and os.path.exists(os.path.join(out, "lineage.json")), "it can be exported there")
+    ok(box.run("delta", "model", "export", model, "--out", out, *FOR)["format"] == "json" and os.path.exists(os.path.join(out, "lineage.json")), "it can be exported there")
     box.start()
 
 
 def recipients(box, closed, bare):
-    code, why = refused(box, "delta", "model", "fetch", closed)
+    code, why = refused(box, "delta", "model", "fetch", closed, *FOR)
     ok(code == 4 and "RECIPIENT" in why, f"who is no recipient does not get it: exit {code}, {why}")
     ok(box.run("beta", "model", "fetch", closed)["fetched"] > 0, "a recipient does")
     code, why = refused(box, "delta", "model", "fetch", bare)
@@ -203,7 +206,7 @@ def tainted(box, port, wide, kept):
     ok(row["tainted"], "model list shows it")
     shown = box.run("alpha", "model", "show", kept)
     ok(shown["tainted"] and shown["usable"], "where all licences say that a model survives, it may be used on")
-    ok(box.run("delta", "model", "fetch", kept)["fetched"] > 0, "and fetched")
+    ok(box.run("delta", "model", "fetch", kept, *FOR)["fetched"] > 0, "and fetched")
 
 
 def base_model(box):

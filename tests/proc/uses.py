@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Every use of a model is decided as `licence check` decides it: fetching, exporting, predicting and training on it, for which purpose, by whom."""
+import os
+
+from harness import Sandbox, done, ok
+
+MANIFEST = """dataset: moles
+version: "1"
+size: 400
+columns:
+  - {name: a, type: integer, min: 0, max: 9}
+  - {name: b, type: boolean}
+licence:
+  spdx: CC-BY-4.0
+  expires: 2031-12-31
+  grants:
+    - permission: "DUO:0000007"
+      disease: ["MONDO:0004992"]
+      actions: [count, finetune]
+      min_cohort: 2
+      privacy: {epsilon_total: 200, epsilon_per_job: 100, delta: 1e-6}
+      finetune: {max_rounds: 20, release: federation}
+"""
+JOB = """job: moles-model
+task: tabular-classification
+dataset: moles
+purpose: "DUO:0000007"
+disease: ["MONDO:0008903"]
+features: [a]
+target: b
+rounds: 1
+participation: {min_sites: 2, sites: [alpha, beta], round_timeout: 60s}
+privacy: {epsilon: 50, delta: 1e-6, clip: 1.0}
+evaluate: {split: 0}
+"""
+PROJECT = """project: %s
+purpose: "DUO:0000007"
+disease: ["%s"]
+ends: 2031-01-01
+"""
+ROWS = "a,b\n" + "".join(f"{i % 10},{'true' if i % 10 > 4 else 'false'}\n" for i in range(400))
+CANCER, LUNG, HEART = "MONDO:0004992", "MONDO:0008903", "MONDO:0004995"
+PURPOSES = [("--purpose", "DUO:0000007", "--disease", CANCER), ("--purpose", "DUO:0000007", "--disease", LUNG), ("--purpose", "DUO:0000007", "--disease", HEART),
+            ("--purpose", "DUO:0000007"), ("--purpose", "DUO:0000006"), ("--purpose", "DUO:0000042"), ("--purpose", "DUO:0000011"),
+            ("--purpose", "DUO:0000007", "--disease", "MONDO:9999999")]
+
+
+def trained(box):
+    for node in ("alpha", "beta"):
+        box.run(node, "dataset", "import", box.write(f"{node}.yaml", MANIFEST), "--data", box.write("rows.csv", ROWS))
+    box.wait("the licences", lambda: len(box.run("alpha", "licence", "show", "moles")["licences"]) == 2)
+    job = box.run("alpha", "train", "run", box.write("job.yaml", JOB))
+    ok(job["state"] == "done", f"a model of data for cancer: {job['state']} {job['sites']}")
+    box.wait("the model", lambda: all(any(m["model"] == job["model"] for m in box.run(at, "model", "list")) for at in box.names))
+    return job["model"]
+
+
+def use(box, node, kind, model, *options):
+    """Exit code and reason of a use."""
+    args = {"predict": ("--data", box.write("rows.csv", ROWS)), "export": ("--out", os.path.join(box.folder, f"{node}-{len(os.listdir(box.folder))}")), "fetch": ()}[kind]
+    code, error = box.refusal(node, "model", kind, model, *args, *options)
+    return code, error.get("detail", "")
+
+
+def agree(box, model):
+    """The law: a use is permitted exactly when `licence check` says so, and refused for its reason."""
+    odd, seen = [], set()
+    for node in box.names:
+        for options in PURPOSES:
+            told = box.run(node, "licence", "check", model, *options, "--action", "evaluate")["sites"][0]
+            for kind in ("fetch", "export", "predict"):
+                code, why = use(box, node, kind, model, *options)
+                right = code == 0 if told["verdict"] == "permit" else code == 4 and f"({told['reason']})" in why
+                seen.add(told["reason"])
+                odd += [] if right else [(node, kind, options, told["verdict"], told["reason"], code, why)]
+    ok(not odd and {"NONE", "PURPOSE", "MISSING_DISEASE", "UNKNOWN_TERM"} <= seen,
+       f"{len(box.names) * len(PURPOSES) * 3} uses are decided as licence check says: {odd[:2]} {sorted(seen)}")
+
+
+def participants(box, model):
+    for node in ("alpha", "beta"):
+        for kind in ("fetch", "export", "predict"):
+            code, why = use(box, node, kind, model)
+            ok(code == 0, f"{kind} at {node}, which took part, for what the job was for: exit {code} {why}")
+    code, why = use(box, "beta", "predict", model, "--purpose", "DUO:0000007", "--disease", HEART)
+    ok(code == 4 and "(PURPOSE)" in why and "licence show" in why, f"not for another disease: exit {code}, {why}")
+    entry = [e for e in box.run("alpha", "audit", "list") if e["kind"] == "model.predict"][-1]
+    ok("DUO:0000007" in str(entry), f"the audit chain has what it was for: {entry}")
+
+
+def others(box, model):
+    code, why = use(box, "gamma", "predict", model)
+    ok(code == 4 and "MISSING_PURPOSE" in why and "--purpose" in why, f"who took no part must say what for: exit {code}, {why}")
+    box.run("gamma", "project", "create", box.write("p.yaml", PROJECT % ("hearts", HEART)))
+    code, why = use(box, "gamma", "predict", model)
+    ok(code == 4 and "MISSING_PURPOSE" in why, f"a project about hearts does not fit: exit {code}")
+    box.run("gamma", "project", "create", box.write("p.yaml", PROJECT % ("lungs", LUNG)))
+    code, why = use(box, "gamma", "predict", model)
+    ok(code == 0, f"its one project that fits does: exit {code} {why}")
+    entry = [e for e in box.run("gamma", "audit", "list") if e["kind"] == "model.predict"][-1]
+    ok("lungs" in str(entry), f"and is on record: {entry}")
+    box.run("gamma", "project", "create", box.write("p.yaml", PROJECT % ("cancers", CANCER)))
+    code, why = use(box, "gamma", "predict", model)
+    ok(code == 4 and "several projects" in why, f"of two that fit one must be named: exit {code}, {why}")
+    ok(use(box, "gamma", "predict", model, "--project", "cancers")[0] == 0, "and then it is permitted")
+
+
+def withdrawn(box, model):
+    box.run("beta", "licence", "withdraw", "moles", "--reason", "consent withdrawn")
+    box.wait("the withdrawal", lambda: all(box.run(at, "model", "show", model)["tainted"] for at in box.names))
+    told = {at: box.run(at, "licence", "check", model, *PURPOSES[0], "--action", "evaluate")["sites"][0]["reason"] for at in box.names}
+    got = {at: use(box, at, "predict", model, *PURPOSES[0]) for at in box.names}
+    ok(set(told.values()) == {"LICENSE_TAINTED"} and all(code == 4 and "LICENSE_TAINTED" in why for code, why in got.values()),
+       f"after a withdrawal nobody may use it, and licence check says so: {told} {got}")
+
+
+def main():
+    with Sandbox("alpha,beta,gamma") as box:
+        model = trained(box)
+        participants(box, model)
+        agree(box, model)
+        others(box, model)
+        withdrawn(box, model)
+    done()
+
+
+main()
