@@ -813,6 +813,42 @@ void proto_policy_decide(const struct proto_request *request, const struct proto
     ret->reason = p.hold ? p.hold_reason : PROTO_REASON_NONE;
 }
 
+/* By what is known of the requester, not for want of a word that the request could still say. */
+static bool refutes(const struct proto_clause *clause)
+{
+    switch ((enum proto_reason)clause->reason) {
+    case PROTO_REASON_MODIFIER_COL: /* promises, which a request makes or does not */
+    case PROTO_REASON_MODIFIER_PUB:
+    case PROTO_REASON_MODIFIER_RTN:
+    case PROTO_REASON_OBLIGATIONS:
+        return false;
+    default:
+        return clause->result == PROTO_CLAUSE_FAIL;
+    }
+}
+
+enum proto_reason proto_policy_refuted(const struct proto_licence *licence,
+                                       const struct proto_decision *decision)
+{
+    enum proto_reason faults[PROTO_LICENCE_GRANTS_MAX] = {PROTO_REASON_NONE};
+    size_t grants = licence ? licence->grants.count : 0;
+    bool open = false;
+    for (size_t i = 0; i < decision->clause_count; i++) {
+        const struct proto_clause *clause = &decision->clauses[i];
+        if (refutes(clause) && clause->grant < 0) {
+            return (enum proto_reason)clause->reason;
+        }
+        if (refutes(clause) && clause->grant < PROTO_LICENCE_GRANTS_MAX &&
+            faults[clause->grant] == PROTO_REASON_NONE) {
+            faults[clause->grant] = (enum proto_reason)clause->reason;
+        }
+    }
+    for (size_t i = 0; i < grants && i < PROTO_LICENCE_GRANTS_MAX; i++) {
+        open = open || faults[i] == PROTO_REASON_NONE;
+    }
+    return open ? PROTO_REASON_NONE : grants ? faults[0] : decision->reason;
+}
+
 bool proto_policy_budget(const struct proto_licence *licence, uint64_t *ret_epsilon_total_u,
                          uint64_t *ret_delta_e12)
 {

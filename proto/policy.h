@@ -211,6 +211,11 @@ void proto_policy_decide(const struct proto_request *request, const struct proto
                          const struct proto_licence *licence, bool forked,
                          const struct proto_ontology *ontology, struct proto_decision *ret);
 
+/* Of a decision on a request whose purpose, promises and agreement nobody has stated yet: NONE where some purpose may still be
+ * permitted to this requester for this use, else why none is. What it refutes every purpose refutes; the reverse does not hold. */
+enum proto_reason proto_policy_refuted(const struct proto_licence *licence,
+                                       const struct proto_decision *decision);
+
 /* "permission", "modifier GS"; and what would make it pass. LICENCE is the one that was decided on, or NULL where there
  * was none. Each writes a C string of at most its SIZE and returns it. */
 #define PROTO_CLAUSE_NAME_SIZE     40

@@ -12,6 +12,7 @@
 #include "node/config/unlock.h"
 #include "node/config/yaml.h"
 #include "proto/body.h"
+#include "proto/duo.h"
 #include "proto/manifest.h"
 
 #define NODE(m)      offsetof(struct config_node, m)
@@ -162,9 +163,30 @@ static const struct config_row notify_rows[] = {
     CONFIG_ROWS_END,
 };
 
+static const char *read_purpose(void *object, const char *text, struct arena *arena)
+{
+    struct config_node *node = object;
+    uint64_t code;
+    (void)arena;
+    if (strlen(text) >= sizeof node->console_purpose || proto_duo_parse(text, &code, NULL) ||
+        !proto_duo_is_purpose(code)) {
+        return "must be a purpose of DUO, such as DUO:0000042";
+    }
+    snprintf(node->console_purpose, sizeof node->console_purpose, "%s", text);
+    return NULL;
+}
+
 static const struct config_row console_rows[] = {
     {.name = "listen", .type = CONFIG_CHARS, .required = true, .offset = NODE(console), .max = 64},
     {.name = "predict", .type = CONFIG_BOOL, .offset = NODE(console_predict)},
+    {.name = "purpose", .type = CONFIG_CUSTOM, .custom = read_purpose},
+    {.name = "project", .type = CONFIG_CHARS, .offset = NODE(console_project), .max = 65},
+    {.name = "disease",
+     .type = CONFIG_TEXTS,
+     .offset = NODE(console_diseases.items),
+     .count_offset = NODE(console_diseases.count),
+     .min = 1,
+     .max = 64},
     CONFIG_ROWS_END,
 };
 
@@ -647,6 +669,17 @@ enum err config_node_format(const struct config_node *node, struct buf *ret)
     if (node->console[0]) {
         err = err ? err : put_line(ret, "console:\n  listen: ", node->console);
         err = err || !node->console_predict ? err : buf_put(ret, span_str("  predict: true\n"));
+        err = err || !node->console_purpose[0]
+                  ? err
+                  : put_line(ret, "  purpose: ", node->console_purpose);
+        err = err || !node->console_project[0]
+                  ? err
+                  : put_line(ret, "  project: ", node->console_project);
+        err =
+            err || !node->console_diseases.count
+                ? err
+                : put_texts(ret, "  disease: [", (const char *const *)node->console_diseases.items,
+                            node->console_diseases.count);
     }
     err = err ? err : buf_put(ret, span_str(node->seeds.count ? "seeds:\n" : "seeds: []\n"));
     for (size_t i = 0; i < node->seeds.count && !err; i++) {

@@ -39,6 +39,7 @@
 
 #include "proto/alloc.h"
 #include "proto/err.h"
+#include "proto/manifest.h"
 
 #define CONFIG_NODE_SEEDS_MAX         64
 #define CONFIG_NODE_PEOPLE_MAX        256
@@ -151,8 +152,11 @@ struct config_node {
     struct config_notify notify;
     struct config_trainer *trainers; /* read at start only */
     size_t trainer_count;
-    char console[64];     /* "ADDRESS:PORT", read at start only; "": none */
-    bool console_predict; /* and its inference service */
+    char console[64];         /* "ADDRESS:PORT", read at start only; "": none */
+    bool console_predict;     /* and its inference service, which answers for this purpose: */
+    char console_purpose[32]; /* "DUO:0000042"; "": what is on record, see node/control/models.h */
+    char console_project[65];
+    struct proto_text_list console_diseases;
     struct arena arena;
 };
 

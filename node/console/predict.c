@@ -15,11 +15,27 @@ struct console_predict {
     struct node *node;
     char token[CONSOLE_TOKEN_SIZE + 1];
     struct control_kept kept;
+    struct arena arena;
+    const char *diseases; /* of node.yaml, with commas; NULL: none */
     pthread_mutex_t lock; /* of what follows */
     unsigned waiting;
     double credit; /* requests that may come at once */
     uint64_t seen_ms;
 };
+
+static enum err join_diseases(struct console_predict *service)
+{
+    const struct proto_text_list *list = &service->node->config.console_diseases;
+    struct buf text = {.max = 8192};
+    enum err err = E_OK;
+    for (size_t i = 0; !err && i < list->count; i++) {
+        err = buf_printf(&text, "%s%s", i ? "," : "", list->items[i]);
+    }
+    service->diseases = err || !text.len ? NULL : arena_strdup(&service->arena, buf_span(&text));
+    err = err || !text.len || service->diseases ? err : E_NO_MEMORY;
+    buf_fini(&text);
+    return err;
+}
 
 enum err console_predict_open(struct node *node, struct console_predict **ret,
                               struct err_info *reterr)
@@ -37,7 +53,8 @@ enum err console_predict_open(struct node *node, struct console_predict **ret,
     service->seen_ms = query_now_ms();
     pthread_mutex_init(&service->lock, NULL);
     pthread_mutex_init(&service->kept.lock, NULL);
-    enum err err = console_token_make(node->home, HOME_PREDICT_TOKEN, service->token, reterr);
+    enum err err = join_diseases(service);
+    err = err ? err : console_token_make(node->home, HOME_PREDICT_TOKEN, service->token, reterr);
     if (err) {
         console_predict_close(service);
         return err;
@@ -52,6 +69,7 @@ void console_predict_close(struct console_predict *service)
         return;
     }
     model_predictor_close(service->kept.predictor);
+    arena_fini(&service->arena);
     pthread_mutex_destroy(&service->kept.lock);
     pthread_mutex_destroy(&service->lock);
     crypto_wipe(service->token, sizeof service->token);
@@ -102,6 +120,27 @@ static void leave(struct console_predict *service)
     pthread_mutex_unlock(&service->lock);
 }
 
+/* What the operator fixed in node.yaml; a program that asks cannot say another purpose. */
+static size_t name_purpose(const struct console_predict *service, const char *id,
+                           struct proto_control_argument items[4])
+{
+    const struct config_node *config = &service->node->config;
+    const struct {
+        const char *name, *value;
+    } stated[] = {{"--purpose", config->console_purpose},
+                  {"--project", config->console_project},
+                  {"--disease", service->diseases ? service->diseases : ""}};
+    size_t count = 0;
+    items[count++] = (struct proto_control_argument){span_str("ID"), span_str(id)};
+    for (size_t i = 0; i < sizeof stated / sizeof *stated; i++) {
+        if (stated[i].value[0]) {
+            items[count++] = (struct proto_control_argument){span_str(stated[i].name),
+                                                             span_str(stated[i].value)};
+        }
+    }
+    return count;
+}
+
 unsigned console_predict_answer(struct console_predict *service, const char *id, struct span body,
                                 char **ret_json)
 {
@@ -109,9 +148,9 @@ unsigned console_predict_answer(struct console_predict *service, const char *id,
     if (refused) {
         return refused;
     }
-    struct proto_control_argument item = {span_str("ID"), span_str(id)};
+    struct proto_control_argument items[4];
     struct proto_control_request request = {.operation = span_str("model predict"),
-                                            .arguments = {&item, 1}};
+                                            .arguments = {items, name_purpose(service, id, items)}};
     struct control_call call = {.node = service->node,
                                 .request = &request,
                                 .person = "predict-service",

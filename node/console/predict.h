@@ -5,6 +5,8 @@
  *     curl -H "Authorization: Bearer $(cat HOME/predict.token)" -H "Content-Type: application/json" \
  *          -d '{"texts": ["No sign of breast cancer."]}' http://127.0.0.1:7480/api/v1/model/predict/ID
  *
+ * For which purpose it answers is fixed in node.yaml (`purpose:`, `project:`, `disease:` beside `predict:`; default: what is on record,
+ * as of the command) and decided anew at each request: a licence that was withdrawn or has ended refuses at once.
  * It is `model predict` with the texts in the request (node/model/inputs.h) and the same JSON back: the same decision whether this node may use
  * the model, the same audit entry before the answer. Its token opens nothing else, and no other token opens it.
  * Limits: those of inputs.h, CONSOLE_PREDICT_* below, CONTROL_PREDICT_S. The model that was asked last stays in memory.

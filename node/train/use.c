@@ -223,44 +223,6 @@ enum err train_model_error(const struct train_model_case *what,
 
 /* --- without a purpose ------------------------------------------------------------------------------------------------- */
 
-/* A clause that is refuted by what is known of the requester: not for want of a word that the request could still say. */
-static bool refutes(const struct proto_clause *clause)
-{
-    switch ((enum proto_reason)clause->reason) {
-    case PROTO_REASON_MODIFIER_COL: /* promises, which a request makes or does not */
-    case PROTO_REASON_MODIFIER_PUB:
-    case PROTO_REASON_MODIFIER_RTN:
-    case PROTO_REASON_OBLIGATIONS:
-        return false;
-    default:
-        return clause->result == PROTO_CLAUSE_FAIL;
-    }
-}
-
-/* NONE where at least one alternative is open to some purpose. */
-static enum proto_reason refuted(const struct proto_decision *decision,
-                                 const struct proto_licence *licence)
-{
-    enum proto_reason faults[PROTO_LICENCE_GRANTS_MAX] = {PROTO_REASON_NONE};
-    size_t grants = licence ? licence->grants.count : 0;
-    for (size_t i = 0; i < decision->clause_count; i++) {
-        const struct proto_clause *clause = &decision->clauses[i];
-        if (refutes(clause) && clause->grant < 0) {
-            return (enum proto_reason)clause->reason;
-        }
-        if (refutes(clause) && clause->grant < PROTO_LICENCE_GRANTS_MAX &&
-            faults[clause->grant] == PROTO_REASON_NONE) {
-            faults[clause->grant] = (enum proto_reason)clause->reason;
-        }
-    }
-    for (size_t i = 0; i < grants && i < PROTO_LICENCE_GRANTS_MAX; i++) {
-        if (faults[i] == PROTO_REASON_NONE) {
-            return PROTO_REASON_NONE;
-        }
-    }
-    return grants ? faults[0] : decision->reason;
-}
-
 enum proto_reason train_model_standing(struct train_service *service,
                                        const struct proto_record *record,
                                        const struct proto_model *model,
@@ -285,7 +247,7 @@ enum proto_reason train_model_standing(struct train_service *service,
         reason = verdict->decision.reason;
         bool history =
             reason == PROTO_REASON_LICENSE_TAINTED || reason == PROTO_REASON_LICENSE_NONPRIVATE;
-        reason = history ? reason : refuted(&verdict->decision, verdict->licence);
+        reason = history ? reason : proto_policy_refuted(verdict->licence, &verdict->decision);
         if (tainted_by) {
             memcpy(tainted_by, verdict->tainted_by, 33);
         }

@@ -420,6 +420,174 @@ static void test_permits_nothing_that_a_parent_denies(void **state)
     terms_free(asker);
 }
 
+/* --- uses of a model --- */
+
+/* A requester of an institution in Germany, not for profit, that says all that DUO can ask for. */
+static struct proto_request request_of(uint64_t action, uint64_t permission,
+                                       struct proto_text *disease)
+{
+    static struct proto_party party;
+    party = (struct proto_party){.node = span_of(id_a, 16),
+                                 .org = span_str("charite"),
+                                 .org_type = span_str("nonprofit"),
+                                 .country = span_str("DE")};
+    return (struct proto_request){.requester = party,
+                                  .purpose = {.person = span_str("ada"),
+                                              .project = span_str("ada"),
+                                              .permission = permission,
+                                              .diseases = {disease, disease ? 1 : 0},
+                                              .has_research = true,
+                                              .has_commercial = true},
+                                  .actions = action,
+                                  .rounds =
+                                      action == PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE) ? 3 : 0,
+                                  .institutions = 1,
+                                  .sites = &party,
+                                  .site_count = 1,
+                                  .now = 6000};
+}
+
+/* Applying a model and training on it, for each purpose; data that allow training alone make a model that may be applied. */
+static void test_each_use(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t permission;
+        const char *disease;
+        enum proto_reason reason;
+    } table[] = {
+        {PROTO_DUO_DS, "MONDO:0008903", PROTO_REASON_NONE},
+        {PROTO_DUO_DS, "MONDO:0004992", PROTO_REASON_PURPOSE},
+        {PROTO_DUO_DS, "MONDO:0004995", PROTO_REASON_PURPOSE},
+        {PROTO_DUO_DS, "MONDO:9999999", PROTO_REASON_UNKNOWN_TERM},
+        {PROTO_DUO_DS, NULL, PROTO_REASON_MISSING_DISEASE},
+        {PROTO_DUO_HMB, NULL, PROTO_REASON_PURPOSE},
+        {PROTO_DUO_GRU, NULL, PROTO_REASON_PURPOSE},
+        {PROTO_DUO_POA, NULL, PROTO_REASON_PURPOSE},
+        {PROTO_DUO_MDS, NULL, PROTO_REASON_NONE},
+        {PROTO_DUO_CC, NULL, PROTO_REASON_PURPOSE},
+        {0, NULL, PROTO_REASON_MISSING_PURPOSE},
+    };
+    static const uint64_t uses[] = {PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE),
+                                    PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE)};
+    WITH("CC-BY-4.0", "CC-BY-4.0");
+    for_diseases(&a, "MONDO:0004992", NULL);
+    for_diseases(&b, "MONDO:0008903", NULL);
+    a.grant.actions = b.grant.actions = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE);
+    assert_int_equal(derive(&a, &b, true, &arena, &d), E_OK);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        for (size_t u = 0; u < 2; u++) {
+            struct proto_text disease = {span_str(table[i].disease ? table[i].disease : "")};
+            struct proto_request request =
+                request_of(uses[u], table[i].permission, table[i].disease ? &disease : NULL);
+            struct proto_record record = {
+                .envelope = {.kind = PROTO_RECORD_LICENCE, .expires = d.licence.expires}};
+            struct proto_decision decision;
+            proto_policy_decide(&request, &record, &d.licence, false, &ontology, &decision);
+            assert_int_equal(decision.reason, table[i].reason);
+            assert_int_equal(decision.verdict, table[i].reason ? PROTO_DENY : PROTO_PERMIT);
+            request.now = 2000000000; /* its end */
+            proto_policy_decide(&request, &record, &d.licence, false, &ontology, &decision);
+            assert_int_equal(decision.reason, PROTO_REASON_EXPIRED);
+            request.now = 6000;
+            record.envelope.flags = PROTO_RECORD_FINAL;
+            proto_policy_decide(&request, &record, &d.licence, false, &ontology, &decision);
+            assert_int_equal(decision.reason, PROTO_REASON_REVOKED);
+            request.actions =
+                PROTO_ACTION_BIT(PROTO_ACTION_COUNT); /* a model answers no questions */
+            record.envelope.flags = 0;
+            proto_policy_decide(&request, &record, &d.licence, false, &ontology, &decision);
+            assert_int_equal(decision.verdict, PROTO_DENY);
+        }
+    }
+    arena_fini(&arena);
+}
+
+/* A model from outside has its data licence alone. */
+static void test_imported(void **state)
+{
+    (void)state;
+    enum {
+        APPLY = PROTO_ACTION_BIT(PROTO_ACTION_EVALUATE),
+        BASE = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE)
+    };
+    static const struct {
+        const char *spdx;
+        int commercial; /* -1: not said */
+        uint64_t action;
+        enum proto_verdict verdict;
+        enum proto_reason reason;
+    } table[] = {
+        {"CC0-1.0", -1, APPLY, PROTO_PERMIT, PROTO_REASON_NONE},
+        {"CC0-1.0", 1, BASE, PROTO_PERMIT, PROTO_REASON_NONE},
+        {"Apache-2.0", 1, BASE, PROTO_PERMIT, PROTO_REASON_NONE},
+        {"CC-BY-NC-4.0", 0, APPLY, PROTO_PERMIT, PROTO_REASON_NONE},
+        {"CC-BY-NC-4.0", 1, APPLY, PROTO_DENY, PROTO_REASON_MODIFIER_NCU},
+        {"CC-BY-NC-4.0", -1, APPLY, PROTO_DENY, PROTO_REASON_MISSING_COMMERCIAL},
+        {"CC-BY-NC-4.0", 0, BASE, PROTO_PERMIT, PROTO_REASON_NONE},
+        {"CC-BY-NC-4.0", 1, BASE, PROTO_DENY, PROTO_REASON_LICENSE_NONCOMMERCIAL},
+        {"NOASSERTION", 0, BASE, PROTO_DENY, PROTO_REASON_LICENSE_NONE},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct arena arena = {0};
+        struct proto_licence licence;
+        struct proto_decision decision;
+        struct proto_request request = request_of(table[i].action, 0, NULL);
+        request.purpose.has_commercial = table[i].commercial >= 0;
+        request.purpose.commercial = table[i].commercial > 0;
+        assert_int_equal(proto_derive_imported(span_str("tiny"), span_str(table[i].spdx),
+                                               span_of(weights, 32), span_of(id_a, 16), &arena,
+                                               &licence, NULL),
+                         E_OK);
+        const struct proto_record record = {
+            .envelope = {.kind = PROTO_RECORD_LICENCE, .expires = licence.expires}};
+        proto_policy_decide(&request, &record, &licence, false, &ontology, &decision);
+        assert_int_equal(decision.reason, table[i].reason);
+        assert_int_equal(decision.verdict, table[i].verdict);
+        arena_fini(&arena);
+    }
+    struct arena arena = {0};
+    struct proto_licence licence;
+    assert_int_equal(proto_derive_imported(span_str("tiny"), span_str("CC-BY-5000"),
+                                           span_of(weights, 32), span_of(id_a, 16), &arena,
+                                           &licence, NULL),
+                     E_INVALID);
+    arena_fini(&arena);
+}
+
+/* What is refuted before anybody has stated a purpose, every purpose refutes. */
+static void test_refuted_without_a_purpose(void **state)
+{
+    (void)state;
+    struct seed seed = seed_of(seed_number(17));
+    struct terms *terms = terms_new();
+    size_t refuted = 0, open = 0, permitted = 0;
+    for (int round = 0; round < 20000; round++) {
+        struct proto_decision bare, full;
+        terms_random(terms, &seed);
+        if (round % 2) {
+            ease(terms);
+        }
+        const struct proto_record record = {
+            .envelope = {.kind = PROTO_RECORD_LICENCE, .expires = terms->licence.expires}};
+        struct proto_request silent = terms->request;
+        silent.purpose = (struct proto_purpose){.permission = 0};
+        silent.agreement_start = 0;
+        silent.visas = NULL;
+        silent.visa_count = 0;
+        proto_policy_decide(&silent, &record, &terms->licence, false, &ontology, &bare);
+        proto_policy_decide(&terms->request, &record, &terms->licence, false, &ontology, &full);
+        bool is_refuted = proto_policy_refuted(&terms->licence, &bare) != PROTO_REASON_NONE;
+        assert_true(!is_refuted || full.verdict == PROTO_DENY);
+        refuted += is_refuted;
+        open += !is_refuted;
+        permitted += full.verdict != PROTO_DENY;
+    }
+    print_message("# %zu refuted, %zu open, %zu permitted\n", refuted, open, permitted);
+    assert_true(refuted > 100 && open > 100 && permitted > 100);
+    terms_free(terms);
+}
+
 static int group_setup(void **state)
 {
     (void)state;
@@ -443,6 +611,9 @@ int main(void)
         cmocka_unit_test(test_times_and_duties),
         cmocka_unit_test(test_people_and_places),
         cmocka_unit_test(test_permits_nothing_that_a_parent_denies),
+        cmocka_unit_test(test_each_use),
+        cmocka_unit_test(test_imported),
+        cmocka_unit_test(test_refuted_without_a_purpose),
     };
     return cmocka_run_group_tests_name("proto/derive", tests, group_setup, group_teardown);
 }
