@@ -2,7 +2,7 @@
 """Every use of a model is decided as `licence check` decides it: fetching, exporting, predicting and training on it, for which purpose, by whom."""
 import os
 
-from harness import Sandbox, done, ok
+from harness import SRC, TOP, Sandbox, console_on, done, free_port, ok, predict
 
 MANIFEST = """dataset: moles
 version: "1"
@@ -38,6 +38,38 @@ purpose: "DUO:0000007"
 disease: ["%s"]
 ends: 2031-01-01
 """
+NOTES = """dataset: notes
+version: "1"
+unit: document
+max_rows_per_unit: 12
+size: 30
+columns:
+  - {name: tokens, type: tokens}
+  - {name: tags, type: tags, labels: [Disease]}
+  - {name: document, type: text, deidentify: pseudonym}
+licence:
+  spdx: CC0-1.0
+  expires: 2099-12-31
+  grants:
+    - permission: "DUO:0000004"
+      visible: site
+      actions: [finetune]
+      min_cohort: 2
+      privacy: {mechanism: none}
+      finetune: {max_rounds: 50, release: public}
+"""
+NOTES_JOB = """job: notes-model
+task: token-classification
+dataset: notes
+purpose: "DUO:0000042"
+model: {base: %s, tune: lora}
+rounds: 1
+local: {epochs: 1, batch: 8, learning_rate: 1e-3, warmup: 0.1, max_length: 64, seed: 1}
+participation: {min_sites: 2, round_timeout: 60s}
+evaluate: {split: 0}
+"""
+BASE = os.path.join(SRC, "deploy/demo-ner-files/bert-tiny-biomed")
+BODY = {"columns": ["a", "b"], "rows": [[1, "true"]]}
 ROWS = "a,b\n" + "".join(f"{i % 10},{'true' if i % 10 > 4 else 'false'}\n" for i in range(400))
 CANCER, LUNG, HEART = "MONDO:0004992", "MONDO:0008903", "MONDO:0004995"
 PURPOSES = [("--purpose", "DUO:0000007", "--disease", CANCER), ("--purpose", "DUO:0000007", "--disease", LUNG), ("--purpose", "DUO:0000007", "--disease", HEART),
@@ -105,22 +137,80 @@ def others(box, model):
     ok(use(box, "gamma", "predict", model, "--project", "cancers")[0] == 0, "and then it is permitted")
 
 
-def withdrawn(box, model):
+def served(box, ports, model):
+    """Over HTTP the purpose is node.yaml's, and nobody who asks can say another one."""
+    status, answer = predict(box, "alpha", ports["alpha"], model, BODY)
+    ok(status == 403 and "(PURPOSE)" in answer["error"]["detail"], f"a service for hearts does not answer with it: {status} {answer}")
+    status, answer = predict(box, "alpha", ports["alpha"], model + "?--disease=" + LUNG, BODY)
+    ok(status == 403, f"whatever the address says: {status}")
+    status, answer = predict(box, "beta", ports["beta"], model, BODY)
+    ok(status == 200 and len(answer["rows"]) == 1, f"one for lungs does: {status} {answer}")
+
+
+def bases(box):
+    """A job's base model under its data licence: beta is commercial."""
+    with open(os.path.join(SRC, "deploy/demo-ner-files/ncbi-disease/train.tsv"), encoding="utf-8") as file:
+        sentences = [t.strip("\n") for t in file.read().split("\n\n") if t.strip()]
+    for i, node in enumerate(("alpha", "beta")):
+        rows = "".join(f"-DOCSTART- {node}-{n}\n\n{t}\n\n" for n, t in enumerate(sentences[40 * i:40 * i + 40]))
+        box.run(node, "dataset", "import", box.write("n.yaml", NOTES), "--data", box.write("n.tsv", rows), "--format", "conll")
+    box.wait("the licences", lambda: all(len(box.run(at, "licence", "show", "notes")["licences"]) == 2 for at in ("alpha", "beta")))
+    box.run("beta", "model", "import", BASE, "--name", "nc", "--licence", "CC-BY-NC-4.0")
+    code, error = box.refusal("beta", "train", "run", box.write("job.yaml", NOTES_JOB % "nc"))
+    ok(code == 4 and "LICENSE_NONCOMMERCIAL" in error["detail"], f"a commercial node does not train on it: exit {code}, {error.get('detail')}")
+    code, error = box.refusal("beta", "model", "predict", "nc", "--data", box.write("x.txt", "a b\n"))
+    ok(code == 4 and "MODIFIER_NCU" in error["detail"], f"nor predict: exit {code}, {error.get('detail')}")
+    box.run("alpha", "model", "import", BASE, "--name", "odd", "--licence", "Zlib")
+    box.run("alpha", "model", "publish", "odd")
+    box.wait("its record", lambda: any(m["model"] == "odd" for m in box.run("beta", "model", "list")))
+    told = box.run("beta", "licence", "check", "odd", "--purpose", "DUO:0000042", "--action", "finetune", "--rounds", "1", "--without-privacy")["sites"][0]
+    ok((told["verdict"], told["reason"]) == ("hold", "LICENSE_UNKNOWN"), f"a licence that nobody has read waits for a person: {told['verdict']} {told['reason']}")
+    started = box.run("alpha", "train", "start", box.write("job.yaml", NOTES_JOB % "odd"))
+    shown = box.run("alpha", "train", "show", started["job"])
+    ok(shown["state"] == "waiting" and all(x["reason"] == "LICENSE_UNKNOWN" for x in shown["sites"]), f"at each site: {shown['state']} {shown['sites']}")
+    for at in ("alpha", "beta"):
+        box.run(at, "approve", box.run(at, "approvals")[0]["approval"])
+    box.run("alpha", "train", "resume", shown["job"])
+    box.wait("the job", lambda: box.run("alpha", "train", "show", shown["job"])["state"] in ("done", "failed"), 60)
+    job = box.run("alpha", "train", "show", shown["job"])
+    ok(job["state"] == "done", f"and goes on once they have approved it: {job['state']} {job.get('error')}")
+
+
+def withdrawn(box, ports, model):
     box.run("beta", "licence", "withdraw", "moles", "--reason", "consent withdrawn")
     box.wait("the withdrawal", lambda: all(box.run(at, "model", "show", model)["tainted"] for at in box.names))
     told = {at: box.run(at, "licence", "check", model, *PURPOSES[0], "--action", "evaluate")["sites"][0]["reason"] for at in box.names}
     got = {at: use(box, at, "predict", model, *PURPOSES[0]) for at in box.names}
     ok(set(told.values()) == {"LICENSE_TAINTED"} and all(code == 4 and "LICENSE_TAINTED" in why for code, why in got.values()),
        f"after a withdrawal nobody may use it, and licence check says so: {told} {got}")
+    if ports:
+        status, answer = predict(box, "beta", ports["beta"], model, BODY)
+        ok(status == 403 and "LICENSE_TAINTED" in answer["error"]["detail"], f"nor ask the service that answered before: {status}")
 
 
 def main():
-    with Sandbox("alpha,beta,gamma") as box:
+    with open(os.path.join(TOP, "config.h"), encoding="ascii") as file:
+        http = "HAVE_MICROHTTPD 1" in file.read()
+    with Sandbox("alpha,beta,gamma", start=False) as box:
+        ports = {at: free_port() for at in ("alpha", "beta")} if http else {}
+        for at, port in ports.items():
+            console_on(box, at, f"127.0.0.1:{port}", predict=True)
+            with open(os.path.join(box.home(at), "node.yaml"), "a", encoding="utf-8") as file:
+                file.write(f'  purpose: "DUO:0000007"\n  disease: ["{HEART if at == "alpha" else LUNG}"]\n')
+        path = os.path.join(box.home("beta"), "node.yaml")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n".join(x for x in text.split("\n") if not x.startswith("commercial:")) + "commercial: true\n")
+        box.start()
         model = trained(box)
         participants(box, model)
         agree(box, model)
         others(box, model)
-        withdrawn(box, model)
+        if ports:
+            served(box, ports, model)
+        bases(box)
+        withdrawn(box, ports, model)
     done()
 
 
