@@ -88,7 +88,10 @@ def receive(connection):
     length, kind = struct.unpack(">IB", head)
     body = b""
     while len(body) < length - 1:
-        body += connection.recv(length - 1 - len(body))
+        more = connection.recv(length - 1 - len(body))
+        if not more:
+            return None, None
+        body += more
     return kind, unpack(body)[0]
 
 
