@@ -183,37 +183,83 @@ static EVP_PKEY *p256_key(const uint8_t public_point[65], const uint8_t *secret)
     return key;
 }
 
-/* Members' points come again with every message, and making the object (curve check, tables) costs half a verification.
- * Only public points are kept. A place holds one of them; a newcomer with the same first bytes takes it over. */
+/* Members' points come again with every message, and making the object (curve check, tables) costs half a verification; a
+ * context that stands ready saves the library's search for the method. Only public points are kept. A place holds one of
+ * them; a newcomer with the same first bytes takes it over. */
 #define KNOWN_POINTS 256
 
-static struct {
+static struct known {
     uint8_t point[65];
     EVP_PKEY *key;
+    EVP_PKEY_CTX *idle; /* of that key, ready to verify; NULL: in use, or not made yet */
 } known[KNOWN_POINTS];
 static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct known *place_of(const uint8_t public_point[65])
+{
+    return &known[public_point[1] % KNOWN_POINTS];
+}
 
 /* One's own reference to the object, to be freed. */
 static EVP_PKEY *p256_known(const uint8_t public_point[65])
 {
-    size_t place = public_point[1] % KNOWN_POINTS;
+    struct known *place = place_of(public_point);
     EVP_PKEY *key = NULL;
     pthread_mutex_lock(&known_lock);
-    if (known[place].key && memcmp(known[place].point, public_point, 65) == 0 &&
-        EVP_PKEY_up_ref(known[place].key) == 1) {
-        key = known[place].key;
+    if (place->key && memcmp(place->point, public_point, 65) == 0 &&
+        EVP_PKEY_up_ref(place->key) == 1) {
+        key = place->key;
     }
     pthread_mutex_unlock(&known_lock);
     if (key || !(key = p256_key(public_point, NULL)) || EVP_PKEY_up_ref(key) != 1) {
         return key;
     }
     pthread_mutex_lock(&known_lock);
-    EVP_PKEY *old = known[place].key;
-    known[place].key = key;
-    memcpy(known[place].point, public_point, 65);
+    EVP_PKEY *old = place->key;
+    EVP_PKEY_CTX *old_idle = place->idle;
+    place->key = key;
+    place->idle = NULL;
+    memcpy(place->point, public_point, 65);
     pthread_mutex_unlock(&known_lock);
+    EVP_PKEY_CTX_free(old_idle);
     EVP_PKEY_free(old);
     return key;
+}
+
+/* The caller's until verifier_leave, since a context serves one thread at a time. NULL: no such point, or no memory. */
+static EVP_PKEY_CTX *verifier_take(const uint8_t public_point[65])
+{
+    struct known *place = place_of(public_point);
+    EVP_PKEY_CTX *ctx = NULL;
+    pthread_mutex_lock(&known_lock);
+    if (place->idle && memcmp(place->point, public_point, 65) == 0) {
+        ctx = place->idle;
+        place->idle = NULL;
+    }
+    pthread_mutex_unlock(&known_lock);
+    if (ctx) {
+        return ctx;
+    }
+    EVP_PKEY *key = p256_known(public_point);
+    ctx = key ? EVP_PKEY_CTX_new_from_pkey(library, key, NULL) : NULL;
+    if (ctx && EVP_PKEY_verify_init(ctx) != 1) {
+        EVP_PKEY_CTX_free(ctx);
+        ctx = NULL;
+    }
+    EVP_PKEY_free(key);
+    return ctx;
+}
+
+static void verifier_leave(const uint8_t public_point[65], EVP_PKEY_CTX *ctx)
+{
+    struct known *place = place_of(public_point);
+    pthread_mutex_lock(&known_lock);
+    if (ctx && !place->idle && place->key == EVP_PKEY_CTX_get0_pkey(ctx)) {
+        place->idle = ctx;
+        ctx = NULL;
+    }
+    pthread_mutex_unlock(&known_lock);
+    EVP_PKEY_CTX_free(ctx);
 }
 
 static enum err p256_verify(const uint8_t public_point[65], const uint8_t digest[32],
@@ -221,12 +267,9 @@ static enum err p256_verify(const uint8_t public_point[65], const uint8_t digest
 {
     uint8_t der[CRYPTO_SIGNATURE_DER_MAX];
     size_t der_len = crypto_signature_to_der(sig, der);
-    EVP_PKEY *key = p256_known(public_point);
-    EVP_PKEY_CTX *ctx = key ? EVP_PKEY_CTX_new_from_pkey(library, key, NULL) : NULL;
-    bool ok = ctx && EVP_PKEY_verify_init(ctx) == 1 &&
-              EVP_PKEY_verify(ctx, der, der_len, digest, 32) == 1;
-    EVP_PKEY_CTX_free(ctx);
-    EVP_PKEY_free(key);
+    EVP_PKEY_CTX *ctx = verifier_take(public_point);
+    bool ok = ctx && EVP_PKEY_verify(ctx, der, der_len, digest, 32) == 1;
+    verifier_leave(public_point, ctx);
     return ok ? E_OK : E_AUTH;
 }
 

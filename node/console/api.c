@@ -136,6 +136,6 @@ unsigned console_api(struct node *node, const char *path, const struct console_a
                                 .socket = -1};
     int exit_code = 1;
     control_dispatch(&call, ret_json, &exit_code);
-    arena_fini(&call.arena);
+    control_call_fini(&call);
     return console_status(exit_code);
 }

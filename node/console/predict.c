@@ -162,7 +162,7 @@ unsigned console_predict_answer(struct console_predict *service, const char *id,
                                 .kept = &service->kept};
     int exit_code = 1;
     control_dispatch(&call, ret_json, &exit_code);
-    arena_fini(&call.arena);
+    control_call_fini(&call);
     leave(service);
     return console_status(exit_code);
 }

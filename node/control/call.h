@@ -28,6 +28,7 @@ struct control_call {
     struct arena arena;
     json_t *error_sites;   /* a handler may leave sites here for its error document, */
     json_t *error_rejects; /* or the rows that an import rejected */
+    json_t *answer;        /* what the handler returned; the dispatcher's */
     bool cancelled;
 };
 

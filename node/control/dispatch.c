@@ -93,7 +93,13 @@ void control_dispatch(struct control_call *call, char **ret_json, int *ret_exit)
         *ret_json = json_dumps(answer, JSON_FORMAT | JSON_ENCODE_ANY);
     }
     *ret_exit = proto_err_exit(*ret_json ? err : E_NO_MEMORY);
-    json_decref(answer);
+    call->answer = answer;
+}
+
+void control_call_fini(struct control_call *call)
+{
+    json_decref(call->answer);
     json_decref(call->error_sites);
     json_decref(call->error_rejects);
+    arena_fini(&call->arena);
 }

@@ -7,6 +7,8 @@
 
 /* Checks role and arguments, runs the handler; *ret_json is a text for free(), *ret_exit its exit code. Never fails. */
 void control_dispatch(struct control_call *call, char **ret_json, int *ret_exit);
+/* Frees what the call holds, when its answer has gone out: nobody waits for that. */
+void control_call_fini(struct control_call *call);
 /* {"error": ...} of contract. */
 char *control_error_text(enum err err, const struct err_info *info, json_t *sites, json_t *rejects);
 

@@ -4,21 +4,36 @@
 #include "node/control/dispatch.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Threads that have answered stay a while for the next command: making one, its stack and the library's random generator
+ * in it costs more than a small operation does. */
+#define THREADS_KEPT 4
+#define KEPT_S       20
 
 struct control_server {
     struct node *node;
     int socket;
     uv_poll_t poll;
-    bool closed;
     char path[sizeof((struct sockaddr_un *)NULL)->sun_path];
-    _Atomic size_t calls;
+    pthread_mutex_t lock; /* of all below */
+    pthread_cond_t wake;  /* a connection waits, or the server has closed */
+    pthread_cond_t gone;  /* a thread has ended */
+    bool closed;
+    size_t calls;
+    size_t threads;
+    size_t idle; /* threads without a connection; each may find one waiting */
+    int waiting
+        [THREADS_KEPT]; /* connections that an idle thread will take: never more than there are of those */
+    size_t waiting_count;
 };
 
 struct connection {
@@ -144,20 +159,87 @@ static void serve(struct connection *connection, struct control_call *call)
     buf_fini(&in);
 }
 
+static void serve_one(struct control_server *server, int socket)
+{
+    struct connection connection = {server, socket};
+    struct control_call call = {.node = server->node, .socket = socket};
+    struct timeval patience = {.tv_sec = 10};
+    setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    serve(&connection, &call);
+    close(socket);
+    control_call_fini(&call);
+}
+
+/* A call is over. Waits for the next connection; false: there was none for KEPT_S, or enough others wait already. */
+static bool next_connection(struct control_server *server, int *ret_socket)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += KEPT_S;
+    pthread_mutex_lock(&server->lock);
+    server->calls--;
+    bool kept = server->idle < THREADS_KEPT;
+    server->idle += kept;
+    for (int late = 0; kept && !late && !server->closed && !server->waiting_count;) {
+        late = pthread_cond_timedwait(&server->wake, &server->lock, &until);
+    }
+    server->idle -= kept;
+    bool found = kept && server->waiting_count;
+    if (found) {
+        *ret_socket = server->waiting[--server->waiting_count];
+    } else {
+        server->threads--;
+        pthread_cond_signal(&server->gone);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return found;
+}
+
 static void *connection_main(void *arg)
 {
-    struct connection *connection = arg;
-    struct control_server *server = connection->server;
-    struct control_call call = {.node = server->node, .socket = connection->socket};
-    struct timeval patience = {.tv_sec = 10};
-    setsockopt(connection->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    setsockopt(connection->socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    serve(connection, &call);
-    arena_fini(&call.arena);
-    close(connection->socket);
-    free(connection);
-    server->calls--;
+    struct connection *first = arg;
+    struct control_server *server = first->server;
+    int socket = first->socket;
+    free(first);
+    do {
+        serve_one(server, socket);
+    } while (next_connection(server, &socket));
     return NULL;
+}
+
+static bool start_thread(struct control_server *server, int socket)
+{
+    struct connection *connection = malloc(sizeof *connection);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    if (!connection) {
+        return false;
+    }
+    *connection = (struct connection){server, socket};
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    bool started = pthread_create(&thread, &attributes, connection_main, connection) == 0;
+    pthread_attr_destroy(&attributes);
+    if (!started) {
+        free(connection);
+    }
+    return started;
+}
+
+/* Lock held. true: an idle thread takes it, or a new one. */
+static bool hand_over(struct control_server *server, int socket)
+{
+    bool taken = server->calls < CONTROL_CALLS_MAX;
+    if (taken && server->idle > server->waiting_count) {
+        server->waiting[server->waiting_count++] = socket;
+        pthread_cond_signal(&server->wake);
+    } else if (taken) {
+        taken = start_thread(server, socket);
+        server->threads += taken;
+    }
+    server->calls += taken;
+    return taken;
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -168,30 +250,16 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     if (socket < 0) {
         return;
     }
-    struct connection *connection = malloc(sizeof *connection);
-    pthread_attr_t attributes;
-    pthread_t thread;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    if (connection && server->calls < CONTROL_CALLS_MAX) {
-        *connection = (struct connection){server, socket};
-        server->calls++;
-        if (pthread_create(&thread, &attributes, connection_main, connection) == 0) {
-            connection = NULL;
-            socket = -1;
-        } else {
-            server->calls--;
-        }
-    }
-    if (socket >= 0) {
+    pthread_mutex_lock(&server->lock);
+    bool taken = hand_over(server, socket);
+    pthread_mutex_unlock(&server->lock);
+    if (!taken) {
         char *text = control_error_text(
             E_BUSY, &(struct err_info){.text = "too many commands at once"}, NULL, NULL);
         answer(socket, text, proto_err_exit(E_BUSY));
         free(text);
         close(socket);
     }
-    free(connection);
-    pthread_attr_destroy(&attributes);
 }
 
 /* A socket file that nobody answers on is what a killed daemon left behind. */
@@ -210,6 +278,35 @@ static enum err remove_stale(const struct sockaddr_un *address, struct err_info 
     return E_OK;
 }
 
+static bool make_locks(struct control_server *server)
+{
+    pthread_condattr_t monotonic;
+    if (pthread_condattr_init(&monotonic)) {
+        return false;
+    }
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    bool made = !pthread_mutex_init(&server->lock, NULL);
+    if (made && pthread_cond_init(&server->wake, &monotonic)) {
+        pthread_mutex_destroy(&server->lock);
+        made = false;
+    }
+    if (made && pthread_cond_init(&server->gone, NULL)) {
+        pthread_cond_destroy(&server->wake);
+        pthread_mutex_destroy(&server->lock);
+        made = false;
+    }
+    pthread_condattr_destroy(&monotonic);
+    return made;
+}
+
+static void destroy(struct control_server *server)
+{
+    pthread_cond_destroy(&server->gone);
+    pthread_cond_destroy(&server->wake);
+    pthread_mutex_destroy(&server->lock);
+    free(server);
+}
+
 enum err control_server_open(struct node *node, struct control_server **ret,
                              struct err_info *reterr)
 {
@@ -225,7 +322,8 @@ enum err control_server_open(struct node *node, struct control_server **ret,
         return err;
     }
     struct control_server *server = calloc(1, sizeof *server);
-    if (!server) {
+    if (!server || !make_locks(server)) {
+        free(server);
         return E_NO_MEMORY;
     }
     server->node = node;
@@ -238,7 +336,7 @@ enum err control_server_open(struct node *node, struct control_server **ret,
         uv_poll_init(node->loop, &server->poll, server->socket) != 0) {
         err = proto_err_set(reterr, E_IO, "%s: %s", address.sun_path, strerror(errno));
         close(server->socket);
-        free(server);
+        destroy(server);
         return err;
     }
     server->poll.data = server;
@@ -249,8 +347,15 @@ enum err control_server_open(struct node *node, struct control_server **ret,
 
 void control_server_stop(struct control_server *server)
 {
-    if (server && !server->closed) {
-        server->closed = true;
+    if (!server) {
+        return;
+    }
+    pthread_mutex_lock(&server->lock);
+    bool open = !server->closed;
+    server->closed = true;
+    pthread_cond_broadcast(&server->wake);
+    pthread_mutex_unlock(&server->lock);
+    if (open) {
         uv_poll_stop(&server->poll);
         uv_close((uv_handle_t *)&server->poll, NULL);
         unlink(server->path);
@@ -260,10 +365,28 @@ void control_server_stop(struct control_server *server)
 
 size_t control_server_calls(struct control_server *server)
 {
-    return server ? server->calls : 0;
+    if (!server) {
+        return 0;
+    }
+    pthread_mutex_lock(&server->lock);
+    size_t calls = server->calls;
+    pthread_mutex_unlock(&server->lock);
+    return calls;
 }
 
+/* Idle threads end by themselves once it has closed. An operation that outlives the drain keeps the server's memory. */
 void control_server_free(struct control_server *server)
 {
-    free(server);
+    if (!server) {
+        return;
+    }
+    pthread_mutex_lock(&server->lock);
+    while (server->threads > server->calls) {
+        pthread_cond_wait(&server->gone, &server->lock);
+    }
+    bool last = server->threads == 0;
+    pthread_mutex_unlock(&server->lock);
+    if (last) {
+        destroy(server);
+    }
 }

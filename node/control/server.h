@@ -1,4 +1,5 @@
-/* The control socket HOME/control.sock: accepts commands, finds out who asks by SO_PEERCRED, and gives each one a thread.
+/* The control socket HOME/control.sock: accepts commands, finds out who asks by SO_PEERCRED, and gives each one a thread for
+ * itself; some stay for the next command.
  * Limits: CONTROL_CALLS_MAX at a time; a request must be complete within 10 s.
  * Threads: open, stop and close on the loop's thread. */
 #ifndef CONCORDAT_NODE_CONTROL_SERVER_H

@@ -218,7 +218,8 @@ struct peer {
         *profiles[8]; /* the newest last; older ones live on in their connections */
     size_t profile_count;
 
-    uv_async_t wake;
+    uv_poll_t wake;
+    int wake_fd; /* an event waits; written by peer_post, whose end is peer_free's */
     uv_timer_t tick;
     uv_timer_t gossip_timer;
     int handles; /* open uv handles */

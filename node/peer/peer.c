@@ -4,7 +4,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "crypto/envelope.h"
 #include "crypto/random.h"
@@ -75,17 +77,20 @@ bool peer_url_split(const char *url, char host[128], uint16_t *ret_port)
     return true;
 }
 
+/* Not uv_async_send: the loop, awake at once on another processor, would spin until the sender is out of it. Written
+ * without the lock, for which the loop asks first; whoever finds events waiting has been woken for already. */
 void peer_post(struct peer *peer, struct peer_event *event)
 {
+    static const uint64_t one = 1;
     event->next = NULL;
     pthread_mutex_lock(&peer->lock);
+    bool first = !peer->events;
     *peer->events_tail = event;
     peer->events_tail = &event->next;
-    /* Under the lock, so that it cannot come after the last event closed the handle. */
-    if (peer->handles > 0) {
-        uv_async_send(&peer->wake);
-    }
     pthread_mutex_unlock(&peer->lock);
+    if (first) {
+        (void)!write(peer->wake_fd, &one, sizeof one);
+    }
 }
 
 static void drain(struct peer *peer)
@@ -102,9 +107,14 @@ static void drain(struct peer *peer)
     }
 }
 
-static void on_wake(uv_async_t *async)
+static void on_wake(uv_poll_t *poll, int status, int events)
 {
-    drain(async->data);
+    struct peer *peer = poll->data;
+    uint64_t count;
+    (void)status;
+    (void)events;
+    (void)!read(peer->wake_fd, &count, sizeof count);
+    drain(peer);
 }
 
 const struct crypto_channel_profile *peer_profile(struct peer *peer)
@@ -245,8 +255,9 @@ static enum err copy_options(struct peer *peer, const struct peer_options *o,
 static void handles_open(struct peer *peer)
 {
     peer->wake.data = peer->tick.data = peer->gossip_timer.data = peer;
-    if (uv_async_init(peer->loop, &peer->wake, on_wake) == 0) {
+    if (uv_poll_init(peer->loop, &peer->wake, peer->wake_fd) == 0) {
         peer->handles = 3;
+        uv_poll_start(&peer->wake, UV_READABLE, on_wake);
         uv_timer_init(peer->loop, &peer->tick);
         uv_timer_init(peer->loop, &peer->gossip_timer);
     }
@@ -259,7 +270,8 @@ static enum err locks_init(struct peer *peer)
         return E_NO_MEMORY;
     }
     peer->events_tail = &peer->events;
-    return E_OK;
+    peer->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return peer->wake_fd >= 0 ? E_OK : E_IO;
 }
 
 enum err peer_renew(struct peer *peer, const struct crypto_identity *tls_key,
@@ -448,6 +460,7 @@ void peer_free(struct peer *peer)
     pthread_mutex_destroy(&peer->lock);
     pthread_mutex_destroy(&peer->pipes_lock);
     pthread_mutex_destroy(&peer->publish_lock);
+    close(peer->wake_fd);
     proto_free(peer);
 }
 
