@@ -5,6 +5,7 @@
 
 #include "crypto/memory.h"
 #include "crypto/provider_mbedtls.h"
+#include "proto/alloc.h"
 
 #include <assert.h>
 #include <openssl/bn.h>
@@ -303,7 +304,23 @@ static void make_heap(void)
 
 static bool scalar_valid(const uint8_t secret[32]);
 
-/* A struct crypto_signer is the library's own key. */
+/* The library's own key, and a context that stands ready to sign, as for known points. */
+struct crypto_signer {
+    EVP_PKEY *key;
+    pthread_mutex_t lock;
+    EVP_PKEY_CTX *idle; /* under lock; NULL: in use, or not made yet */
+};
+
+static void p256_signer_free(struct crypto_signer *signer)
+{
+    if (signer) {
+        EVP_PKEY_CTX_free(signer->idle);
+        EVP_PKEY_free(signer->key);
+        pthread_mutex_destroy(&signer->lock);
+        proto_free(signer);
+    }
+}
+
 static enum err p256_signer_new(const uint8_t secret[32], const uint8_t public_point[65],
                                 struct crypto_signer **ret)
 {
@@ -311,26 +328,57 @@ static enum err p256_signer_new(const uint8_t secret[32], const uint8_t public_p
         return E_INVALID;
     }
     pthread_once(&heap_once, make_heap);
-    EVP_PKEY *key = p256_key(public_point, secret);
-    *ret = (struct crypto_signer *)key;
-    return key ? E_OK : E_NO_MEMORY;
+    struct crypto_signer *signer = proto_alloc(1, sizeof *signer);
+    if (!signer || pthread_mutex_init(&signer->lock, NULL)) {
+        proto_free(signer);
+        return E_NO_MEMORY;
+    }
+    signer->key = p256_key(public_point, secret);
+    if (!signer->key) {
+        p256_signer_free(signer);
+        return E_NO_MEMORY;
+    }
+    *ret = signer;
+    return E_OK;
 }
 
-static void p256_signer_free(struct crypto_signer *signer)
+static EVP_PKEY_CTX *signer_take(struct crypto_signer *signer)
 {
-    EVP_PKEY_free((EVP_PKEY *)signer);
+    pthread_mutex_lock(&signer->lock);
+    EVP_PKEY_CTX *ctx = signer->idle;
+    signer->idle = NULL;
+    pthread_mutex_unlock(&signer->lock);
+    if (!ctx) {
+        ctx = EVP_PKEY_CTX_new_from_pkey(library, signer->key, NULL);
+        if (ctx && EVP_PKEY_sign_init(ctx) != 1) {
+            EVP_PKEY_CTX_free(ctx);
+            ctx = NULL;
+        }
+    }
+    return ctx;
+}
+
+static void signer_leave(struct crypto_signer *signer, EVP_PKEY_CTX *ctx)
+{
+    pthread_mutex_lock(&signer->lock);
+    if (!signer->idle) {
+        signer->idle = ctx;
+        ctx = NULL;
+    }
+    pthread_mutex_unlock(&signer->lock);
+    EVP_PKEY_CTX_free(ctx);
 }
 
 static enum err p256_sign(const struct crypto_signer *signer, const uint8_t digest[32],
                           uint8_t sig[64])
 {
-    /* The library counts references in the key and changes nothing else. */
-    EVP_PKEY *key = (EVP_PKEY *)(uintptr_t)signer;
+    /* To its users it never changes: only the context that stands ready comes and goes. */
+    struct crypto_signer *own = (struct crypto_signer *)(uintptr_t)signer;
     uint8_t der[CRYPTO_SIGNATURE_DER_MAX];
     size_t len = sizeof der;
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(library, key, NULL);
-    bool ok = ctx && EVP_PKEY_sign_init(ctx) == 1 && EVP_PKEY_sign(ctx, der, &len, digest, 32) == 1;
-    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_CTX *ctx = signer_take(own);
+    bool ok = ctx && EVP_PKEY_sign(ctx, der, &len, digest, 32) == 1;
+    signer_leave(own, ctx);
     return ok && crypto_signature_from_der(span_of(der, len), sig) == E_OK ? E_OK : E_INTERNAL;
 }
 
