@@ -14,6 +14,13 @@
 #include <math.h>
 #include <stdio.h>
 
+/* One site's, as it came; ERR and INFO tell why it is none. */
+struct answer {
+    struct query_answer body;
+    enum err err;
+    struct err_info info;
+};
+
 struct asking {
     struct query_context *context;
     const struct query_ask *ask;
@@ -27,7 +34,7 @@ struct asking {
     size_t call_count;
     size_t read_count; /* answers that are in */
     uint64_t started_ms;
-    struct query_answer *answers; /* by call */
+    struct answer *answers; /* by call */
 };
 
 enum err query_worst(enum err a, enum err b)
@@ -155,7 +162,9 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     result->site_count = asking->publisher_count;
     result->site = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->site);
     result->replies = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->replies);
-    return err ? err : (result->site && result->replies ? E_OK : E_NO_MEMORY);
+    result->opened = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->opened);
+    bool room = result->site && result->replies && result->opened;
+    return err ? err : (room ? E_OK : E_NO_MEMORY);
 }
 
 /* One signature for all: a site finds itself in the list, and what a member sends on for another one is refused by its link. */
@@ -298,12 +307,25 @@ static void read_site(struct asking *asking, struct query_site *site,
     }
 }
 
-/* E_OK: ANSWER is this site's signed answer to this very question. */
-static enum err open_answer(struct asking *asking, const struct peer_call *call,
-                            struct query_site *site, const struct peer_member *member,
-                            struct query_answer *answer)
+/* Signature and form, by this site alone, on any thread. */
+static void open_answer(void *user, size_t at)
 {
-    struct err_info info = {0};
+    struct asking *asking = user;
+    const struct peer_call *call = &asking->calls[at];
+    size_t site = asking->call_site[at];
+    struct answer *answer = &asking->answers[at];
+    if (!call->status) {
+        answer->err = query_message_open(
+            &query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN,
+            asking->publishers[site].member.point, asking->context->federation_id,
+            &asking->result->opened[site], &answer->body, &answer->info);
+    }
+}
+
+/* E_OK: it is this site's signed answer to this very question. */
+static enum err judge_answer(struct asking *asking, const struct peer_call *call,
+                             struct query_site *site, const struct answer *answer)
+{
     if (call->status) {
         site->status = QUERY_SITE_UNREACHABLE;
         site->error = call->status == E_BUSY ? E_BUSY : E_UNREACHABLE;
@@ -311,13 +333,11 @@ static enum err open_answer(struct asking *asking, const struct peer_call *call,
         snprintf(site->detail, sizeof site->detail, "%s", proto_err_text(call->status));
         return call->status;
     }
-    enum err err = query_message_open(
-        &query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN, member->point,
-        asking->context->federation_id, &asking->result->arena, answer, &info);
+    enum err err = answer->err;
     if (err) {
         drop_site(asking, site, err == E_AUTH ? "AUTH" : "MALFORMED",
-                  info.text[0] ? info.text : proto_err_text(err));
-    } else if (memcmp(answer->query_id.ptr, asking->result->id, 16) != 0) {
+                  answer->info.text[0] ? answer->info.text : proto_err_text(err));
+    } else if (memcmp(answer->body.query_id.ptr, asking->result->id, 16) != 0) {
         /* A stored answer of the same question carries its first asking's id only inside the site's store. */
         err = E_AUTH;
         drop_site(asking, site, "REPLAYED", "the answer belongs to another question");
@@ -332,14 +352,14 @@ static void read_answer(void *user, size_t at)
     struct query_result *result = asking->result;
     struct peer_call *call = &asking->calls[at];
     struct query_site *site = &result->site[asking->call_site[at]];
-    const struct peer_member *member = &asking->publishers[asking->call_site[at]].member;
-    struct query_answer *answer = &asking->answers[at];
+    struct answer *answer = &asking->answers[at];
     result->replies[asking->call_site[at]] = call->reply; /* the result's spans point into it */
     asking->read_count++;
     site->elapsed_ms = call->elapsed_ms;
-    if (open_answer(asking, call, site, member, answer) == E_OK) {
-        query_witness_keep(asking->context, member, answer->head);
-        read_site(asking, site, answer);
+    if (judge_answer(asking, call, site, answer) == E_OK) {
+        query_witness_keep(asking->context, &asking->publishers[asking->call_site[at]].member,
+                           answer->body.head);
+        read_site(asking, site, &answer->body);
     }
 }
 
@@ -427,7 +447,7 @@ static enum err add_up(struct asking *asking, struct err_info *reterr)
     for (size_t i = 0; i < asking->call_count; i++) {
         struct query_site *site = &result->site[asking->call_site[i]];
         if (site->status == QUERY_SITE_ANSWERED) {
-            answers[count] = &asking->answers[i];
+            answers[count] = &asking->answers[i].body;
             sites[count++] = site;
         }
     }
@@ -449,8 +469,9 @@ static enum err run(struct asking *asking, struct err_info *reterr)
     struct query_result *result = asking->result;
     uint64_t timeout =
         asking->ask->timeout_ms ? asking->ask->timeout_ms : asking->context->timeout_ms;
-    enum err err = peer_call_each(asking->context->peer, asking->calls, asking->call_count, timeout,
-                                  read_answer, cancelled, asking);
+    const struct peer_call_watch watch = {open_answer, read_answer, cancelled, asking};
+    enum err err =
+        peer_call_each(asking->context->peer, asking->calls, asking->call_count, timeout, &watch);
     err = err ? err : add_up(asking, reterr);
     if (!err) {
         count_answers(result);
@@ -483,8 +504,9 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
 
 void query_result_fini(struct query_result *result)
 {
-    for (size_t i = 0; result->replies && i < result->site_count; i++) {
+    for (size_t i = 0; result->replies && result->opened && i < result->site_count; i++) {
         buf_fini(&result->replies[i]);
+        arena_fini(&result->opened[i]);
     }
     proto_query_fini(&result->query);
     arena_fini(&result->arena);
