@@ -18,12 +18,18 @@
  * in it costs more than a small operation does. */
 #define THREADS_KEPT 4
 #define KEPT_S       20
+#define OWN_USERS    2
+#define NAME_SIZE    128 /* a longer name is no name */
 
 struct control_server {
     struct node *node;
     int socket;
     uv_poll_t poll;
     char path[sizeof((struct sockaddr_un *)NULL)->sun_path];
+    struct {
+        uid_t uid;
+        char name[NAME_SIZE];
+    } own[OWN_USERS];
     pthread_mutex_t lock; /* of all below */
     pthread_cond_t wake;  /* a connection waits, or the server has closed */
     pthread_cond_t gone;  /* a thread has ended */
@@ -41,20 +47,35 @@ struct connection {
     int socket;
 };
 
-/* Whom node.yaml names for this uid. Root and the daemon's own user are operators unless it says otherwise. */
-static void who(struct control_call *call)
+/* Looking a name up reads files or asks a server. Those of root and of the daemon's own user, who ask most, are read once. */
+static bool user_name(const struct control_server *server, uid_t uid, char ret[NAME_SIZE])
 {
-    struct node *node = call->node;
     struct passwd entry;
     struct passwd *found = NULL;
     char space[4096];
-    getpwuid_r(call->uid, &entry, space, sizeof space, &found);
+    for (size_t i = 0; i < OWN_USERS; i++) {
+        if (uid == server->own[i].uid && server->own[i].name[0]) {
+            snprintf(ret, NAME_SIZE, "%s", server->own[i].name);
+            return true;
+        }
+    }
+    getpwuid_r(uid, &entry, space, sizeof space, &found);
+    snprintf(ret, NAME_SIZE, "%s",
+             found && strlen(found->pw_name) < NAME_SIZE ? found->pw_name : "");
+    return ret[0];
+}
+
+/* Whom node.yaml names for this uid. Root and the daemon's own user are operators unless it says otherwise. */
+static void who(const struct control_server *server, struct control_call *call)
+{
+    struct node *node = call->node;
+    char name[NAME_SIZE];
+    bool found = user_name(server, call->uid, name);
     pthread_mutex_lock(&node->config_lock);
     for (size_t i = 0; i < node->config.person_count; i++) {
         const struct config_person *person = &node->config.people[i];
-        bool same = person->has_uid
-                        ? person->uid == call->uid
-                        : found && person->user && strcmp(person->user, found->pw_name) == 0;
+        bool same = person->has_uid ? person->uid == call->uid
+                                    : found && person->user && strcmp(person->user, name) == 0;
         if (same) {
             snprintf(call->person, sizeof call->person, "%s", person->id);
             call->roles = person->roles;
@@ -64,7 +85,7 @@ static void who(struct control_call *call)
     }
     pthread_mutex_unlock(&node->config_lock);
     if (call->uid == 0 || call->uid == geteuid()) {
-        snprintf(call->person, sizeof call->person, "%s", found ? found->pw_name : "operator");
+        snprintf(call->person, sizeof call->person, "%s", found ? name : "operator");
         call->roles =
             PROTO_ROLE_OPERATOR | PROTO_ROLE_COORDINATOR | PROTO_ROLE_ANALYST | PROTO_ROLE_AUDITOR;
     }
@@ -141,7 +162,7 @@ static void serve(struct connection *connection, struct control_call *call)
     if (!err) {
         call->uid = credentials.uid;
         call->gid = credentials.gid;
-        who(call);
+        who(connection->server, call);
         err = read_request(connection->socket, &in, &body);
     }
     if (!err) {
@@ -327,6 +348,10 @@ enum err control_server_open(struct node *node, struct control_server **ret,
         return E_NO_MEMORY;
     }
     server->node = node;
+    server->own[1].uid = geteuid();
+    for (size_t i = 0; i < OWN_USERS; i++) {
+        (void)user_name(server, server->own[i].uid, server->own[i].name);
+    }
     snprintf(server->path, sizeof server->path, "%s", address.sun_path);
     server->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     /* Others of the group may connect; what they may do is decided by people: in node.yaml. */
