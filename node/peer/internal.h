@@ -2,12 +2,13 @@
  *
  * Threads and what belongs to them:
  *   loop       links, calls, requests, the gossip core: all state below unless it says otherwise
- *   NNG        callbacks of aio, sp_done and sp_on_pipe: they only copy, put an event into the queue and wake the loop
+ *   NNG        callbacks of aio, sp_done and sp_on_pipe: they only copy, put an event into the queue and
+ *              wake the loop, or put a request that the limits allow into the pool `handlers`
  *   handlers   run peer_handler functions          (pool `handlers`)
  *   records    checks signatures, writes records   (pool `records`, one thread, so that order is kept)
  *   dialers    block in sp_dial                    (pool `dialers`)
  *   openers    help a caller with answers that came together: they compute and wait for nothing (pool `openers`)
- * From NNG or a pool to the loop there is only peer_post. */
+ * From NNG or a pool to the loop there is only peer_post; what all of them read of a member that asks stands in `guests`. */
 #ifndef CONCORDAT_NODE_PEER_INTERNAL_H
 #define CONCORDAT_NODE_PEER_INTERNAL_H
 
@@ -144,7 +145,12 @@ struct link {
     struct buf sending;
     struct call gossip_call;
     bool gossip_busy;
-    /* limits of what it asks us */
+};
+
+/* A member as one who asks us; by index in the directory. */
+struct guest {
+    bool welcome;             /* it has a link and is not revoked */
+    uint64_t banned_until_ms; /* the link's */
     uint64_t tokens_milli, tokens_ms;
     uint32_t open_requests;
 };
@@ -235,6 +241,9 @@ struct peer {
     struct peer_request requests[PEER_CONTEXTS];
     struct handler table[PEER_MSG_COUNT];
     struct link *links[PEER_MEMBERS_MAX];
+    pthread_mutex_t guests_lock; /* of the next three */
+    struct guest guests[PEER_MEMBERS_MAX];
+    bool closed_to_guests; /* we stop */
     size_t open_requests;
     struct peer_request *later; /* replies that wait, the next one first */
 

@@ -183,6 +183,16 @@ static bool link_open(struct link *link)
     return link->socket || !sp_open(SP_REQ, PEER_FRAME_MAX, on_pipe, link, &link->socket);
 }
 
+/* What requests are measured by, off the loop. */
+static void tell_guest(const struct link *link)
+{
+    struct peer *peer = link->peer;
+    pthread_mutex_lock(&peer->guests_lock);
+    peer->guests[link->index].welcome = !link->revoked;
+    peer->guests[link->index].banned_until_ms = link->banned_until_ms;
+    pthread_mutex_unlock(&peer->guests_lock);
+}
+
 struct link *link_get(struct peer *peer, size_t index)
 {
     struct peer_member member;
@@ -214,6 +224,7 @@ struct link *link_get(struct peer *peer, size_t index)
     link->outbox.max = OUTBOX_MAX;
     link->sending.max = OUTBOX_MAX;
     peer->links[index] = link;
+    tell_guest(link);
     return link;
 }
 
@@ -229,6 +240,7 @@ void link_member_changed(struct peer *peer, const struct peer_directory_change *
     }
     if (change->revoked || change->tls_key) {
         link->revoked = member.state == PEER_REVOKED;
+        tell_guest(link);
         pipe_close_all(peer, link->id, 0);
         if (link->revoked) {
             peer_say(peer, PEER_LOG_WARN, "%s (%s) was expelled", member.name, link->hex);
@@ -251,6 +263,7 @@ void link_member_changed(struct peer *peer, const struct peer_directory_change *
 void link_ban(struct link *link, uint64_t ms)
 {
     link->banned_until_ms = peer_now_ms() + ms;
+    tell_guest(link);
     pipe_close_all(link->peer, link->id, 0);
 }
 

@@ -154,6 +154,14 @@ void peer_tick_at(struct peer *peer, uint64_t at_ms)
 
 static void stop_begin(struct peer *peer);
 
+static bool nothing_open(struct peer *peer)
+{
+    pthread_mutex_lock(&peer->guests_lock);
+    bool nothing = peer->open_requests == 0;
+    pthread_mutex_unlock(&peer->guests_lock);
+    return nothing;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct peer *peer = timer->data;
@@ -161,7 +169,7 @@ static void on_tick(uv_timer_t *timer)
     uint64_t next = UINT64_MAX;
     server_tick(peer, now, &next);
     if (peer->stopping) {
-        if (!peer->torn_down && (peer->open_requests == 0 || now >= peer->stop_at_ms)) {
+        if (!peer->torn_down && (nothing_open(peer) || now >= peer->stop_at_ms)) {
             stop_begin(peer);
         } else if (!peer->torn_down) {
             peer_tick_at(peer, now + 20);
@@ -266,7 +274,8 @@ static void handles_open(struct peer *peer)
 static enum err locks_init(struct peer *peer)
 {
     if (pthread_mutex_init(&peer->lock, NULL) || pthread_mutex_init(&peer->pipes_lock, NULL) ||
-        pthread_mutex_init(&peer->publish_lock, NULL)) {
+        pthread_mutex_init(&peer->publish_lock, NULL) ||
+        pthread_mutex_init(&peer->guests_lock, NULL)) {
         return E_NO_MEMORY;
     }
     peer->events_tail = &peer->events;
@@ -422,6 +431,9 @@ void peer_stop(struct peer *peer, uint64_t drain_ms, void (*done)(void *user), v
     peer->stop_done = done;
     peer->stop_user = user;
     peer->stopping = true;
+    pthread_mutex_lock(&peer->guests_lock);
+    peer->closed_to_guests = true;
+    pthread_mutex_unlock(&peer->guests_lock);
     if (!peer->started) {
         done(user);
         return;
@@ -462,6 +474,7 @@ void peer_free(struct peer *peer)
     pthread_mutex_destroy(&peer->lock);
     pthread_mutex_destroy(&peer->pipes_lock);
     pthread_mutex_destroy(&peer->publish_lock);
+    pthread_mutex_destroy(&peer->guests_lock);
     close(peer->wake_fd);
     proto_free(peer);
 }

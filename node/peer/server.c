@@ -5,7 +5,6 @@
 #include <time.h>
 
 static void request_received(struct peer *peer, struct peer_event *event);
-static void request_sent(struct peer *peer, struct peer_event *event);
 
 /* --- pipes of the REP socket --------------------------------------------------------------------------------------- */
 
@@ -60,41 +59,78 @@ static bool on_pipe(void *user, const struct sp_identity *who, enum sp_event eve
 
 /* --- requests ---------------------------------------------------------------------------------------------------- */
 
-/* NNG's threads, or inside the call that began it. */
-static void request_done(void *user, int rv, nng_msg *msg)
+static bool hand_to_pool(struct peer_request *request);
+
+/* NNG's threads, or inside the call that began it. What a handler of the pool takes goes to it from here, with a wake less
+ * than over the loop, which sees all else, and whatever must be refused. */
+static void received(void *user, int rv, nng_msg *msg)
 {
     struct peer_request *request = user;
     request->rv = rv;
     request->msg = msg;
-    peer_post(request->peer, &request->event);
+    if (rv || !hand_to_pool(request)) {
+        peer_post(request->peer, &request->event);
+    }
 }
 
 static void request_wait(struct peer_request *request)
 {
-    if (request->peer->stopping) {
-        return;
-    }
     request->event.run = request_received;
     request->counted = false;
-    sp_ctx_receive(request->ctx, request_done, request);
+    sp_ctx_receive(request->ctx, received, request);
+}
+
+/* The reply is out, or was not taken: any thread. */
+static void replied(void *user, int rv, nng_msg *msg)
+{
+    struct peer_request *request = user;
+    struct peer *peer = request->peer;
+    (void)rv;
+    (void)msg;
+    pthread_mutex_lock(&peer->guests_lock);
+    if (request->counted) {
+        peer->guests[request->link].open_requests--;
+        peer->open_requests--;
+    }
+    bool more = !peer->closed_to_guests;
+    pthread_mutex_unlock(&peer->guests_lock);
+    if (more) {
+        request_wait(request);
+    }
 }
 
 /* Not looked at by any handler: UNSEEN tells that it may be sent again. */
 static void refuse(struct peer_request *request, enum err status, unsigned flags);
 
-static bool rate_allows(struct peer *peer, struct link *link, uint64_t now_ms)
+/* Lock held. */
+static bool rate_allows(const struct peer *peer, struct guest *guest, uint64_t now_ms)
 {
     uint64_t most = (uint64_t)peer->limits.burst * 1000;
-    uint64_t passed = link->tokens_ms ? now_ms - link->tokens_ms : 3600000;
-    link->tokens_milli += passed > 600000 ? most : passed * peer->limits.rate_per_s;
-    if (link->tokens_milli > most) {
-        link->tokens_milli = most;
+    uint64_t passed = guest->tokens_ms ? now_ms - guest->tokens_ms : 3600000;
+    guest->tokens_milli += passed > 600000 ? most : passed * peer->limits.rate_per_s;
+    if (guest->tokens_milli > most) {
+        guest->tokens_milli = most;
     }
-    link->tokens_ms = now_ms;
-    if (link->tokens_milli < 1000) {
+    guest->tokens_ms = now_ms;
+    if (guest->tokens_milli < 1000) {
         return false;
     }
-    link->tokens_milli -= 1000;
+    guest->tokens_milli -= 1000;
+    return true;
+}
+
+/* Lock held. Counts the request when the limits have room for it. */
+static bool admit(struct peer_request *request)
+{
+    struct peer *peer = request->peer;
+    struct guest *guest = &peer->guests[request->link];
+    if (peer->closed_to_guests || !rate_allows(peer, guest, peer_now_ms()) ||
+        guest->open_requests >= peer->limits.open_requests) {
+        return false;
+    }
+    guest->open_requests++;
+    peer->open_requests++;
+    request->counted = true;
     return true;
 }
 
@@ -131,12 +167,19 @@ static void handler_run(struct pool_job *job)
     handler->run(request, handler->user);
 }
 
+/* NULL: nobody's type, or this folder's own. */
+static const struct handler *handler_of(const struct peer_request *request)
+{
+    uint32_t type = request->frame.type;
+    const struct handler *handler = type < PEER_MSG_COUNT ? &request->peer->table[type] : NULL;
+    return handler && handler->run ? handler : NULL;
+}
+
 void server_dispatch(struct peer_request *request)
 {
     struct peer *peer = request->peer;
-    const struct handler *handler =
-        request->frame.type < PEER_MSG_COUNT ? &peer->table[request->frame.type] : NULL;
-    if (!handler || !handler->run) {
+    const struct handler *handler = handler_of(request);
+    if (!handler) {
         refuse(request, E_UNSUPPORTED, 0);
     } else if (handler->flags & PEER_ON_LOOP) {
         handler->run(request, handler->user);
@@ -157,15 +200,14 @@ static void request_route(struct peer_request *request, const struct pipe_entry 
     } else if (!pipe->greeted) {
         peer_count(peer, &peer->counters.unauthorised, 1);
         refuse(request, E_AUTH, 0);
-    } else if (peer->stopping || !rate_allows(peer, link, peer_now_ms()) ||
-               link->open_requests >= peer->limits.open_requests) {
-        peer_count(peer, &peer->counters.over_limit, 1);
-        refuse(request, E_BUSY, PEER_FRAME_UNSEEN);
     } else {
-        link->open_requests++;
-        peer->open_requests++;
-        request->counted = true;
-        if (request->frame.type == PEER_MSG_GOSSIP) {
+        pthread_mutex_lock(&peer->guests_lock);
+        bool admitted = admit(request);
+        pthread_mutex_unlock(&peer->guests_lock);
+        if (!admitted) {
+            peer_count(peer, &peer->counters.over_limit, 1);
+            refuse(request, E_BUSY, PEER_FRAME_UNSEEN);
+        } else if (request->frame.type == PEER_MSG_GOSSIP) {
             gossip_request(request);
         } else if (request->frame.type == PEER_MSG_REVERSE) {
             on_reverse(request);
@@ -183,44 +225,76 @@ static void drop_message(struct peer_request *request)
     }
 }
 
+/* Who sent it and what it is. E_AUTH: by nobody that we know. */
+static enum err identify(struct peer_request *request, struct pipe_entry *ret_pipe)
+{
+    struct peer *peer = request->peer;
+    struct span bytes = span_of(nng_msg_body(request->msg), nng_msg_len(request->msg));
+    int at = -1;
+    request->link = PEER_MEMBERS_MAX; /* nobody yet */
+    request->frame = (struct peer_frame_request){0};
+    if (pipe_get(peer, sp_ctx_pipe(request->ctx), ret_pipe)) {
+        at = peer_directory_find(peer->directory, ret_pipe->node);
+    }
+    enum err err = at < 0 ? E_AUTH : peer_frame_decode_request(bytes, &request->frame);
+    if (!err) {
+        request->link = (size_t)at;
+        request->deadline_at_ms = peer_now_ms() + request->frame.deadline_ms;
+        memcpy(request->from, ret_pipe->node, 16);
+        memcpy(request->exporter, ret_pipe->exporter, 32);
+    }
+    return err;
+}
+
+static void count_in(struct peer_request *request)
+{
+    struct peer *peer = request->peer;
+    pthread_mutex_lock(&peer->lock);
+    peer->counters.requests_in++;
+    peer->counters.bytes_in += nng_msg_len(request->msg);
+    pthread_mutex_unlock(&peer->lock);
+}
+
+static bool hand_to_pool(struct peer_request *request)
+{
+    struct peer *peer = request->peer;
+    struct pipe_entry pipe;
+    bool taken = false;
+    if (identify(request, &pipe) || !pipe.greeted) {
+        return false;
+    }
+    const struct handler *handler = handler_of(request);
+    if (!handler || handler->flags & PEER_ON_LOOP) {
+        return false;
+    }
+    const struct guest *guest = &peer->guests[request->link];
+    pthread_mutex_lock(&peer->guests_lock);
+    if (guest->welcome && guest->banned_until_ms <= peer_now_ms() && admit(request)) {
+        /* Under the lock: once closed_to_guests is set, nothing comes into the pool any more. */
+        taken = true;
+        count_in(request);
+        server_dispatch(request);
+    }
+    pthread_mutex_unlock(&peer->guests_lock);
+    return taken;
+}
+
 static void request_received(struct peer *peer, struct peer_event *event)
 {
     struct peer_request *request = (struct peer_request *)event;
+    struct pipe_entry pipe;
     if (request->rv) {
         return; /* the socket stops */
     }
-    struct pipe_entry pipe;
-    request->link = PEER_MEMBERS_MAX; /* nobody yet */
-    request->frame = (struct peer_frame_request){0};
-    struct span bytes = span_of(nng_msg_body(request->msg), nng_msg_len(request->msg));
-    peer_count(peer, &peer->counters.requests_in, 1);
-    peer_count(peer, &peer->counters.bytes_in, bytes.len);
-    int at = -1;
-    if (pipe_get(peer, sp_ctx_pipe(request->ctx), &pipe)) {
-        at = peer_directory_find(peer->directory, pipe.node);
-    }
-    enum err err = at < 0 ? E_AUTH : peer_frame_decode_request(bytes, &request->frame);
+    count_in(request);
+    enum err err = identify(request, &pipe);
     if (err) {
         peer_count(peer, err == E_AUTH ? &peer->counters.unauthorised : &peer->counters.malformed,
                    1);
         refuse(request, err, 0);
         return;
     }
-    request->link = (size_t)at;
-    request->deadline_at_ms = peer_now_ms() + request->frame.deadline_ms;
-    memcpy(request->from, pipe.node, 16);
-    memcpy(request->exporter, pipe.exporter, 32);
     request_route(request, &pipe);
-}
-
-static void request_sent(struct peer *peer, struct peer_event *event)
-{
-    struct peer_request *request = (struct peer_request *)event;
-    if (request->counted) {
-        peer->links[request->link]->open_requests--;
-        peer->open_requests--;
-    }
-    request_wait(request);
 }
 
 /* --- replies ------------------------------------------------------------------------------------------------------ */
@@ -229,7 +303,9 @@ static void local_replied(struct peer *peer, struct peer_event *event)
 {
     struct peer_request *request = (struct peer_request *)event;
     struct call *call = request->local;
+    pthread_mutex_lock(&peer->guests_lock);
     peer->open_requests--;
+    pthread_mutex_unlock(&peer->guests_lock);
     if (call && !call->done) {
         call->done = true;
         call->finish(call, request->status, buf_span(&request->reply));
@@ -268,10 +344,9 @@ static void reply_with(struct peer_request *request, enum err status, unsigned f
     struct span parts[] = {span_of(head, peer_frame_encode_reply(&reply, head)), body};
     nng_msg *answered = request->msg; /* BODY may point into it */
     request->msg = NULL;
-    request->event.run = request_sent;
     peer_count(peer, &peer->counters.bytes_out, parts[0].len + parts[1].len);
     peer_egress(peer, request->link, request->frame.type, parts[0].len + parts[1].len);
-    sp_ctx_reply(request->ctx, parts, 2, request_done, request); /* it may be another's from here */
+    sp_ctx_reply(request->ctx, parts, 2, replied, request); /* it may be another's from here */
     if (answered) {
         nng_msg_free(answered);
     }
@@ -383,7 +458,9 @@ enum err server_local(struct peer *peer, struct call *call)
     memcpy(request->from, peer->node_id, 16);
     request->deadline_at_ms = call->deadline_ms;
     request->frame = (struct peer_frame_request){.type = call->type, .body = call->body};
+    pthread_mutex_lock(&peer->guests_lock);
     peer->open_requests++;
+    pthread_mutex_unlock(&peer->guests_lock);
     server_dispatch(request);
     return E_OK;
 }
