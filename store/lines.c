@@ -108,6 +108,20 @@ void store_lines_tell(const struct store_lines *lines, struct store_source *sour
     source->packed = lines->stream && store_stream_is_packed(lines->stream);
 }
 
+enum err store_lines_source(struct store_lines *lines, const char *path, struct span bytes,
+                            struct store_source *source, struct store_source **ret,
+                            struct err_info *reterr)
+{
+    enum err err = store_lines_open(lines, path, bytes, reterr);
+    if (err) {
+        source->free(source);
+        return err;
+    }
+    store_lines_tell(lines, source);
+    *ret = source;
+    return E_OK;
+}
+
 void store_lines_close(struct store_lines *lines)
 {
     store_stream_close(lines->stream);

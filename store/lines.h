@@ -30,6 +30,10 @@ struct store_lines {
  * Errors: those of store_stream_open and store_stream_read. On failure nothing is open. */
 MUST_CHECK enum err store_lines_open(struct store_lines *lines, const char *path, struct span bytes,
                                      struct err_info *reterr);
+/* The same for the source that reads these lines, into *RET; on failure SOURCE is freed. */
+MUST_CHECK enum err store_lines_source(struct store_lines *lines, const char *path,
+                                       struct span bytes, struct store_source *source,
+                                       struct store_source **ret, struct err_info *reterr);
 /* The next block once all of the one at hand was taken; left is 0 at the end alone. Errors: those of store_stream_read. */
 MUST_CHECK enum err store_lines_fill(struct store_lines *lines, struct err_info *reterr);
 /* The next line without its LF, valid until the next call. Too long a one is passed over: *RET_LONG. *RET_END: there is none.

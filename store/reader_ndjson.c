@@ -161,14 +161,7 @@ static enum err open_reader(const char *path, struct span bytes, const char *con
     reader->base.next = next_row;
     reader->base.free = free_reader;
     reader->lines.max = STORE_JSON_TEXT_MAX;
-    err = store_lines_open(&reader->lines, path, bytes, reterr);
-    if (err) {
-        free_reader(&reader->base);
-        return err;
-    }
-    store_lines_tell(&reader->lines, &reader->base);
-    *ret = &reader->base;
-    return E_OK;
+    return store_lines_source(&reader->lines, path, bytes, &reader->base, ret, reterr);
 }
 
 enum err store_reader_ndjson_bytes(struct span bytes, const char *const *names, size_t count,
