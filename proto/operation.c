@@ -697,9 +697,10 @@ const struct proto_operation proto_operations[] = {
         "ask what a licence needs and write it",
         "Asks on the terminal and prints the manifest's `licence:` block. Keys of --answers:\n"
         "spdx and expires (needed), permission, disease, use (any|nonprofit|noncommercial|both),\n"
-        "geography, institutions, ethics, publish, collaborate, embargo, actions, min_cohort,\n"
-        "epsilon_total, epsilon_per_query, delta, training, max_rounds, epsilon_per_job, release,\n"
-        "approval, contact.",
+        "geography, institutions, visa, visa_value, visa_issuers, visa_by, ethics, publish,\n"
+        "collaborate, embargo, actions, min_cohort, epsilon_total, epsilon_per_query, delta,\n"
+        "training, max_rounds, epsilon_per_job, release, approval, contact. A grant may ask for\n"
+        "more visas than one; write the others into the block.",
         "{\"licence\":\"the block, YAML\"}"),
     ROW(LICENCE_DIFF, "licence diff", LOCAL, 0, false, licence_diff_arguments,
         "tell what became wider or narrower, clause by clause",
@@ -851,7 +852,9 @@ const struct proto_operation proto_operations[] = {
     ROW(MODEL_FETCH, "model fetch", DAEMON, COORDINATOR, true, model_fetch_arguments,
         "bring a model of the federation here",
         "Fetches weights and lineage statement from another node in hashed chunks, goes on where\n"
-        "it was cut off, and verifies both. Only for those whom the model's licence names.",
+        "it was cut off, and verifies both. Decided like `licence check ID --action evaluate`, "
+        "for\n"
+        "what is stated; who took part in its job needs to state nothing.",
         "{\"model\",\"weights\",\"size\",\"fetched\",\"was_here\"}"),
     ROW(MODEL_PUBLISH, "model publish", DAEMON, OPERATOR, false, model_publish_arguments,
         "list an imported model for the federation",
@@ -870,7 +873,7 @@ const struct proto_operation proto_operations[] = {
         "model. The card names what int8 and --prune changed; what they cost in quality must be\n"
         "measured. sparsity: the share of zeros in the layers' matrices; a pruned file is as "
         "long\n"
-        "as before, but compresses.",
+        "as before, but compresses. Decided like `model fetch`.",
         "{\"model\",\"format\",\"bytes\",\"sparsity\",\"files\":[{\"file\",\"bytes\"}]}"),
     ROW(MODEL_IMPORT, "model import", DAEMON, COORDINATOR, false, model_import_arguments,
         "bring in a base model for training jobs",
@@ -889,7 +892,7 @@ const struct proto_operation proto_operations[] = {
         "Token classification: the tag of each word; sequence classification: the class of each\n"
         "line; tabular models: a probability, a value or (Cox) a hazard ratio a row, null where "
         "one is\n"
-        "missing. Nothing leaves the node.",
+        "missing. Nothing leaves the node. Decided like `model fetch`.",
         "{\"model\",\"rows\":[{\"words\":[],\"tags\":[]} | {\"label\",\"probabilities\":{}} | "
         "number]}"),
     ROW(MODEL_REPORT, "model report", DAEMON, 0, false, model_id_arguments,

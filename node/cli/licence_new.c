@@ -10,6 +10,7 @@
 #include "proto/ontology.h"
 #include "proto/spdx_terms.h"
 #include "proto/time.h"
+#include "proto/visa.h"
 #include "store/file.h"
 
 #include <stdio.h>
@@ -175,6 +176,44 @@ static enum err check_text(const char *text, struct err_info *reterr)
     return strlen(text) <= 256 ? E_OK : proto_err_set(reterr, E_INVALID, "at most 256 letters");
 }
 
+static enum err check_visa_type(const char *text, struct err_info *reterr)
+{
+    if (proto_visa_type_known(span_str(text))) {
+        return E_OK;
+    }
+    const char *near = proto_visa_type_nearest(text);
+    return proto_err_set(reterr, E_INVALID, "no visa is called %.64s%s%s", text,
+                         near ? "; the nearest is " : "", near ? near : "");
+}
+
+static enum err check_visa_value(const char *text, struct err_info *reterr)
+{
+    return *text ? check_text(text, reterr)
+                 : proto_err_set(reterr, E_INVALID, "what the visa must say, letter for letter");
+}
+
+static enum err check_names(const char *text, struct err_info *reterr)
+{
+    return strspn(text, ", ") < strlen(text)
+               ? check_text(text, reterr)
+               : proto_err_set(reterr, E_INVALID, "at least one institution");
+}
+
+static enum err check_by(const char *text, struct err_info *reterr)
+{
+    if (proto_visa_by_known(span_str(text))) {
+        return E_OK;
+    }
+    const char *near = proto_visa_by_nearest(text);
+    return proto_err_set(reterr, E_INVALID, "self, peer, system, so or dac%s%s",
+                         near ? "; the nearest is " : "", near ? near : "");
+}
+
+static enum err check_bys(const char *text, struct err_info *reterr)
+{
+    return each(text, check_by, reterr);
+}
+
 /* --- The questions -------------------------------------------------------------------------------- */
 
 enum question {
@@ -185,6 +224,10 @@ enum question {
     USE,
     GEOGRAPHY,
     INSTITUTIONS,
+    VISA,
+    VISA_VALUE,
+    VISA_ISSUERS,
+    VISA_BY,
     ETHICS,
     PUBLISH,
     COLLABORATE,
@@ -210,7 +253,7 @@ static const struct {
     const char *otherwise; /* the answer to an empty line; NULL: there must be one */
     checker *check;
     enum question when; /* asked only if that question was answered with `is` */
-    const char *is;
+    const char *is;     /* NULL: answered with anything */
 } questions[QUESTIONS] = {
     [SPDX] = {"spdx", "Licence of the data (an SPDX expression, such as CC-BY-4.0)", NULL,
               check_spdx, ALWAYS, NULL},
@@ -230,6 +273,17 @@ static const struct {
                    "", check_places, ALWAYS, NULL},
     [INSTITUTIONS] = {"institutions", "Only these institutions (with commas; empty: any member)",
                       "", check_text, ALWAYS, NULL},
+    [VISA] = {"visa",
+              "Which visa must the requester hold? AffiliationAndRole, AcceptedTermsAndPolicies, "
+              "ResearcherStatus, ControlledAccessGrants (empty: none)",
+              "", check_visa_type, ALWAYS, NULL},
+    [VISA_VALUE] = {"visa_value", "What must it say, letter for letter?", NULL, check_visa_value,
+                    VISA, NULL},
+    [VISA_ISSUERS] = {"visa_issuers", "Whose word counts? (institutions, with commas)", NULL,
+                      check_names, VISA, NULL},
+    [VISA_BY] = {"visa_by",
+                 "On whose authority? self, peer, system, so, dac (with commas; empty: any)", "",
+                 check_bys, VISA, NULL},
     [ETHICS] = {"ethics", "Must the requester have an ethics approval? yes or no", "no",
                 check_yes_no, ALWAYS, NULL},
     [PUBLISH] = {"publish", "Must results be published? yes or no", "no", check_yes_no, ALWAYS,
@@ -362,8 +416,10 @@ static bool is_asked(const struct answers *a, int q)
         return true;
     }
     const char *answer = a->values[when] ? a->values[when] : "";
-    return when == PERMISSION ? proto_duo_parse(answer, &code, NULL) == E_OK && code == PROTO_DUO_DS
-                              : strcmp(answer, questions[q].is) == 0;
+    return !questions[q].is ? *answer
+           : when == PERMISSION
+               ? proto_duo_parse(answer, &code, NULL) == E_OK && code == PROTO_DUO_DS
+               : strcmp(answer, questions[q].is) == 0;
 }
 
 /* --- Writing -------------------------------------------------------------------------------------- */
@@ -425,6 +481,23 @@ static enum err put_modifiers(struct buf *out, const struct answers *a)
                                         a->values[EMBARGO]);
 }
 
+static enum err put_visa(struct buf *out, const struct answers *a)
+{
+    if (!*a->values[VISA]) {
+        return E_OK;
+    }
+    enum err err = buf_printf(out,
+                              "      visas:\n        - type: %s\n          value: \"%s\"\n"
+                              "          issuers: ",
+                              a->values[VISA], a->values[VISA_VALUE]);
+    err = err ? err : put_list(out, a->values[VISA_ISSUERS]);
+    if (!err && *a->values[VISA_BY]) {
+        err = buf_put(out, span_str("\n          by: "));
+        err = err ? err : put_list(out, a->values[VISA_BY]);
+    }
+    return err ? err : buf_put(out, span_str("\n"));
+}
+
 static enum err put_grant(struct buf *out, const struct answers *a)
 {
     uint64_t code;
@@ -439,6 +512,7 @@ static enum err put_grant(struct buf *out, const struct answers *a)
         err = err ? err : buf_put(out, span_str("\n"));
     }
     err = err ? err : put_modifiers(out, a);
+    err = err ? err : put_visa(out, a);
     err = err ? err
               : buf_printf(out, "      actions: [%s%s]\n", a->values[ACTIONS],
                            is_yes(a, TRAINING) ? ", finetune" : "");

@@ -94,6 +94,15 @@ def new(box):
     manifest = "dataset: fresh\nversion: \"1\"\ncolumns:\n  - {name: a, type: integer, min: 0, max: 9}\n" + block
     imported = box.run("alpha", "dataset", "import", box.write("fresh.yaml", manifest), "--data", box.write("fresh.csv", "a\n1\n2\n"))
     ok(imported["rows"] == 2, "that `dataset import` takes")
+    asking = answers + "visa: ControlledAccessGrants\nvisa_value: https://example.org/set/1\nvisa_issuers: alpha, beta\nvisa_by: dac\n"
+    code, block, _ = tool("licence", "new", "--answers", box.write("answers", asking), json_=False)
+    ok(code == 0 and "type: ControlledAccessGrants" in block and 'issuers: ["alpha", "beta"]' in block and 'by: ["dac"]' in block, "one that asks for a visa")
+    manifest = "dataset: seen\nversion: \"1\"\ncolumns:\n  - {name: a, type: integer, min: 0, max: 9}\n" + block
+    box.run("alpha", "dataset", "import", box.write("seen.yaml", manifest), "--data", box.write("seen.csv", "a\n1\n2\n"))
+    ok(box.run("alpha", "licence", "show", "seen")["licences"][0]["grants"][0]["visas"] == [{"type": "ControlledAccessGrants", "value": "https://example.org/set/1", "by": ["dac"], "issuers": ["alpha", "beta"]}], "which the licence record has")
+    for line, wrong, near in [("visa: ControlledAccessGrants", "visa: ControledAccessGrants", "ControlledAccessGrants"), ("visa_by: dac", "visa_by: dc", "dac"), ("visa_value: https://example.org/set/1", "", "visa_value")]:
+        code, _, text = tool("licence", "new", "--answers", box.write("wrong", asking.replace(line, wrong)), json_=False)
+        ok(code == 7 and near in text, f"{wrong or 'no value'}: exit {code}, names {near}")
     for line, wrong, near in [("spdx: CC-BY-4.0", "spdx: CC-BY", "CC-BY-4.0"), ("geography: EU", "geography: Germany", "DE"), ("disease: MONDO:0004992", "disease: MONOD:0004992", "MONDO"),
                               ("expires: 2031-12-31", "expires: 2031-02-30", "YYYY-MM-DD"), ("permission: DS", "permission: DSS", "DS"), ("use: both", "use: nonprofits", "nonprofit"), ("ethics: yes", "ehtics: yes", "ethics")]:
         code, _, text = tool("licence", "new", "--answers", box.write("wrong", answers.replace(line, wrong)), json_=False)
