@@ -280,7 +280,7 @@ static const struct proto_argument visa_revoke_arguments[] = {
                     "why; it stands in this node's audit chain"),
     END};
 static const struct proto_argument agreement_request_arguments[] = {
-    POSITIONAL("DATASET", PROTO_ARG_TEXT, "the dataset"),
+    POSITIONAL("DATASET", PROTO_ARG_TEXT, "the dataset, or a model's id"),
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "who publishes it, when several do"),
     OPTION("--purpose", PROTO_ARG_TEXT, "DUO", "the purpose, such as DUO:0000042"),
     PURPOSE_OPTIONS,

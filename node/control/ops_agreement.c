@@ -188,7 +188,7 @@ static enum err parse_actions(struct control_call *call, uint64_t *ret, struct e
     return E_OK;
 }
 
-/* The one publisher of the dataset, or the one that --node names. */
+/* The one publisher of the dataset or model, or the one that --node names. */
 static enum err find_provider(struct control_call *call, const char *dataset,
                               struct peer_member *ret, struct err_info *reterr)
 {
@@ -198,6 +198,10 @@ static enum err find_provider(struct control_call *call, const char *dataset,
     size_t found = 0;
     enum err err =
         query_publishers(&call->node->query, dataset, &call->arena, &publishers, &count, reterr);
+    if (err == E_NOT_FOUND) {
+        enum err other = control_model_publishers(call, dataset, &publishers, &count);
+        err = other == E_NOT_FOUND ? err : other;
+    }
     for (size_t i = 0; !err && i < count; i++) {
         const struct peer_member *member = &publishers[i].member;
         if (node ? strcmp(member->name, node) == 0 : member->state != PEER_SELF) {

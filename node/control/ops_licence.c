@@ -370,8 +370,8 @@ static enum err check_use(struct control_call *call, struct proto_use *ret, stru
 }
 
 /* The members that published a model of that name. */
-static enum err find_model(struct control_call *call, const char *name,
-                           struct query_publisher **ret, size_t *ret_count)
+enum err control_model_publishers(struct control_call *call, const char *name,
+                                  struct query_publisher **ret, size_t *ret_count)
 {
     size_t count;
     struct peer_member *members = control_members(call, &count);
@@ -406,7 +406,7 @@ enum err control_licence_check(struct control_call *call, json_t **ret, struct e
         err = query_publishers(&call->node->query, name, &call->arena, &publishers, &count, reterr);
     }
     if (err == E_NOT_FOUND) {
-        enum err other = find_model(call, name, &publishers, &count);
+        enum err other = control_model_publishers(call, name, &publishers, &count);
         err = other == E_NOT_FOUND ? err : other;
         of_model = !err;
     }

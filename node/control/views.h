@@ -28,6 +28,9 @@ bool control_dataset(struct control_call *call, const uint8_t issuer[16], const 
 const char *control_licence_state(struct control_call *call, const uint8_t issuer[16],
                                   const char *dataset, int64_t now, struct proto_record *ret_record,
                                   struct proto_licence *ret_licence, bool *ret_readable);
+/* The members that published a model of that name; of each, member and name are set. Errors: E_NOT_FOUND, E_NO_MEMORY. */
+MUST_CHECK enum err control_model_publishers(struct control_call *call, const char *name,
+                                             struct query_publisher **ret, size_t *ret_count);
 /* What --purpose, --disease, --project, --research, --ethics and --accept say; borrows from the call.
  * Errors: E_USAGE, the text names the option and what comes nearest. */
 MUST_CHECK enum err control_purpose(struct control_call *call, struct proto_purpose *ret,

@@ -70,6 +70,28 @@ enum err query_admission_load(struct query_context *context, const char *dataset
     return err == E_NOT_FOUND ? E_OK : err;
 }
 
+enum err query_admission_load_model(struct query_context *context, const char *model,
+                                    struct query_admission *ret, struct err_info *reterr)
+{
+    struct proto_record record;
+    memset(ret, 0, sizeof *ret);
+    ret->model = true;
+    if (!span_to_cstr(span_str(model), ret->dataset, sizeof ret->dataset) ||
+        load_record(context, model, PROTO_RECORD_MODEL, &ret->arena, &record, NULL, NULL) ||
+        (record.envelope.flags & PROTO_RECORD_FINAL)) {
+        return proto_err_set(reterr, E_NOT_FOUND, "this node published no model %.64s", model);
+    }
+    enum err err = load_record(context, model, PROTO_RECORD_LICENCE, &ret->arena, &ret->record,
+                               &ret->forked, reterr);
+    ret->has_record = err == E_OK;
+    if (err == E_OK && !(ret->record.envelope.flags & PROTO_RECORD_FINAL)) {
+        ret->has_licence = proto_licence_decode(ret->record.envelope.body, &ret->arena,
+                                                &ret->licence, NULL) == E_OK &&
+                           ret->licence.derived_from.count > 0;
+    }
+    return err == E_NOT_FOUND ? E_OK : err;
+}
+
 struct proto_party query_party(const struct peer_member *member)
 {
     return (struct proto_party){.node = span_of(member->id, 16),
@@ -190,12 +212,12 @@ void query_admission_foresee(struct query_context *context, const struct query_f
     }
     proto_request_build(&party, &whole, what->use, what->sites, what->site_count, what->now,
                         &request);
-    request.agreement_start = agreed.start;
+    request.agreement_start = agreed.found ? agreed.start : what->agreement_start;
     query_visas_gather(context, asks, what->licence, arena, &request);
     proto_policy_decide(&request, what->record, what->licence, what->forked, context->ontology,
                         ret);
-    after_policy(agreed.found, false, query_project_covers(context, asks, what->purpose, what->now),
-                 ret);
+    after_policy(agreed.found && !what->model, false,
+                 query_project_covers(context, asks, what->purpose, what->now), ret);
 }
 
 enum err query_admission_clauses(const struct query_admission *admission, struct arena *arena,

@@ -21,6 +21,7 @@
 struct query_admission {
     struct arena arena;
     char dataset[65];
+    bool model; /* it is none, but a model of ours */
     struct store_dataset row;
     struct proto_schema schema; /* published, from our own DATASET record */
     uint8_t schema_hash[32];
@@ -39,6 +40,10 @@ struct query_admission {
 /* Errors: E_NOT_FOUND we hold no such dataset; E_CORRUPT, E_AUTH; E_NO_MEMORY. */
 MUST_CHECK enum err query_admission_load(struct query_context *context, const char *dataset,
                                          struct query_admission *ret, struct err_info *reterr);
+/* Of a model that this node published: its licence alone, there are no rows and no schema. Errors: E_NOT_FOUND; as above. */
+MUST_CHECK enum err query_admission_load_model(struct query_context *context, const char *model,
+                                               struct query_admission *ret,
+                                               struct err_info *reterr);
 /* Total: fills admission->decision whatever was asked. SITES are the node ids of everybody who is asked. */
 void query_admission_decide(struct query_context *context, struct query_admission *admission,
                             const struct peer_member *requester,
@@ -52,6 +57,9 @@ struct query_foreseen {
     const struct proto_record *record; /* NULL: none */
     const struct proto_licence *licence;
     bool forked;
+    bool
+        model; /* whose licence leaves to people of several sites what no agreement with one of them can say */
+    int64_t agreement_start; /* counts where no agreement with SITE is held; 0: none */
     const struct proto_purpose *purpose;
     const struct proto_use *use;
     const struct proto_party *sites;

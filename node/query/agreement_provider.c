@@ -179,6 +179,17 @@ static enum err make_offer(struct provide *p, const struct granted *granted,
     return err;
 }
 
+/* Of a dataset of ours, else of a model that we published. */
+static enum err load_terms(struct provide *p, const char *name, struct err_info *reterr)
+{
+    enum err err = query_admission_load(p->context, name, &p->admission, reterr);
+    if (err == E_NOT_FOUND) {
+        query_admission_fini(&p->admission);
+        err = query_admission_load_model(p->context, name, &p->admission, reterr);
+    }
+    return err;
+}
+
 /* What the licence says to the request as it stands now: an offer, a person's turn, or no. */
 static enum err consider(struct provide *p, struct err_info *reterr)
 {
@@ -186,13 +197,17 @@ static enum err consider(struct provide *p, struct err_info *reterr)
     struct query_held held;
     char dataset[65];
     (void)span_to_cstr(p->row.dataset, dataset, sizeof dataset);
-    enum err err = query_admission_load(p->context, dataset, &p->admission, reterr);
+    enum err err = load_terms(p, dataset, reterr);
     if (err == E_NOT_FOUND) {
         return terminate_row(p, proto_reason_name(PROTO_REASON_NO_LICENSE), reterr);
     }
     err = err ? err : judge(p, &granted);
     if (!err && !granted.actions) {
         return terminate_row(p, proto_reason_name(granted.reason), reterr);
+    }
+    if (!err && granted.held && p->admission.model) {
+        /* A person here cannot say yes for those of all the sites whose data taught it. */
+        return terminate_row(p, proto_reason_name(PROTO_REASON_HOLD), reterr);
     }
     if (!err && granted.held) {
         err = ask_person(p, &granted, &held, reterr);
@@ -297,7 +312,7 @@ static enum err on_accept(struct provide *p, struct err_info *reterr)
     if (!err && !again) {
         p->request = parts.request;
         (void)span_to_cstr(p->row.dataset, dataset, sizeof dataset);
-        err = query_admission_load(p->context, dataset, &p->admission, reterr);
+        err = load_terms(p, dataset, reterr);
         if (!err && (!p->admission.has_licence || p->admission.forked ||
                      !span_equal(parts.offer.licence, span_of(p->admission.record.id, 16)))) {
             /* The terms changed meanwhile: whoever accepted the old ones is shown the new. */

@@ -4,6 +4,7 @@
 #include "crypto/provider.h"
 #include "node/model/package.h"
 #include "node/query/admission.h"
+#include "node/query/agreement.h"
 #include "node/query/clock.h"
 #include "node/query/site.h"
 #include "node/train/internal.h"
@@ -150,6 +151,26 @@ static bool approved_before(struct query_context *context, const struct train_mo
                PROTO_PROJECT_NONE;
 }
 
+/* Whoever issued the model is not asked by itself for an agreement: those that it made with the sites about the data, for
+ * training under this purpose, limit it. 0: one of them is missing. */
+static int64_t first_agreement(struct query_context *context, const struct train_model_case *what,
+                               struct arena *arena)
+{
+    const struct proto_model_participant *participants = what->model->participants.items;
+    char dataset[65];
+    int64_t first = INT64_MAX;
+    bool ours = !what->requester &&
+                memcmp(what->record->envelope.issuer.ptr, context->node_id, 16) == 0 &&
+                span_to_cstr(what->model->dataset, dataset, sizeof dataset);
+    for (size_t i = 0; ours && first && i < what->model->participants.count; i++) {
+        struct query_agreed agreed;
+        query_agreement_held(context, participants[i].node.ptr, dataset, what->purpose,
+                             TRAIN_USE_BASE, what->now, arena, &agreed);
+        first = !agreed.found ? 0 : agreed.start < first ? agreed.start : first;
+    }
+    return first == INT64_MAX ? 0 : first;
+}
+
 void train_model_decide(struct train_service *service, const struct train_model_case *what,
                         struct arena *arena, struct train_model_verdict *ret)
 {
@@ -184,6 +205,9 @@ void train_model_decide(struct train_service *service, const struct train_model_
                                             .record = own->has_record ? &own->record : NULL,
                                             .licence = own->readable ? &own->licence : NULL,
                                             .forked = own->forked,
+                                            .model = true,
+                                            .agreement_start =
+                                                first_agreement(context, what, arena),
                                             .purpose = what->purpose,
                                             .use = what->use,
                                             .sites = what->sites ? what->sites : &issued,

@@ -68,6 +68,9 @@ local: {epochs: 1, batch: 8, learning_rate: 1e-3, warmup: 0.1, max_length: 64, s
 participation: {min_sites: 2, round_timeout: 60s}
 evaluate: {split: 0}
 """
+MONTHS = MANIFEST.replace("dataset: moles", "dataset: months").replace("DUO:0000007", "DUO:0000006").replace('      disease: ["MONDO:0004992"]\n', '      modifiers: [{code: TS, params: ["12"]}]\n')
+MONTHS_JOB = JOB.replace("moles", "months").replace('DUO:0000007"\ndisease: ["MONDO:0008903"]', 'DUO:0000006"')
+FOR = ("--purpose", "DUO:0000006")
 BASE = os.path.join(SRC, "deploy/demo-ner-files/bert-tiny-biomed")
 BODY = {"columns": ["a", "b"], "rows": [[1, "true"]]}
 ROWS = "a,b\n" + "".join(f"{i % 10},{'true' if i % 10 > 4 else 'false'}\n" for i in range(400))
@@ -176,6 +179,43 @@ def bases(box):
     ok(job["state"] == "done", f"and goes on once they have approved it: {job['state']} {job.get('error')}")
 
 
+def agreed(box, node, name, provider):
+    """An agreement of NODE with PROVIDER about a dataset or model; its id."""
+    offer = box.run(node, "agreement", "request", name, "--node", provider, *FOR, "--action", "finetune,evaluate" if name != "months" else "finetune")
+    made = box.run(node, "agreement", "accept", offer["agreement"])
+    ok(made["state"] == "FINALIZED" and made["in_force"], f"{node} and {provider} agree on {name[:8]}: {made['state']}")
+    return offer["agreement"]
+
+
+def months(box):
+    """A licence whose time runs from an agreement, with its model."""
+    for node in ("alpha", "beta"):
+        box.run(node, "dataset", "import", box.write("m.yaml", MONTHS), "--data", box.write("rows.csv", ROWS))
+    box.wait("the licences", lambda: len(box.run("gamma", "licence", "show", "months")["licences"]) == 2)
+    for node in ("alpha", "beta"):
+        agreed(box, "gamma", "months", node)
+    job = box.run("gamma", "train", "run", box.write("job.yaml", MONTHS_JOB))
+    ok(job["state"] == "done", f"a model under licences for twelve months: {job['state']} {job['sites']}")
+    model = job["model"]
+    box.wait("the model", lambda: any(m["model"] == model for m in box.run("alpha", "model", "list")))
+    code, why = use(box, "gamma", "predict", model)
+    ok(code == 0, f"who trained it is bound by its agreements about the data: exit {code} {why}")
+    code, why = use(box, "alpha", "predict", model)
+    told = box.run("alpha", "licence", "check", model, *FOR, "--action", "evaluate")["sites"][0]
+    ok(code == 4 and "MISSING_AGREEMENT" in why and told["reason"] == "MISSING_AGREEMENT", f"anybody else needs one about the model: exit {code}, {why}")
+    one = agreed(box, "alpha", model, "gamma")
+    code, why = use(box, "alpha", "predict", model)
+    ok(code == 0, f"and has it then: exit {code} {why}")
+    ok(box.run("alpha", "licence", "check", model, *FOR, "--action", "evaluate")["sites"][0]["verdict"] == "permit", "as licence check says")
+    ok(use(box, "beta", "predict", model)[0] == 4, "it is nobody else's")
+    box.run("gamma", "agreement", "terminate", one, "--reason", "over")
+    box.wait("its end", lambda: use(box, "alpha", "predict", model)[0] == 4)
+    code, why = use(box, "alpha", "predict", model)
+    ok(code == 4 and "MISSING_AGREEMENT" in why, f"once it was ended there is none: exit {code}")
+    code, error = box.refusal("alpha", "agreement", "request", model, "--purpose", "DUO:0000011", "--action", "evaluate")
+    ok(code == 4 and "PURPOSE" in error["detail"], f"nor is one made for another purpose: exit {code}, {error['detail']}")
+
+
 def withdrawn(box, ports, model):
     box.run("beta", "licence", "withdraw", "moles", "--reason", "consent withdrawn")
     box.wait("the withdrawal", lambda: all(box.run(at, "model", "show", model)["tainted"] for at in box.names))
@@ -210,6 +250,7 @@ def main():
         if ports:
             served(box, ports, model)
         bases(box)
+        months(box)
         withdrawn(box, ports, model)
     done()
 
