@@ -4,6 +4,7 @@
 #include "node/control/dispatch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -14,37 +15,32 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Threads that have answered stay a while for the next command: making one, its stack and the library's random generator
- * in it costs more than a small operation does. */
+/* One thread leads: it waits in accept, makes another one lead, and answers what it accepted itself, so that a command waits for
+ * no wake but its own. Those that have answered stay a while to lead again: making a thread, its stack and the library's random
+ * generator in it costs more than a small operation does. */
 #define THREADS_KEPT 4
 #define KEPT_S       20
+#define REST_MS      100 /* after an accept that failed: no files left, perhaps */
 #define OWN_USERS    2
 #define NAME_SIZE    128 /* a longer name is no name */
 
 struct control_server {
     struct node *node;
     int socket;
-    uv_poll_t poll;
+    uv_poll_t poll; /* until the first connection */
     char path[sizeof((struct sockaddr_un *)NULL)->sun_path];
     struct {
         uid_t uid;
         char name[NAME_SIZE];
     } own[OWN_USERS];
     pthread_mutex_t lock; /* of all below */
-    pthread_cond_t wake;  /* a connection waits, or the server has closed */
+    pthread_cond_t wake;  /* nobody leads, or the server has closed */
     pthread_cond_t gone;  /* a thread has ended */
     bool closed;
+    bool led;
     size_t calls;
     size_t threads;
-    size_t idle; /* threads without a connection; each may find one waiting */
-    int waiting
-        [THREADS_KEPT]; /* connections that an idle thread will take: never more than there are of those */
-    size_t waiting_count;
-};
-
-struct connection {
-    struct control_server *server;
-    int socket;
+    size_t idle; /* that wait to lead */
 };
 
 /* Looking a name up reads files or asks a server. Those of root and of the daemon's own user, who ask most, are read once. */
@@ -147,7 +143,7 @@ static void answer(int socket, const char *json, int exit_code)
     buf_fini(&frame);
 }
 
-static void serve(struct connection *connection, struct control_call *call)
+static void serve(const struct control_server *server, struct control_call *call)
 {
     struct ucred credentials;
     socklen_t size = sizeof credentials;
@@ -158,12 +154,12 @@ static void serve(struct connection *connection, struct control_call *call)
     char *json = NULL;
     int exit_code = 0;
     enum err err =
-        getsockopt(connection->socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) ? E_IO : E_OK;
+        getsockopt(call->socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) ? E_IO : E_OK;
     if (!err) {
         call->uid = credentials.uid;
         call->gid = credentials.gid;
-        who(connection->server, call);
-        err = read_request(connection->socket, &in, &body);
+        who(server, call);
+        err = read_request(call->socket, &in, &body);
     }
     if (!err) {
         err = proto_control_decode_request(body, &call->arena, &request, &info);
@@ -175,111 +171,136 @@ static void serve(struct connection *connection, struct control_call *call)
         call->request = &request;
         control_dispatch(call, &json, &exit_code);
     }
-    answer(connection->socket, json, exit_code);
+    answer(call->socket, json, exit_code);
     free(json);
     buf_fini(&in);
 }
 
 static void serve_one(struct control_server *server, int socket)
 {
-    struct connection connection = {server, socket};
     struct control_call call = {.node = server->node, .socket = socket};
     struct timeval patience = {.tv_sec = 10};
     setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    serve(&connection, &call);
+    serve(server, &call);
     close(socket);
     control_call_fini(&call);
 }
 
-/* A call is over. Waits for the next connection; false: there was none for KEPT_S, or enough others wait already. */
-static bool next_connection(struct control_server *server, int *ret_socket)
+static void refuse_one(int socket)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += KEPT_S;
-    pthread_mutex_lock(&server->lock);
-    server->calls--;
-    bool kept = server->idle < THREADS_KEPT;
-    server->idle += kept;
-    for (int late = 0; kept && !late && !server->closed && !server->waiting_count;) {
-        late = pthread_cond_timedwait(&server->wake, &server->lock, &until);
-    }
-    server->idle -= kept;
-    bool found = kept && server->waiting_count;
-    if (found) {
-        *ret_socket = server->waiting[--server->waiting_count];
-    } else {
-        server->threads--;
-        pthread_cond_signal(&server->gone);
-    }
-    pthread_mutex_unlock(&server->lock);
-    return found;
+    char *text = control_error_text(E_BUSY, &(struct err_info){.text = "too many commands at once"},
+                                    NULL, NULL);
+    answer(socket, text, proto_err_exit(E_BUSY));
+    free(text);
+    close(socket);
 }
 
-static void *connection_main(void *arg)
-{
-    struct connection *first = arg;
-    struct control_server *server = first->server;
-    int socket = first->socket;
-    free(first);
-    do {
-        serve_one(server, socket);
-    } while (next_connection(server, &socket));
-    return NULL;
-}
+static void *thread_main(void *arg);
 
-static bool start_thread(struct control_server *server, int socket)
+/* Lock held. */
+static bool start_thread(struct control_server *server)
 {
-    struct connection *connection = malloc(sizeof *connection);
     pthread_attr_t attributes;
     pthread_t thread;
-    if (!connection) {
-        return false;
-    }
-    *connection = (struct connection){server, socket};
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    bool started = pthread_create(&thread, &attributes, connection_main, connection) == 0;
+    bool started = pthread_create(&thread, &attributes, thread_main, server) == 0;
     pthread_attr_destroy(&attributes);
-    if (!started) {
-        free(connection);
-    }
+    server->threads += started;
     return started;
 }
 
-/* Lock held. true: an idle thread takes it, or a new one. */
-static bool hand_over(struct control_server *server, int socket)
+/* Lock held. false: another one leads, and enough wait to follow it or none was needed for KEPT_S; or the server has closed. */
+static bool wait_to_lead(struct control_server *server)
 {
-    bool taken = server->calls < CONTROL_CALLS_MAX;
-    if (taken && server->idle > server->waiting_count) {
-        server->waiting[server->waiting_count++] = socket;
-        pthread_cond_signal(&server->wake);
-    } else if (taken) {
-        taken = start_thread(server, socket);
-        server->threads += taken;
+    struct timespec until;
+    bool kept = server->idle < THREADS_KEPT;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += KEPT_S;
+    server->idle += kept;
+    for (int late = 0; kept && !late && server->led && !server->closed;) {
+        late = pthread_cond_timedwait(&server->wake, &server->lock, &until);
     }
-    server->calls += taken;
-    return taken;
+    server->idle -= kept;
+    return !server->led && !server->closed;
 }
 
+/* -1: none this time. What waits when the server has closed is closed too. */
+static int accept_one(struct control_server *server)
+{
+    for (;;) {
+        int socket = accept4(server->socket, NULL, NULL, SOCK_CLOEXEC);
+        int why = errno;
+        pthread_mutex_lock(&server->lock);
+        bool closed = server->closed;
+        pthread_mutex_unlock(&server->lock);
+        if (!closed && socket < 0 && why != EINTR && why != ECONNABORTED) {
+            uv_sleep(REST_MS);
+        }
+        if (!closed || socket < 0) {
+            return socket;
+        }
+        close(socket);
+    }
+}
+
+/* Lock held, but not while waiting. -1: none this time. */
+static int lead(struct control_server *server, bool *ret_room)
+{
+    server->led = true;
+    pthread_mutex_unlock(&server->lock);
+    int socket = accept_one(server);
+    pthread_mutex_lock(&server->lock);
+    server->led = false;
+    if (socket >= 0) {
+        *ret_room = server->calls < CONTROL_CALLS_MAX;
+        server->calls += *ret_room;
+        if (server->idle) {
+            pthread_cond_signal(&server->wake);
+        } else {
+            (void)start_thread(server); /* else whoever has answered leads again */
+        }
+    }
+    return socket;
+}
+
+static void *thread_main(void *arg)
+{
+    struct control_server *server = arg;
+    pthread_mutex_lock(&server->lock);
+    while (wait_to_lead(server)) {
+        bool room;
+        int socket = lead(server, &room);
+        if (socket < 0) {
+            continue;
+        }
+        pthread_mutex_unlock(&server->lock);
+        if (room) {
+            serve_one(server, socket);
+        } else {
+            refuse_one(socket);
+        }
+        pthread_mutex_lock(&server->lock);
+        server->calls -= room;
+    }
+    server->threads--;
+    pthread_cond_signal(&server->gone);
+    pthread_mutex_unlock(&server->lock);
+    return NULL;
+}
+
+/* The first connection: from here on there is always a thread. Not before, since the loop runs when all else is ready. */
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
     struct control_server *server = poll->data;
     (void)events;
-    int socket = status < 0 ? -1 : accept4(server->socket, NULL, NULL, SOCK_CLOEXEC);
-    if (socket < 0) {
-        return;
-    }
+    (void)fcntl(server->socket, F_SETFL, 0); /* a thread may wait in accept */
     pthread_mutex_lock(&server->lock);
-    bool taken = hand_over(server, socket);
+    bool started = status >= 0 && start_thread(server);
     pthread_mutex_unlock(&server->lock);
-    if (!taken) {
-        char *text = control_error_text(
-            E_BUSY, &(struct err_info){.text = "too many commands at once"}, NULL, NULL);
-        answer(socket, text, proto_err_exit(E_BUSY));
-        free(text);
-        close(socket);
+    if (started) {
+        uv_poll_stop(poll);
     }
 }
 
@@ -384,7 +405,7 @@ void control_server_stop(struct control_server *server)
         uv_poll_stop(&server->poll);
         uv_close((uv_handle_t *)&server->poll, NULL);
         unlink(server->path);
-        close(server->socket);
+        shutdown(server->socket, SHUT_RDWR); /* ends the accept */
     }
 }
 
@@ -412,6 +433,7 @@ void control_server_free(struct control_server *server)
     bool last = server->threads == 0;
     pthread_mutex_unlock(&server->lock);
     if (last) {
+        close(server->socket);
         destroy(server);
     }
 }
