@@ -24,6 +24,11 @@ noinst_LIBRARIES += %D%/libcli.a
 	%D%/progress.c %D%/progress.h \
 	%D%/provision.c %D%/provision.h \
 	%D%/sandbox.c %D%/sandbox.h \
+	%D%/show.c %D%/show.h \
+	%D%/show_licence.c \
+	%D%/show_node.c \
+	%D%/show_query.c \
+	%D%/show_train.c \
 	%D%/split.c \
 	%D%/table.c %D%/table.h \
 	%D%/tools.c \
