@@ -38,7 +38,7 @@ evaluate: {{split: 0.1, every: 2}}
 class Chaos:
     def __init__(self, box):
         self.box = box
-        self.least = {}    # node -> smallest rho_left since the last training began (one gives back steps that never started)
+        self.charges = {}  # node -> its ledger's rows by id, as they were last seen
         self.released = {} # node -> rho of the answers that it released to us, each counted once
         self.answers = {}  # question -> rows, as they were released
         self.kills = self.questions = self.imports = self.jobs = 0
@@ -46,13 +46,26 @@ class Chaos:
 
     def budget_seen(self, rows):
         for row in rows:
-            key = (row["node"], row.get("dataset", "flchain"))
-            if row["rho_left"] > self.least.get(key, 1e9) + 1e-12:
-                self.bad.append(f"{key} had {self.least[key]} left and now says {row['rho_left']}")
-            self.least[key] = min(self.least.get(key, 1e9), row["rho_left"])
             spent = row["rho_total"] - row["rho_left"]
-            if key[1] == "flchain" and spent < self.released.get(key[0], 0) - 1e-9:
-                self.bad.append(f"{key[0]} says that {spent} is spent, but released answers for {self.released[key[0]]}")
+            if row.get("dataset", "flchain") == "flchain" and spent < self.released.get(row["node"], 0) - 1e-9:
+                self.bad.append(f"{row['node']} says that {spent} is spent, but released answers for {self.released[row['node']]}")
+
+    def ledger_seen(self, node):
+        """No charge shrinks or goes, but a training job's by the steps that it never started, once it has ended; and they add up to what is spent."""
+        answer = self.box.run(node, "budget", "flchain")
+        now = {row["id"]: row for row in answer["history"]}
+        for key, old in self.charges.get(node, {}).items():
+            new = now.get(key)
+            training = old["kind"] == "training"
+            least = old["rho"] * new["started"] / new["steps"] if new and training and new["state"] == "finished" else old["rho"]
+            if not new or new["rho"] < least - 1e-9 or training and new["started"] < old["started"]:
+                self.bad.append(f"{node}: the charge {old} is now {new}")
+        self.charges[node] = now
+        row = next(row for row in answer["budget"] if row["dataset"] == "flchain")
+        spent, total = row["rho_total"] - row["rho_left"], sum(row["rho"] for row in now.values())
+        if abs(spent - total) > 1e-6:
+            self.bad.append(f"{node}: {spent} is spent, but the charges add up to {total}")
+        self.budget_seen(answer["budget"])
 
     def ask(self, node):
         number = rng.randrange(60)
@@ -78,7 +91,6 @@ class Chaos:
     def train(self, node):
         job = self.box.write("job.yaml", JOB.format(epsilon=rng.choice([1, 2, 3])))
         code, _, _ = self.box.try_run(node, "train", "start", job)
-        self.least.clear()
         if code == 0:
             self.jobs += 1
             time.sleep(rng.uniform(0, 1.5))
@@ -93,11 +105,9 @@ class Chaos:
         action(node)
         killer.join()
         self.box.kill(victim)
-        if self.jobs:
-            self.least.clear() # a job of before may end at any time
         self.kills += 1
         self.box.start()
-        self.budget_seen(self.box.run(victim, "budget")["budget"])
+        self.ledger_seen(victim)
         for name in self.box.names if self.kills % 10 == 0 else [victim]:
             code, report, text = concordat("--home", self.box.home(name), "audit", "verify")
             if code or not report["ok"]:
