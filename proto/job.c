@@ -37,9 +37,13 @@ bool proto_task_tabular(enum proto_task task)
 /* What the format can say and this version cannot do is refused by name, never weakened. */
 static enum err check_supported(const struct proto_job *job, struct err_info *reterr)
 {
-    if (job->method == PROTO_SCAFFOLD) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "aggregate.method: this version cannot do '%s'",
-                             proto_aggregation_name(job->method));
+    if (job->method == PROTO_SCAFFOLD && !proto_task_tabular(job->task)) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "aggregate.method: scaffold corrects plain steps, those of tables; an "
+                             "encoder's are AdamW's: use fedavg or fedprox");
+    }
+    if (job->method == PROTO_SCAFFOLD && job->server_momentum > 0) {
+        return proto_err_set(reterr, E_INVALID, "aggregate.server_momentum: scaffold has none");
     }
     if (job->personal_head) {
         return proto_err_set(reterr, E_UNSUPPORTED, "model: this version has no personal heads");

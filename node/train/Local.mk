@@ -29,6 +29,7 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/lease.c \
 	%D%/limits.c \
 	%D%/site_round.c \
+	%D%/site_control.c \
 	%D%/site_work.c \
 	%D%/statement.c %D%/statement.h \
 	%D%/state.c %D%/state.h \

@@ -95,46 +95,113 @@ static enum err trimmed(struct averaging *a, uint64_t at, size_t count, struct e
     return err;
 }
 
+static enum err averaging_open(struct averaging *a, struct store *store,
+                               const struct train_updates *updates,
+                               struct store_blob_writer **ret_writer, struct err_info *reterr)
+{
+    uint64_t offset;
+    *a = (struct averaging){.store = store, .updates = updates};
+    if (updates->count == 0 || updates->count > TRAIN_SITES_MAX || updates->trim >= 0.5) {
+        return proto_err_set(reterr, E_INVALID, "no update to take the mean of");
+    }
+    a->blocks = proto_alloc((updates->trimmed ? updates->count : 1) * TRAIN_VECTOR_BLOCK, 4);
+    a->sum = proto_alloc(TRAIN_VECTOR_BLOCK, sizeof *a->sum);
+    a->mean = proto_alloc(TRAIN_VECTOR_BLOCK, sizeof *a->mean);
+    a->bytes = proto_alloc(TRAIN_VECTOR_BLOCK, 4);
+    return a->blocks && a->sum && a->mean && a->bytes
+               ? store_blob_begin(store, NULL, train_vector_size(updates->numbers), ret_writer,
+                                  &offset, reterr)
+               : E_NO_MEMORY;
+}
+
+/* ERR: of what was written. The blob with its tag becomes durable, or is left. */
+static enum err averaging_close(struct averaging *a, struct store_blob_writer *writer,
+                                const uint8_t tag[TRAIN_VECTOR_TAG], enum err err,
+                                uint8_t ret_hash[32], struct err_info *reterr)
+{
+    if (!err) {
+        err = store_blob_append(writer, span_of(tag, TRAIN_VECTOR_TAG), reterr);
+    }
+    if (err) {
+        store_blob_leave(writer);
+    } else {
+        err = store_blob_commit(writer, true, ret_hash, reterr);
+    }
+    proto_free(a->blocks);
+    proto_free(a->sum);
+    proto_free(a->mean);
+    proto_free(a->bytes);
+    return err;
+}
+
 enum err train_mean(struct store *store, const struct train_updates *updates, uint8_t ret_mean[32],
                     struct err_info *reterr)
 {
     struct store_blob_writer *writer = NULL;
+    struct averaging a;
     uint8_t tag[TRAIN_VECTOR_TAG];
-    uint64_t offset;
-    if (updates->count == 0 || updates->count > TRAIN_SITES_MAX || updates->trim >= 0.5) {
-        return proto_err_set(reterr, E_INVALID, "no update to take the mean of");
-    }
-    struct averaging a = {
-        .store = store,
-        .updates = updates,
-        .blocks = proto_alloc((updates->trimmed ? updates->count : 1) * TRAIN_VECTOR_BLOCK, 4),
-        .sum = proto_alloc(TRAIN_VECTOR_BLOCK, sizeof *a.sum),
-        .mean = proto_alloc(TRAIN_VECTOR_BLOCK, sizeof *a.mean),
-        .bytes = proto_alloc(TRAIN_VECTOR_BLOCK, 4),
-    };
-    enum err err = a.blocks && a.sum && a.mean && a.bytes
-                       ? store_blob_begin(store, NULL, train_vector_size(updates->numbers), &writer,
-                                          &offset, reterr)
-                       : E_NO_MEMORY;
+    enum err err = averaging_open(&a, store, updates, &writer, reterr);
     for (uint64_t at = 0; !err && at < updates->numbers; at += TRAIN_VECTOR_BLOCK) {
         size_t count = block_len(updates->numbers, at);
         err = updates->trimmed ? trimmed(&a, at, count, reterr) : weighted(&a, at, count, reterr);
         err = err ? err : put_block(writer, a.mean, count, a.bytes, reterr);
     }
-    if (!err) {
-        train_vector_tag(TRAIN_VECTOR_MEAN, updates->job_id, updates->round, NULL, tag);
-        err = store_blob_append(writer, span_of(tag, sizeof tag), reterr);
+    train_vector_tag(TRAIN_VECTOR_MEAN, updates->job_id, updates->round, NULL, tag);
+    return averaging_close(&a, writer, tag, err, ret_mean, reterr);
+}
+
+/* --- SCAFFOLD ---------------------------------------------------------------------------------------------------------- */
+
+void train_control_own(float *own, const float *control, const float *change, size_t count,
+                       double scale)
+{
+    for (size_t i = 0; i < count; i++) {
+        own[i] = (float)((double)own[i] - (double)control[i] - (double)change[i] / scale);
     }
-    if (err) {
-        store_blob_leave(writer);
-    } else {
-        err = store_blob_commit(writer, true, ret_mean, reterr);
+}
+
+/* A block of c into A->mean; A->blocks has room for one update. */
+static enum err control_at(struct averaging *a, const double *scale, double all,
+                           const uint8_t from[32], uint64_t at, size_t count,
+                           struct err_info *reterr)
+{
+    const struct train_updates *updates = a->updates;
+    double some = 0;
+    enum err err = E_OK;
+    memset(a->mean, 0, count * sizeof *a->mean);
+    memset(a->sum, 0, count * sizeof *a->sum);
+    if (!train_hash_none(from)) {
+        err = train_vector_part(a->store, from, at, a->mean, count, reterr);
     }
-    proto_free(a.blocks);
-    proto_free(a.sum);
-    proto_free(a.mean);
-    proto_free(a.bytes);
+    for (size_t u = 0; !err && u < updates->count; u++) {
+        err = train_vector_part(a->store, updates->hash[u], at, a->blocks, count, reterr);
+        some += updates->weight[u];
+        for (size_t i = 0; !err && i < count; i++) {
+            a->sum[i] += updates->weight[u] * (double)a->blocks[i] / scale[u];
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        double c = (double)a->mean[i];
+        a->mean[i] = (float)(c - (some * c + a->sum[i]) / all);
+    }
     return err;
+}
+
+enum err train_control_step(struct store *store, const struct train_updates *updates,
+                            const double *scale, double all, const uint8_t from[32],
+                            uint8_t ret[32], struct err_info *reterr)
+{
+    struct store_blob_writer *writer = NULL;
+    struct averaging a;
+    uint8_t tag[TRAIN_VECTOR_TAG];
+    enum err err = averaging_open(&a, store, updates, &writer, reterr);
+    for (uint64_t at = 0; !err && at < updates->numbers; at += TRAIN_VECTOR_BLOCK) {
+        size_t count = block_len(updates->numbers, at);
+        err = control_at(&a, scale, all, from, at, count, reterr);
+        err = err ? err : put_block(writer, a.mean, count, a.bytes, reterr);
+    }
+    train_vector_tag(TRAIN_VECTOR_FIRST, updates->job_id, updates->round, NULL, tag);
+    return averaging_close(&a, writer, tag, err, ret, reterr);
 }
 
 /* --- the server's step ------------------------------------------------------------------------------------------------- */

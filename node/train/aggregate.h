@@ -12,6 +12,12 @@
  * Server step on mean d (Reddi et al. 2021, arXiv 2003.00295):
  *     fedavg, fedprox, trimmed-mean:  w += rate d;          with momentum b > 0 (FedAvgM): v <- b v + d, w += rate v
  *     fedadam:                        m <- b m + (1-b) d,  v <- 0.99 v + 0.01 d^2,  w += rate m / (sqrt(v) + 1e-3)
+ *     scaffold:                       w += rate d, and the control variate below
+ * SCAFFOLD, option II (Karimireddy et al. 2020, arXiv 1910.06378, algorithm 1). A site's step is w -= rate (g - c_i + c); after K steps
+ * with change u of the weights its c_i becomes c_i - c - u / (K rate). All of that is computed from the update that leaves, which is
+ * noised, so control variates cost no privacy of their own, and the coordinator computes c by itself: nothing more is sent.
+ *     c += sum over those who took part of p_i (-c - u_i / (K_i rate)) / sum over all sites of p_i
+ * with the weights p_i of the mean: c stays the mean of all c_i. K_i is what the site's plan says, also where a crash took steps.
  * Threads: any. Limits: TRAIN_SITES_MAX updates. */
 #ifndef CONCORDAT_NODE_TRAIN_AGGREGATE_H
 #define CONCORDAT_NODE_TRAIN_AGGREGATE_H
@@ -48,6 +54,15 @@ MUST_CHECK enum err train_server_step(struct store *store, const struct train_se
                                       uint64_t round, uint64_t numbers, const uint8_t mean[32],
                                       const struct train_server_state *from,
                                       struct train_server_state *to, struct err_info *reterr);
+
+/* The server's control variate after a round: FROM (zeros: none yet) to a blob of its own. SCALE: K_i rate of each update; ALL: the
+ * sum of the weights of all sites. Errors: as train_mean. */
+MUST_CHECK enum err train_control_step(struct store *store, const struct train_updates *updates,
+                                       const double *scale, double all, const uint8_t from[32],
+                                       uint8_t ret[32], struct err_info *reterr);
+/* A site's: OWN becomes what it is after CHANGE. */
+void train_control_own(float *own, const float *control, const float *change, size_t count,
+                       double scale);
 
 bool train_hash_none(const uint8_t hash[32]);
 

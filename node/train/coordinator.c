@@ -70,6 +70,7 @@ struct drive {
     struct arena arena;
     struct train_plan plan;
     struct outcome outcome;
+    struct peer_blob control; /* of the round; size 0: none */
     struct proto_round_actions out;
     /* What the machine wants: */
     uint64_t plans, rounds, stops; /* bits of sites */
@@ -125,6 +126,7 @@ static void drop_replaced(struct drive *drive)
     }
     if (memcmp(old->first, state->server.first, 32) != 0) {
         remove_blob(drive, old->first);
+        train_share_drop(drive->job->service, state->id, old->first);
     }
     if (memcmp(old->second, state->server.second, 32) != 0) {
         remove_blob(drive, old->second);
@@ -227,8 +229,19 @@ static void read_update(struct drive *drive, const struct asked *asked,
     ret->reason = reason_of(site);
 }
 
+/* The last round whose mean has the site's update; 0: none. */
+static uint64_t last_counted(const struct train_job_state *state, const struct train_site *site)
+{
+    size_t at = state->history_count;
+    while (at && !(state->history[at - 1].participants >> (site - state->sites) & 1)) {
+        at--;
+    }
+    return at ? state->history[at - 1].round : 0;
+}
+
 static enum err seal_round(struct train_job *job, const struct train_site *site, uint64_t number,
-                           bool evaluate, const struct peer_blob *weights, struct buf *out,
+                           bool evaluate, const struct peer_blob *weights,
+                           const struct peer_blob *control, struct buf *out,
                            struct err_info *reterr)
 {
     struct train_round round = {
@@ -240,6 +253,8 @@ static enum err seal_round(struct train_job *job, const struct train_site *site,
         .term = job->state.machine.term,
         .evaluate = evaluate,
         .weights = train_blob_of(weights),
+        .control = control ? train_blob_of(control) : TRAIN_BLOB_NONE,
+        .counted = last_counted(&job->state, site),
         .time = query_now(),
     };
     return query_message_seal(&train_round_message, &round, TRAIN_ROUND_DOMAIN,
@@ -260,12 +275,13 @@ static enum err ask_update(struct drive *drive, size_t index, const struct peer_
     asked->number = outcome->number;
     asked->norm_bound = drive->plan.norm_bound;
     enum err err =
-        seal_round(job, site, outcome->number, outcome->evaluate, weights, &asked->request, reterr);
+        seal_round(job, site, outcome->number, outcome->evaluate, weights,
+                   drive->control.size ? &drive->control : NULL, &asked->request, reterr);
     asked->call.body = buf_span(&asked->request);
     outcome->asked |= UINT64_C(1) << index;
     outcome->bytes_down += asked->request.len;
     if (memcmp(site->id, job->service->context->node_id, 16) != 0) {
-        outcome->bytes_down += weights->size;
+        outcome->bytes_down += weights->size + drive->control.size;
         store_egress_count(job->service->context->store, site->node, "train", asked->request.len);
     }
     return err;
@@ -275,9 +291,15 @@ static enum err ask_update(struct drive *drive, size_t index, const struct peer_
 static enum err offer_weights(struct drive *drive, struct arena *arena, struct peer_blob *ret,
                               struct err_info *reterr)
 {
-    const uint8_t *hash = drive->job->state.server.weights;
-    enum err err = peer_blob_describe(store_of(drive), hash, arena, ret, reterr);
-    return err ? err : share(drive, hash, "weights");
+    const struct train_server_state *server = &drive->job->state.server;
+    enum err err = peer_blob_describe(store_of(drive), server->weights, arena, ret, reterr);
+    err = err ? err : share(drive, server->weights, "weights");
+    drive->control.size = 0;
+    if (!err && drive->plan.method == PROTO_SCAFFOLD && !train_hash_none(server->first)) {
+        err = peer_blob_describe(store_of(drive), server->first, arena, &drive->control, reterr);
+        err = err ? err : share(drive, server->first, "weights");
+    }
+    return err;
 }
 
 static double seconds_of(const struct train_job *job, const struct outcome *outcome)
@@ -295,7 +317,7 @@ static enum err aggregate(struct drive *drive, struct train_server_state *ret, u
     const struct train_job_state *state = &drive->job->state;
     const struct train_plan *plan = &drive->plan;
     uint8_t hashes[TRAIN_SITES_MAX][32];
-    double weights[TRAIN_SITES_MAX];
+    double weights[TRAIN_SITES_MAX], scale[TRAIN_SITES_MAX], all = 0;
     struct train_updates updates = {
         .job_id = state->id,
         .round = drive->outcome.number,
@@ -312,15 +334,23 @@ static enum err aggregate(struct drive *drive, struct train_server_state *ret, u
         .job_id = state->id,
     };
     for (size_t i = 0; i < state->site_count; i++) {
+        double weight = plan->uniform ? 1 : (double)state->sites[i].size;
+        /* One that never takes part counts with a control variate of zero: slower, but not elsewhere. */
+        all += state->sites[i].error == E_SCHEMA ? 0 : weight;
         if (drive->outcome.updated >> i & 1) {
             memcpy(hashes[updates.count], drive->outcome.heard[i].hash, 32);
-            weights[updates.count++] = plan->uniform ? 1 : (double)state->sites[i].size;
+            scale[updates.count] = (double)state->sites[i].cost.steps * plan->learning_rate;
+            weights[updates.count++] = weight;
         }
     }
     enum err err = train_mean(store_of(drive), &updates, ret_mean, reterr);
-    return err ? err
-               : train_server_step(store_of(drive), &server, drive->outcome.number, state->numbers,
-                                   ret_mean, &state->server, ret, reterr);
+    err = err ? err
+              : train_server_step(store_of(drive), &server, drive->outcome.number, state->numbers,
+                                  ret_mean, &state->server, ret, reterr);
+    return err || plan->method != PROTO_SCAFFOLD
+               ? err
+               : train_control_step(store_of(drive), &updates, scale, all, state->server.first,
+                                    ret->first, reterr);
 }
 
 static enum err note_round(struct drive *drive, uint64_t number,

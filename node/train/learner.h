@@ -40,6 +40,7 @@ struct train_local {
     uint64_t steps;                /* that were granted; without noise the learner counts its own */
     uint64_t size;                 /* declared units */
     const uint8_t *job_id;
+    const float *correction; /* SCAFFOLD: c - c_i, as many as weights; NULL: none */
     void (*progress)(void *user, uint64_t done, uint64_t total);
     void *user;
 };

@@ -132,6 +132,7 @@ static enum err table_train(struct train_learner *base, const float *weights,
     const struct train_plan *plan = learner->wish.plan;
     size_t count = table_count(base);
     double *trained = widen(weights, count);
+    double *correction = local->correction ? widen(local->correction, count) : NULL;
     struct model_sgd sgd = {
         .rate = local->cost->rate,
         .clip = plan->clip,
@@ -141,16 +142,19 @@ static enum err table_train(struct train_learner *base, const float *weights,
         .expected_batch = local->cost->rate * (double)local->size,
         .steps = (uint32_t)local->steps,
         .proximal = plan->proximal,
+        .correction = correction,
     };
     uint32_t done;
     enum err err =
-        trained ? model_tabular_train(&learner->shape, &learner->tables.train, &sgd, trained,
-                                      learner->wish.cancelled, learner->wish.user, &done, reterr)
-                : E_NO_MEMORY;
+        trained && (correction || !local->correction)
+            ? model_tabular_train(&learner->shape, &learner->tables.train, &sgd, trained,
+                                  learner->wish.cancelled, learner->wish.user, &done, reterr)
+            : E_NO_MEMORY;
     for (size_t i = 0; !err && i < count; i++) {
         ret_change[i] = (float)(trained[i] - (double)weights[i]);
     }
     proto_free(trained);
+    proto_free(correction);
     return err;
 }
 

@@ -130,9 +130,12 @@ enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr
                     (tabular && plan->trainer_ms > 0 && plan->eval_every == 0 &&
                      plan->proximal == 0 && plan->method != PROTO_SCAFFOLD && !plan->personal_head);
     bool head = !plan->personal_head || !tabular;
+    /* Control variates correct plain steps of one rate. */
+    bool control = plan->method != PROTO_SCAFFOLD ||
+                   (tabular && plan->momentum == 0 && plan->server_momentum == 0);
     bool still = plan->tune != PROTO_TUNE_ALTERNATING_LORA ||
                  (plan->method != PROTO_FEDADAM && plan->server_momentum == 0);
-    server = server && still;
+    server = server && still && control;
     evaluation = evaluation && external && head;
     shape = shape && table_fits(plan);
     if (!shape || !labels || !adapters || !local || !server || !privacy || !evaluation) {
@@ -215,6 +218,8 @@ static const struct proto_field round_fields[] = {
     PROTO_FIELD(struct train_round, term, PROTO_U64, 1, INT64_MAX),
     PROTO_FIELD(struct train_round, evaluate, PROTO_BOOL, 0, 1),
     PROTO_FIELD_NESTED(struct train_round, weights, &train_blob_message),
+    PROTO_FIELD_NESTED(struct train_round, control, &train_blob_message),
+    PROTO_FIELD(struct train_round, counted, PROTO_U64, 0, 10000),
     PROTO_FIELD(struct train_round, time, PROTO_I64, 0, INT64_C(1) << 40),
 };
 const struct proto_message train_round_message =

@@ -16,7 +16,7 @@
 #include "node/query/message.h"
 #include "proto/job.h"
 
-#define TRAIN_VERSION      5
+#define TRAIN_VERSION      6
 #define TRAIN_SITES_MAX    64
 #define TRAIN_FEATURES_MAX 256
 #define TRAIN_LABELS_MAX   256
@@ -170,6 +170,8 @@ struct train_round {
     uint64_t term;             /* of the coordinator's lives, rising */
     bool evaluate;             /* release figures of WEIGHTS as well */
     struct train_blob weights; /* the asking node has them */
+    struct train_blob control; /* SCAFFOLD's c; none: it is zero, or the method has none */
+    uint64_t counted;          /* the last round whose mean has this site's update; 0: none */
     int64_t time;
 };
 extern const struct proto_message train_round_message;

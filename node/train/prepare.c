@@ -315,7 +315,8 @@ static void fill_local(const struct proto_job *job, struct train_plan *plan)
     plan->epochs = job->epochs;
     plan->batch = job->batch;
     plan->learning_rate = job->learning_rate;
-    plan->momentum = proto_task_tabular(job->task) ? MODEL_MOMENTUM : 0;
+    bool plain = job->method == PROTO_SCAFFOLD || !proto_task_tabular(job->task);
+    plan->momentum = plain ? 0 : MODEL_MOMENTUM;
     plan->warmup = job->warmup;
     plan->weight_decay = job->weight_decay;
     plan->clip = job->clip;

@@ -34,8 +34,9 @@ struct site_work {
     struct train_round round;
     struct train_update update;
     struct train_part part;
-    bool stored;      /* this round was answered, and the answer is in bytes */
-    uint64_t granted; /* steps of this round */
+    struct span replaced; /* a control variate that the part no longer names */
+    bool stored;          /* this round was answered, and the answer is in bytes */
+    uint64_t granted;     /* steps of this round */
     struct train_effort *effort;
     struct train_learner *learner;
     uint64_t checked_ms;
@@ -90,6 +91,28 @@ MUST_CHECK enum err site_audit(struct site_work *work, const char *kind, const c
                                struct err_info *reterr);
 MUST_CHECK enum err site_audit_body(struct site_work *work, const char *verdict, struct buf *out);
 MUST_CHECK enum err site_head(struct site_work *work, struct span *ret);
+
+/* --- site_control.c: SCAFFOLD's c_i, which is computed from updates that left and is known to who has them; still it stays here,
+ * sealed, and goes with the job. All do nothing in jobs of other methods. */
+/* What the coordinator counted becomes ours; what it did not is forgotten. Changes the part in memory, which begin_round stores;
+ * _settled then removes what the part no longer names. */
+void site_control_settle(struct site_work *work);
+void site_control_settled(struct site_work *work);
+/* c of the round, before steps are taken. Errors: as site_fetch. */
+MUST_CHECK enum err site_control_fetch(struct site_work *work, struct err_info *reterr);
+/* It, and c - c_i: numbers of the plan each, freed by the caller; NULL: another method. Errors: those of reading. */
+MUST_CHECK enum err site_control_open(struct site_work *work, float **ret_control,
+                                      float **ret_correction, struct err_info *reterr);
+/* After CHANGE: what c_i becomes, as a blob that the part names. */
+MUST_CHECK enum err site_control_next(struct site_work *work, const float *control,
+                                      const float *change, struct err_info *reterr);
+void site_control_forget(struct site_work *work);
+
+/* site_round.c. From whoever asked for the round. Errors: E_BUSY not now; E_REFUSED it is not what was named. */
+MUST_CHECK enum err site_fetch(struct site_work *work, const struct peer_blob *blob,
+                               struct err_info *reterr);
+/* Removes a fetched blob unless a job that we coordinate or stand by for needs it. */
+void site_forget_fetched(struct site_work *work, struct span hash);
 
 /* Kinds of a site's reservations. */
 enum site_charge {

@@ -250,6 +250,8 @@ static enum err keep_part(struct site_work *work, struct err_info *reterr)
         .hist_nano = work->cost.hist_nano,
         .charged = charged(work),
         .update = span_str(""),
+        .control = span_str(""),
+        .pending = span_str(""),
         .time = query_now(),
     };
     return site_part_store(work, reterr);
@@ -369,6 +371,7 @@ static void forget_update(struct site_work *work)
         (void)!store_blob_remove(work->context->store, work->part.update.ptr, NULL);
     }
     work->part.update = span_str("");
+    site_control_forget(work);
 }
 
 static enum err stop_part(struct site_work *work, struct err_info *reterr)

@@ -259,7 +259,7 @@ static void count_fetched(void *user, uint64_t bytes)
 }
 
 /* From whoever asked for the round. What cannot be had now is asked for again later. */
-static enum err fetch(struct site_work *work, const struct peer_blob *blob, struct err_info *reterr)
+enum err site_fetch(struct site_work *work, const struct peer_blob *blob, struct err_info *reterr)
 {
     struct peer_fetch how = {
         .from = work->requester.id,
@@ -287,7 +287,7 @@ static enum err fetch_model(struct site_work *work, struct span hash, uint64_t s
         return E_OK;
     }
     memcpy(blob.hash, hash.ptr, 32);
-    return fetch(work, &blob, reterr);
+    return site_fetch(work, &blob, reterr);
 }
 
 /* The base model, if it is not here yet, and the weights of the round. */
@@ -306,7 +306,8 @@ static enum err fetch_all(struct site_work *work, float **ret_weights, struct er
     /* A base that nobody published says under which licence it stands only now. */
     err = err ? err : site_decide_base(work, &work->admission, true);
     err = err ? err : site_check_approval(work, &work->admission);
-    err = err ? err : fetch(work, &blob, reterr);
+    err = err ? err : site_fetch(work, &blob, reterr);
+    err = err ? err : site_control_fetch(work, reterr);
     float *weights = err ? NULL : proto_alloc(count, sizeof *weights);
     if (!err) {
         err = weights ? train_vector_get(work->context->store, blob.hash, weights, count, reterr)
@@ -324,12 +325,11 @@ static enum err fetch_all(struct site_work *work, float **ret_weights, struct er
 }
 
 /* A site that coordinates the job, or stands by for it, needs the blob for that. */
-static void forget_weights(struct site_work *work)
+void site_forget_fetched(struct site_work *work, struct span hash)
 {
-    if (memcmp(work->requester.id, work->context->node_id, 16) != 0 &&
-        work->round.weights.hash.len == 32 &&
-        !train_job_names(work->service, work->round.weights.hash.ptr)) {
-        (void)!store_blob_remove(work->context->store, work->round.weights.hash.ptr, NULL);
+    if (memcmp(work->requester.id, work->context->node_id, 16) != 0 && hash.len == 32 &&
+        !train_job_names(work->service, hash.ptr)) {
+        (void)!store_blob_remove(work->context->store, hash.ptr, NULL);
     }
 }
 
@@ -384,9 +384,17 @@ static enum err train(struct site_work *work, uint64_t steps, const float *weigh
     uint8_t hash[32];
     uint8_t tag[TRAIN_VECTOR_TAG];
     size_t count = work->plan.numbers;
-    float *change = proto_alloc(count, sizeof *change);
-    enum err err =
-        change ? train_learner_train(work->learner, weights, &local, change, reterr) : E_NO_MEMORY;
+    float *change = proto_alloc(count, sizeof *change), *control = NULL, *correction = NULL;
+    enum err err = change ? site_control_open(work, &control, &correction, reterr) : E_NO_MEMORY;
+    local.correction = correction;
+    if (!err) {
+        err = train_learner_train(work->learner, weights, &local, change, reterr);
+    }
+    if (!err && control) {
+        err = site_control_next(work, control, change, reterr);
+    }
+    proto_free(control);
+    proto_free(correction);
     if (!err) {
         train_vector_tag(TRAIN_VECTOR_UPDATE, work->job_id.ptr, work->round.round,
                          work->context->node_id, tag);
@@ -464,7 +472,8 @@ static enum err compute(struct site_work *work, struct err_info *reterr)
         }
     }
     if (!err) {
-        forget_weights(work);
+        site_forget_fetched(work, work->round.weights.hash);
+        site_forget_fetched(work, work->round.control.hash);
     }
     proto_free(weights);
     return err == E_CANCELLED && work->withdrawn ? E_REFUSED : err;
@@ -524,6 +533,9 @@ static enum err remember_update(struct site_work *work, struct err_info *reterr)
     }
     work->part.update = now;
     enum err err = site_part_store(work, reterr);
+    if (!err) {
+        site_control_settled(work);
+    }
     if (!err && before.len == 32) {
         train_share_drop(work->service, work->job_id.ptr, before.ptr);
         (void)!store_blob_remove(work->context->store, before.ptr, NULL);
@@ -559,7 +571,11 @@ static enum err begin_round(struct site_work *work, struct err_info *reterr)
     work->granted = answer.steps;
     work->part.last_round = site.last_round;
     work->part.term = site.term;
-    return site_part_store(work, reterr);
+    err = site_part_store(work, reterr);
+    if (!err) {
+        site_control_settled(work);
+    }
+    return err;
 }
 
 static enum err serve_round(struct site_work *work, struct err_info *reterr)
@@ -593,6 +609,7 @@ static enum err serve_round(struct site_work *work, struct err_info *reterr)
             return err;
         }
     }
+    site_control_settle(work);
     /* What comes after the last round only evaluates: no round of the plan, and no steps. */
     err = work->round.round <= work->plan.rounds ? begin_round(work, reterr)
                                                  : (work->stored ? E_EXISTS : E_OK);

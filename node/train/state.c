@@ -33,6 +33,9 @@ static const struct proto_field part_fields[] = {
     PROTO_FIELD(struct train_part, term, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct train_part, charged, PROTO_BOOL, 0, 1),
     PROTO_FIELD(struct train_part, update, PROTO_BIN, 0, 32),
+    PROTO_FIELD(struct train_part, control, PROTO_BIN, 0, 32),
+    PROTO_FIELD(struct train_part, pending, PROTO_BIN, 0, 32),
+    PROTO_FIELD(struct train_part, pending_round, PROTO_U64, 0, 10000),
 };
 static const struct proto_message part_message =
     PROTO_MESSAGE("part in a job", struct train_part, part_fields);

@@ -39,6 +39,9 @@ struct train_part {
     uint64_t term;      /* highest of a coordinator's that was worked for */
     bool charged;       /* steps were reserved in the ledger */
     struct span update; /* 32: the blob of the last update; or empty */
+    /* SCAFFOLD: blobs of c_i, and of what it becomes if the update of pending_round is counted; empty: zero, or nothing. */
+    struct span control, pending;
+    uint64_t pending_round;
 };
 MUST_CHECK enum err train_part_encode(const struct train_part *part, struct buf *out);
 /* Errors: E_INVALID it is something else; those of the codec. */

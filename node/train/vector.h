@@ -27,7 +27,8 @@ enum train_vector {
     TRAIN_VECTOR_FIRST,   /* moments of the server */
     TRAIN_VECTOR_SECOND,
     TRAIN_VECTOR_MEAN,
-    TRAIN_VECTOR_UPDATE, /* of a site */
+    TRAIN_VECTOR_UPDATE,  /* of a site */
+    TRAIN_VECTOR_CONTROL, /* SCAFFOLD: a site's control variate behind the round */
 };
 /* NODE: 16 bytes; NULL unless of a site. */
 void train_vector_tag(enum train_vector kind, const uint8_t job_id[16], uint64_t round,

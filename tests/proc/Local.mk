@@ -35,6 +35,7 @@ PROC_TESTS = \
 	%D%/planted.py \
 	%D%/predict.py \
 	%D%/questions.py \
+	%D%/scaffold.py \
 	%D%/sources.py \
 	%D%/tables.py \
 	%D%/takeover.py \

@@ -1,9 +1,11 @@
 /* Vectors on disk, means of updates and the server's steps, against plain arithmetic. */
 #include "config.h"
 
+#include "node/model/logistic.h"
 #include "node/train/aggregate.h"
 #include "node/train/vector.h"
 
+#include "proto/privacy.h"
 #include "tests/lib/seed.h"
 #include "tests/unit/store/home.h"
 
@@ -251,12 +253,190 @@ static void the_server_steps_as_the_papers_say(void **state)
     assert_memory_equal(&at, &before, sizeof at);
 }
 
+/* --- SCAFFOLD against FedAvg on sites that want different things --------------------------------------------------------- */
+
+enum {
+    ROWS = 600,
+    WEIGHTS = 3
+};
+static struct {
+    float x[SITES][ROWS * 2];
+    uint8_t y[SITES][ROWS];
+    uint32_t unit[ROWS];
+    struct model_table table[SITES];
+} skewed;
+
+/* Each site sees another part of the plane and mostly one class, by one law of all. */
+static void make_sites(void)
+{
+    struct seed random = seed_of(11);
+    for (size_t s = 0; s < SITES; s++) {
+        for (uint32_t i = 0; i < ROWS; i++) {
+            double a = (double)seed_below(&random, 2000) / 5000 - 1 + 0.4 * (double)s;
+            double b = (double)seed_below(&random, 2000) / 1000 - 1;
+            double p = 1 / (1 + exp(-(3 * a + (s % 2 ? 2 : -2) * b)));
+            skewed.x[s][2 * i] = (float)fmin(fmax(a, -1), 1);
+            skewed.x[s][2 * i + 1] = (float)b;
+            skewed.y[s][i] = (double)seed_below(&random, 1000000) / 1e6 < p;
+            skewed.unit[i] = i;
+        }
+        skewed.table[s] = (struct model_table){.rows = ROWS,
+                                               .features = 2,
+                                               .x = skewed.x[s],
+                                               .y = skewed.y[s],
+                                               .unit = skewed.unit,
+                                               .units = ROWS};
+    }
+}
+
+/* Sites weigh 1 to 5. */
+static double global_loss(const double *w)
+{
+    double sum = 0;
+    for (size_t s = 0; s < SITES; s++) {
+        for (size_t i = 0; i < ROWS; i++) {
+            double score = model_logistic_score(w, skewed.x[s] + 2 * i, 2);
+            sum += (double)(s + 1) * model_logistic_loss(score, skewed.y[s][i]);
+        }
+    }
+    return sum / (15 * ROWS);
+}
+
+/* The loss of the whole's optimum, by plain gradient steps. */
+static double best_loss(void)
+{
+    double w[WEIGHTS] = {0};
+    for (size_t step = 0; step < 3000; step++) {
+        double gradient[WEIGHTS] = {0};
+        for (size_t s = 0; s < SITES; s++) {
+            double own[WEIGHTS] = {0};
+            model_logistic_gradient(&skewed.table[s], 0, ROWS, w, own);
+            for (size_t j = 0; j < WEIGHTS; j++) {
+                gradient[j] += (double)(s + 1) * own[j];
+            }
+        }
+        for (size_t j = 0; j < WEIGHTS; j++) {
+            w[j] -= 2 * gradient[j] / (15 * ROWS);
+        }
+    }
+    return global_loss(w);
+}
+
+/* One site's steps with hardly any noise; CHANGE is what leaves. */
+static void local_steps(size_t site, const float *weights, const float *correction, uint32_t steps,
+                        double rate, float *change)
+{
+    double w[WEIGHTS], extra[WEIGHTS] = {0};
+    uint32_t done;
+    for (size_t j = 0; j < WEIGHTS; j++) {
+        w[j] = (double)weights[j];
+        extra[j] = correction ? (double)correction[j] : 0;
+    }
+    struct model_sgd sgd = {.rate = 1,
+                            .clip = 4,
+                            .sigma = PROTO_PRIVACY_SIGMA_MIN,
+                            .learning_rate = rate,
+                            .expected_batch = ROWS,
+                            .steps = steps,
+                            .correction = extra};
+    assert_int_equal(model_logistic_train(&skewed.table[site], &sgd, w, NULL, NULL, &done, NULL),
+                     E_OK);
+    for (size_t j = 0; j < WEIGHTS; j++) {
+        change[j] = (float)(w[j] - (double)weights[j]);
+    }
+}
+
+/* ROUNDS of a method on disk as a job does them; every site but one of each round, when SOME. RET_OFF: |c - mean of c_i|. */
+static double run_rounds(enum proto_aggregation method, size_t rounds, bool some, double *ret_off)
+{
+    static const uint8_t none[32];
+    const double rate = 0.5;
+    struct train_server server = {.method = method, .rate = 1, .job_id = job_id};
+    struct train_server_state at = {.weights = {0}}, next;
+    float weights[WEIGHTS] = {0}, own[SITES][WEIGHTS] = {{0}}, c[WEIGHTS] = {0};
+    double w[WEIGHTS];
+    assert_int_equal(train_vector_put(&home.store, weights, WEIGHTS, tag, false, at.weights, NULL),
+                     E_OK);
+    for (uint64_t round = 1; round <= rounds; round++) {
+        uint8_t sent[SITES][32], mean[32];
+        double weight[SITES], scale[SITES];
+        struct train_updates updates = {.job_id = job_id,
+                                        .round = round,
+                                        .numbers = WEIGHTS,
+                                        .hash = (const uint8_t(*)[32])sent,
+                                        .weight = weight};
+        for (size_t s = 0; s < SITES; s++) {
+            uint32_t steps = 40 + 10 * (uint32_t)s; /* sites differ in size */
+            uint8_t who[16] = {(uint8_t)(s + 1)}, update_tag[TRAIN_VECTOR_TAG];
+            float correction[WEIGHTS], change[WEIGHTS];
+            if (some && (round + s) % SITES == 0) {
+                continue;
+            }
+            for (size_t j = 0; j < WEIGHTS; j++) {
+                correction[j] = c[j] - own[s][j];
+            }
+            local_steps(s, weights, method == PROTO_SCAFFOLD ? correction : NULL, steps, rate,
+                        change);
+            train_vector_tag(TRAIN_VECTOR_UPDATE, job_id, round, who, update_tag);
+            assert_int_equal(train_vector_put(&home.store, change, WEIGHTS, update_tag, false,
+                                              sent[updates.count], NULL),
+                             E_OK);
+            scale[updates.count] = steps * rate;
+            weight[updates.count++] = (double)(s + 1);
+            train_control_own(own[s], c, change, WEIGHTS, steps * rate);
+        }
+        assert_int_equal(train_mean(&home.store, &updates, mean, NULL), E_OK);
+        assert_int_equal(
+            train_server_step(&home.store, &server, round, WEIGHTS, mean, &at, &next, NULL), E_OK);
+        assert_memory_equal(next.first, none, 32); /* no moment of the server */
+        if (method == PROTO_SCAFFOLD) {
+            assert_int_equal(
+                train_control_step(&home.store, &updates, scale, 15, at.first, next.first, NULL),
+                E_OK);
+            assert_int_equal(train_vector_get(&home.store, next.first, c, WEIGHTS, NULL), E_OK);
+        }
+        at = next;
+        assert_int_equal(train_vector_get(&home.store, at.weights, weights, WEIGHTS, NULL), E_OK);
+    }
+    *ret_off = 0;
+    for (size_t j = 0; j < WEIGHTS; j++) {
+        double sum = 0;
+        for (size_t s = 0; s < SITES; s++) {
+            sum += (double)(s + 1) / 15 * (double)own[s][j];
+        }
+        *ret_off = fmax(*ret_off, fabs(sum - (double)c[j]));
+        w[j] = (double)weights[j];
+    }
+    return global_loss(w);
+}
+
+static void scaffold_does_not_drift(void **state)
+{
+    (void)state;
+    double off, unused;
+    make_sites();
+    for (size_t s = 0; s < SITES; s++) {
+        assert_true(model_table_valid(&skewed.table[s]));
+    }
+    double averaged = run_rounds(PROTO_FEDAVG, 60, false, &unused);
+    double controlled = run_rounds(PROTO_SCAFFOLD, 60, false, &off);
+    assert_true(off < 1e-5);
+    double some = run_rounds(PROTO_SCAFFOLD, 60, true, &off);
+    assert_true(off < 1e-5); /* also where sites stay away, c is the mean of all c_i */
+    double best = best_loss();
+    print_message(
+        "# loss: best %.4f, FedAvg %.4f, SCAFFOLD %.4f, with one site away in turn %.4f\n", best,
+        averaged, controlled, some);
+    assert_true(averaged > best + 0.002 && controlled < best + 0.001 && some < best + 0.001);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(vectors_come_back),  T(tags_tell_apart),      T(what_is_not_finite_is_refused),
-        T(means_are_weighted), T(outliers_are_trimmed), T(the_server_steps_as_the_papers_say),
+        T(vectors_come_back),       T(tags_tell_apart),      T(what_is_not_finite_is_refused),
+        T(means_are_weighted),      T(outliers_are_trimmed), T(the_server_steps_as_the_papers_say),
+        T(scaffold_does_not_drift),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

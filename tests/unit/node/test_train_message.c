@@ -147,6 +147,7 @@ static void plans_that_cannot_be_are_refused(void **state)
     REFUSED(plan.clip = 0);
     REFUSED(plan.noise = false); /* and yet an epsilon */
     REFUSED(plan.learning_rate = 0);
+    REFUSED(plan.method = PROTO_SCAFFOLD);
     REFUSED(plan.learning_rate = NAN);
     REFUSED(plan.trim = 0.5);
     REFUSED(plan.server_momentum = 1);
@@ -203,6 +204,12 @@ static void plans_of_tables(void **state)
         change;                                                                                    \
         assert_int_equal(train_plan_check(&plan, NULL), E_INVALID);                                \
     } while (0)
+    struct train_plan scaffold = table_plan(PROTO_TASK_TABULAR_CLASSIFICATION);
+    scaffold.method = PROTO_SCAFFOLD;
+    assert_int_equal(train_plan_check(&scaffold, NULL), E_OK);
+    REFUSED(PROTO_TASK_TABULAR_CLASSIFICATION, plan.method = PROTO_SCAFFOLD; plan.momentum = 0.9);
+    REFUSED(PROTO_TASK_TABULAR_CLASSIFICATION, plan.method = PROTO_SCAFFOLD;
+            plan.server_momentum = 0.9);
     REFUSED(PROTO_TASK_TABULAR_SURVIVAL, plan.event_time = span_str(""));
     REFUSED(PROTO_TASK_TABULAR_SURVIVAL, plan.horizon = 0);
     REFUSED(PROTO_TASK_TABULAR_SURVIVAL, plan.horizon = NAN);
@@ -341,6 +348,9 @@ static void a_part_survives_the_disk(void **state)
         .term = 9,
         .charged = true,
         .update = span_str(""),
+        .control = span_of(bytes, 32),
+        .pending = span_of(bytes, 32),
+        .pending_round = 3,
     };
     struct train_part back;
     struct proto_round_site site;
@@ -350,6 +360,7 @@ static void a_part_survives_the_disk(void **state)
     assert_int_equal(train_part_encode(&part, &out), E_OK);
     assert_int_equal(train_part_decode(buf_span(&out), &arena, &back), E_OK);
     assert_int_equal(back.term, 9);
+    assert_true(back.control.len == 32 && back.pending.len == 32 && back.pending_round == 3);
     train_part_machine(&back, 28, &site);
     assert_true(proto_round_site_valid(&site));
     assert_int_equal(site.state, PROTO_ROUND_SITE_ACTIVE);
