@@ -890,9 +890,8 @@ const struct proto_operation proto_operations[] = {
     ROW(MODEL_PREDICT, "model predict", DAEMON, ANALYST, false, model_predict_arguments,
         "apply a model to texts or rows of this node's own",
         "Token classification: the tag of each word; sequence classification: the class of each\n"
-        "line; tabular models: a probability, a value or (Cox) a hazard ratio a row, null where "
-        "one is\n"
-        "missing. Nothing leaves the node. Decided like `model fetch`.",
+        "line; tabular models: a probability, a value or (Cox) a hazard ratio a row, null\n"
+        "where one is missing. Nothing leaves the node. Decided like `model fetch`.",
         "{\"model\",\"rows\":[{\"words\":[],\"tags\":[]} | {\"label\",\"probabilities\":{}} | "
         "number]}"),
     ROW(MODEL_REPORT, "model report", DAEMON, 0, false, model_id_arguments,
