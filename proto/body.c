@@ -157,18 +157,41 @@ static const struct proto_field project_fields[] = {
     PROTO_FIELD(struct proto_project, ends, PROTO_U64, 0, SAFE),
 };
 
-static const struct proto_field visa_fields[] = {
-    PROTO_FIELD(struct proto_visa, v, PROTO_U64, 1, SAFE),
-    PROTO_FIELD(struct proto_visa, id, PROTO_BIN, 16, 16),
-    PROTO_FIELD(struct proto_visa, node, PROTO_BIN, 16, 16),
-    PROTO_FIELD_OPTIONAL(struct proto_visa, person, PROTO_STR, 1, 128),
-    PROTO_FIELD_OPTIONAL(struct proto_visa, project, PROTO_STR, 1, 128),
-    PROTO_FIELD(struct proto_visa, type, PROTO_STR, 1, 32),
-    PROTO_FIELD(struct proto_visa, value, PROTO_STR, 1, PROTO_VISA_VALUE_MAX),
-    PROTO_FIELD(struct proto_visa, source, PROTO_STR, 1, PROTO_VISA_SOURCE_MAX),
-    PROTO_FIELD_OPTIONAL(struct proto_visa, by, PROTO_STR, 1, 16),
-    PROTO_FIELD(struct proto_visa, asserted, PROTO_U64, 0, SAFE),
+static const struct proto_field condition_fields[] = {
+    PROTO_FIELD(struct proto_visa_condition, type, PROTO_STR, 1, 32),
+    PROTO_FIELD_OPTIONAL(struct proto_visa_condition, value, PROTO_STR, 1, PROTO_VISA_VALUE_MAX),
+    PROTO_FIELD_OPTIONAL(struct proto_visa_condition, source, PROTO_STR, 1, PROTO_VISA_SOURCE_MAX),
+    PROTO_FIELD_OPTIONAL(struct proto_visa_condition, by, PROTO_STR, 1, 32),
 };
+static const struct proto_message condition_message =
+    PROTO_MESSAGE("condition", struct proto_visa_condition, condition_fields);
+static const struct proto_field alternative_fields[] = {
+    PROTO_FIELD_LIST(struct proto_visa_alternative, conditions, &condition_message, 1,
+                     PROTO_VISA_CONDITIONS_MAX),
+};
+static const struct proto_message alternative_message =
+    PROTO_MESSAGE("conditions", struct proto_visa_alternative, alternative_fields);
+#define VISA_FIELDS                                                                                \
+    PROTO_FIELD(struct proto_visa, v, PROTO_U64, 1, SAFE),                                         \
+        PROTO_FIELD(struct proto_visa, id, PROTO_BIN, 16, 16),                                     \
+        PROTO_FIELD(struct proto_visa, node, PROTO_BIN, 16, 16),                                   \
+        PROTO_FIELD_OPTIONAL(struct proto_visa, person, PROTO_STR, 1, 128),                        \
+        PROTO_FIELD_OPTIONAL(struct proto_visa, project, PROTO_STR, 1, 128),                       \
+        PROTO_FIELD(struct proto_visa, type, PROTO_STR, 1, 32),                                    \
+        PROTO_FIELD(struct proto_visa, value, PROTO_STR, 1, PROTO_VISA_VALUE_MAX),                 \
+        PROTO_FIELD(struct proto_visa, source, PROTO_STR, 1, PROTO_VISA_SOURCE_MAX),               \
+        PROTO_FIELD_OPTIONAL(struct proto_visa, by, PROTO_STR, 1, 16),                             \
+        PROTO_FIELD(struct proto_visa, asserted, PROTO_U64, 0, SAFE)
+static const struct proto_field plain_visa_fields[] = {VISA_FIELDS};
+static const struct proto_message plain_visa_message =
+    PROTO_MESSAGE("visa", struct proto_visa, plain_visa_fields);
+static const struct proto_field visa_fields[] = {
+    VISA_FIELDS,
+    PROTO_FIELD_LIST(struct proto_visa, conditions, &alternative_message, 1,
+                     PROTO_VISA_ALTERNATIVES_MAX),
+};
+static const struct proto_message visa_message =
+    PROTO_MESSAGE("visa", struct proto_visa, visa_fields);
 
 /* --- Rules that no single field can state ------------------------------------------------------------ */
 
@@ -341,11 +364,6 @@ static enum err project_valid(const struct proto_project *body, struct err_info 
                : invalid(reterr, "project.ethics: reference and end need each other");
 }
 
-static enum err visa_valid(const struct proto_visa *body, struct err_info *reterr)
-{
-    return proto_visa_valid(body, reterr);
-}
-
 /* --- Readers and writers ------------------------------------------------------------------------------ */
 
 enum {
@@ -426,8 +444,44 @@ static enum err fits(struct buf *out, size_t start, const char *what, struct err
         }                                                                                          \
         return err ? err : name##_valid(ret, reterr);                                              \
     }
-PROTO_BODIES(X)
+PROTO_PLAIN_BODIES(X)
+X(model)
 #undef X
+
+/* One that asks for nothing beside it stays readable for nodes of the version before. */
+enum err proto_visa_encode(const struct proto_visa *body, struct buf *out, struct err_info *reterr)
+{
+    size_t start = out->len;
+    bool plain = body->conditions.count == 0;
+    enum err err =
+        version_known(body->v, plain ? PROTO_BODY_VERSION : PROTO_VISA_VERSION, "visa", reterr);
+    err = err ? err
+              : proto_codec_encode(plain ? &plain_visa_message : &visa_message, body, out, reterr);
+    err = err ? err : proto_visa_valid(body, reterr);
+    err = err ? err : fits(out, start, "visa", reterr);
+    if (err) {
+        out->len = start;
+    }
+    return err;
+}
+
+enum err proto_visa_decode(struct span bytes, struct arena *arena, struct proto_visa *ret,
+                           struct err_info *reterr)
+{
+    struct err_info plain = {0};
+    memset(ret, 0, sizeof *ret);
+    enum err err =
+        proto_body_decode(&plain_visa_message, PROTO_BODY_VERSION, bytes, arena, ret, &plain);
+    if (err == E_UNSUPPORTED) {
+        err = proto_body_decode(&visa_message, PROTO_VISA_VERSION, bytes, arena, ret, reterr);
+    } else if (err && reterr) {
+        *reterr = plain;
+    }
+    uint64_t version =
+        err == E_OK && ret->conditions.count ? PROTO_VISA_VERSION : PROTO_BODY_VERSION;
+    err = err ? err : version_known(ret->v, version, "visa", reterr);
+    return err ? err : proto_visa_valid(ret, reterr);
+}
 
 #define SIGNED_BYTES(name)                                                                         \
     enum err proto_##name##_signed(const struct proto_##name *body, struct buf *out,               \

@@ -179,6 +179,23 @@ struct proto_visa {
     struct span source;  /* the organisation that made the assertion */
     struct span by;      /* one of PROTO_VISA_BYS; none when not said */
     uint64_t asserted;   /* unix seconds */
+    struct proto_list
+        conditions; /* struct proto_visa_alternative; not empty: it counts only beside other visas that meet one of them;
+                                     version 2, which nodes of the version before do not count at all */
+};
+#define PROTO_VISA_VERSION          2
+#define PROTO_VISA_ALTERNATIVES_MAX 8
+#define PROTO_VISA_CONDITIONS_MAX   8
+/* As in a GA4GH passport: all of an inner list, any of the outer one. */
+struct proto_visa_alternative {
+    struct proto_list conditions; /* struct proto_visa_condition, at least one */
+};
+struct proto_visa_condition {
+    struct span type;
+    struct span
+        value; /* "const:..." or "pattern:..."; none where it may be anything, as the next two */
+    struct span source;
+    struct span by;
 };
 
 #define PROTO_PLAIN_BODIES(X)                                                                      \
@@ -189,11 +206,11 @@ struct proto_visa {
     X(revoke)                                                                                      \
     X(endorse)                                                                                     \
     X(head)                                                                                        \
-    X(project)                                                                                     \
-    X(visa)
+    X(project)
 #define PROTO_BODIES(X)                                                                            \
     PROTO_PLAIN_BODIES(X)                                                                          \
-    X(model)
+    X(model)                                                                                       \
+    X(visa)
 
 /* proto_member_encode, proto_member_decode, ...: encode appends to OUT (E_LIMIT, E_NO_MEMORY);
  * decode refuses all that codec.h refuses, another v (E_UNSUPPORTED), and values that contradict

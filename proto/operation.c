@@ -269,6 +269,9 @@ static const struct proto_argument visa_issue_arguments[] = {
     OPTION("--source", PROTO_ARG_TEXT, "URL",
            "the organisation that says it (default: this institution)"),
     OPTION("--by", PROTO_ARG_TEXT, "WHO", "on whose word: self, peer, system, so or dac"),
+    OPTION(
+        "--conditions", PROTO_ARG_TEXT, "JSON",
+        "it counts only beside other visas: GA4GH's [[{\"type\", \"value\", \"source\", \"by\"}]]"),
     END};
 static const struct proto_argument visa_list_arguments[] = {
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "only about people and projects of this member"),
@@ -462,7 +465,8 @@ static const struct proto_argument help_arguments[] = {
 #define VISA_ANSWER                                                                                \
     "{\"visa\",\"state\":\"valid|expired|revoked|void\",\"issuer\",\"institution\",\"node\","      \
     "\"person\",\"project\",\n"                                                                    \
-    " \"type\",\"value\",\"source\",\"by\",\"asserted\",\"expires\",\"record\"}"
+    " \"type\",\"value\",\"source\",\"by\",\"asserted\",\"expires\",\"record\",\n"                 \
+    " \"conditions\":[[{\"type\",\"value\",\"source\",\"by\"}]]}"
 #define AGREEMENT_ANSWER                                                                           \
     "{\"agreement\",\"state\":\"REQUESTED|OFFERED|ACCEPTED|AGREED|VERIFIED|FINALIZED|"             \
     "TERMINATED\",\n"                                                                              \

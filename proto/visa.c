@@ -63,6 +63,16 @@ enum err proto_visa_valid(const struct proto_visa *visa, struct err_info *reterr
     } else if (visa->by.ptr && !proto_visa_by_known(visa->by)) {
         why = "by: self, peer, system, so or dac";
     }
+    const struct proto_visa_alternative *any = visa->conditions.items;
+    for (size_t i = 0; i < visa->conditions.count && !why; i++) {
+        const struct proto_visa_condition *all = any[i].conditions.items;
+        for (size_t j = 0; j < any[i].conditions.count && !why; j++) {
+            /* As GA4GH has it: a type alone would be met by anything of that type. */
+            why = all[j].value.ptr || all[j].source.ptr || all[j].by.ptr
+                      ? NULL
+                      : "conditions: each names value, source or by";
+        }
+    }
     return why ? proto_err_set(reterr, E_INVALID, "visa.%s", why) : E_OK;
 }
 
@@ -141,14 +151,102 @@ static bool answers(const struct proto_visa_wanted *wanted, const struct proto_v
            in_list(&wanted->issuers, held->institution);
 }
 
+/* "*" any bytes, "?" one. Goes back to the last star only, so that its steps are bounded by the product of the lengths. */
+static bool is_like(struct span pattern, struct span text)
+{
+    size_t p = 0, t = 0, star = SIZE_MAX, from = 0;
+    while (t < text.len) {
+        if (p < pattern.len && pattern.ptr[p] == '*') {
+            star = p++;
+            from = t;
+        } else if (p < pattern.len && (pattern.ptr[p] == '?' || pattern.ptr[p] == text.ptr[t])) {
+            p++;
+            t++;
+        } else if (star != SIZE_MAX) {
+            p = star + 1;
+            t = ++from;
+        } else {
+            return false;
+        }
+    }
+    while (p < pattern.len && pattern.ptr[p] == '*') {
+        p++;
+    }
+    return p == pattern.len;
+}
+
+/* Of a condition, where it says something: "const:..." and "pattern:...". What is not understood is met by nothing. */
+static bool says(struct span wanted, struct span text)
+{
+    static const char exactly[] = "const:", like[] = "pattern:";
+    size_t e = sizeof exactly - 1, l = sizeof like - 1;
+    if (!wanted.ptr) {
+        return true;
+    }
+    if (wanted.len > e && memcmp(wanted.ptr, exactly, e) == 0) {
+        return span_equal(span_of(wanted.ptr + e, wanted.len - e), text);
+    }
+    return wanted.len > l && memcmp(wanted.ptr, like, l) == 0 && text.len > 0 &&
+           is_like(span_of(wanted.ptr + l, wanted.len - l), text);
+}
+
+bool proto_visa_meets(const struct proto_visa_condition *condition, const struct proto_visa *visa)
+{
+    return visa->conditions.count == 0 && span_equal(condition->type, visa->type) &&
+           says(condition->value, visa->value) && says(condition->source, visa->source) &&
+           says(condition->by, visa->by);
+}
+
+struct standing {
+    const struct proto_visa_wanted *wanted;
+    const struct proto_visa_held *held;
+    size_t count;
+    const struct proto_visa_subject *of;
+    int64_t now;
+};
+
+static bool has_begun(const struct standing *s, const struct proto_visa_held *one)
+{
+    return s->now >= 0 && one->visa.asserted <= (uint64_t)s->now + PROTO_VISA_AHEAD_S &&
+           speaks_of(&one->visa, s->of);
+}
+
+static bool is_met(const struct standing *s, const struct proto_visa_condition *condition)
+{
+    bool met = false;
+    for (size_t i = 0; i < s->count && !met; i++) {
+        const struct proto_visa_held *one = &s->held[i];
+        met = has_begun(s, one) && (uint64_t)s->now < one->expires &&
+              in_list(&s->wanted->issuers, one->institution) &&
+              proto_visa_meets(condition, &one->visa);
+    }
+    return met;
+}
+
+/* All of one alternative; without any nothing is asked for. */
+static bool conditions_met(const struct standing *s, const struct proto_visa *visa)
+{
+    const struct proto_visa_alternative *any = visa->conditions.items;
+    bool met = visa->conditions.count == 0;
+    for (size_t i = 0; i < visa->conditions.count && !met; i++) {
+        const struct proto_visa_condition *all = any[i].conditions.items;
+        met = any[i].conditions.count > 0;
+        for (size_t j = 0; j < any[i].conditions.count && met; j++) {
+            met = is_met(s, &all[j]);
+        }
+    }
+    return met;
+}
+
 enum proto_visa_standing proto_visa_standing(const struct proto_visa_wanted *wanted,
                                              const struct proto_visa_held *held, size_t count,
                                              const struct proto_visa_subject *of, int64_t now)
 {
+    const struct standing s = {wanted, held, count, of, now};
     enum proto_visa_standing best = PROTO_VISA_MISSING;
     for (size_t i = 0; i < count && best != PROTO_VISA_STANDS; i++) {
-        bool begun = now >= 0 && held[i].visa.asserted <= (uint64_t)now + PROTO_VISA_AHEAD_S;
-        if (begun && speaks_of(&held[i].visa, of) && answers(wanted, &held[i])) {
+        if (has_begun(&s, &held[i]) && answers(wanted, &held[i]) &&
+            conditions_met(&s, &held[i].visa)) {
             best = (uint64_t)now < held[i].expires ? PROTO_VISA_STANDS : PROTO_VISA_EXPIRED;
         }
     }

@@ -6,7 +6,9 @@
  * A visa is a signed record of its issuer (PROTO_RECORD_VISA), so that whoever sees it can tell who said it; its end of
  * validity is the envelope's. It counts where a grant names its type, its very value and its issuer's institution: nobody is
  * trusted by default, and what a node attests about its own people counts only where it is named. Values are compared
- * byte for byte. GA4GH's conditions (a visa that holds only with another one) are not spoken; a grant asks for both.
+ * byte for byte. A visa with `conditions` counts only beside others that meet them: all of one of its alternatives, each by a
+ * visa about the same person or project that stands, has no conditions itself, and is of an institution that the grant names.
+ * Of GA4GH's ways to write a condition const: and pattern: (with * and ?) are understood; anything else is never met.
  * Threads: pure. Shape: GA4GH Passport v1 (ga4gh-duri, researcher_ids); LinkedIdentities has no use here. */
 #ifndef CONCORDAT_PROTO_VISA_H
 #define CONCORDAT_PROTO_VISA_H
@@ -67,6 +69,9 @@ struct proto_visa_subject {
     struct span person;
     struct span project;
 };
+
+/* Whether VISA is such a one, whoever issued it and whenever. */
+bool proto_visa_meets(const struct proto_visa_condition *condition, const struct proto_visa *visa);
 
 enum proto_visa_standing {
     PROTO_VISA_MISSING,

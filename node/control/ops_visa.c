@@ -10,13 +10,41 @@
 #include "proto/time.h"
 #include "store/records.h"
 
+static json_t *conditions_view(const struct proto_visa *visa)
+{
+    json_t *any = json_array();
+    const struct proto_visa_alternative *alternatives = visa->conditions.items;
+    for (size_t i = 0; i < visa->conditions.count; i++) {
+        const struct proto_visa_condition *conditions = alternatives[i].conditions.items;
+        json_t *all = json_array();
+        for (size_t j = 0; j < alternatives[i].conditions.count; j++) {
+            const struct {
+                const char *name;
+                struct span text;
+            } members[] = {{"type", conditions[j].type},
+                           {"value", conditions[j].value},
+                           {"source", conditions[j].source},
+                           {"by", conditions[j].by}};
+            json_t *one = json_object();
+            for (size_t m = 0; m < sizeof members / sizeof *members; m++) {
+                if (members[m].text.ptr) {
+                    json_object_set_new(one, members[m].name, control_json_span(members[m].text));
+                }
+            }
+            json_array_append_new(all, one);
+        }
+        json_array_append_new(any, all);
+    }
+    return any;
+}
+
 static json_t *visa_view(struct control_call *call, const struct proto_visa *visa,
                          const struct proto_record *record, const char *state)
 {
     struct peer_member issuer = {0}, subject = {0};
     (void)peer_member_by_id(call->node->peer, record->envelope.issuer.ptr, &issuer);
     (void)peer_member_by_id(call->node->peer, visa->node.ptr, &subject);
-    return json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+    return json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "visa", control_json_hex(visa->id.ptr, 16), "state", state, "issuer",
                      issuer.name, "institution", issuer.org, "node", subject.name, "person",
                      control_json_span(visa->person), "project", control_json_span(visa->project),
@@ -24,7 +52,7 @@ static json_t *visa_view(struct control_call *call, const struct proto_visa *vis
                      "source", control_json_span(visa->source), "by", control_json_span(visa->by),
                      "asserted", control_json_time((int64_t)visa->asserted), "expires",
                      control_json_time((int64_t)record->envelope.expires), "record",
-                     control_json_hex(record->id, 16));
+                     control_json_hex(record->id, 16), "conditions", conditions_view(visa));
 }
 
 static enum err no_such(struct err_info *reterr, const char *what, const char *text,
@@ -32,6 +60,73 @@ static enum err no_such(struct err_info *reterr, const char *what, const char *t
 {
     return proto_err_set(reterr, E_USAGE, "%s: there is no '%.64s'%s%s", what, text,
                          nearest ? "; the nearest is " : "", nearest ? nearest : "");
+}
+
+static enum err read_condition(struct control_call *call, const json_t *from,
+                               struct proto_visa_condition *ret)
+{
+    const char *key;
+    const json_t *value;
+    *ret = (struct proto_visa_condition){.by = SPAN_NONE};
+    const struct {
+        const char *name;
+        struct span *to;
+    } members[] = {
+        {"type", &ret->type}, {"value", &ret->value}, {"source", &ret->source}, {"by", &ret->by}};
+    size_t known = 0;
+    for (size_t m = 0; m < sizeof members / sizeof *members; m++) {
+        key = members[m].name;
+        value = json_object_get(from, key);
+        const char *text =
+            value ? arena_strdup(&call->arena, span_str(json_string_value(value))) : NULL;
+        if (value && (!json_is_string(value) || !text)) {
+            return E_USAGE;
+        }
+        known += value != NULL;
+        *members[m].to = span_str(text);
+    }
+    return json_is_object(from) && known == json_object_size(from) && ret->type.ptr ? E_OK
+                                                                                    : E_USAGE;
+}
+
+/* [[{"type","value","source","by"}]] as in a passport: any of the outer list, all of an inner one. */
+static enum err read_alternatives(struct control_call *call, const json_t *any,
+                                  struct proto_visa *ret)
+{
+    size_t count = json_array_size(any);
+    struct proto_visa_alternative *alternatives =
+        arena_alloc(&call->arena, count + 1, sizeof *alternatives);
+    enum err err = alternatives && count && count <= PROTO_VISA_ALTERNATIVES_MAX ? E_OK : E_USAGE;
+    for (size_t i = 0; i < count && !err; i++) {
+        const json_t *all = json_array_get(any, i);
+        size_t conditions = json_array_size(all);
+        struct proto_visa_condition *items =
+            arena_alloc(&call->arena, conditions + 1, sizeof *items);
+        err = items && conditions && conditions <= PROTO_VISA_CONDITIONS_MAX ? E_OK : E_USAGE;
+        for (size_t j = 0; j < conditions && !err; j++) {
+            err = read_condition(call, json_array_get(all, j), &items[j]);
+        }
+        alternatives[i].conditions = (struct proto_list){items, conditions};
+    }
+    ret->v = PROTO_VISA_VERSION;
+    ret->conditions = (struct proto_list){alternatives, count};
+    return err;
+}
+
+static enum err read_conditions(struct control_call *call, struct proto_visa *ret,
+                                struct err_info *reterr)
+{
+    const char *text = control_text(call, "--conditions");
+    json_t *any = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    enum err err = text ? read_alternatives(call, any, ret) : E_OK;
+    json_decref(any);
+    err = err ? err : text ? proto_visa_valid(ret, reterr) : E_OK;
+    return err ? proto_err_set(
+                     reterr, E_USAGE,
+                     "--conditions: JSON as in a GA4GH passport, any of the outer list and "
+                     "all of an inner one: [[{\"type\": \"ResearcherStatus\", \"value\": "
+                     "\"const:https://...\", \"by\": \"const:so\"}]]")
+               : E_OK;
 }
 
 /* What is asked for, as a body without id and time. */
@@ -73,7 +168,7 @@ static enum err read_visa(struct control_call *call, struct peer_member *subject
         ret->source = span_str(self->org);
     }
     ret->node = span_of(subject->id, 16);
-    return E_OK;
+    return read_conditions(call, ret, reterr);
 }
 
 enum err control_visa_issue(struct control_call *call, json_t **ret, struct err_info *reterr)

@@ -36,6 +36,7 @@ struct gathering {
     struct arena *arena;
     struct proto_visa_held *held;
     size_t count;
+    size_t first; /* of the first look; above 0 in the second one, for what those depend on */
     int64_t now;
 };
 
@@ -48,6 +49,22 @@ static bool is_asked_for(const struct proto_licence *licence, const struct proto
         for (size_t j = 0; j < grants[i].visas.count && !found; j++) {
             found =
                 span_equal(wanted[j].type, visa->type) && span_equal(wanted[j].value, visa->value);
+        }
+    }
+    return found;
+}
+
+/* What a visa that was gathered depends on. */
+static bool is_condition(const struct gathering *g, const struct proto_visa *visa)
+{
+    bool found = false;
+    for (size_t i = 0; i < g->first && !found; i++) {
+        const struct proto_visa_alternative *any = g->held[i].visa.conditions.items;
+        for (size_t j = 0; j < g->held[i].visa.conditions.count && !found; j++) {
+            const struct proto_visa_condition *all = any[j].conditions.items;
+            for (size_t k = 0; k < any[j].conditions.count && !found; k++) {
+                found = proto_visa_meets(&all[k], visa);
+            }
         }
     }
     return found;
@@ -67,7 +84,7 @@ static enum err gather_one(void *user, struct span bytes, bool forked)
                   memcmp(visa.node.ptr, g->requester, 16) == 0 &&
                   (visa.person.ptr ? span_equal(visa.person, g->purpose->person)
                                    : span_equal(visa.project, g->purpose->project)) &&
-                  is_asked_for(g->licence, &visa) &&
+                  (g->first ? is_condition(g, &visa) : is_asked_for(g->licence, &visa)) &&
                   issuer_of(g->context, &record, g->now, &issuer);
     if (wanted) {
         /* The record's bytes are the store's, for this call only. */
@@ -105,6 +122,14 @@ void query_visas_gather(struct query_context *context, const uint8_t requester[1
     }
     g.held = asked ? arena_alloc(arena, QUERY_VISAS_MAX, sizeof *g.held) : NULL;
     if (g.held && store_records_each(context->store, PROTO_RECORD_VISA, gather_one, &g) == E_OK) {
+        bool depends = false;
+        for (size_t i = 0; i < g.count; i++) {
+            depends = depends || g.held[i].visa.conditions.count;
+        }
+        g.first = depends ? g.count : 0;
+        if (depends && store_records_each(context->store, PROTO_RECORD_VISA, gather_one, &g)) {
+            g.count = 0;
+        }
         request->visas = g.held;
         request->visa_count = g.count;
     }

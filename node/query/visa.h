@@ -10,8 +10,8 @@
 #define QUERY_VISAS_MAX                                                                            \
     256 /* of one decision; what is above is not seen, and what is not seen denies */
 
-/* What members attest about the person and the project of PURPOSE at REQUESTER, as far as LICENCE asks for it, into the
- * request; in ARENA. LICENCE may be NULL. Left out: what was taken back or signed twice, and all of an issuer that is no
+/* What members attest about the person and the project of PURPOSE at REQUESTER, as far as LICENCE asks for it (and what that depends on by its
+ * conditions), into the request; in ARENA. LICENCE may be NULL. Left out: what was taken back or signed twice, and all of an issuer that is no
  * member any more. What has expired stays, for the decision to say so. Errors: none; without memory nothing is held. */
 void query_visas_gather(struct query_context *context, const uint8_t requester[16],
                         const struct proto_licence *licence, struct arena *arena,

@@ -2,6 +2,7 @@
 """Visas between real daemons: one that a member issues opens what its licence keeps closed, at every node alike, until it expires or its
 issuer takes it back, which stops a running job too; nobody's word counts whom the licence does not name."""
 import datetime
+import json
 import time
 
 from harness import Sandbox, done, ok
@@ -105,6 +106,34 @@ def counts(box, me):
     return visa
 
 
+def conditional(box, me):
+    """A visa that counts only beside another one."""
+    beside = json.dumps([[{"type": "ResearcherStatus", "value": "pattern:https://doi.org/*", "by": "const:so"}]])
+    visa = issue(box, "gamma", "--person", me, "--conditions", beside)
+    everywhere(box, visa, "valid")
+    listed = [one for one in box.run("alpha", "visa", "list") if one["visa"] == visa["visa"]][0]
+    ok(listed["conditions"] == json.loads(beside), f"a visa with conditions, as a passport writes them: {listed['conditions']}")
+    code, why, _ = ask(box)
+    ok((code, why) == (4, "MISSING_VISA"), f"alone it does not count: {why}")
+    status = ("ResearcherStatus", "https://doi.org/10.1038/s41431-018-0219-y", "--node", "beta", "--person", me, "--expires", "2030-12-31")
+    wrong = box.run("gamma", "visa", "issue", *status, "--by", "self")
+    everywhere(box, wrong, "valid")
+    ok(ask(box)[1] == "MISSING_VISA", "nor beside one on another word")
+    other = box.run("gamma", "visa", "issue", *status, "--by", "so")
+    everywhere(box, other, "valid")
+    code, why, text = ask(box)
+    ok(code == 0, f"beside the right one it does: exit {code} {why}{text[-200:] if code else ''}")
+    box.run("gamma", "visa", "revoke", other["visa"], "--reason", "x")
+    everywhere(box, other, "revoked")
+    ok(ask(box)[1] == "MISSING_VISA", "and no longer once that was taken back")
+    for one in (visa, wrong):
+        box.run("gamma", "visa", "revoke", one["visa"], "--reason", "x")
+        everywhere(box, one, "revoked")
+    for bad in ("[]", "[[]]", '[[{"type": "ResearcherStatus"}]]', '[[{"type": "ResearcherStatus", "value": "const:x", "until": "y"}]]', "x"):
+        code, error = box.refusal("gamma", "visa", "issue", *status, "--conditions", bad)
+        ok(code == 2 and "passport" in error["detail"], f"--conditions {bad}: exit {code}")
+
+
 def ends(box, me, visa):
     job = box.run("beta", "train", "start", box.write("job.yaml", JOB))["job"]
     box.wait("a round", lambda: box.run("beta", "train", "show", job)["round"] >= 2, 60)
@@ -134,6 +163,7 @@ def main():
         publish(box)
         ask(box)
         me = box.run("beta", "queries")[0]["person"]
+        conditional(box, me)
         visa = counts(box, me)
         ends(box, me, visa)
     done()

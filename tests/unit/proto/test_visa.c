@@ -148,6 +148,86 @@ static void test_decisions(void **state)
     WITH(LICENSE_INVALID, f.licence.v = PROTO_LICENCE_VERSION_PLAIN);
 }
 
+/* Of GA4GH: all of one alternative, by visas about the same person that stand. */
+static void test_conditions(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    static struct proto_visa_held held[3];
+    static struct proto_visa_condition conditions[2];
+    static struct proto_visa_alternative any[2];
+#define BESIDE(reason_, ...)                                                                       \
+    do {                                                                                           \
+        setup(&f);                                                                                 \
+        held[0] = held[1] = held[2] = f.held;                                                      \
+        held[1].visa.type = span_str("ResearcherStatus");                                          \
+        held[1].visa.value = span_str("https://doi.org/10.1038/s41431-018-0219-y");                \
+        held[1].visa.by = span_str("so");                                                          \
+        held[2].visa.type = span_str("AffiliationAndRole");                                        \
+        held[2].visa.value = span_str("faculty@charite.example");                                  \
+        conditions[0] = (struct proto_visa_condition){                                             \
+            .type = span_str("ResearcherStatus"),                                                  \
+            .value = span_str("const:https://doi.org/10.1038/s41431-018-0219-y"),                  \
+            .by = span_str("const:so")};                                                           \
+        conditions[1] =                                                                            \
+            (struct proto_visa_condition){.type = span_str("AffiliationAndRole"),                  \
+                                          .value = span_str("pattern:faculty@*.example")};         \
+        any[0].conditions = (struct proto_list){conditions, 2};                                    \
+        any[1].conditions = (struct proto_list){&conditions[1], 1};                                \
+        held[0].visa.conditions = (struct proto_list){any, 1};                                     \
+        held[0].visa.v = PROTO_VISA_VERSION;                                                       \
+        f.request.visas = held;                                                                    \
+        f.request.visa_count = 3;                                                                  \
+        __VA_ARGS__;                                                                               \
+        assert_string_equal(proto_reason_name(decide(&f)),                                         \
+                            proto_reason_name(PROTO_REASON_##reason_));                            \
+    } while (0)
+    BESIDE(NONE, (void)0);
+    BESIDE(MISSING_VISA, f.request.visa_count = 2); /* one of two is not there */
+    BESIDE(MISSING_VISA, held[1].visa.by = span_str("self"));
+    BESIDE(MISSING_VISA, held[1].visa.by = SPAN_NONE);
+    BESIDE(MISSING_VISA, held[1].expires = 1000000); /* it has ended */
+    BESIDE(MISSING_VISA, held[1].visa.person = span_str("bob"));
+    BESIDE(MISSING_VISA,
+           held[1].institution = span_str("org-z")); /* whom the grant does not name */
+    BESIDE(MISSING_VISA, held[1].visa.asserted = 1000000 + PROTO_VISA_AHEAD_S + 1);
+    BESIDE(MISSING_VISA,
+           held[1].visa.conditions = (struct proto_list){&any[1], 1}); /* depends itself */
+    BESIDE(NONE, held[0].visa.conditions.count = 2;
+           held[1].visa.by = span_str("self")); /* the other */
+    BESIDE(VISA, held[0].expires = 1000000);
+    BESIDE(MISSING_VISA, conditions[1].value = span_str("pattern:student@*"));
+    BESIDE(NONE, conditions[1].value = span_str("pattern:*ulty?char*.exam*e"));
+    BESIDE(MISSING_VISA, conditions[1].value = span_str("pattern:faculty@charite.example?"));
+    /* What is not understood is never met. */
+    BESIDE(MISSING_VISA, conditions[1].value = span_str("split_pattern:faculty@*"));
+    BESIDE(MISSING_VISA, conditions[1].value = span_str("faculty@charite.example"));
+    BESIDE(MISSING_VISA, conditions[1].value = span_str("const:"));
+    BESIDE(MISSING_VISA, conditions[1].value = span_str("pattern:"));
+    BESIDE(MISSING_VISA, conditions[1].type = span_str("LinkedIdentities"));
+    BESIDE(MISSING_VISA, any[0].conditions.count = 0);
+    /* In its bytes, which nodes of the version before do not count. */
+    BESIDE(NONE, (void)0);
+    struct buf out = {.max = 4096}, again = {.max = 4096};
+    struct arena arena = {0};
+    struct proto_visa back;
+    assert_int_equal(proto_visa_encode(&held[0].visa, &out, NULL), E_OK);
+    assert_int_equal(out.ptr[1], PROTO_VISA_VERSION);
+    assert_int_equal(proto_visa_decode(buf_span(&out), &arena, &back, NULL), E_OK);
+    assert_int_equal(proto_visa_encode(&back, &again, NULL), E_OK);
+    assert_true(span_equal(buf_span(&out), buf_span(&again)));
+    held[0].visa.v = 1;
+    assert_int_equal(proto_visa_encode(&held[0].visa, &out, NULL), E_UNSUPPORTED);
+    held[0].visa.v = PROTO_VISA_VERSION;
+    conditions[1].value = SPAN_NONE; /* a type alone */
+    assert_int_equal(proto_visa_encode(&held[0].visa, &out, NULL), E_INVALID);
+    held[1].visa.v = PROTO_VISA_VERSION; /* nothing that the version is for */
+    assert_int_equal(proto_visa_encode(&held[1].visa, &out, NULL), E_UNSUPPORTED);
+    arena_fini(&arena);
+    buf_fini(&again);
+    buf_fini(&out);
+}
+
 static void test_best_of_several(void **state)
 {
     (void)state;
@@ -331,9 +411,13 @@ static int group_teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decisions), cmocka_unit_test(test_best_of_several),
-        cmocka_unit_test(test_clauses),   cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_bodies),    cmocka_unit_test(test_models_and_comparisons),
+        cmocka_unit_test(test_decisions),
+        cmocka_unit_test(test_conditions),
+        cmocka_unit_test(test_best_of_several),
+        cmocka_unit_test(test_clauses),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_models_and_comparisons),
     };
     return cmocka_run_group_tests_name("proto/visa", tests, group_setup, group_teardown);
 }
