@@ -145,8 +145,10 @@ static void deny(struct proto_decision *decision, enum proto_reason reason)
 static bool approved_before(struct query_context *context, const struct train_model_case *what,
                             const struct proto_decision *decision)
 {
+    /* Research of a kind that nobody told those people of is none that they approved. */
     return decision->verdict == PROTO_HOLD && what->approved &&
            what->use->actions == TRAIN_USE_APPLY &&
+           (!what->purpose->has_research || what->approved->has_research) &&
            proto_purpose_fault(what->approved, what->purpose, context->ontology) ==
                PROTO_PROJECT_NONE;
 }

@@ -221,6 +221,15 @@ def job(box):
     box.run("beta", "approve", waiting[0]["approval"])
     box.run("alpha", "train", "resume", started["job"])
     ok(box.wait("the job", lambda: box.run("alpha", "train", "show", started["job"])["state"] == "done", 60) is not None, "after the approval `train resume` runs it to its end")
+    model = box.run("alpha", "train", "show", started["job"])["model"]
+    box.wait("the model", lambda: any(m["model"] == model for m in box.run("gamma", "model", "list")))
+    rows = box.write("rows.csv", "sex,age\nF,40\n")
+    for node, options, wanted in (("alpha", (), 0), ("alpha", ("--purpose", "DUO:0000006"), 0), ("alpha", ("--purpose", "DUO:0000042", "--research", "sensitive"), 4),
+                                  ("gamma", ("--purpose", "DUO:0000042"), 4)):
+        code, error = box.refusal(node, "model", "predict", model, "--data", rows, *options)
+        ok(code == wanted and (code == 0 or "HOLD" in error["detail"]), f"who approved the job approved its model for that, at {node} {' '.join(options)}: exit {code} {error.get('detail', '')}")
+    code, error = box.refusal("gamma", "agreement", "request", model, "--purpose", "DUO:0000042", "--action", "evaluate")
+    ok(code == 4 and "HOLD" in error["detail"], f"nor can one institution agree for all the sites: exit {code}")
 
 
 def runs_out(box):
