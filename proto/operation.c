@@ -184,7 +184,7 @@ static const struct proto_argument licence_show_arguments[] = {
            "the vocabulary (default json); record: the signed body, hexadecimal"),
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "only the licence of this node"), END};
 static const struct proto_argument licence_check_arguments[] = {
-    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
+    POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset, or a model's id or name"),
     OPTION_REQUIRED("--purpose", PROTO_ARG_TEXT, "DUO", "the purpose, such as DUO:0000042"),
     OPTION_REQUIRED("--action", PROTO_ARG_TEXT, "ACTION",
                     "count, sum, mean, ..., finetune; several with commas"),

@@ -134,25 +134,53 @@ static void name_purpose(struct control_call *call, const struct proto_purpose *
     ret->project = arena_strdup(&call->arena, purpose->project);
 }
 
-/* What the person can do about it. */
-static void add_cure(const struct choice *c, bool stated, enum err err, struct err_info *reterr)
+/* What the person can do about it; "" where no other words help. */
+static void cure_of(const struct choice *c, char *to, size_t size)
 {
     int len = (int)(c->model->name.len < 40 ? c->model->name.len : 40);
     const char *name = (const char *)c->model->name.ptr;
-    char text[sizeof reterr->text];
-    if (!reterr) {
-        return;
+    to[0] = '\0';
+    switch (c->verdict->decision.reason) {
+    case PROTO_REASON_MISSING_PURPOSE:
+    case PROTO_REASON_MISSING_DISEASE:
+    case PROTO_REASON_MISSING_RESEARCH:
+    case PROTO_REASON_MISSING_ETHICS:
+        snprintf(to, size,
+                 "; state --purpose, such as DUO:0000042, and what goes with it, or "
+                 "--project%s",
+                 c->fitting > 1 ? ": several projects of this node fit" : "");
+        break;
+    case PROTO_REASON_MISSING_AGREEMENT:
+        snprintf(to, size, "; `concordat agreement request %.*s` asks for one", len, name);
+        break;
+    case PROTO_REASON_EXPIRED:
+    case PROTO_REASON_REVOKED:
+    case PROTO_REASON_NO_LICENSE:
+    case PROTO_REASON_LICENSE_TAINTED:
+    case PROTO_REASON_LICENSE_NONPRIVATE:
+        break;
+    default:
+        if (c->verdict->licence) {
+            snprintf(to, size, "; `concordat licence show %.*s` says what it is for", len, name);
+        }
     }
-    snprintf(text, sizeof text, "%s", reterr->text);
-    if (!stated) {
-        (void)!proto_err_set(reterr, err,
-                             "%.280s; state --purpose, such as DUO:0000042, or --project%s", text,
-                             c->fitting > 1 ? ": several projects of this node fit" : "");
-    } else if (c->verdict->licence) {
-        (void)!proto_err_set(reterr, err,
-                             "%.280s; `concordat licence show %.*s` says what it is for", text, len,
-                             name);
+}
+
+/* An attempt is on record like a use. */
+static enum err refuse(const struct choice *c, const struct control_use *use, enum err err,
+                       struct err_info *reterr)
+{
+    char text[280], cure[160];
+    const char *name = arena_strdup(&c->call->arena, c->model->name);
+    enum err audit = control_audit(c->call, "model.refused", reterr, "model", name, "reason",
+                                   proto_reason_name(c->verdict->decision.reason), "purpose",
+                                   use->purpose, "project", use->project, (const char *)NULL);
+    if (audit || !reterr) {
+        return audit ? audit : err;
     }
+    snprintf(text, sizeof text, "%.279s", reterr->text);
+    cure_of(c, cure, sizeof cure);
+    return proto_err_set(reterr, err, "%s%s", text, cure);
 }
 
 enum err control_model_may(const struct control_model *model, struct control_use *ret,
@@ -180,8 +208,5 @@ enum err control_model_may(const struct control_model *model, struct control_use
     name_purpose(call, &purpose, ret);
     const struct train_model_case what = {.model = &model->model};
     err = train_model_error(&what, c.verdict, reterr);
-    if (err == E_REFUSED && c.verdict->tainted_by[0] == '\0') {
-        add_cure(&c, stated, err, reterr);
-    }
-    return err;
+    return err ? refuse(&c, ret, err, reterr) : E_OK;
 }

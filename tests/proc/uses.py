@@ -119,6 +119,8 @@ def participants(box, model):
             ok(code == 0, f"{kind} at {node}, which took part, for what the job was for: exit {code} {why}")
     code, why = use(box, "beta", "predict", model, "--purpose", "DUO:0000007", "--disease", HEART)
     ok(code == 4 and "(PURPOSE)" in why and "licence show" in why, f"not for another disease: exit {code}, {why}")
+    entry = [e for e in box.run("beta", "audit", "list") if e["kind"] == "model.refused"][-1]
+    ok(entry["body"]["reason"] == "PURPOSE" and entry["body"]["model"] == model, f"which is on record, too: {entry['body']}")
     entry = [e for e in box.run("alpha", "audit", "list") if e["kind"] == "model.predict"][-1]
     ok("DUO:0000007" in str(entry), f"the audit chain has what it was for: {entry}")
 
@@ -202,7 +204,7 @@ def months(box):
     ok(code == 0, f"who trained it is bound by its agreements about the data: exit {code} {why}")
     code, why = use(box, "alpha", "predict", model)
     told = box.run("alpha", "licence", "check", model, *FOR, "--action", "evaluate")["sites"][0]
-    ok(code == 4 and "MISSING_AGREEMENT" in why and told["reason"] == "MISSING_AGREEMENT", f"anybody else needs one about the model: exit {code}, {why}")
+    ok(code == 4 and "MISSING_AGREEMENT" in why and "agreement request" in why and told["reason"] == "MISSING_AGREEMENT", f"anybody else needs one about the model: exit {code}, {why}")
     one = agreed(box, "alpha", model, "gamma")
     code, why = use(box, "alpha", "predict", model)
     ok(code == 0, f"and has it then: exit {code} {why}")
