@@ -46,7 +46,9 @@ static enum err check_supported(const struct proto_job *job, struct err_info *re
         return proto_err_set(reterr, E_INVALID, "aggregate.server_momentum: scaffold has none");
     }
     if (job->personal_head) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "model: this version has no personal heads");
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "model.personal_head: this version averages heads with the rest; "
+                             "leave it out");
     }
     if (job->secure_aggregation) {
         return proto_err_set(reterr, E_UNSUPPORTED,

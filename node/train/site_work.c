@@ -118,11 +118,11 @@ enum err site_addressed(const struct site_work *work, struct span to, int64_t ti
     return E_OK;
 }
 
-/* Columns that the job uses: features and target; of notes all that are tokens or tags. */
+/* Columns that the job uses: features, target and the time of an event; of notes all that are tokens or tags. */
 static enum err name_columns(struct site_work *work)
 {
     const struct proto_text *features = work->plan.features.items;
-    work->columns = arena_alloc(&work->arena, work->plan.features.count + 1, sizeof *work->columns);
+    work->columns = arena_alloc(&work->arena, work->plan.features.count + 2, sizeof *work->columns);
     work->column_count = 0;
     if (!work->columns) {
         return E_NO_MEMORY;
@@ -133,9 +133,15 @@ static enum err name_columns(struct site_work *work)
             return E_NO_MEMORY;
         }
     }
-    if (work->plan.target.len) {
-        work->columns[work->column_count] = arena_strdup(&work->arena, work->plan.target);
-        return work->columns[work->column_count++] ? E_OK : E_NO_MEMORY;
+    const struct span others[] = {work->plan.target, work->plan.event_time};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        const char *name = others[i].len ? arena_strdup(&work->arena, others[i]) : "";
+        if (!name) {
+            return E_NO_MEMORY;
+        }
+        if (name[0]) {
+            work->columns[work->column_count++] = name;
+        }
     }
     return E_OK;
 }

@@ -63,10 +63,11 @@ def terminal():
 
 
 def running(pid):
-    """Whether it lives: one that has ended does not, even where nobody has waited for it."""
+    """Whether it lives: one that has ended does not, even where nobody has waited for it. Its first thread may have ended while
+    others still hold its files."""
     try:
         with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+            return file.read().rpartition(")")[2].split()[0] not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 
@@ -150,7 +151,7 @@ class Sandbox:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-            for _ in range(200):
+            for _ in range(2000):
                 if not running(pid):
                     break
                 time.sleep(0.01)
@@ -189,6 +190,14 @@ class Sandbox:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         return path
+
+    def agreed(self, job, seconds=30):
+        """Waits until every node knows the licences that a job file relies on: gossip takes a moment after an import."""
+        return self.wait("all licences known everywhere", lambda: all(self.permitted(n, job) for n in self.names), seconds)
+
+    def permitted(self, name, job):
+        code, answer, _ = self.try_run(name, "train", "start", job, "--explain")
+        return code == 0 and all(site["verdict"] == "permit" for site in answer["sites"])
 
     def wait(self, what, condition, seconds=15):
         """Polls until CONDITION() is true; returns the seconds it took, or None."""

@@ -26,7 +26,7 @@ def main():
             box.run(name, "dataset", "import", box.write("skewed.yaml", manifest("skewed", licence(epsilon_total=20000, per_query=1, per_job=1000))), "--data", f"{box.dir}/{name}.csv")
         text = job("control", "skewed", ROUNDS, 1000, epochs=2, clip=2.0, extra="aggregate: {method: scaffold}\n").replace("every: 5", f"every: {ROUNDS}").replace("min_sites: 2, round_timeout: 60s", "min_sites: 2, standby: 0, round_timeout: 4s")
         path = box.write("control.yaml", text)
-        box.wait("all licences known everywhere", lambda: box.try_run("alpha", "train", "start", path, "--explain")[0] == 0, 30)
+        box.agreed(path)
         before = {n: vectors(box, n) for n in box.names}
         started = box.run("alpha", "train", "start", path)["job"]
 

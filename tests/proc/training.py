@@ -214,6 +214,8 @@ def main():
             for dataset, text in terms.items():
                 box.run(name, "dataset", "import", box.write(f"{dataset}.yaml", manifest(dataset, text)), "--data", f"{box.dir}/{name}.csv")
 
+        for dataset in terms:
+            box.agreed(box.write("plan.yaml", job("plan", dataset, 10, 4)))
         cost = box.run("alpha", "train", "start", box.write("plan.yaml", job("plan", "narrow", 10, 4)), "--explain")["cost"]
         ok(1 < cost["epsilon_tight"] < cost["epsilon"] == 4, f"the plan's tight loss is {cost['epsilon_tight']:.3f}")
         shown, score = train(box, "alpha", job("wide", "wide", 20, 1000, epochs=5, clip=2.0))

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "crypto/provider.h"
+#include "node/model/table_model.h"
 #include "node/model/tabular.h"
 #include "proto/privacy.h"
 #include "tests/lib/seed.h"
@@ -317,6 +318,56 @@ static void private_training(void **state)
     assert_true(noisy >= exact && noisy < 1.2 * exact);
 }
 
+/* A network's document against its formula by hand, and what a missing value counts as: the middle, as in training. */
+static void documents_answer(void **state)
+{
+    (void)state;
+    static const char document[] =
+        "{\"format\":\"concordat-network-1\",\"link\":\"identity\",\"missing\":\"midpoint\","
+        "\"features\":["
+        "{\"name\":\"age\",\"encoding\":\"standardised\",\"at\":0,\"width\":1,\"min\":0,\"max\":"
+        "100},"
+        "{\"name\":\"sex\",\"encoding\":\"one-hot\",\"at\":1,\"width\":1,\"values\":[\"F\",\"M\"]},"
+        "{\"name\":\"ill\",\"encoding\":\"zero-one\",\"at\":2,\"width\":1}],"
+        "\"target\":{\"name\":\"y\",\"scale\":2,\"offset\":10},"
+        "\"hidden\":[{\"weights\":[0.5,-1,2],\"intercept\":0.25},{\"weights\":[1,2,0],"
+        "\"intercept\":0}],"
+        "\"weights\":[1.5,-0.5],\"intercept\":-1}";
+    const struct span names[] = {span_str("ill"), span_str("age"), span_str("sex")};
+    const struct {
+        const char *ill, *age, *sex;
+        double x[3];
+    } rows[] = {{"1", "75", "M", {0.5, 1, 1}},
+                {"false", "200", "F", {1, 0, 0}},
+                {"", "", "", {0, 0.5, 0.5}},
+                {"1", "old", "X", {0, 0.5, 1}}};
+    struct model_table_model *model = NULL;
+    assert_int_equal(model_table_model_read(span_str(document), &model, NULL), E_OK);
+    assert_int_equal(model_table_model_header(model, names, 3, NULL), E_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const double *x = rows[i].x;
+        const struct span fields[] = {span_str(rows[i].ill), span_str(rows[i].age),
+                                      span_str(rows[i].sex)};
+        double want = 10 + 2 * (-1 + 1.5 * tanh(0.5 * x[0] - x[1] + 2 * x[2] + 0.25) -
+                                0.5 * tanh(x[0] + 2 * x[1]));
+        is_near(model_table_model_answer(model, fields, 3), want, 1e-6);
+    }
+    model_table_model_free(model);
+    /* A linear one with hidden units, a network without, units of another width. */
+    static const char *const wrong[] = {
+        "{\"format\":\"concordat-linear-1\",\"link\":\"log\",\"features\":[],\"hidden\":[],"
+        "\"weights\":[],"
+        "\"intercept\":0}",
+        "{\"format\":\"concordat-network-1\",\"link\":\"log\",\"features\":[],\"weights\":[],"
+        "\"intercept\":0}",
+        "{\"format\":\"concordat-network-1\",\"link\":\"log\",\"features\":[],\"hidden\":[{"
+        "\"weights\":[1],"
+        "\"intercept\":0},{\"weights\":[1,2],\"intercept\":0}],\"weights\":[1,2],\"intercept\":0}"};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(model_table_model_read(span_str(wrong[i]), &model, NULL), E_INVALID);
+    }
+}
+
 static void refuses(void **state)
 {
     (void)state;
@@ -347,10 +398,10 @@ static void refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(differences),    cmocka_unit_test(linear_regression),
-        cmocka_unit_test(breslow),        cmocka_unit_test(piecewise_becomes_cox),
-        cmocka_unit_test(network_learns), cmocka_unit_test(private_training),
-        cmocka_unit_test(refuses),
+        cmocka_unit_test(differences),      cmocka_unit_test(linear_regression),
+        cmocka_unit_test(breslow),          cmocka_unit_test(piecewise_becomes_cox),
+        cmocka_unit_test(network_learns),   cmocka_unit_test(private_training),
+        cmocka_unit_test(documents_answer), cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, read_table, NULL);
 }
