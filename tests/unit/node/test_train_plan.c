@@ -304,9 +304,7 @@ static void outcomes_become_numbers(void **state)
     assert_true(low == -2.5 && high == 5);
 }
 
-enum {
-    MANY = 3000
-};
+#define MANY 3000
 static struct {
     float x[2 * MANY], target[MANY], time[MANY];
     uint8_t y[MANY];
