@@ -357,6 +357,8 @@ static enum err make_peer(struct node *node, struct buf *certificate, struct buf
         .root = buf_span(root),
         .federation = node->federation,
         .listen = node->config.listen,
+        .seeds = node->config.seeds.items,
+        .seed_count = node->config.seeds.count,
         .charter_path = charter,
         .limits = {.handler_threads = 32,
                    .rate_per_s = (uint32_t)node->config.limits.requests_per_second,

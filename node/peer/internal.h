@@ -104,6 +104,8 @@ enum link_state {
 };
 
 /* Our way to one member. Its index is the member's in the directory and the link's number in the gossip core. */
+#define PEER_URL_SIZE 192
+
 struct link {
     struct peer *peer;
     size_t index;
@@ -132,7 +134,7 @@ struct link {
         struct link *link;
         bool reverse;
         bool running;
-        char url[192];
+        char url[PEER_URL_SIZE];
         int result;
     } dials[2];
     uint32_t reverse_pipe;
@@ -214,6 +216,8 @@ struct peer {
     uint8_t node_id[16];
     char federation[33];
     char listen[128];
+    char (*seeds)[PEER_URL_SIZE];
+    size_t seed_count;
     uint16_t reverse_from, reverse_to;
     struct peer_limits limits;
     void (*log)(void *user, enum peer_log level, const char *text);

@@ -228,6 +228,12 @@ struct link *link_get(struct peer *peer, size_t index)
     return link;
 }
 
+/* One without an address may be at one of the seeds. */
+static bool can_dial(const struct peer *peer, const struct peer_member *member)
+{
+    return member->address[0] ? strcmp(member->address, "none") != 0 : peer->seed_count > 0;
+}
+
 void link_member_changed(struct peer *peer, const struct peer_directory_change *change)
 {
     if (change->member < 0 || !peer->started || peer->stopping) {
@@ -249,7 +255,7 @@ void link_member_changed(struct peer *peer, const struct peer_directory_change *
             return;
         }
     }
-    if (link->revoked || !member.address[0] || strcmp(member.address, "none") == 0) {
+    if (link->revoked || !can_dial(peer, &member)) {
         return;
     }
     if (change->address) {
@@ -305,9 +311,23 @@ static void dial_run(struct pool_job *job)
 {
     struct dial *dial = (struct dial *)((char *)job - offsetof(struct dial, job));
     struct link *link = dial->link;
-    dial->result = sp_dial(dial->reverse ? link->peer->rep : link->socket, dial->url,
-                           peer_profile(link->peer), link->hex, DIAL_LIMIT_MS);
-    peer_post(link->peer, &dial->event);
+    struct peer *peer = link->peer;
+    struct sp_socket *socket = dial->reverse ? peer->rep : link->socket;
+    dial->result = dial->url[0]
+                       ? sp_dial(socket, dial->url, peer_profile(peer), link->hex, DIAL_LIMIT_MS)
+                       : NNG_EADDRINVAL;
+    /* It may have moved while we could not hear of it. Whoever else is there fails the handshake. */
+    bool elsewhere = !dial->reverse && (link->failures < 3 || link->failures % 4 == 0);
+    for (size_t i = 0; elsewhere && i < peer->seed_count; i++) {
+        if (dial->result == 0 || dial->result == NNG_ECLOSED) {
+            break;
+        }
+        if (strcmp(peer->seeds[i], dial->url) != 0) {
+            dial->result =
+                sp_dial(socket, peer->seeds[i], peer_profile(peer), link->hex, DIAL_LIMIT_MS);
+        }
+    }
+    peer_post(peer, &dial->event);
 }
 
 static void dial_start(struct dial *dial, const char *url)
@@ -666,8 +686,8 @@ static void link_redial(struct link *link, uint64_t now_ms)
         return;
     }
     link->retry_ms = 0;
-    if (peer_directory_get(link->peer->directory, link->index, &member) && member.address[0] &&
-        strcmp(member.address, "none") != 0 && link_open(link)) {
+    if (peer_directory_get(link->peer->directory, link->index, &member) &&
+        can_dial(link->peer, &member) && link_open(link)) {
         link->state = LINK_DIALLING;
         show(link, PEER_CONNECTING, 0);
         dial_start(&link->dials[0], member.address);

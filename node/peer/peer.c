@@ -224,6 +224,22 @@ static void limits_default(struct peer_limits *l)
     l->redial_max_ms = l->redial_max_ms ? l->redial_max_ms : 60000;
 }
 
+static enum err copy_seeds(struct peer *peer, const struct peer_options *o, struct err_info *reterr)
+{
+    char host[128];
+    uint16_t port;
+    peer->seeds = proto_alloc(o->seed_count ? o->seed_count : 1, sizeof *peer->seeds);
+    for (size_t i = 0; peer->seeds && i < o->seed_count; i++) {
+        if (strlen(o->seeds[i]) >= sizeof peer->seeds[i] ||
+            !peer_url_split(o->seeds[i], host, &port)) {
+            return proto_err_set(reterr, E_INVALID, "seeds: tls+tcp://HOST:PORT");
+        }
+        snprintf(peer->seeds[i], sizeof peer->seeds[i], "%s", o->seeds[i]);
+        peer->seed_count++;
+    }
+    return peer->seeds ? E_OK : E_NO_MEMORY;
+}
+
 static enum err copy_options(struct peer *peer, const struct peer_options *o,
                              struct err_info *reterr)
 {
@@ -257,7 +273,8 @@ static enum err copy_options(struct peer *peer, const struct peer_options *o,
     snprintf(peer->listen, sizeof peer->listen, "%s", o->listen);
     peer->root.max = peer->certificate.max = CRYPTO_CERTIFICATE_MAX;
     enum err err = buf_put(&peer->root, o->root);
-    return err ? err : buf_put(&peer->certificate, o->certificate);
+    err = err ? err : buf_put(&peer->certificate, o->certificate);
+    return err ? err : copy_seeds(peer, o, reterr);
 }
 
 static void handles_open(struct peer *peer)
@@ -468,6 +485,7 @@ void peer_free(struct peer *peer)
         crypto_channel_profile_free(peer->profiles[i]);
     }
     peer_directory_free(peer->directory);
+    proto_free(peer->seeds);
     buf_fini(&peer->root);
     buf_fini(&peer->charter);
     buf_fini(&peer->certificate);

@@ -84,7 +84,11 @@ struct peer_options {
     const char *federation;
     uint8_t federation_id[16];
     uint8_t node_id[16];
-    const char *listen;       /* "tls+tcp://HOST:PORT" or "none" */
+    const char *listen; /* "tls+tcp://HOST:PORT" or "none" */
+    /* Where a member may be found that does not answer at the address which we know of it: "tls+tcp://HOST:PORT". Whoever is there
+     * must be that member. */
+    const char *const *seeds;
+    size_t seed_count;
     const char *charter_path; /* HOME/identity/charter: the record that this node trusts first */
     uint16_t reverse_port_from,
         reverse_port_to; /* for listeners that reverse links need; 0, 0: ephemeral */
