@@ -18,18 +18,6 @@
 static const char *const statuses[] = {"answered", "refused", "unreachable", "unavailable",
                                        "waiting"};
 
-/* Sites of one licence text say the same: then they share the list of the one before. */
-static bool same_clauses(const struct query_site *site, const struct query_site *before)
-{
-    bool same = site->clause_count == before->clause_count;
-    for (size_t i = 0; same && i < site->clause_count; i++) {
-        const struct query_clause *a = &site->clauses[i], *b = &before->clauses[i];
-        same = span_equal(a->clause, b->clause) && span_equal(a->expected, b->expected) &&
-               a->result == b->result && span_equal(a->reason, b->reason);
-    }
-    return same;
-}
-
 static json_t *clause_list(const struct query_site *site)
 {
     static const char *const results[] = {"pass", "fail", "needed"};
@@ -49,7 +37,6 @@ static json_t *clause_list(const struct query_site *site)
 static json_t *sites_view(const struct query_result *result, bool explain)
 {
     json_t *array = json_array();
-    json_t *clauses = NULL; /* of the site before */
     for (size_t i = 0; i < result->site_count; i++) {
         const struct query_site *site = &result->site[i];
         json_t *view =
@@ -76,15 +63,10 @@ static json_t *sites_view(const struct query_result *result, bool explain)
                                 json_string(site->status == QUERY_SITE_ANSWERED ? "permit"
                                             : held                              ? "hold"
                                                                                 : "deny"));
-            if (!clauses || !same_clauses(site, site - 1)) {
-                json_decref(clauses);
-                clauses = clause_list(site);
-            }
-            json_object_set(view, "clauses", clauses);
+            json_object_set_new(view, "clauses", clause_list(site));
         }
         json_array_append_new(array, view);
     }
-    json_decref(clauses);
     return array;
 }
 

@@ -225,14 +225,17 @@ enum err query_admission_clauses(const struct query_admission *admission, struct
 {
     const struct proto_decision *decision = &admission->decision;
     const struct proto_licence *licence = admission->has_licence ? &admission->licence : NULL;
-    size_t count =
-        decision->clause_count < QUERY_CLAUSES_MAX ? decision->clause_count : QUERY_CLAUSES_MAX;
-    struct query_clause *clauses = arena_alloc(arena, count, sizeof *clauses);
+    struct query_clause *clauses =
+        arena_alloc(arena, decision->clause_count ? decision->clause_count : 1, sizeof *clauses);
+    size_t count = 0;
     if (!clauses) {
         return E_NO_MEMORY;
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < decision->clause_count && count < QUERY_CLAUSES_MAX; i++) {
         const struct proto_clause *clause = &decision->clauses[i];
+        if (clause->result == PROTO_CLAUSE_PASS) {
+            continue;
+        }
         char name[PROTO_CLAUSE_NAME_SIZE], expected[PROTO_CLAUSE_EXPECTED_SIZE];
         const char *copy = arena_strdup(arena, span_str(proto_clause_name(licence, clause, name)));
         const char *wanted =
@@ -240,7 +243,7 @@ enum err query_admission_clauses(const struct query_admission *admission, struct
         if (!copy || !wanted) {
             return E_NO_MEMORY;
         }
-        clauses[i] = (struct query_clause){
+        clauses[count++] = (struct query_clause){
             .clause = span_str(copy),
             .expected = span_str(wanted),
             .result = clause->result,

@@ -71,7 +71,8 @@ void query_admission_foresee(struct query_context *context, const struct query_f
                              struct arena *arena, struct proto_decision *ret);
 /* A party of a request as the council attests it; borrows from MEMBER. */
 struct proto_party query_party(const struct peer_member *member);
-/* The decision's clauses as peers and people read them. Errors: E_NO_MEMORY. */
+/* The decision's clauses that did not pass, as peers and people read them: what stands in the way, or was no alternative. Each
+ * clause is what `licence check` tells. Errors: E_NO_MEMORY. */
 MUST_CHECK enum err query_admission_clauses(const struct query_admission *admission,
                                             struct arena *arena, struct proto_list *ret);
 /* The caps below the dataset's, by the node's shares. In a federation of one institution it has no cap. */

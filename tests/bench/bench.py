@@ -205,8 +205,8 @@ def bench_query():
         local = [operation(home, "peers")[0] * 1e6 for _ in range(rounds)]
         say(f"query: the --explain path of 5 nodes: control socket, request signed for and sent to 4 sites over mutual TLS, each")
         say("checks signature and schema, decides by licence, prices, signs and counts what leaves; answers checked, combined, JSON;")
-        say("so it holds all of a query but scan, noise, ledger (two syncs) and release tick, and what only --explain has: the clauses of every")
-        say(f"site's decision, here {answer} bytes an answer in place of some 400. {rounds} rounds in a row, load {load()}")
+        say("so it holds all of a query but scan, noise, ledger (two syncs) and release tick, and what only --explain has: the clauses")
+        say(f"that did not pass; {answer} bytes an answer. {rounds} rounds in a row, load {load()}")
         best, middle, slow = percentiles(explained)
         say(f"ours best {best:.0f} median {middle:.0f} p99 {slow:.0f} us; a local operation (peers) median {statistics.median(local):.0f} us")
         parts(box, home, names, arguments)
