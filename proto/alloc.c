@@ -93,8 +93,29 @@ char *arena_strdup(struct arena *arena, struct span text)
     return copy;
 }
 
+struct arena_deferred {
+    struct arena_deferred *next;
+    void (*run)(void *user);
+    void *user;
+};
+
+enum err arena_defer(struct arena *arena, void (*run)(void *user), void *user)
+{
+    struct arena_deferred *deferred = arena_alloc(arena, 1, sizeof *deferred);
+    if (!deferred) {
+        return E_NO_MEMORY;
+    }
+    *deferred = (struct arena_deferred){arena->deferred, run, user};
+    arena->deferred = deferred;
+    return E_OK;
+}
+
 void arena_fini(struct arena *arena)
 {
+    for (struct arena_deferred *d = arena->deferred; d; d = d->next) {
+        d->run(d->user);
+    }
+    arena->deferred = NULL;
     while (arena->blocks) {
         struct arena_block *next = arena->blocks->next;
         proto_free(arena->blocks);

@@ -20,14 +20,18 @@ void proto_alloc_fail_at(uint64_t nth);
 /* Bump allocator. Zero-initialise; `max` 0 means PROTO_ARENA_MAX. */
 #define PROTO_ARENA_MAX ((size_t)64 << 20)
 struct arena_block;
+struct arena_deferred;
 struct arena {
     struct arena_block *blocks;
+    struct arena_deferred *deferred;
     size_t used;
     size_t max;
 };
 /* Zeroed, aligned for any type, valid until arena_fini. NULL when out of memory or past the maximum. */
 void *arena_alloc(struct arena *arena, size_t count, size_t size);
 char *arena_strdup(struct arena *arena, struct span text);
+/* RUN(USER) in arena_fini, the last one first, while the arena's memory is still there. Errors: E_NO_MEMORY. */
+MUST_CHECK enum err arena_defer(struct arena *arena, void (*run)(void *user), void *user);
 void arena_fini(struct arena *arena);
 
 /* Growing bytes. Zero-initialise and set max. */

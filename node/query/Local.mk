@@ -12,6 +12,7 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/coordinates.c %D%/coordinates.h \
 	%D%/estimate.c %D%/estimate.h \
 	%D%/execute.c %D%/execute.h \
+	%D%/known.c %D%/known.h \
 	%D%/message.c %D%/message.h \
 	%D%/partial.c %D%/partial.h \
 	%D%/project.c %D%/project.h \

@@ -2,6 +2,7 @@
 #include "node/query/admission.h"
 
 #include "node/query/agreement.h"
+#include "node/query/known.h"
 #include "node/query/project.h"
 #include "node/query/visa.h"
 
@@ -10,36 +11,39 @@
 #include "proto/manifest.h"
 #include "store/records.h"
 
-static enum err load_record(struct query_context *context, const char *dataset, uint64_t kind,
-                            struct arena *arena, struct proto_record *ret, bool *ret_forked,
-                            struct err_info *reterr)
-{
-    uint8_t key[16];
-    struct span bytes;
-    proto_record_key(&crypto_proto_hash, dataset, key);
-    enum err err =
-        store_records_get(context->store, context->node_id, key, kind, arena, &bytes, ret_forked);
-    return err ? err : proto_record_decode(bytes, &crypto_proto_hash, ret, reterr);
-}
-
 static enum err load_schema(struct query_context *context, struct query_admission *admission,
                             struct err_info *reterr)
 {
-    struct proto_record record;
-    struct proto_dataset body;
-    bool forked;
-    enum err err = load_record(context, admission->dataset, PROTO_RECORD_DATASET, &admission->arena,
-                               &record, &forked, reterr);
-    if (!err) {
-        err = proto_dataset_decode(record.envelope.body, &admission->arena, &body, reterr);
+    const struct query_record *known;
+    enum err err = query_record_get(context, context->node_id, admission->dataset,
+                                    PROTO_RECORD_DATASET, &admission->arena, &known, NULL, reterr);
+    if (err || !known->understood) {
+        return err ? err
+                   : proto_err_set(reterr, E_INVALID, "the record of dataset %s is not understood",
+                                   admission->dataset);
     }
+    admission->schema = known->schema;
+    memcpy(admission->schema_hash, known->schema_hash, 32);
+    return E_OK;
+}
+
+/* A body that is not understood denies; it is not a failure of ours. */
+static enum err load_licence(struct query_context *context, const char *name,
+                             struct query_admission *ret, struct err_info *reterr)
+{
+    const struct query_record *known;
+    enum err err = query_record_get(context, context->node_id, name, PROTO_RECORD_LICENCE,
+                                    &ret->arena, &known, &ret->forked, reterr);
     if (!err) {
-        err = proto_dataset_schema(&body, &admission->arena, &admission->schema, reterr);
+        ret->has_record = true;
+        ret->record = known->record;
+        ret->has_licence =
+            known->understood && !(known->record.envelope.flags & PROTO_RECORD_FINAL);
+        if (ret->has_licence) {
+            ret->licence = known->licence;
+        }
     }
-    if (!err) {
-        proto_schema_hash(&admission->schema, &crypto_proto_hash, admission->schema_hash);
-    }
-    return err;
+    return err == E_NOT_FOUND ? E_OK : err;
 }
 
 enum err query_admission_load(struct query_context *context, const char *dataset,
@@ -56,40 +60,28 @@ enum err query_admission_load(struct query_context *context, const char *dataset
                    : err;
     }
     err = load_schema(context, ret, reterr);
-    if (err) {
-        return err;
-    }
-    err = load_record(context, dataset, PROTO_RECORD_LICENCE, &ret->arena, &ret->record,
-                      &ret->forked, reterr);
-    ret->has_record = err == E_OK;
-    if (err == E_OK && !(ret->record.envelope.flags & PROTO_RECORD_FINAL)) {
-        /* A body that is not understood denies; it is not a failure of ours. */
-        ret->has_licence = proto_licence_decode(ret->record.envelope.body, &ret->arena,
-                                                &ret->licence, NULL) == E_OK;
-    }
-    return err == E_NOT_FOUND ? E_OK : err;
+    return err ? err : load_licence(context, dataset, ret, reterr);
 }
 
 enum err query_admission_load_model(struct query_context *context, const char *model,
                                     struct query_admission *ret, struct err_info *reterr)
 {
+    uint8_t key[16];
+    struct span bytes;
     struct proto_record record;
     memset(ret, 0, sizeof *ret);
     ret->model = true;
+    proto_record_key(&crypto_proto_hash, model, key);
     if (!span_to_cstr(span_str(model), ret->dataset, sizeof ret->dataset) ||
-        load_record(context, model, PROTO_RECORD_MODEL, &ret->arena, &record, NULL, NULL) ||
+        store_records_get(context->store, context->node_id, key, PROTO_RECORD_MODEL, &ret->arena,
+                          &bytes, NULL) ||
+        proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) ||
         (record.envelope.flags & PROTO_RECORD_FINAL)) {
         return proto_err_set(reterr, E_NOT_FOUND, "this node published no model %.64s", model);
     }
-    enum err err = load_record(context, model, PROTO_RECORD_LICENCE, &ret->arena, &ret->record,
-                               &ret->forked, reterr);
-    ret->has_record = err == E_OK;
-    if (err == E_OK && !(ret->record.envelope.flags & PROTO_RECORD_FINAL)) {
-        ret->has_licence = proto_licence_decode(ret->record.envelope.body, &ret->arena,
-                                                &ret->licence, NULL) == E_OK &&
-                           ret->licence.derived_from.count > 0;
-    }
-    return err == E_NOT_FOUND ? E_OK : err;
+    enum err err = load_licence(context, model, ret, reterr);
+    ret->has_licence = ret->has_licence && ret->licence.derived_from.count > 0;
+    return err;
 }
 
 struct proto_party query_party(const struct peer_member *member)

@@ -23,6 +23,7 @@ struct query_shares {
 struct query_witnesses;
 
 struct query_agreements;
+struct query_known;
 
 struct query_context {
     struct store *store;
@@ -60,6 +61,7 @@ struct query_context {
     /* Counts versions of our own licences; running work looks at it and decides anew when it moved. */
     _Atomic uint64_t licence_changes;
     struct query_agreements *agreements; /* agreement.h's own */
+    struct query_known *known;           /* known.h's own; NULL: each record is decoded anew */
 };
 
 #endif

@@ -1,43 +1,32 @@
 #include "config.h"
 #include "node/query/ask.h"
 
+#include "node/query/known.h"
 #include "proto/manifest.h"
 #include "proto/nearest.h"
 #include "store/records.h"
-
-static enum err get_body(struct query_context *context, const uint8_t issuer[16], const char *name,
-                         uint64_t kind, struct arena *arena, struct proto_record *ret)
-{
-    uint8_t key[16];
-    struct span bytes;
-    proto_record_key(&crypto_proto_hash, name, key);
-    enum err err = store_records_get(context->store, issuer, key, kind, arena, &bytes, NULL);
-    if (!err) {
-        err = proto_record_decode(bytes, &crypto_proto_hash, ret, NULL);
-    }
-    return !err && ret->envelope.flags & PROTO_RECORD_FINAL ? E_NOT_FOUND : err;
-}
 
 /* E_NOT_FOUND: this member does not publish it, or not in a form that we understand. */
 static enum err load(struct query_context *context, const char *name, struct arena *arena,
                      struct query_publisher *to)
 {
-    struct proto_record record;
-    enum err err = get_body(context, to->member.id, name, PROTO_RECORD_DATASET, arena, &record);
-    if (!err) {
-        err = proto_dataset_decode(record.envelope.body, arena, &to->dataset, NULL);
-    }
-    if (!err) {
-        err = proto_dataset_schema(&to->dataset, arena, &to->schema, NULL);
-    }
-    if (err) {
+    const struct query_record *known;
+    enum err err = query_record_get(context, to->member.id, name, PROTO_RECORD_DATASET, arena,
+                                    &known, NULL, NULL);
+    if (err || !known->understood || (known->record.envelope.flags & PROTO_RECORD_FINAL)) {
         return err == E_NO_MEMORY ? err : E_NOT_FOUND;
     }
-    proto_schema_hash(&to->schema, &crypto_proto_hash, to->schema_hash);
-    if (get_body(context, to->member.id, name, PROTO_RECORD_LICENCE, arena, &record) == E_OK) {
-        to->has_licence =
-            proto_licence_decode(record.envelope.body, arena, &to->licence, NULL) == E_OK;
-        memcpy(to->licence_id, record.id, 16);
+    to->dataset = known->dataset;
+    to->schema = known->schema;
+    memcpy(to->schema_hash, known->schema_hash, 32);
+    if (query_record_get(context, to->member.id, name, PROTO_RECORD_LICENCE, arena, &known, NULL,
+                         NULL) == E_OK &&
+        !(known->record.envelope.flags & PROTO_RECORD_FINAL)) {
+        to->has_licence = known->understood;
+        if (known->understood) {
+            to->licence = known->licence;
+        }
+        memcpy(to->licence_id, known->record.id, 16);
     }
     return E_OK;
 }
