@@ -45,10 +45,10 @@ static enum err check_supported(const struct proto_job *job, struct err_info *re
     if (job->method == PROTO_SCAFFOLD && job->server_momentum > 0) {
         return proto_err_set(reterr, E_INVALID, "aggregate.server_momentum: scaffold has none");
     }
-    if (job->personal_head) {
-        return proto_err_set(reterr, E_UNSUPPORTED,
-                             "model.personal_head: this version averages heads with the rest; "
-                             "leave it out");
+    if (job->personal_head && job->task == PROTO_TASK_MASKED_LM) {
+        return proto_err_set(reterr, E_INVALID,
+                             "model.personal_head: a masked LM's head is its vocabulary, which all "
+                             "share; token- and sequence-classification have heads of their own");
     }
     if (job->secure_aggregation) {
         return proto_err_set(reterr, E_UNSUPPORTED,

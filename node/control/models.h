@@ -51,6 +51,8 @@ struct control_opened {
     uint8_t hash[32];            /* of its blob */
     struct buf blob, under;      /* under: what its adapters belong to */
     struct model_package *package, *base;
+    bool bare;     /* asked for to describe it: a personal head is not looked for */
+    bool own_head; /* of this node: not the published bytes */
     struct control_use use;
 };
 /* The model that ID names, into O, which is zero: search, name and hash. USE: for more than to describe it, and then what for.

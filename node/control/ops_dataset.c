@@ -631,6 +631,7 @@ enum err control_dataset_remove(struct control_call *call, json_t **ret, struct 
         err = withdraw(call, name, PROTO_RECORD_DATASET, id, reterr);
         err = err == E_NOT_FOUND ? E_OK : err;
     }
+    err = err ? err : train_heads_forget(call->node->train, name, reterr);
     if (!err) {
         err = store_import_remove(&call->node->store, name, reterr);
     }
@@ -709,6 +710,7 @@ enum err control_licence_withdraw(struct control_call *call, json_t **ret, struc
             err = proto_err_set(reterr, err, "this node publishes no licence for %s", name);
         }
     }
+    err = err ? err : train_heads_forget(call->node->train, name, reterr);
     if (!err) {
         *ret = json_pack("{s:s, s:o, s:s}", "dataset", name, "record", control_json_hex(id, 16),
                          "state", "withdrawn");

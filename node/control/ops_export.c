@@ -73,6 +73,20 @@ static enum err fetch(struct control_call *call, struct control_opened *o, struc
                : store_blob_get(&call->node->store, o->hash, &o->blob, reterr);
 }
 
+/* What is applied is the shared encoder under our own head. */
+static enum err take_own_head(struct control_call *call, struct control_opened *o,
+                              struct err_info *reterr)
+{
+    struct buf blob = {.max = STORE_BLOB_MAX};
+    enum err err = train_head_attach(call->node->train, o->hash, buf_span(&o->blob), &blob, reterr);
+    model_package_close(o->package);
+    o->package = NULL;
+    buf_fini(&o->blob);
+    o->blob = blob;
+    o->own_head = true;
+    return err ? err : model_package_open(buf_span(&o->blob), &o->package, reterr);
+}
+
 enum err control_model_load(struct control_call *call, struct control_opened *o,
                             struct err_info *reterr)
 {
@@ -81,6 +95,9 @@ enum err control_model_load(struct control_call *call, struct control_opened *o,
         return err;
     }
     err = model_package_open(buf_span(&o->blob), &o->package, reterr);
+    if (!err && model_package_info(o->package)->personal_head && !o->bare) {
+        err = take_own_head(call, o, reterr);
+    }
     if (err || !model_package_info(o->package)->has_base) {
         return err;
     }
@@ -102,6 +119,7 @@ static enum err open_model(struct control_call *call, struct control_opened *o, 
                            struct err_info *reterr)
 {
     enum err err = control_model_locate(call, o, use, reterr);
+    o->bare = !use;
     return err ? err : control_model_load(call, o, reterr);
 }
 
@@ -117,7 +135,7 @@ struct card_room {
     const char **labels, **duties;
     struct buf report;
     json_t *view; /* of the record */
-    char tuning[160];
+    char tuning[240];
     struct arena *arena;
 };
 
@@ -217,6 +235,12 @@ static void card_package(struct card_room *r, const struct control_opened *o)
         snprintf(r->tuning, sizeof r->tuning, "LoRA, rank %u, alpha %g", s->rank, s->alpha);
     } else {
         snprintf(r->tuning, sizeof r->tuning, "all weights");
+    }
+    if (info->personal_head || o->own_head) {
+        size_t len = strlen(r->tuning);
+        snprintf(r->tuning + len, sizeof r->tuning - len, "%s",
+                 o->own_head ? "; heads are personal: this copy has this node's own head"
+                             : "; heads are personal: each site keeps its own, here is none");
     }
     r->card.tuning = o->search.found ? r->tuning : NULL;
     if (!o->search.found) {

@@ -190,6 +190,9 @@ static enum err predict_kept(struct control_call *call, struct control_opened *o
         if (!err && o->package) {
             err = model_predictor_open(o->package, o->base, 1, &kept->predictor, reterr);
             memcpy(kept->hash, o->hash, sizeof kept->hash);
+            if (o->own_head) { /* which may be forgotten: looked for each time */
+                memset(kept->hash, 0, sizeof kept->hash);
+            }
         }
     }
     if (!err && inputs->table != !kept->predictor) {

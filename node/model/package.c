@@ -13,6 +13,7 @@
 #define FORMAT    "1"
 #define KEY(name) "concordat." name
 #define HEADS     7u
+#define PERSONAL  "personal" /* of KEY("head") */
 
 /* Tensors of any head, taken along when a folder has them. */
 static const char *const head_names[HEADS] = {"bert.pooler.dense.weight",
@@ -301,6 +302,7 @@ static enum err read_info(struct model_package *p, struct err_info *reterr)
     p->info.shape = p->config.shape;
     p->info.labels = &p->config.labels;
     p->info.name = note(p, KEY("name")) ? note(p, KEY("name")) : "";
+    p->info.personal_head = note(p, KEY("head")) && strcmp(note(p, KEY("head")), PERSONAL) == 0;
     p->info.licence = note(p, KEY("licence")) ? note(p, KEY("licence")) : "";
     for (size_t i = 0; i < model_safetensors_count(p->file); i++) {
         p->info.parameters += model_safetensors_entry(p->file, i)->count;
@@ -477,8 +479,9 @@ enum err model_package_encoder(const struct model_package *package,
 /* --- encoding ------------------------------------------------------------------------------------------ */
 
 static enum err encode_adapter(const struct model_encoder *e, const char *const *labels,
-                               const uint8_t base_hash[32], const char *base_name, const char *name,
-                               const char *licence, struct buf *ret, struct err_info *reterr)
+                               const uint8_t base_hash[32], const char *base_name,
+                               bool personal_head, const char *name, const char *licence,
+                               struct buf *ret, struct err_info *reterr)
 {
     struct buf config = {.max = MODEL_CONFIG_MAX}, adapter = {.max = MODEL_CONFIG_MAX};
     char hex[65];
@@ -491,8 +494,10 @@ static enum err encode_adapter(const struct model_encoder *e, const char *const 
         const struct model_safetensors_note notes[] = {
             {KEY("package"), FORMAT},  {KEY("name"), name},
             {KEY("licence"), licence}, {KEY("config"), (const char *)config.ptr},
-            {KEY("base"), hex},        {KEY("adapter"), (const char *)adapter.ptr}};
-        err = model_adapter_encode(e, notes, sizeof notes / sizeof *notes, ret, reterr);
+            {KEY("base"), hex},        {KEY("adapter"), (const char *)adapter.ptr},
+            {KEY("head"), PERSONAL}};
+        size_t count = sizeof notes / sizeof *notes;
+        err = model_adapter_encode(e, notes, personal_head ? count : count - 1, ret, reterr);
     }
     buf_fini(&config);
     buf_fini(&adapter);
@@ -500,7 +505,7 @@ static enum err encode_adapter(const struct model_encoder *e, const char *const 
 }
 
 static enum err encode_whole(const struct model_encoder *e, const char *const *labels,
-                             const struct model_package *base, const char *name,
+                             const struct model_package *base, bool personal_head, const char *name,
                              const char *licence, struct buf *ret, struct err_info *reterr)
 {
     static const char *const copied[] = {KEY("tokenizer"), KEY("vocabulary"),
@@ -509,7 +514,7 @@ static enum err encode_whole(const struct model_encoder *e, const char *const *l
     enum err err = model_config_encode(&e->shape, labels, &config, reterr);
     err = err ? err : as_text(&config, "config.json", reterr);
     if (!err) {
-        struct model_safetensors_note notes[7] = {{KEY("package"), FORMAT},
+        struct model_safetensors_note notes[8] = {{KEY("package"), FORMAT},
                                                   {KEY("name"), name},
                                                   {KEY("licence"), licence},
                                                   {KEY("config"), (const char *)config.ptr}};
@@ -520,6 +525,9 @@ static enum err encode_whole(const struct model_encoder *e, const char *const *l
                 notes[count++] = (struct model_safetensors_note){copied[i], text};
             }
         }
+        if (personal_head) {
+            notes[count++] = (struct model_safetensors_note){KEY("head"), PERSONAL};
+        }
         err = model_encoder_encode(e, notes, count, ret, reterr);
     }
     buf_fini(&config);
@@ -528,17 +536,17 @@ static enum err encode_whole(const struct model_encoder *e, const char *const *l
 
 enum err model_package_encode(const struct model_encoder *e, const struct model_words *labels,
                               const struct model_package *base, const uint8_t *base_hash,
-                              const char *name, const char *licence, struct buf *ret,
-                              struct err_info *reterr)
+                              bool personal_head, const char *name, const char *licence,
+                              struct buf *ret, struct err_info *reterr)
 {
     const char **list = NULL;
     enum err err = check_names(name, licence, reterr);
     err = err ? err : label_list(labels, &list);
     const char **given = labels->count ? list : NULL;
     if (!err) {
-        err = base_hash
-                  ? encode_adapter(e, given, base_hash, base->info.name, name, licence, ret, reterr)
-                  : encode_whole(e, given, base, name, licence, ret, reterr);
+        err = base_hash ? encode_adapter(e, given, base_hash, base->info.name, personal_head, name,
+                                         licence, ret, reterr)
+                        : encode_whole(e, given, base, personal_head, name, licence, ret, reterr);
     }
     proto_free(list);
     return err;
@@ -640,7 +648,9 @@ enum err model_package_import_adapter(const char *folder, const struct model_pac
     if (!err && shape.task != MODEL_TASK_MASKED) {
         err = adapter_labels(folder, shape.labels, &labels, reterr);
     }
-    err = err ? err : model_package_encode(e, &labels, base, base_hash, name, licence, ret, reterr);
+    err =
+        err ? err
+            : model_package_encode(e, &labels, base, base_hash, false, name, licence, ret, reterr);
     model_words_fini(&labels);
     model_encoder_close(e);
     model_safetensors_close(file);

@@ -27,9 +27,11 @@ struct model_package_info {
     struct model_shape
         shape; /* task and training: what the model was made for; FULL for a whole model */
     const struct model_words *labels; /* of the head; count 0 when it has none */
-    bool has_base;                    /* adapters and head only: */
-    uint8_t base[32];                 /* SHA-256 of the blob they belong to */
-    uint64_t parameters;              /* numbers in the blob */
+    bool
+        personal_head; /* the head is the public start of heads that each site keeps: it labels nothing */
+    bool has_base;       /* adapters and head only: */
+    uint8_t base[32];    /* SHA-256 of the blob they belong to */
+    uint64_t parameters; /* numbers in the blob */
 };
 
 /* Appends the blob of FOLDER (Hugging Face layout: config.json, model.safetensors, vocab.txt or tokenizer.json).
@@ -71,11 +73,11 @@ MUST_CHECK enum err model_package_encoder(const struct model_package *package,
                                           struct model_encoder **ret, struct err_info *reterr);
 
 /* A trained encoder as a blob. With BASE_HASH: adapters and head alone (E_USAGE when it has no adapters); without: all of it,
- * with the vocabulary of BASE. BASE is the package it was trained from. */
+ * with the vocabulary of BASE. BASE is the package it was trained from. PERSONAL_HEAD: as in the info. */
 MUST_CHECK enum err model_package_encode(const struct model_encoder *encoder,
                                          const struct model_words *labels,
                                          const struct model_package *base, const uint8_t *base_hash,
-                                         const char *name, const char *licence, struct buf *ret,
-                                         struct err_info *reterr);
+                                         bool personal_head, const char *name, const char *licence,
+                                         struct buf *ret, struct err_info *reterr);
 
 #endif

@@ -48,6 +48,12 @@ enum err train_learner_start(struct train_learner *learner, float *ret, struct e
     return learner->kind->start(learner, ret, reterr);
 }
 
+float *train_learner_home(struct train_learner *learner, size_t *ret_count)
+{
+    *ret_count = 0;
+    return learner->kind->home ? learner->kind->home(learner, ret_count) : NULL;
+}
+
 enum err train_learner_load(struct train_learner *learner, struct err_info *reterr)
 {
     return learner->kind->load(learner, reterr);

@@ -8,6 +8,8 @@
  *     err = train_learner_train(learner, weights, &local, change, reterr);   // CHANGE may leave: it is noised, or the licence allows it
  *     train_learner_close(learner);
  *
+ * Numbers that stay at the site (personal heads) are in no vector: train_learner_home gives them, to be read and replaced in place
+ * before a call; training moves them.
  * A coordinator opens one without rows, for the weights that a job starts from (train_learner_start).
  * Threads: belongs to one; it may start its own. Everything that load read is private and is wiped at the end. */
 #ifndef CONCORDAT_NODE_TRAIN_LEARNER_H
@@ -53,6 +55,7 @@ struct train_learner_kind {
                      struct err_info *reterr);
     size_t (*count)(const struct train_learner *learner);
     enum err (*start)(struct train_learner *learner, float *ret, struct err_info *reterr);
+    float *(*home)(struct train_learner *learner, size_t *ret_count); /* NULL: all leave */
     enum err (*load)(struct train_learner *learner, struct err_info *reterr);
     enum err (*train)(struct train_learner *learner, const float *weights,
                       const struct train_local *local, float *ret_change, struct err_info *reterr);
@@ -80,6 +83,8 @@ MUST_CHECK enum err train_learner_open(const struct train_learner_wish *wish,
 size_t train_learner_count(const struct train_learner *learner);
 MUST_CHECK enum err train_learner_start(struct train_learner *learner, float *ret,
                                         struct err_info *reterr);
+/* Numbers that no vector holds, at first the same public ones at every site; borrowed until close. NULL, count 0: there are none. */
+float *train_learner_home(struct train_learner *learner, size_t *ret_count);
 /* Errors: those of the store; E_SCHEMA the partition has other columns; E_LIMIT; E_CANCELLED. */
 MUST_CHECK enum err train_learner_load(struct train_learner *learner, struct err_info *reterr);
 /* On failure RET_CHANGE is anything. Errors: E_CANCELLED; E_INVALID; those of the random source. */
@@ -101,11 +106,17 @@ MUST_CHECK enum err train_table_encode(const struct train_plan *plan,
 const struct config_trainer *train_trainer_find(const struct config_trainer *trainers, size_t count,
                                                 struct span name);
 
-/* The trained model of a notes' job as a blob of its own (node/model/package.h): whole, or adapters and head. */
+/* The trained model of a notes' job as a blob of its own (node/model/package.h): whole, or adapters and head. Of a job with personal
+ * heads the head is the public start. */
 MUST_CHECK enum err train_notes_document(struct store *store, const struct train_plan *plan,
                                          const uint8_t weights[32], const char *name,
                                          const char *licence, struct buf *ret,
                                          struct err_info *reterr);
+/* That DOCUMENT with the head of our own blob HEAD in place of the public start. Errors: E_SCHEMA they do not fit each other;
+ * E_NOT_FOUND the base of its adapters, or the head. */
+MUST_CHECK enum err train_notes_with_head(struct store *store, const struct train_plan *plan,
+                                          struct span document, const uint8_t head[32],
+                                          struct buf *ret, struct err_info *reterr);
 
 /* Whether the unit is held out for evaluation: by a keyed hash of the unit alone. THRESHOLD: train_held_threshold(split). */
 bool train_held_out(const uint8_t key[16], uint32_t unit, uint64_t threshold);

@@ -20,7 +20,10 @@ struct learner {
     struct model_corpus *corpus; /* NULL before load */
     int columns[2];              /* of the schema: tokens and tags, or text and target; */
     size_t column_count;         /* of a masked LM the first alone */
-    uint32_t *train, *held;      /* units of the corpus */
+    /* Personal heads: the whole vector of the tuner, and its numbers that stay here; else NULL and 0. */
+    float *all, *home;
+    size_t home_count;
+    uint32_t *train, *held; /* units of the corpus */
     size_t train_count, held_count;
     /* while loading */
     char *text;
@@ -110,6 +113,60 @@ static enum err make_tuner(const struct train_plan *plan, const struct packages 
     return err;
 }
 
+/* --- numbers that leave, and a head that stays -------------------------------------------------------------------------- */
+
+static size_t head_count(const struct model_tuner *tuner)
+{
+    size_t parts, count = 0;
+    const struct model_part *part = model_tuner_parts(tuner, &parts);
+    for (size_t i = 0; i < parts; i++) {
+        count += part[i].kind == MODEL_PART_HEAD ? part[i].count : 0;
+    }
+    return count;
+}
+
+/* ALL of a tuner from or to its two halves, each in the order of ALL. A half that is NULL stays. */
+enum direction {
+    JOIN,
+    SPLIT
+};
+static void move_numbers(const struct model_tuner *tuner, enum direction direction, float *all,
+                         float *shared, float *home)
+{
+    size_t parts;
+    const struct model_part *part = model_tuner_parts(tuner, &parts);
+    for (size_t i = 0; i < parts; i++) {
+        float **half = part[i].kind == MODEL_PART_HEAD ? &home : &shared;
+        if (*half) {
+            float *at = all + part[i].at;
+            memcpy(direction == JOIN ? at : *half, direction == JOIN ? *half : at,
+                   part[i].count * sizeof *at);
+            *half += part[i].count;
+        }
+    }
+}
+
+/* Of a vector under PLAN. */
+static size_t shared_count(const struct model_tuner *tuner, const struct train_plan *plan)
+{
+    return model_tuner_count(tuner) - (plan->personal_head ? head_count(tuner) : 0);
+}
+
+/* Sets what SHARED and HOME hold; the rest stays. */
+static enum err set_halves(struct model_tuner *tuner, const float *shared, const float *home,
+                           struct err_info *reterr)
+{
+    float *all = proto_alloc(model_tuner_count(tuner), sizeof *all);
+    if (!all) {
+        return E_NO_MEMORY;
+    }
+    model_tuner_get(tuner, all);
+    move_numbers(tuner, JOIN, all, (float *)shared, (float *)home);
+    enum err err = model_tuner_set(tuner, all, reterr);
+    proto_free(all);
+    return err;
+}
+
 enum err train_notes_document(struct store *store, const struct train_plan *plan,
                               const uint8_t weights[32], const char *name, const char *licence,
                               struct buf *ret, struct err_info *reterr)
@@ -121,25 +178,64 @@ enum err train_notes_document(struct store *store, const struct train_plan *plan
     if (!err) {
         err = make_tuner(plan, &packages, 1, &tuner, reterr);
     }
-    if (!err && model_tuner_count(tuner) != plan->numbers) {
+    if (!err && shared_count(tuner, plan) != plan->numbers) {
         err = proto_err_set(reterr, E_SCHEMA, "the weights do not fit the model");
     }
     if (!err) {
         err = train_vector_get(store, weights, numbers, plan->numbers, reterr);
     }
     if (!err) {
-        err = model_tuner_set(tuner, numbers, reterr);
+        err = plan->personal_head ? set_halves(tuner, numbers, NULL, reterr)
+                                  : model_tuner_set(tuner, numbers, reterr);
     }
     /* Adapters belong to the base that they were trained on; those of a model that had adapters itself were merged. */
     bool adapters = plan->tune != PROTO_TUNE_FULL && !packages.base;
     if (!err) {
         err = model_package_encode(model_tuner_encoder(tuner), model_tuner_labels(tuner),
                                    packages.base ? packages.base : packages.package,
-                                   adapters ? plan->model.ptr : NULL, name, licence, ret, reterr);
+                                   adapters ? plan->model.ptr : NULL, plan->personal_head, name,
+                                   licence, ret, reterr);
     }
     model_tuner_close(tuner);
     packages_fini(&packages);
     proto_free(numbers);
+    return err;
+}
+
+enum err train_notes_with_head(struct store *store, const struct train_plan *plan,
+                               struct span document, const uint8_t head[32], struct buf *ret,
+                               struct err_info *reterr)
+{
+    struct packages packages = {0};
+    struct model_tuner *tuner = NULL;
+    struct train_plan as = *plan;
+    enum err err = model_package_open(document, &packages.package, reterr);
+    const struct model_package_info *info = err ? NULL : model_package_info(packages.package);
+    if (!err && info->has_base) {
+        err = open_package(store, span_of(info->base, 32), &packages.base_bytes, &packages.base,
+                           reterr);
+    } else if (!err) {
+        as.tune = PROTO_TUNE_FULL; /* the adapters were merged into it, or it never had any */
+    }
+    err = err ? err : make_tuner(&as, &packages, 1, &tuner, reterr);
+    size_t count = err ? 0 : head_count(tuner);
+    float *home = proto_alloc(count + 1, sizeof *home);
+    if (!err) {
+        err = home ? train_vector_get(store, head, home, count, reterr) : E_NO_MEMORY;
+    }
+    err = err ? err : set_halves(tuner, NULL, home, reterr);
+    if (!err) {
+        err = model_package_encode(model_tuner_encoder(tuner), model_tuner_labels(tuner),
+                                   packages.base ? packages.base : packages.package,
+                                   info->has_base ? info->base : NULL, false, info->name,
+                                   info->licence, ret, reterr);
+    }
+    if (home) {
+        crypto_wipe(home, (count + 1) * sizeof *home);
+    }
+    proto_free(home);
+    model_tuner_close(tuner);
+    packages_fini(&packages);
     return err;
 }
 
@@ -503,19 +599,39 @@ static enum err train_private(struct learner *learner, const struct train_local 
                                      learner->train_count, &how, tick, &ticking, &done, reterr);
 }
 
+/* Weights of the round, and the head that stays, into the tuner; and back. */
+static enum err put_numbers(struct learner *learner, const float *weights, struct err_info *reterr)
+{
+    if (!learner->home) {
+        return model_tuner_set(learner->tuner, weights, reterr);
+    }
+    move_numbers(learner->tuner, JOIN, learner->all, (float *)weights, learner->home);
+    return model_tuner_set(learner->tuner, learner->all, reterr);
+}
+
+static void take_numbers(struct learner *learner, float *ret)
+{
+    if (!learner->home) {
+        model_tuner_get(learner->tuner, ret);
+        return;
+    }
+    model_tuner_get(learner->tuner, learner->all);
+    move_numbers(learner->tuner, SPLIT, learner->all, ret, learner->home);
+}
+
 static enum err notes_train(struct train_learner *base, const float *weights,
                             const struct train_local *local, float *ret_change,
                             struct err_info *reterr)
 {
     struct learner *learner = (struct learner *)base;
-    size_t count = model_tuner_count(learner->tuner);
-    enum err err = model_tuner_set(learner->tuner, weights, reterr);
+    size_t count = shared_count(learner->tuner, learner->wish.plan);
+    enum err err = put_numbers(learner, weights, reterr);
     if (!err) {
         err = local->cost->sigma > 0 ? train_private(learner, local, reterr)
                                      : train_plain(learner, local, reterr);
     }
     if (!err) {
-        model_tuner_get(learner->tuner, ret_change);
+        take_numbers(learner, ret_change);
         for (size_t i = 0; i < count; i++) {
             ret_change[i] -= weights[i];
         }
@@ -564,7 +680,7 @@ static enum err notes_evaluate(struct train_learner *base, const float *weights,
 {
     struct learner *learner = (struct learner *)base;
     struct model_evaluation evaluation = {0};
-    enum err err = wish->sums ? model_tuner_set(learner->tuner, weights, reterr) : E_OK;
+    enum err err = wish->sums ? put_numbers(learner, weights, reterr) : E_OK;
     if (err || !wish->sums) {
         return err;
     }
@@ -586,8 +702,28 @@ static void notes_close(struct train_learner *base)
 {
     struct learner *learner = (struct learner *)base;
     forget_rows(learner);
+    if (learner->home) {
+        crypto_wipe(learner->home, learner->home_count * sizeof *learner->home);
+        crypto_wipe(learner->all, model_tuner_count(learner->tuner) * sizeof *learner->all);
+    }
+    proto_free(learner->home);
+    proto_free(learner->all);
     model_tuner_close(learner->tuner);
     proto_free(learner);
+}
+
+/* The head as the base model or the public seed gives it: where every site begins. */
+static enum err begin_home(struct learner *learner)
+{
+    learner->home_count = head_count(learner->tuner);
+    learner->all = proto_alloc(model_tuner_count(learner->tuner), sizeof *learner->all);
+    learner->home = learner->all ? proto_alloc(learner->home_count, sizeof *learner->home) : NULL;
+    if (!learner->home) {
+        return E_NO_MEMORY;
+    }
+    model_tuner_get(learner->tuner, learner->all);
+    move_numbers(learner->tuner, SPLIT, learner->all, NULL, learner->home);
+    return E_OK;
 }
 
 static enum err notes_open(const struct train_learner_wish *wish, struct train_learner **ret,
@@ -610,10 +746,13 @@ static enum err notes_open(const struct train_learner_wish *wish, struct train_l
     }
     packages_fini(&packages);
     if (!err && wish->plan->numbers > 1 &&
-        wish->plan->numbers != model_tuner_count(learner->tuner)) {
+        wish->plan->numbers != shared_count(learner->tuner, wish->plan)) {
         err = proto_err_set(reterr, E_SCHEMA, "the model has %zu numbers to train, not %llu",
-                            model_tuner_count(learner->tuner),
+                            shared_count(learner->tuner, wish->plan),
                             (unsigned long long)wish->plan->numbers);
+    }
+    if (!err && wish->plan->personal_head) {
+        err = begin_home(learner);
     }
     if (err) {
         notes_close(&learner->base);
@@ -625,14 +764,28 @@ static enum err notes_open(const struct train_learner_wish *wish, struct train_l
 
 static size_t notes_count(const struct train_learner *base)
 {
-    return model_tuner_count(((const struct learner *)base)->tuner);
+    const struct learner *learner = (const struct learner *)base;
+    return shared_count(learner->tuner, learner->wish.plan);
 }
 
 static enum err notes_start(struct train_learner *base, float *ret, struct err_info *reterr)
 {
+    struct learner *learner = (struct learner *)base;
     (void)reterr;
-    model_tuner_get(((struct learner *)base)->tuner, ret);
+    if (learner->home) {
+        model_tuner_get(learner->tuner, learner->all);
+        move_numbers(learner->tuner, SPLIT, learner->all, ret, NULL);
+    } else {
+        model_tuner_get(learner->tuner, ret);
+    }
     return E_OK;
+}
+
+static float *notes_home(struct train_learner *base, size_t *ret_count)
+{
+    struct learner *learner = (struct learner *)base;
+    *ret_count = learner->home_count;
+    return learner->home;
 }
 
 const struct train_learner_kind train_learner_notes = {
@@ -640,6 +793,7 @@ const struct train_learner_kind train_learner_notes = {
     .open = notes_open,
     .count = notes_count,
     .start = notes_start,
+    .home = notes_home,
     .load = notes_load,
     .train = notes_train,
     .evaluate = notes_evaluate,

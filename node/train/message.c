@@ -129,7 +129,7 @@ enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr
     bool external = plan->trainer.len == 0 ||
                     (tabular && plan->trainer_ms > 0 && plan->eval_every == 0 &&
                      plan->proximal == 0 && plan->method != PROTO_SCAFFOLD && !plan->personal_head);
-    bool head = !plan->personal_head || !tabular;
+    bool head = !plan->personal_head || (!tabular && plan->task != PROTO_TASK_MASKED_LM);
     /* Control variates correct plain steps of one rate. */
     bool control = plan->method != PROTO_SCAFFOLD ||
                    (tabular && plan->momentum == 0 && plan->server_momentum == 0);

@@ -16,7 +16,7 @@
 #include "node/query/message.h"
 #include "proto/job.h"
 
-#define TRAIN_VERSION      6
+#define TRAIN_VERSION      7
 #define TRAIN_SITES_MAX    64
 #define TRAIN_FEATURES_MAX 256
 #define TRAIN_LABELS_MAX   256

@@ -311,6 +311,9 @@ static enum err put_metrics(const struct train_job_state *state, const struct tr
     if (!err && row && row->evaluated && row->types) {
         err = put_types(plan, row, out);
     }
+    if (!err && plan->personal_head) {
+        err = buf_printf(out, "%s\"personal_head\":true", out->len > 1 ? "," : "");
+    }
     return err ? err : buf_put(out, span_str("}"));
 }
 

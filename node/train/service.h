@@ -166,6 +166,15 @@ MUST_CHECK enum err train_model_fetch(struct train_service *service, const uint8
                                       const uint8_t weights_hash[32], uint64_t size,
                                       struct buf *ret, struct err_info *reterr);
 
+/* The model DOCUMENT of those weights, whose heads are personal, with the head that this node kept when it took part.
+ * Errors: E_UNSUPPORTED it keeps none; those of the store. */
+MUST_CHECK enum err train_head_attach(struct train_service *service, const uint8_t weights[32],
+                                      struct span document, struct buf *ret,
+                                      struct err_info *reterr);
+/* Deletes what this node keeps of personal heads that were trained on the dataset; rounds of them under way leave off. */
+MUST_CHECK enum err train_heads_forget(struct train_service *service, const char *dataset,
+                                       struct err_info *reterr);
+
 const char *train_state_name(enum train_state state);
 
 #endif

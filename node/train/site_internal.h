@@ -92,11 +92,11 @@ MUST_CHECK enum err site_audit(struct site_work *work, const char *kind, const c
 MUST_CHECK enum err site_audit_body(struct site_work *work, const char *verdict, struct buf *out);
 MUST_CHECK enum err site_head(struct site_work *work, struct span *ret);
 
-/* --- site_control.c: SCAFFOLD's c_i, which is computed from updates that left and is known to who has them; still it stays here,
- * sealed, and goes with the job. All do nothing in jobs of other methods. */
-/* What the coordinator counted becomes ours; what it did not is forgotten. Changes the part in memory, which begin_round stores;
+/* --- site_control.c: what is kept from round to round. SCAFFOLD's c_i, which is computed from updates that left and is known to who has them; still it stays here,
+ * sealed, and goes with the job. A personal head, which no update holds: it stays after the job. All do nothing in other jobs. */
+/* What the coordinator counted becomes ours; what it did not is forgotten. Changes the part in memory (true), which the caller stores;
  * _settled then removes what the part no longer names. */
-void site_control_settle(struct site_work *work);
+bool site_control_settle(struct site_work *work);
 void site_control_settled(struct site_work *work);
 /* c of the round, before steps are taken. Errors: as site_fetch. */
 MUST_CHECK enum err site_control_fetch(struct site_work *work, struct err_info *reterr);
@@ -107,6 +107,11 @@ MUST_CHECK enum err site_control_open(struct site_work *work, float **ret_contro
 MUST_CHECK enum err site_control_next(struct site_work *work, const float *control,
                                       const float *change, struct err_info *reterr);
 void site_control_forget(struct site_work *work);
+/* The job has ended: c_i goes, the last head stays. Changes the part in memory; then _settled. */
+void site_control_end(struct site_work *work);
+/* The learner gets the head of the rounds before; after training, its head is what ours becomes. Errors: those of the store. */
+MUST_CHECK enum err site_head_open(struct site_work *work, struct err_info *reterr);
+MUST_CHECK enum err site_head_next(struct site_work *work, struct err_info *reterr);
 
 /* site_round.c. From whoever asked for the round. Errors: E_BUSY not now; E_REFUSED it is not what was named. */
 MUST_CHECK enum err site_fetch(struct site_work *work, const struct peer_blob *blob,

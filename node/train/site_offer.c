@@ -371,7 +371,7 @@ static void forget_update(struct site_work *work)
         (void)!store_blob_remove(work->context->store, work->part.update.ptr, NULL);
     }
     work->part.update = span_str("");
-    site_control_forget(work);
+    site_control_end(work);
 }
 
 static enum err stop_part(struct site_work *work, struct err_info *reterr)
@@ -399,6 +399,9 @@ static enum err stop_part(struct site_work *work, struct err_info *reterr)
         work->part.ended = true;
         forget_update(work);
         err = site_part_store(work, reterr);
+        if (!err) {
+            site_control_settled(work);
+        }
     }
     site_effort_leave(work->service, alone);
     return err ? err : seal_admit(work, true, reterr);

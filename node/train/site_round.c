@@ -393,6 +393,7 @@ static enum err train(struct site_work *work, uint64_t steps, const float *weigh
     if (!err && control) {
         err = site_control_next(work, control, change, reterr);
     }
+    err = err ? err : site_head_next(work, reterr);
     proto_free(control);
     proto_free(correction);
     if (!err) {
@@ -454,6 +455,7 @@ static enum err compute(struct site_work *work, struct err_info *reterr)
     if (!err) {
         err = open_learner(work, reterr);
     }
+    err = err ? err : site_head_open(work, reterr);
     if (!err) {
         err = start(work, &share, reterr); /* on disk before a row is touched */
     }
@@ -543,6 +545,15 @@ static enum err remember_update(struct site_work *work, struct err_info *reterr)
     return err;
 }
 
+static enum err store_settled(struct site_work *work, struct err_info *reterr)
+{
+    enum err err = site_part_store(work, reterr);
+    if (!err) {
+        site_control_settled(work);
+    }
+    return err;
+}
+
 /* May this round be computed, and with how many steps? The part is on disk before they are taken. E_EXISTS: it was answered. */
 static enum err begin_round(struct site_work *work, struct err_info *reterr)
 {
@@ -571,11 +582,7 @@ static enum err begin_round(struct site_work *work, struct err_info *reterr)
     work->granted = answer.steps;
     work->part.last_round = site.last_round;
     work->part.term = site.term;
-    err = site_part_store(work, reterr);
-    if (!err) {
-        site_control_settled(work);
-    }
-    return err;
+    return store_settled(work, reterr);
 }
 
 static enum err serve_round(struct site_work *work, struct err_info *reterr)
@@ -609,10 +616,12 @@ static enum err serve_round(struct site_work *work, struct err_info *reterr)
             return err;
         }
     }
-    site_control_settle(work);
+    bool settled = site_control_settle(work);
     /* What comes after the last round only evaluates: no round of the plan, and no steps. */
     err = work->round.round <= work->plan.rounds ? begin_round(work, reterr)
-                                                 : (work->stored ? E_EXISTS : E_OK);
+          : work->stored                         ? E_EXISTS
+          : settled                              ? store_settled(work, reterr)
+                                                 : E_OK;
     if (err) {
         return err == E_EXISTS ? E_OK : err;
     }

@@ -521,7 +521,7 @@ enum err train_model_remember(struct query_context *context, const uint8_t weigh
     return store_job_put(context->store, id, span_of(row, sizeof row), NULL);
 }
 
-static enum err job_of(struct query_context *context, const uint8_t weights[32], uint8_t ret[16])
+enum err train_model_job(struct query_context *context, const uint8_t weights[32], uint8_t ret[16])
 {
     struct buf row = {.max = STORE_JOB_MAX};
     uint8_t id[16];
@@ -547,7 +547,7 @@ enum err train_model_approved(struct train_service *service, const struct proto_
     if (!plan) {
         return E_NO_MEMORY;
     }
-    if (job_of(service->context, model->weights.ptr, job)) {
+    if (train_model_job(service->context, model->weights.ptr, job)) {
         return E_NOT_FOUND;
     }
     struct span bytes = plan_of_job(service, job, arena);

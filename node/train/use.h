@@ -71,6 +71,9 @@ bool train_model_took_part(struct query_context *context, const struct proto_rec
  * Errors: those of the store. */
 MUST_CHECK enum err train_model_remember(struct query_context *context, const uint8_t weights[32],
                                          const uint8_t job_id[16]);
+/* The job of these weights. Errors: E_NOT_FOUND nothing was written down; those of the store. */
+MUST_CHECK enum err train_model_job(struct query_context *context, const uint8_t weights[32],
+                                    uint8_t ret[16]);
 /* The purpose that this node admitted, or as coordinator stated, for the job that made the model: of its own copy of the plan.
  * Errors: E_NOT_FOUND nothing was written down, or the model's issuer did not coordinate that job. */
 MUST_CHECK enum err train_model_approved(struct train_service *service,

@@ -29,6 +29,7 @@ enum train_vector {
     TRAIN_VECTOR_MEAN,
     TRAIN_VECTOR_UPDATE,  /* of a site */
     TRAIN_VECTOR_CONTROL, /* SCAFFOLD: a site's control variate behind the round */
+    TRAIN_VECTOR_HEAD,    /* a site's own head behind the round; never leaves it */
 };
 /* NODE: 16 bytes; NULL unless of a site. */
 void train_vector_tag(enum train_vector kind, const uint8_t job_id[16], uint64_t round,

@@ -22,6 +22,7 @@ PROC_TESTS = \
 	%D%/enrolment.py \
 	%D%/faults.py \
 	%D%/federation.py \
+	%D%/heads.py \
 	%D%/imports.py \
 	%D%/keys.py \
 	%D%/liars.py \

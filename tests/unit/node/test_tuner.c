@@ -343,7 +343,7 @@ static void adapters_come_in(void **state)
                      E_OK);
     struct model_package *whole = open_package(buf_span(&base));
     assert_int_equal(model_package_encode(model_tuner_encoder(tuner), model_tuner_labels(tuner),
-                                          whole, hash, "tuned", "MIT", &blob, NULL),
+                                          whole, hash, false, "tuned", "MIT", &blob, NULL),
                      E_OK);
     struct model_package *package = open_package(buf_span(&blob));
     struct model_deployed deployed;
@@ -432,8 +432,8 @@ static void trained_models_come_back(void **state)
         struct buf blob = {.max = 1 << 24};
         static const uint8_t hash[32] = {1, 2, 3};
         assert_int_equal(model_package_encode(model_tuner_encoder(tuner), model_tuner_labels(tuner),
-                                              package, adapted ? hash : NULL, "tuned", "CC0-1.0",
-                                              &blob, NULL),
+                                              package, adapted ? hash : NULL, false, "tuned",
+                                              "CC0-1.0", &blob, NULL),
                          E_OK);
         model_package_close(package);
         assert_true(!adapted || blob.len < base.len / 2);
