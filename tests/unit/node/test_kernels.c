@@ -258,7 +258,7 @@ static void dropout_law(void **state)
     double n = ROWS * COLS;
     assert_true(fabs(zeros - 0.25 * n) < 6 * sqrt(0.1875 * n));
     assert_true(fabs(same - 0.625 * n) < 6 * sqrt(0.2344 * n));
-    assert_true(fabs(pairs - 0.625 * (n - COLS)) < 6 * sqrt(0.2344 * n));
+    assert_true(fabs(pairs - 0.625 * (n - (double)COLS)) < 6 * sqrt(0.2344 * n));
     /* Part of a batch drops what the whole drops. */
     model_kernels()->drop_rows(&d, 7, 1, COLS, ones, a);
     assert_memory_equal(a, b + 7 * COLS, COLS * sizeof *a);

@@ -282,7 +282,7 @@ static void network_learns(void **state)
             right += (answer > (kind == MODEL_TABULAR_MLP_LOGISTIC ? 0.5 : 0)) == (y[i] == 1);
         }
         print_message("# kind %d: %u of %d\n", kind, right, N);
-        assert_true(right > 0.9 * N);
+        assert_true(right > 0.9 * (double)N);
     }
 }
 
