@@ -63,7 +63,8 @@ static void event_files(void **state)
     size_t second = buf.len;
     assert_int_equal(model_events_scalar(&buf, 1700000001, 300, "eval/f1", 0.5), E_OK);
     assert_int_equal(model_events_scalar(&buf, 1700000001, 300, "", 0.5), E_INVALID);
-    for (size_t at = 0, n = 0; at < buf.len; n++) {
+    size_t events = 0;
+    for (size_t at = 0; at < buf.len; events++) {
         uint64_t len = le(buf.ptr + at, 8);
         assert_int_equal(unmask((uint32_t)le(buf.ptr + at + 8, 4)),
                          model_crc32c(span_of(buf.ptr + at, 8)));
@@ -72,6 +73,7 @@ static void event_files(void **state)
         at += 16 + (size_t)len;
         assert_in_range(at, 1, buf.len);
     }
+    assert_int_equal(events, 2);
     /* The second message by hand: wall_time, step 300, summary of one value. */
     static const uint8_t want[] = {0x09, 0,    0,    0x40, 0x40, 0xfc, 0x54, 0xd9, 0x41, 0x10,
                                    0xac, 0x02, 0x2a, 0x10, 0x0a, 0x0e, 0x0a, 0x07, 'e',  'v',
