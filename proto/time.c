@@ -88,7 +88,7 @@ const char *proto_time_format(int64_t unix_s, char text[PROTO_TIME_SIZE])
     int64_t rest = unix_s - days * 86400;
     int32_t year, month, day;
     if (days < -719162 || days > 2932896) { /* years 0001 to 9999 */
-        return strcpy(text, "0000-00-00T00:00:00Z");
+        return memcpy(text, "0000-00-00T00:00:00Z", PROTO_TIME_SIZE);
     }
     proto_time_civil((int32_t)days, &year, &month, &day);
     snprintf(text, PROTO_TIME_SIZE, "%04u-%02u-%02uT%02u:%02u:%02uZ", (unsigned)year % 10000u,

@@ -3,7 +3,6 @@ noinst_LIBRARIES += %D%/libcontrol.a
 	%D%/call.c %D%/call.h \
 	%D%/dispatch.c %D%/dispatch.h \
 	%D%/import.c %D%/import.h \
-	%D%/json_text.c %D%/json_text.h \
 	%D%/model_use.c \
 	%D%/models.h \
 	%D%/node.h \

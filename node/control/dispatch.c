@@ -1,8 +1,6 @@
 #include "config.h"
 #include "node/control/dispatch.h"
 
-#include "node/control/json_text.h"
-
 #include <stdlib.h>
 
 static control_handler *const handlers[PROTO_OP_TOTAL] = {
@@ -10,6 +8,9 @@ static control_handler *const handlers[PROTO_OP_TOTAL] = {
     CONTROL_HANDLERS(X)
 #undef X
 };
+
+/* Reals as people wrote them: 15 digits are exact for every sum of nano-units that we print. */
+#define JSON_FORMAT (JSON_COMPACT | JSON_REAL_PRECISION(15))
 
 char *control_error_text(enum err err, const struct err_info *info, json_t *sites, json_t *rejects)
 {
@@ -23,7 +24,7 @@ char *control_error_text(enum err err, const struct err_info *info, json_t *site
         json_object_set(error, "rejects", rejects);
     }
     json_t *document = json_pack("{s:o}", "error", error);
-    char *text = control_json_text(document);
+    char *text = document ? json_dumps(document, JSON_FORMAT) : NULL;
     json_decref(document);
     return text;
 }
@@ -89,7 +90,7 @@ void control_dispatch(struct control_call *call, char **ret_json, int *ret_exit)
     if (err) {
         *ret_json = control_error_text(err, &info, call->error_sites, call->error_rejects);
     } else {
-        *ret_json = control_json_text(answer);
+        *ret_json = json_dumps(answer, JSON_FORMAT);
     }
     *ret_exit = proto_err_exit(*ret_json ? err : E_NO_MEMORY);
     call->answer = answer;

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 
 from harness import SRC, TOP, Sandbox, console_on, done, free_port, ok, predict
+from notes import MANIFEST
 
 BASE = os.path.join(SRC, "deploy/demo-ner-files/bert-tiny-biomed")
 NAMES = "alpha,beta,gamma,delta"
@@ -43,15 +44,7 @@ participation: {{min_sites: 3, round_timeout: 60s}}
 privacy: {{epsilon: 50, delta: 1e-6, clip: 1.0}}
 evaluate: {{split: 0}}
 """
-NOTES = """dataset: bare
-version: "1"
-unit: document
-max_rows_per_unit: 12
-size: 30
-columns:
-  - {name: tokens, type: tokens}
-  - {name: tags, type: tags, labels: [Disease]}
-  - {name: document, type: text, deidentify: pseudonym}
+NOTES = MANIFEST.replace("NAME", "bare") + """
 licence:
   spdx: CC0-1.0
   expires: 2099-12-31

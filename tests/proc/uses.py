@@ -3,6 +3,7 @@
 import os
 
 from harness import SRC, TOP, Sandbox, console_on, done, free_port, ok, predict
+from notes import MANIFEST
 
 MANIFEST = """dataset: moles
 version: "1"
@@ -38,15 +39,7 @@ purpose: "DUO:0000007"
 disease: ["%s"]
 ends: 2031-01-01
 """
-NOTES = """dataset: notes
-version: "1"
-unit: document
-max_rows_per_unit: 12
-size: 30
-columns:
-  - {name: tokens, type: tokens}
-  - {name: tags, type: tags, labels: [Disease]}
-  - {name: document, type: text, deidentify: pseudonym}
+NOTES = MANIFEST.replace("NAME", "notes") + """
 licence:
   spdx: CC0-1.0
   expires: 2099-12-31

@@ -15,11 +15,6 @@ TESTS += %D%/test_config
 %C%_test_config_SOURCES = %D%/test_config.c tests/lib/fake_hash.h
 %C%_test_config_LDADD = node/config/libconfig.a $(PROTO_LIBS) $(YAML_LIBS) $(CMOCKA_LIBS) -lm
 
-check_PROGRAMS += %D%/test_json_text
-TESTS += %D%/test_json_text
-%C%_test_json_text_SOURCES = %D%/test_json_text.c tests/lib/numbers.h
-%C%_test_json_text_LDADD = node/control/libcontrol.a $(PROTO_LIBS) $(JANSSON_LIBS) $(CMOCKA_LIBS) -lm
-
 check_PROGRAMS += %D%/test_inputs
 TESTS += %D%/test_inputs
 %C%_test_inputs_SOURCES = %D%/test_inputs.c
