@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 from harness import SRC, TOP, Sandbox, console_on, done, free_port, ok, predict
-from notes import MANIFEST
+from notes import MANIFEST as OF_NOTES
 
 BASE = os.path.join(SRC, "deploy/demo-ner-files/bert-tiny-biomed")
 NAMES = "alpha,beta,gamma,delta"
@@ -44,7 +44,7 @@ participation: {{min_sites: 3, round_timeout: 60s}}
 privacy: {{epsilon: 50, delta: 1e-6, clip: 1.0}}
 evaluate: {{split: 0}}
 """
-NOTES = MANIFEST.replace("NAME", "bare") + """
+NOTES = OF_NOTES.replace("NAME", "bare") + """
 licence:
   spdx: CC0-1.0
   expires: 2099-12-31

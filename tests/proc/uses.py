@@ -3,7 +3,7 @@
 import os
 
 from harness import SRC, TOP, Sandbox, console_on, done, free_port, ok, predict
-from notes import MANIFEST
+from notes import MANIFEST as OF_NOTES
 
 MANIFEST = """dataset: moles
 version: "1"
@@ -39,7 +39,7 @@ purpose: "DUO:0000007"
 disease: ["%s"]
 ends: 2031-01-01
 """
-NOTES = MANIFEST.replace("NAME", "notes") + """
+NOTES = OF_NOTES.replace("NAME", "notes") + """
 licence:
   spdx: CC0-1.0
   expires: 2099-12-31

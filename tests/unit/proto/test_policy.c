@@ -15,6 +15,7 @@
 
 static const char tsv[] = "melanoma\tcancer\nuveal\tmelanoma\ndiabetes\tdisease\ncancer\tdisease\n";
 static struct proto_ontology ontology;
+#define NODES 5
 static const uint8_t hash32[32] = {1};
 static const struct proto_party sites_de[] = {
     {.org = {(const uint8_t *)"org-a", 5}, .country = {(const uint8_t *)"DE", 2}},
@@ -750,6 +751,59 @@ static void test_deterministic_and_explained(void **state)
     free(f);
 }
 
+static void assert_alike(struct proto_decision *a, struct proto_decision *b)
+{
+    assert_int_equal(a->duty_count, b->duty_count);
+    for (size_t i = 0; i < a->duty_count; i++) {
+        assert_true(span_equal(a->duties[i].id, b->duties[i].id) &&
+                    span_equal(a->duties[i].when, b->duties[i].when) &&
+                    span_equal(a->duties[i].text, b->duties[i].text));
+        a->duties[i] = b->duties[i]; /* spans of another copy */
+    }
+    assert_memory_equal(a, b, sizeof *a);
+}
+
+/* What nodes have in common is bytes. Each decodes the record and reads the hierarchy for itself, and all must decide alike. */
+static void test_alike_on_all_nodes(void **state)
+{
+    (void)state;
+    struct seed seed = seed_of(seed_number(9));
+    struct fixture *f = malloc(sizeof *f);
+    struct proto_decision *there = malloc(sizeof *there);
+    struct proto_ontology ontologies[NODES];
+    int pairs = 0, verdicts[3] = {0};
+    for (int n = 0; n < NODES; n++) {
+        assert_int_equal(proto_ontology_parse(span_str(tsv), &fake_hash, &ontologies[n], NULL),
+                         E_OK);
+    }
+    while (pairs < 10000) {
+        struct buf body = {.max = 8192};
+        randomise(f, &seed);
+        bool publishable = proto_licence_encode(&f->licence, &body, NULL) == E_OK;
+        for (int n = 0; publishable && n < NODES; n++) {
+            struct arena arena = {0};
+            struct proto_licence licence;
+            assert_int_equal(proto_licence_decode(buf_span(&body), &arena, &licence, NULL), E_OK);
+            memset(there, n, sizeof *there);
+            proto_policy_decide(&f->request, &f->record, &licence, false, &ontologies[n], there);
+            decide(f); /* as it was before it was bytes */
+            assert_alike(there, &f->decision);
+            arena_fini(&arena);
+        }
+        if (publishable) {
+            verdicts[f->decision.verdict]++;
+            pairs++;
+        }
+        buf_fini(&body);
+    }
+    assert_true(verdicts[PROTO_PERMIT] && verdicts[PROTO_HOLD] && verdicts[PROTO_DENY]);
+    for (int n = 0; n < NODES; n++) {
+        proto_ontology_fini(&ontologies[n]);
+    }
+    free(there);
+    free(f);
+}
+
 static void test_builder(void **state)
 {
     (void)state;
@@ -914,6 +968,7 @@ int main(void)
         cmocka_unit_test(test_alternatives),
         cmocka_unit_test(test_restrictions_never_permit),
         cmocka_unit_test(test_deterministic_and_explained),
+        cmocka_unit_test(test_alike_on_all_nodes),
         cmocka_unit_test(test_builder),
         cmocka_unit_test(test_clause_texts),
         cmocka_unit_test(test_names),
