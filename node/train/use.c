@@ -350,8 +350,10 @@ enum err train_model_may_have(struct train_service *service, const struct peer_m
     struct by_hash all = {
         .service = service, .hash = hash, .judge = judge_standing, .user = member};
     enum err err = store_records_each(service->context->store, PROTO_RECORD_MODEL, look_for, &all);
-    if (err || all.lineage) {
-        return err; /* where a model comes from is nobody's secret in the federation */
+    /* Where a model comes from is nobody's secret in the federation. But a record that names weights as its statement frees
+     * nothing: a member may publish one about any hash that it has seen. */
+    if (err || (all.lineage && !all.trained && !all.imported)) {
+        return err;
     }
     enum proto_reason reason = all.trained ? all.of_trained : all.of_imported;
     return !all.trained && !all.imported ? E_NOT_FOUND
