@@ -7,16 +7,38 @@
 
 /* --- profile --------------------------------------------------------------------------------------------------------- */
 
+/* Who only reads a profile has it const; that it is held is no part of what it says. */
+struct crypto_channel_profile *
+crypto_channel_profile_hold(const struct crypto_channel_profile *profile)
+{
+    struct crypto_channel_profile *held = (struct crypto_channel_profile *)profile;
+    held->holds++;
+    return held;
+}
+
+void crypto_channel_profile_release(struct crypto_channel_profile *profile)
+{
+    if (!profile || --profile->holds > 0) {
+        return;
+    }
+    if (profile->library->unprepare) {
+        profile->library->unprepare(profile->shared);
+    }
+    crypto_identity_free(profile->key);
+    buf_fini(&profile->cert);
+    buf_fini(&profile->root);
+    pthread_rwlock_destroy(&profile->gate);
+    proto_free(profile);
+}
+
 void crypto_channel_profile_free(struct crypto_channel_profile *profile)
 {
     if (profile) {
-        if (profile->library && profile->library->unprepare) {
-            profile->library->unprepare(profile->shared);
-        }
-        crypto_identity_free(profile->key);
-        buf_fini(&profile->cert);
-        buf_fini(&profile->root);
-        proto_free(profile);
+        pthread_rwlock_wrlock(&profile->gate);
+        profile->given_up = true;
+        profile->admit = NULL;
+        pthread_rwlock_unlock(&profile->gate);
+        crypto_channel_profile_release(profile);
     }
 }
 
@@ -81,6 +103,11 @@ enum err channel_profile_new(const struct channel_library *library, enum crypto_
     if (!profile) {
         return proto_err_set(reterr, E_NO_MEMORY, "channel: out of memory");
     }
+    if (pthread_rwlock_init(&profile->gate, NULL) != 0) {
+        proto_free(profile);
+        return proto_err_set(reterr, E_NO_MEMORY, "channel: out of memory");
+    }
+    profile->holds = 1;
     profile->library = library;
     profile->mode = mode;
     profile->admit = admit;
@@ -120,13 +147,22 @@ enum err crypto_channel_profile_new(enum crypto_channel_mode mode,
 
 /* --- judging the peer ------------------------------------------------------------------------------------------------ */
 
+static bool owner_admits(struct crypto_channel_profile *profile,
+                         const struct crypto_certificate_info *info)
+{
+    pthread_rwlock_rdlock(&profile->gate);
+    bool admits = !profile->given_up && (!profile->admit || profile->admit(profile->user, info));
+    pthread_rwlock_unlock(&profile->gate);
+    return admits;
+}
+
 bool channel_admitted(struct crypto_channel *channel, const struct crypto_certificate_info *info)
 {
-    const struct crypto_channel_profile *profile = channel->profile;
+    struct crypto_channel_profile *profile = channel->profile;
     if ((profile->federation[0] && strcmp(info->federation, profile->federation) != 0) ||
         (channel->expects &&
          memcmp(info->node_id, channel->expected_id, sizeof info->node_id) != 0) ||
-        (profile->admit && !profile->admit(profile->user, info))) {
+        !owner_admits(profile, info)) {
         return false;
     }
     channel->peer = *info;
@@ -166,7 +202,7 @@ enum err crypto_channel_init(struct crypto_channel *channel,
 {
     char canonical[33];
     memset(channel, 0, sizeof *channel);
-    channel->profile = profile;
+    channel->profile = crypto_channel_profile_hold(profile);
     channel->is_server = is_server;
     channel->io = io;
     bool mesh = profile->mode == CRYPTO_CHANNEL_MESH;
@@ -195,8 +231,10 @@ void crypto_channel_fini(struct crypto_channel *channel)
     if (!channel || !channel->profile) {
         return;
     }
-    channel->profile->library->end(channel->session);
+    struct crypto_channel_profile *profile = channel->profile;
+    profile->library->end(channel->session);
     crypto_wipe(channel, sizeof *channel);
+    crypto_channel_profile_release(profile);
 }
 
 /* --- use ------------------------------------------------------------------------------------------------------------- */

@@ -44,7 +44,13 @@ crypto_channel_profile_new(enum crypto_channel_mode mode, const struct crypto_id
                            struct span cert_der, struct span root_der, const char *federation,
                            const uint8_t root_pin[32], crypto_channel_admit *admit, void *user,
                            struct crypto_channel_profile **ret, struct err_info *reterr);
+/* When this returns, `admit` is not running and won't be called any more. Channels that are still there (NNG ends those of a
+ * closed socket on a thread of its own, later) keep what they need of the profile and admit nobody new. */
 void crypto_channel_profile_free(struct crypto_channel_profile *profile);
+/* For who has a profile of somebody else's beyond a call: its memory lasts until the last of them has let go. */
+struct crypto_channel_profile *
+crypto_channel_profile_hold(const struct crypto_channel_profile *profile);
+void crypto_channel_profile_release(struct crypto_channel_profile *profile);
 
 struct crypto_channel;
 
@@ -57,7 +63,7 @@ struct crypto_channel_io {
 
 /* Storage that init needs, aligned as malloc does. */
 size_t crypto_channel_size(void);
-/* PROFILE must outlive the channel. expected_node_id_hex (32 digits, copied) is required for a client in a mesh, optional
+/* The channel holds PROFILE. expected_node_id_hex (32 digits, copied) is required for a client in a mesh, optional
  * otherwise; a peer with another id is refused.
  * Errors: E_USAGE, E_NO_MEMORY, E_INTERNAL; the storage then needs no fini, though fini is harmless. */
 MUST_CHECK enum err crypto_channel_init(struct crypto_channel *channel,

@@ -4,6 +4,8 @@
 #ifndef CONCORDAT_CRYPTO_CHANNEL_PRIVATE_H
 #define CONCORDAT_CRYPTO_CHANNEL_PRIVATE_H
 
+#include <pthread.h>
+
 #include "crypto/channel.h"
 
 #define CHANNEL_EXPORTER_LABEL "EXPORTER-concordat-channel-v1"
@@ -36,14 +38,17 @@ struct crypto_channel_profile {
     struct buf root;
     char federation[33]; /* empty: not compared */
     uint8_t root_pin[32];
-    crypto_channel_admit *admit;
+    crypto_channel_admit *admit; /* NULL once the profile was given up; under gate */
     void *user;
     const struct channel_library *library;
     void *shared;
+    pthread_rwlock_t gate; /* read: while admit runs */
+    bool given_up;         /* under gate */
+    _Atomic unsigned holds;
 };
 
 struct crypto_channel {
-    const struct crypto_channel_profile *profile;
+    struct crypto_channel_profile *profile; /* held */
     struct crypto_channel_io io;
     void *session;
     bool is_server;

@@ -13,7 +13,7 @@
 
 struct nng_tls_engine_config {
     bool server;
-    const struct crypto_channel_profile *profile;
+    struct crypto_channel_profile *profile; /* held */
     char expected[33];
 };
 
@@ -37,7 +37,8 @@ static int config_init(nng_tls_engine_config *config, nng_tls_mode mode)
 
 static void config_fini(nng_tls_engine_config *config)
 {
-    (void)config; /* the profile belongs to whoever made it */
+    crypto_channel_profile_release(config->profile);
+    config->profile = NULL;
 }
 
 /* NNG calls this with the host of every URL; only a node id counts. */
@@ -75,7 +76,9 @@ static int config_own_cert(nng_tls_engine_config *config, const char *handle, co
     }
     unsigned long at = strtoul(handle + strlen(HANDLE_PREFIX), NULL, 10);
     pthread_mutex_lock(&profiles_lock);
-    config->profile = at < PEER_TLS_PROFILES ? profiles[at] : NULL;
+    crypto_channel_profile_release(config->profile);
+    config->profile =
+        at < PEER_TLS_PROFILES && profiles[at] ? crypto_channel_profile_hold(profiles[at]) : NULL;
     pthread_mutex_unlock(&profiles_lock);
     return config->profile ? 0 : NNG_EINVAL;
 }

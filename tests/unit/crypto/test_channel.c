@@ -331,6 +331,49 @@ static void test_not_admitted(void **state)
     crypto_channel_profile_free(b);
 }
 
+/* NNG ends the channels of a closed socket on a thread of its own, when it gets to it. Whoever had the profile is gone by
+ * then and is asked nothing more. */
+static void test_given_up(void **state)
+{
+    (void)state;
+    struct end client;
+    struct end server;
+    enum err ec;
+    enum err es;
+    for (int late = 0; late < 2; late++) {
+        struct crypto_channel_profile *a = mesh(&alpha, &root);
+        struct crypto_channel_profile *b = mesh(&beta, &root);
+        reset_pipes(1000);
+        admit_calls = 0;
+        admit_answer = true;
+        open_end(&client, 0, a, beta.hex);
+        open_end(&server, 1, b, NULL);
+        if (late) {
+            shake(&client, &server, &ec, &es);
+            assert_int_equal(ec, E_OK);
+            assert_int_equal(es, E_OK);
+        } else {
+            assert_int_equal(crypto_channel_handshake(client.channel), E_BUSY);
+        }
+        int asked = admit_calls;
+        crypto_channel_profile_free(a);
+        crypto_channel_profile_free(b);
+        if (late) {
+            carry(&client, &server, 5000); /* what was let in stays */
+            carry(&server, &client, 5000);
+        } else {
+            shake(&client, &server, &ec, &es);
+            assert_int_not_equal(ec, E_OK);
+            assert_int_not_equal(es, E_OK);
+            assert_null(crypto_channel_peer(client.channel));
+            assert_null(crypto_channel_peer(server.channel));
+        }
+        assert_int_equal(admit_calls, asked);
+        close_end(&client);
+        close_end(&server);
+    }
+}
+
 static void test_other_node(void **state)
 {
     (void)state;
@@ -646,7 +689,7 @@ static int choose(void **state)
     return 0;
 }
 
-#define TESTS 10
+#define TESTS 11
 #define PAIRS 4
 
 int main(void)
@@ -658,6 +701,7 @@ int main(void)
         {"mesh", test_mesh},
         {"wrong authority", test_wrong_authority},
         {"not admitted", test_not_admitted},
+        {"given up", test_given_up},
         {"other node", test_other_node},
         {"expired", test_expired},
         {"foreign clients", test_foreign_clients},
