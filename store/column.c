@@ -118,13 +118,11 @@ static bool take_nulls(struct span *bytes, struct store_chunk *chunk, uint8_t fl
     if (!flags || bytes->len < count * 8) {
         return false;
     }
-    size_t nulls = 0;
     for (size_t i = 0; i < count; i++) {
         null[i] = get_le64(bytes->ptr + i * 8);
-        nulls += (size_t)__builtin_popcountll(null[i]);
     }
     *bytes = span_of(bytes->ptr + count * 8, bytes->len - count * 8);
-    return nulls == chunk->nulls && !(null[count - 1] & ~last);
+    return store_count_bits(null, count) == chunk->nulls && !(null[count - 1] & ~last);
 }
 
 static bool padded(struct span bytes, size_t used)

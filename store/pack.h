@@ -27,5 +27,7 @@ void store_unpack_range(const uint8_t *from, size_t count, unsigned bits, uint32
 /* The same of codes that stand there already, COUNT rounded up to 64 of them: bits behind COUNT are not cleared. */
 void store_codes_range(const uint32_t *codes, size_t count, uint32_t first, uint32_t width,
                        uint64_t *out);
+/* How many bits of WORDS words are set. */
+size_t store_count_bits(const uint64_t *bits, size_t words);
 
 #endif

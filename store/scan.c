@@ -2,6 +2,7 @@
 #include "store/scan.h"
 
 #include "store/crew.h"
+#include "store/pack.h"
 #include "store/scan_file.h"
 
 #include <pthread.h>
@@ -253,10 +254,9 @@ static enum err open_segment(struct worker *worker, struct store_slot *slot)
                : E_OK;
 }
 
-/* ROWS bits from FIRST on; returns how many are set. */
-static size_t cut_bits(const uint64_t *from, size_t first, size_t rows, uint64_t *to)
+/* ROWS bits from FIRST on. */
+static void cut_bits(const uint64_t *from, size_t first, size_t rows, uint64_t *to)
 {
-    size_t count = 0;
     for (size_t at = 0; at < rows; at += 64) {
         size_t bit = first + at;
         size_t left = rows - at;
@@ -266,9 +266,7 @@ static size_t cut_bits(const uint64_t *from, size_t first, size_t rows, uint64_t
         }
         word &= left < 64 ? ((uint64_t)1 << left) - 1 : UINT64_MAX;
         to[at / 64] = word;
-        count += (size_t)__builtin_popcountll(word);
     }
-    return count;
 }
 
 static enum err cut_column(struct worker *worker, size_t i, size_t first, size_t rows)
@@ -299,7 +297,8 @@ static enum err report_parts(struct worker *worker, const struct store_batch *wh
     enum err err = E_OK;
     for (size_t first = 0, end; first < whole->rows && !err; first = end) {
         end = part_end(worker, first);
-        size_t count = cut_bits(whole->selected, first, end - first, worker->part_bits);
+        cut_bits(whole->selected, first, end - first, worker->part_bits);
+        size_t count = store_count_bits(worker->part_bits, (end - first + 63) / 64);
         for (size_t i = 0; i < question->count && !err && count; i++) {
             err = cut_column(worker, i, first, end - first);
         }

@@ -2,6 +2,7 @@
 #include "store/scan_file.h"
 
 #include "store/kernel.h"
+#include "store/pack.h"
 
 #include <math.h>
 
@@ -42,15 +43,6 @@ static void fill_ones(uint64_t *bits, size_t rows)
     if (rows % 64) {
         bits[words - 1] = ((uint64_t)1 << rows % 64) - 1;
     }
-}
-
-STORE_KERNEL static size_t count_bits(const uint64_t *bits, size_t rows)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < words_of(rows); i++) {
-        count += (size_t)__builtin_popcountll(bits[i]);
-    }
-    return count;
 }
 
 static bool any_bit(const uint64_t *bits, size_t rows)
@@ -599,6 +591,6 @@ enum err store_filter_rows(struct store_filter *filter, const uint64_t **ret_bit
         return E_OK;
     }
     enum err err = eval(filter, filter->root, selected, selected, 0);
-    *ret_count = err ? 0 : count_bits(selected, filter->rows);
+    *ret_count = err ? 0 : store_count_bits(selected, words_of(filter->rows));
     return err;
 }

@@ -5,6 +5,7 @@
 #include "node/query/bound.h"
 #include "node/query/resolve.h"
 #include "store/crew.h"
+#include "store/pack.h"
 #include "store/scan.h"
 
 #include "store/kernel.h"
@@ -41,16 +42,19 @@ struct run {
     __int128 *sums;
     /* Of the batch at hand. */
     uint64_t keep[WORDS];
-    int64_t *
-        lanes; /* by part, the last one of which counts rows: lane_count x cells, but cells x classes once */
+    int64_t *lanes; /* by part, the last one of which counts rows: lane_count x lane, but cells x
+                       classes once */
     size_t lane_count;
+    size_t lane; /* cells, and behind them one for rows that don't count */
     size_t lanes_at[QUERY_COORDINATES_MAX + 1];
     size_t lanes_size;
-    size_t packed; /* sum whose lanes count rows as well; SIZE_MAX: none */
+    size_t packed;    /* sum whose lanes count rows as well; SIZE_MAX: none */
+    bool has_outside; /* rows that don't count may be worked on, in the cell behind the last */
     /* Of the block at hand: its rows that count, closed up. */
     size_t first; /* row of the batch */
     size_t count;
-    bool whole;         /* every row counts, so that closing up would change nothing */
+    bool whole;         /* not closed up: every row counts, or most do and the others are outside */
+    bool outside;       /* of a whole block: some are */
     uint16_t at[BLOCK]; /* else: where they were */
     uint32_t cell[BLOCK];
     uint64_t key[BLOCK];
@@ -107,6 +111,31 @@ STORE_KERNEL static void cells_next(const uint32_t *restrict code, size_t count,
 {
     for (size_t i = 0; i < count; i++) {
         cell[i] = cell[i] * size + (code[i] < size ? code[i] : 0);
+    }
+}
+
+/* Rows that don't count go to cell OUTSIDE. */
+STORE_KERNEL static void cells_keep(const uint64_t *restrict keep, size_t words, uint32_t outside,
+                                    uint32_t *restrict cell)
+{
+    for (size_t word = 0; word < words; word++) {
+        for (unsigned half = 0; half < 2; half++) {
+            uint32_t bits = (uint32_t)(keep[word] >> 32 * half);
+            uint32_t *to = cell + word * 64 + (size_t)half * 32;
+            for (unsigned i = 0; i < 32; i++) {
+                to[i] = bits >> i & 1 ? to[i] : outside;
+            }
+        }
+    }
+}
+
+/* What is missing adds nothing. */
+static void values_drop(const uint64_t *missing, size_t words, int64_t *value)
+{
+    for (size_t word = 0; word < words; word++) {
+        for (uint64_t left = missing[word]; left; left &= left - 1) {
+            value[word * 64 + (size_t)__builtin_ctzll(left)] = 0;
+        }
     }
 }
 
@@ -240,11 +269,10 @@ STORE_KERNEL static void snap_products(const double *restrict a, const double *r
 static void close_up(struct run *run, size_t rows)
 {
     const uint64_t *keep = run->keep + run->first / 64;
-    run->count = 0;
-    for (size_t word = 0; word * 64 < rows; word++) {
-        run->count += (size_t)__builtin_popcountll(keep[word]);
-    }
-    run->whole = run->count == rows;
+    run->count = store_count_bits(keep, (rows + 63) / 64);
+    run->outside = run->has_outside && run->count < rows && run->count >= rows / 2;
+    run->whole = run->outside || run->count == rows;
+    run->count = run->outside ? rows : run->count;
     size_t to = 0;
     for (size_t word = 0; !run->whole && word * 64 < rows; word++) {
         for (uint64_t left = keep[word]; left; left &= left - 1) {
@@ -374,6 +402,10 @@ static void find_cells(struct run *run, const struct store_batch *batch)
             cells_next(codes, run->count, size, run->cell);
         }
     }
+    if (run->outside) {
+        cells_keep(run->keep + run->first / 64, (run->count + 63) / 64, (uint32_t)run->cells,
+                   run->cell);
+    }
 }
 
 static void snap_product(struct run *run, const struct store_batch *batch, size_t part)
@@ -413,10 +445,13 @@ static void snap(struct run *run, const struct store_batch_column *column, size_
 
 static void drop_missing(struct run *run, const uint64_t *missing)
 {
+    if (missing && run->whole) {
+        values_drop(missing + run->first / 64, (run->count + 63) / 64, run->snapped);
+        return;
+    }
     for (size_t i = 0; missing && i < run->count; i++) {
         size_t row = row_of(run, i);
-        run->snapped[i] &=
-            (int64_t)(missing[row / 64] >> (row % 64) & 1) - 1; /* missing adds nothing */
+        run->snapped[i] &= (int64_t)(missing[row / 64] >> (row % 64) & 1) - 1;
     }
 }
 
@@ -430,11 +465,11 @@ static int64_t packed_one(const struct run *run, size_t part)
     return (INT64_C(1) << PACKED_SHIFT) + (int64_t)run->layout->coordinates[part].sensitivity;
 }
 
-static void choose_packed(struct run *run, const struct store_batch *batch)
+static void choose_packed(struct run *run)
 {
     run->packed = SIZE_MAX;
     for (size_t part = 0; run->lane_count == LANES && part < run->layout->count; part++) {
-        if (run->layout->parts[part].part == QUERY_PART_SUM && !missing_of(run, batch, part) &&
+        if (run->layout->parts[part].part == QUERY_PART_SUM &&
             run->layout->coordinates[part].sensitivity < PACKED_MAX) {
             run->packed = part;
             return;
@@ -447,7 +482,7 @@ static void unpack(struct run *run)
     int64_t *values = lanes_of(run, run->packed);
     int64_t *rows = lanes_of(run, run->layout->count);
     int64_t most = (int64_t)run->layout->coordinates[run->packed].sensitivity;
-    for (size_t i = 0; i < run->lane_count * run->cells; i++) {
+    for (size_t i = 0; i < run->lane_count * run->lane; i++) {
         rows[i] = values[i] >> PACKED_SHIFT;
         values[i] = (values[i] & ((INT64_C(1) << PACKED_SHIFT) - 1)) - rows[i] * most;
     }
@@ -468,7 +503,7 @@ static void add_values(struct run *run, const struct store_batch *batch, size_t 
     } else {
         int64_t each = part == run->packed ? packed_one(run, part) : 0;
         cells_sum(run->cell, run->snapped, run->count, each, lanes_of(run, part),
-                  run->lane_count == 1 ? 0 : cells);
+                  run->lane_count == 1 ? 0 : run->lane);
     }
 }
 
@@ -501,12 +536,21 @@ static void add_classes(struct run *run, const struct store_batch *batch, size_t
     }
 }
 
-static void add_present(struct run *run, const uint64_t *null, size_t part)
+/* Rows without a value, which are fewer as a rule; fold takes them from all rows. */
+static void add_missing(struct run *run, const uint64_t *null, size_t part)
 {
     int64_t *to = lanes_of(run, part);
-    for (size_t i = 0; i < run->count; i++) {
-        size_t row = row_of(run, i);
-        to[run->cell[i]] += !(null[row / 64] >> (row % 64) & 1);
+    const uint64_t *from = null + run->first / 64;
+    for (size_t word = 0; run->whole && word * 64 < run->count; word++) {
+        for (uint64_t left = from[word]; left; left &= left - 1) {
+            size_t i = word * 64 + (size_t)__builtin_ctzll(left);
+            if (i < run->count) {
+                to[run->cell[i]]++;
+            }
+        }
+    }
+    for (size_t i = 0; !run->whole && i < run->count; i++) {
+        to[run->cell[i]] += (int64_t)(from[run->at[i] / 64] >> (run->at[i] % 64) & 1);
     }
 }
 
@@ -539,7 +583,7 @@ static enum err add_block(struct run *run, const struct store_batch *batch)
     if (cells == 1) {
         rows[0] += (int64_t)run->count;
     } else if (run->packed == SIZE_MAX) {
-        cells_count(run->cell, run->count, rows, run->lane_count == 1 ? 0 : cells);
+        cells_count(run->cell, run->count, rows, run->lane_count == 1 ? 0 : run->lane);
     }
     enum err err = E_OK;
     for (size_t part = 0; !err && part < run->layout->count; part++) {
@@ -558,7 +602,7 @@ static enum err add_block(struct run *run, const struct store_batch *batch)
             break;
         default: /* rows are counted, and so are values where none is missing */
             if (nulls_of(run, batch, part)) {
-                add_present(run, nulls_of(run, batch, part), part);
+                add_missing(run, nulls_of(run, batch, part), part);
             }
         }
     }
@@ -574,9 +618,11 @@ static void fold(struct run *run, const struct store_batch *batch)
     }
     for (size_t part = 0; part < run->layout->count; part++) {
         const struct query_term *term = &run->layout->parts[part];
-        bool counts_rows = term->part == QUERY_PART_ROWS ||
-                           (term->part == QUERY_PART_VALUES && !nulls_of(run, batch, part));
+        bool counts_values = term->part == QUERY_PART_VALUES;
+        bool counts_rows = term->part == QUERY_PART_ROWS || counts_values;
         const int64_t *from = lanes_of(run, counts_rows ? run->layout->count : part);
+        const int64_t *less =
+            counts_values && nulls_of(run, batch, part) ? lanes_of(run, part) : NULL;
         __int128 *to = run->sums + run->layout->offsets[part];
         if (term->part == QUERY_PART_LEVEL) {
             continue;
@@ -587,8 +633,11 @@ static void fold(struct run *run, const struct store_batch *batch)
             }
             continue;
         }
-        for (size_t i = 0; i < run->lane_count * run->cells; i++) {
-            to[i % run->cells * slots] += from[i];
+        for (size_t lane = 0; lane < run->lane_count; lane++) {
+            for (size_t i = 0; i < run->cells; i++) {
+                to[i * slots] += from[lane * run->lane + i];
+                to[i * slots] -= less ? less[lane * run->lane + i] : 0;
+            }
         }
     }
 }
@@ -644,7 +693,7 @@ static enum err on_rows(void *user, const struct store_batch *batch)
     if (run->bound.heavy_count) {
         query_bound_filter(&run->bound, batch, run->keep);
     }
-    choose_packed(run, batch);
+    choose_packed(run);
     memset(run->lanes, 0, run->lanes_size * sizeof *run->lanes);
     enum err err = E_OK;
     for (run->first = 0; !err && run->first < batch->rows; run->first += BLOCK) {
@@ -857,12 +906,13 @@ static enum err plan_cells(struct run *run, struct query_sums *ret)
 {
     const struct query_layout *layout = run->layout;
     run->lane_count = run->cells > 1 && run->cells <= LANES_MAX ? LANES : 1;
+    run->lane = run->cells + 1;
     for (size_t part = 0; part <= layout->count; part++) {
         enum query_part kind = part < layout->count ? layout->parts[part].part : QUERY_PART_ROWS;
         run->lanes_at[part] = run->lanes_size;
         run->lanes_size += kind == QUERY_PART_LEVEL  ? 0
                            : kind == QUERY_PART_BINS ? run->cells * layout->parts[part].width
-                                                     : run->cells * run->lane_count;
+                                                     : run->lane * run->lane_count;
     }
     ret->cells = run->cells;
     ret->slots = layout->slots;
@@ -974,10 +1024,10 @@ static void join(struct run *first, struct run *other)
     run_fini(other);
 }
 
-static bool has_units(const struct query_layout *layout)
+static bool has_part(const struct query_layout *layout, enum query_part kind)
 {
     for (size_t part = 0; part < layout->count; part++) {
-        if (layout->parts[part].part == QUERY_PART_UNITS) {
+        if (layout->parts[part].part == kind) {
             return true;
         }
     }
@@ -990,7 +1040,9 @@ static enum err add_up(struct run *run, struct store_partition *partition, struc
 {
     void *users[STORE_CREW_MAX] = {run};
     size_t count = 1;
-    bool units = has_units(run->layout);
+    bool units = has_part(run->layout, QUERY_PART_UNITS);
+    run->has_outside =
+        run->cells > 1 && !run->sparse && !units && !has_part(run->layout, QUERY_PART_BINS);
     size_t wanted = units || sums_of(run) > SUMS_PER_THREAD ? 1 : store_scan_workers(partition);
     while (count < wanted && (users[count] = run_beside(run))) {
         count++;

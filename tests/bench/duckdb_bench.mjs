@@ -33,6 +33,8 @@ async function open(file, threads) {
   const connection = await instance.connect()
   if (threads) await connection.run(`SET threads = ${threads}`)
   if (kind === 'encrypted') {
+    // Its OpenSSL comes with an extension that is fetched from its makers; the library built in writes when told to, with weaker nonces.
+    await connection.run("SET force_mbedtls_unsafe = 'true'")
     await connection.run(`ATTACH ${quote(file)} AS sealed (ENCRYPTION_KEY 'bench')`)
     await connection.run('USE sealed')
   }

@@ -220,7 +220,7 @@ def say_shares(other, rows):
 
 
 def best_of(a, b):
-    return {name: min(a[name], b[name]) for name in a}
+    return {name: min(a[name], b[name]) for name in b} if a else b
 
 
 def against(csv, home, times, cells, size, folder):
@@ -253,6 +253,7 @@ def default_size(csv, folder, size):
 
 def cold(csv, home, folder):
     say("cold: each question in a fresh process after the files left the page cache; CPU ms from opening the database, and wall")
+    say("duckdb-encrypted: AES-256-GCM by the mbedTLS built into it, since its OpenSSL is an extension to be fetched from its makers")
     text, why = duckdb("make", csv, folder, "encrypted")
     if text is None:
         skipped("duckdb-encrypted", why)
@@ -283,11 +284,14 @@ def per_row(label, times, rows, base, base_rows):
         result(f"scan-row-{label}-{name}", mine, plain, "ns", f"ours-{base_rows}-rows", GOAL_ROW)
 
 
-def other_table(label, rows, missing, base, folder):
+def other_table(label, rows, missing, base_home, folder):
     home = os.path.join(folder, f"home-{label}")
     csv = table(rows, missing)
     ours("import", home, csv)
-    times = best_of(ours("ask", home)[0], ours("ask", home)[0])
+    times, base = None, None
+    for _ in range(3):  # in turn, so that both have the same minute
+        times = best_of(times, ours("ask", home)[0])
+        base = best_of(base, ours("ask", base_home)[0])
     per_row(label, times, rows, base, ROWS)
     shutil.rmtree(home, ignore_errors=True)
     os.remove(csv)
@@ -313,16 +317,16 @@ def bench_scan():
         good = against(csv, home, times, cells, size, rival_folder)
         default_size(csv, rival_folder, size)
         one, two = [], []
-        for _ in range(2):  # in turn, so that both have the same minute
+        for _ in range(3):  # in turn, so that both have the same minute
             one.append(ours("ask", home)[2]["wall"])
             two.append(ours("ask", home, "2")[2]["wall"])
         for name in QUESTIONS[1:]:
             result(f"scan-threads2-{name}", min(w[name][0] for w in two), min(w[name][0] for w in one), "ms-wall", "ours-1-thread", GOAL_THREADS2)
         cold(csv, home, rival_folder)
-        other_table("gaps", ROWS, 10, times, folder)
+        other_table("gaps", ROWS, 10, home, folder)
         if shutil.disk_usage(TMP).free > LARGE * LARGE_BYTES:
             say(f"a table of {LARGE} rows, load {load()}")
-            other_table("large", LARGE, 0, times, folder)
+            other_table("large", LARGE, 0, home, folder)
         else:
             skipped(f"ours-{LARGE}-rows", f"{LARGE * LARGE_BYTES >> 30} GiB are not free in {TMP}")
     finally:
