@@ -66,8 +66,8 @@ struct crypto_provider {
 const struct crypto_provider *crypto_provider_libcrypto(void);
 const struct crypto_provider *crypto_provider_mbedtls(void);
 
-/* Tests every operation of the providers with known answers and picks libcrypto when it is built in. A second call
- * does nothing. It also runs AES once before there are threads, which CVE-2025-52496 asks for.
+/* Picks libcrypto when it is built in and tests every operation of what it picked with known answers. A second call
+ * does nothing. It also runs mbedTLS's AES once before there are threads, which CVE-2025-52496 asks for.
  * Errors: E_INTERNAL a known answer failed: the program must not go on. */
 MUST_CHECK enum err crypto_init(struct err_info *reterr);
 /* The chosen one; a program that forgot crypto_init is stopped by an assertion. */
