@@ -33,6 +33,11 @@ void *proto_alloc(size_t count, size_t size)
     return calloc(count ? count : 1, size ? size : 1);
 }
 
+void *proto_alloc_raw(size_t count, size_t size)
+{
+    return proto_realloc(NULL, count, size);
+}
+
 void *proto_realloc(void *old, size_t count, size_t size)
 {
     if (must_fail()) {

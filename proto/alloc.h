@@ -1,4 +1,4 @@
-/* The one allocation layer: counted, zeroed, and able to fail on demand so that tests can walk every failure.
+/* The one allocation layer: counted, zeroed unless said otherwise, and able to fail on demand so that tests can walk every failure.
  * Also `arena` (freed as a whole) and `buf` (a growing buffer with a mandatory maximum).
  * Threads: proto_alloc is thread-safe; an arena or buf belongs to one thread at a time. */
 #ifndef CONCORDAT_PROTO_ALLOC_H
@@ -9,6 +9,8 @@
 
 /* Zeroed memory of COUNT * SIZE bytes; NULL when out of memory or the product overflows. */
 void *proto_alloc(size_t count, size_t size);
+/* The same, not zeroed: for large buffers that are filled before they are read. */
+void *proto_alloc_raw(size_t count, size_t size);
 /* Keeps the contents; on failure the old block stays valid and NULL is returned. The new part is not zeroed. */
 void *proto_realloc(void *old, size_t count, size_t size);
 void proto_free(void *ptr);

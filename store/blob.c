@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -40,6 +41,7 @@ struct store_blob_writer {
     uint64_t done; /* bytes on disk: whole chunks */
     size_t filled; /* of the chunk at hand */
     uint8_t *plain, *sealed;
+    uint8_t *chunks; /* hashes of those on disk; of a blob whose hash is not known yet */
 };
 
 struct store_blob_reader {
@@ -49,6 +51,21 @@ struct store_blob_reader {
     struct crypto_opener *opener;
     uint64_t at;             /* number of the chunk in PLAIN, UINT64_MAX: none */
     uint8_t *plain, *sealed; /* PLAIN: NULL while only whole chunks were read */
+};
+
+/* Hashes of chunks that were seen while they were written, so that naming a blob to a peer need not read it again. */
+#define DIGESTS 8
+
+struct digest {
+    uint8_t hash[32];
+    uint64_t size;
+    uint8_t *chunks; /* owned; NULL: an empty place */
+};
+
+struct store_blob_digests {
+    pthread_mutex_t lock;
+    struct digest last[DIGESTS];
+    size_t next;
 };
 
 /* --- files ------------------------------------------------------------------------------------------------------------- */
@@ -199,6 +216,9 @@ static enum err put_chunk(struct store_blob_writer *writer, struct span plain,
               : write_at(writer->fd, writer->path, chunk_at(index), writer->sealed, len, reterr);
     if (!err) {
         crypto_provider()->hash_add(writer->hash, plain);
+        if (writer->chunks) {
+            crypto_sha256_one(plain, writer->chunks + 32 * index);
+        }
         writer->done += plain.len;
         writer->filled = 0;
     }
@@ -219,6 +239,7 @@ static void writer_free(struct store_blob_writer *writer)
     }
     proto_free(writer->plain);
     proto_free(writer->sealed);
+    proto_free(writer->chunks);
     proto_free(writer->path);
     proto_free(writer);
 }
@@ -253,10 +274,13 @@ static enum err writer_open(struct store_blob_writer *writer, struct err_info *r
     enum err err = crypto_random(writer->head.id, ID_SIZE);
     memcpy(name, writer->known ? writer->head.hash : writer->head.id, len);
     writer->path = blob_path(writer->store, name, len, writer->known ? ".part" : ".new");
-    writer->plain = proto_alloc(STORE_BLOB_CHUNK, 1);
-    writer->sealed = proto_alloc(SEALED, 1);
+    writer->plain = proto_alloc_raw(STORE_BLOB_CHUNK, 1);
+    writer->sealed = proto_alloc_raw(SEALED, 1);
     writer->hash = crypto_provider()->hash_new();
-    if (err || !writer->path || !writer->plain || !writer->sealed || !writer->hash) {
+    writer->chunks =
+        writer->known ? NULL : proto_alloc((size_t)store_blob_chunks(writer->head.size) + 1, 32);
+    if (err || !writer->path || !writer->plain || !writer->sealed || !writer->hash ||
+        (!writer->known && !writer->chunks)) {
         return proto_err_set(reterr, err ? err : E_NO_MEMORY, "writing a model");
     }
     err = crypto_sealer_open(writer->store->dek, CONTEXT, &writer->sealer);
@@ -355,6 +379,23 @@ static enum err publish(struct store_blob_writer *writer, bool durable, struct e
     return err;
 }
 
+static void digests_add(struct store_blob_writer *writer)
+{
+    struct store_blob_digests *digests = writer->store->digests;
+    if (!digests) {
+        return;
+    }
+    pthread_mutex_lock(&digests->lock);
+    struct digest *at = &digests->last[digests->next];
+    digests->next = (digests->next + 1) % DIGESTS;
+    proto_free(at->chunks);
+    memcpy(at->hash, writer->head.hash, 32);
+    at->size = writer->head.size;
+    at->chunks = writer->chunks;
+    writer->chunks = NULL;
+    pthread_mutex_unlock(&digests->lock);
+}
+
 enum err store_blob_commit(struct store_blob_writer *writer, bool durable, uint8_t *ret_hash,
                            struct err_info *reterr)
 {
@@ -375,7 +416,10 @@ enum err store_blob_commit(struct store_blob_writer *writer, bool durable, uint8
     }
     if (err) {
         unlink(writer->path);
-    } else if (ret_hash) {
+    } else if (writer->chunks) {
+        digests_add(writer);
+    }
+    if (!err && ret_hash) {
         memcpy(ret_hash, hash, 32);
     }
     writer_free(writer);
@@ -448,7 +492,7 @@ enum err store_blob_open(struct store *store, const uint8_t hash[32],
     }
     reader->at = UINT64_MAX;
     reader->path = blob_path(store, hash, 32, "");
-    reader->sealed = proto_alloc(SEALED, 1);
+    reader->sealed = proto_alloc_raw(SEALED, 1);
     reader->fd = reader->path ? open(reader->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
     enum err err = !reader->path || !reader->sealed
                        ? proto_err_set(reterr, E_NO_MEMORY, "reading a model")
@@ -486,7 +530,7 @@ static enum err load(struct store_blob_reader *reader, uint64_t index, struct er
         return E_OK;
     }
     reader->at = UINT64_MAX;
-    if (!reader->plain && !(reader->plain = proto_alloc(STORE_BLOB_CHUNK, 1))) {
+    if (!reader->plain && !(reader->plain = proto_alloc_raw(STORE_BLOB_CHUNK, 1))) {
         return proto_err_set(reterr, E_NO_MEMORY, "reading a model");
     }
     enum err err = open_at(reader, index, reader->plain, reterr);
@@ -605,4 +649,97 @@ void store_blob_forget(struct store *store, const uint8_t hash[32])
         unlink(path);
     }
     proto_free(path);
+}
+
+/* --- hashes of chunks -------------------------------------------------------------------------------------------------- */
+
+struct store_blob_digests *store_blob_digests_new(void)
+{
+    struct store_blob_digests *digests = proto_alloc(1, sizeof *digests);
+    if (digests && pthread_mutex_init(&digests->lock, NULL) != 0) {
+        proto_free(digests);
+        digests = NULL;
+    }
+    return digests;
+}
+
+void store_blob_digests_free(struct store_blob_digests *digests)
+{
+    if (digests) {
+        for (size_t i = 0; i < DIGESTS; i++) {
+            proto_free(digests->last[i].chunks);
+        }
+        pthread_mutex_destroy(&digests->lock);
+        proto_free(digests);
+    }
+}
+
+/* NULL: not remembered, or no memory. */
+static uint8_t *digests_find(struct store_blob_digests *digests, const uint8_t hash[32],
+                             struct arena *arena, uint64_t *ret_size)
+{
+    uint8_t *chunks = NULL;
+    if (!digests) {
+        return NULL;
+    }
+    pthread_mutex_lock(&digests->lock);
+    for (size_t i = 0; i < DIGESTS && !chunks; i++) {
+        const struct digest *at = &digests->last[i];
+        if (at->chunks && memcmp(at->hash, hash, 32) == 0) {
+            size_t count = (size_t)store_blob_chunks(at->size);
+            chunks = arena_alloc(arena, count + 1, 32);
+            if (chunks) {
+                memcpy(chunks, at->chunks, 32 * count);
+                *ret_size = at->size;
+            }
+        }
+    }
+    pthread_mutex_unlock(&digests->lock);
+    return chunks;
+}
+
+/* Reads all of READER's blob. */
+static enum err digest_whole(struct store_blob_reader *reader, uint8_t *chunks,
+                             struct err_info *reterr)
+{
+    uint64_t size = reader->head.size;
+    uint8_t *bytes = proto_alloc_raw(STORE_BLOB_CHUNK, 1);
+    enum err err = bytes ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "reading a model");
+    for (uint64_t i = 0; !err && i < store_blob_chunks(size); i++) {
+        size_t len = chunk_len(size, i);
+        err = store_blob_read(reader, i * STORE_BLOB_CHUNK, len, bytes, reterr);
+        if (!err) {
+            crypto_sha256_one(span_of(bytes, len), chunks + 32 * i);
+        }
+    }
+    if (bytes) {
+        crypto_wipe(bytes, STORE_BLOB_CHUNK);
+    }
+    proto_free(bytes);
+    return err;
+}
+
+enum err store_blob_digest(struct store *store, const uint8_t hash[32], struct arena *arena,
+                           uint64_t *ret_size, struct span *ret_chunks, struct err_info *reterr)
+{
+    struct store_blob_reader *reader;
+    uint64_t size = 0;
+    enum err err = E_OK;
+    uint8_t *chunks =
+        store_blob_has(store, hash) ? digests_find(store->digests, hash, arena, &size) : NULL;
+    if (!chunks) {
+        err = store_blob_open(store, hash, &reader, &size, reterr);
+        if (err) {
+            return err;
+        }
+        chunks = arena_alloc(arena, (size_t)store_blob_chunks(size) + 1, 32);
+        err = chunks ? digest_whole(reader, chunks, reterr)
+                     : proto_err_set(reterr, E_NO_MEMORY, "reading a model");
+        store_blob_close(reader);
+    }
+    if (!err) {
+        *ret_size = size;
+        *ret_chunks = span_of(chunks, 32 * (size_t)store_blob_chunks(size));
+    }
+    return err;
 }

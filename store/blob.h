@@ -14,6 +14,7 @@
 #ifndef CONCORDAT_STORE_BLOB_H
 #define CONCORDAT_STORE_BLOB_H
 
+#include "proto/alloc.h"
 #include "store/store.h"
 
 #define STORE_BLOB_MAX   ((uint64_t)4 << 30)
@@ -36,6 +37,11 @@ MUST_CHECK enum err store_blob_get(struct store *store, const uint8_t hash[32], 
 /* Reads the whole of it and checks the hash. Errors as get. */
 MUST_CHECK enum err store_blob_verify(struct store *store, const uint8_t hash[32],
                                       struct err_info *reterr);
+/* SHA-256 of each chunk, one after the other, from ARENA, and the size in bytes. The last few blobs that were written here are
+ * remembered; another one is read for it. Errors: as get, E_NO_MEMORY. */
+MUST_CHECK enum err store_blob_digest(struct store *store, const uint8_t hash[32],
+                                      struct arena *arena, uint64_t *ret_size,
+                                      struct span *ret_chunks, struct err_info *reterr);
 bool store_blob_has(struct store *store, const uint8_t hash[32]);
 /* Errors: E_NOT_FOUND. */
 MUST_CHECK enum err store_blob_remove(struct store *store, const uint8_t hash[32],
@@ -70,5 +76,9 @@ MUST_CHECK enum err store_blob_open(struct store *store, const uint8_t hash[32],
 MUST_CHECK enum err store_blob_read(struct store_blob_reader *reader, uint64_t offset, size_t len,
                                     uint8_t *to, struct err_info *reterr);
 void store_blob_close(struct store_blob_reader *reader);
+
+/* For store_open and store_close. NULL: out of memory. */
+struct store_blob_digests *store_blob_digests_new(void);
+void store_blob_digests_free(struct store_blob_digests *digests);
 
 #endif

@@ -72,6 +72,7 @@ struct store {
     struct store_writer *writer;
     struct store_egress_counters *counters;
     struct store_partition_cache *partitions; /* that stay open between queries */
+    struct store_blob_digests *digests;       /* of the chunks of blobs that were written last */
     unsigned tables[STORE_TABLE_COUNT];
     uint8_t node_id[16];
     uint8_t federation_id[16];              /* by store_identity */

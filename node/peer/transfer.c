@@ -26,27 +26,11 @@ static size_t chunk_len(uint64_t size, uint64_t index)
 enum err peer_blob_describe(struct store *store, const uint8_t hash[32], struct arena *arena,
                             struct peer_blob *ret, struct err_info *reterr)
 {
-    struct store_blob_reader *reader;
-    uint64_t size;
-    enum err err = store_blob_open(store, hash, &reader, &size, reterr);
-    if (err) {
-        return err;
-    }
-    uint64_t count = store_blob_chunks(size);
-    uint8_t *chunks = arena_alloc(arena, count ? count : 1, 32);
-    uint8_t *bytes = proto_alloc(STORE_BLOB_CHUNK, 1);
-    err = chunks && bytes ? E_OK : E_NO_MEMORY;
-    for (uint64_t i = 0; !err && i < count; i++) {
-        size_t len = chunk_len(size, i);
-        err = store_blob_read(reader, i * STORE_BLOB_CHUNK, len, bytes, reterr);
-        crypto_sha256_one(span_of(bytes, len), chunks + 32 * i);
-    }
-    proto_free(bytes);
-    store_blob_close(reader);
+    struct peer_blob blob;
+    memcpy(blob.hash, hash, 32);
+    enum err err = store_blob_digest(store, hash, arena, &blob.size, &blob.chunks, reterr);
     if (!err) {
-        memcpy(ret->hash, hash, 32);
-        ret->size = size;
-        ret->chunks = span_of(chunks, 32 * count);
+        *ret = blob;
     }
     return err;
 }
@@ -262,7 +246,7 @@ static enum err serve(struct peer *peer, struct store *store, struct peer_reques
         err = may(user, &member, wish.hash.ptr, wish.index * STORE_BLOB_CHUNK, len);
     }
     if (!err) {
-        bytes = proto_alloc(len ? len : 1, 1);
+        bytes = proto_alloc_raw(len ? len : 1, 1);
         err = bytes ? store_blob_read(reader, wish.index * STORE_BLOB_CHUNK, len, bytes, NULL)
                     : E_NO_MEMORY;
     }

@@ -2,6 +2,7 @@
 #include "node/train/aggregate.h"
 
 #include "node/train/vector.h"
+#include "store/kernel.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -24,10 +25,8 @@ static size_t block_len(uint64_t numbers, uint64_t at)
 static enum err put_block(struct store_blob_writer *writer, const float *numbers, size_t count,
                           uint8_t *bytes, struct err_info *reterr)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (!isfinite(numbers[i])) {
-            return proto_err_set(reterr, E_INVALID, "a number became not finite");
-        }
+    if (!train_vector_finite(numbers, count)) {
+        return proto_err_set(reterr, E_INVALID, "a number became not finite");
     }
     train_vector_encode(numbers, count, bytes);
     return store_blob_append(writer, span_of(bytes, 4 * count), reterr);
@@ -44,6 +43,23 @@ struct averaging {
     uint8_t *bytes;
 };
 
+/* For any processor alike, without fused steps: a replay elsewhere must find the same bits. */
+static void add_weighted(double *restrict sum, double weight, const float *restrict numbers,
+                         size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        sum[i] += weight * (double)numbers[i];
+    }
+}
+
+STORE_KERNEL static void divide(const double *restrict sum, double by, size_t count,
+                                float *restrict to)
+{
+    for (size_t i = 0; i < count; i++) {
+        to[i] = (float)(sum[i] / by);
+    }
+}
+
 static enum err weighted(struct averaging *a, uint64_t at, size_t count, struct err_info *reterr)
 {
     const struct train_updates *updates = a->updates;
@@ -53,13 +69,11 @@ static enum err weighted(struct averaging *a, uint64_t at, size_t count, struct 
     for (size_t u = 0; !err && u < updates->count; u++) {
         err = train_vector_part(a->store, updates->hash[u], at, a->blocks, count, reterr);
         all += updates->weight[u];
-        for (size_t i = 0; !err && i < count; i++) {
-            a->sum[i] += updates->weight[u] * (double)a->blocks[i];
+        if (!err) {
+            add_weighted(a->sum, updates->weight[u], a->blocks, count);
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        a->mean[i] = (float)(a->sum[i] / all);
-    }
+    divide(a->sum, all, count, a->mean);
     return err;
 }
 
@@ -104,10 +118,10 @@ static enum err averaging_open(struct averaging *a, struct store *store,
     if (updates->count == 0 || updates->count > TRAIN_SITES_MAX || updates->trim >= 0.5) {
         return proto_err_set(reterr, E_INVALID, "no update to take the mean of");
     }
-    a->blocks = proto_alloc((updates->trimmed ? updates->count : 1) * TRAIN_VECTOR_BLOCK, 4);
-    a->sum = proto_alloc(TRAIN_VECTOR_BLOCK, sizeof *a->sum);
-    a->mean = proto_alloc(TRAIN_VECTOR_BLOCK, sizeof *a->mean);
-    a->bytes = proto_alloc(TRAIN_VECTOR_BLOCK, 4);
+    a->blocks = proto_alloc_raw((updates->trimmed ? updates->count : 1) * TRAIN_VECTOR_BLOCK, 4);
+    a->sum = proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *a->sum);
+    a->mean = proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *a->mean);
+    a->bytes = proto_alloc_raw(TRAIN_VECTOR_BLOCK, 4);
     return a->blocks && a->sum && a->mean && a->bytes
                ? store_blob_begin(store, NULL, train_vector_size(updates->numbers), ret_writer,
                                   &offset, reterr)
@@ -272,12 +286,12 @@ static enum err step_at(struct stepping *s, uint64_t at, const uint8_t mean[32],
 static enum err open_parts(struct stepping *s, struct err_info *reterr)
 {
     uint64_t offset;
-    s->mean = proto_alloc(TRAIN_VECTOR_BLOCK, sizeof *s->mean);
-    s->bytes = proto_alloc(TRAIN_VECTOR_BLOCK, 4);
+    s->mean = proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *s->mean);
+    s->bytes = proto_alloc_raw(TRAIN_VECTOR_BLOCK, 4);
     enum err err = s->mean && s->bytes ? E_OK : E_NO_MEMORY;
     for (size_t p = 0; !err && p < PARTS; p++) {
         if (s->used[p]) {
-            s->part[p] = proto_alloc(TRAIN_VECTOR_BLOCK, sizeof *s->part[p]);
+            s->part[p] = proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *s->part[p]);
             err = s->part[p] ? store_blob_begin(s->store, NULL, train_vector_size(s->numbers),
                                                 &s->writer[p], &offset, reterr)
                              : E_NO_MEMORY;

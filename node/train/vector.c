@@ -3,6 +3,8 @@
 
 #include "crypto/provider.h"
 
+#include "store/kernel.h"
+
 #include <math.h>
 
 static void put_le32(uint8_t *to, uint32_t bits)
@@ -19,7 +21,7 @@ static uint32_t get_le32(const uint8_t *from)
            (uint32_t)from[3] << 24;
 }
 
-void train_vector_encode(const float *from, size_t count, uint8_t *to)
+STORE_KERNEL void train_vector_encode(const float *from, size_t count, uint8_t *to)
 {
     for (size_t i = 0; i < count; i++) {
         uint32_t bits;
@@ -28,15 +30,25 @@ void train_vector_encode(const float *from, size_t count, uint8_t *to)
     }
 }
 
-enum err train_vector_decode(const uint8_t *from, size_t count, float *to)
+/* TO may stand where FROM does: each number is read before it is written, and over itself. */
+STORE_KERNEL enum err train_vector_decode(const uint8_t *from, size_t count, float *to)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = get_le32(from + 4 * i);
+        memcpy(&to[i], &bits, 4);
+    }
+    return train_vector_finite(to, count) ? E_OK : E_INVALID;
+}
+
+STORE_KERNEL bool train_vector_finite(const float *numbers, size_t count)
 {
     uint32_t spoiled = 0;
     for (size_t i = 0; i < count; i++) {
-        uint32_t bits = get_le32(from + 4 * i);
-        spoiled |= (bits & 0x7f800000) == 0x7f800000; /* infinite or no number */
-        memcpy(&to[i], &bits, 4);
+        uint32_t bits;
+        memcpy(&bits, &numbers[i], 4);
+        spoiled |= (uint32_t)((bits & 0x7f800000) == 0x7f800000); /* infinite or no number */
     }
-    return spoiled ? E_INVALID : E_OK;
+    return !spoiled;
 }
 
 void train_vector_tag(enum train_vector kind, const uint8_t job_id[16], uint64_t round,
@@ -55,7 +67,7 @@ enum err train_vector_put(struct store *store, const float *from, size_t count,
 {
     struct store_blob_writer *writer;
     uint64_t offset;
-    uint8_t *bytes = proto_alloc(TRAIN_VECTOR_BLOCK, 4);
+    uint8_t *bytes = proto_alloc_raw(TRAIN_VECTOR_BLOCK, 4);
     if (!bytes) {
         return E_NO_MEMORY;
     }
@@ -80,23 +92,11 @@ enum err train_vector_put(struct store *store, const float *from, size_t count,
     return err;
 }
 
-/* Calls SEE (may be NULL) with each block of COUNT numbers from FROM on, decoded into TO when there is one. */
+/* Numbers go to TO where there is one; else only the sum of their squares is wanted. */
 struct reading {
     float *to;
     double square;
 };
-
-static enum err take_block(struct reading *reading, const uint8_t *bytes, size_t count,
-                           float *block)
-{
-    float *to = reading->to ? reading->to : block;
-    enum err err = train_vector_decode(bytes, count, to);
-    for (size_t i = 0; i < count && !reading->to; i++) {
-        reading->square += (double)to[i] * (double)to[i];
-    }
-    reading->to = reading->to ? reading->to + count : NULL;
-    return err;
-}
 
 static enum err read_numbers(struct store *store, const uint8_t hash[32], uint64_t from,
                              uint64_t count, bool whole, struct reading *reading,
@@ -108,9 +108,8 @@ static enum err read_numbers(struct store *store, const uint8_t hash[32], uint64
     if (err) {
         return err;
     }
-    uint8_t *bytes = proto_alloc(TRAIN_VECTOR_BLOCK, 4);
-    float *block = proto_alloc(TRAIN_VECTOR_BLOCK, sizeof *block);
-    if (!bytes || !block) {
+    float *block = reading->to ? NULL : proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *block);
+    if (!reading->to && !block) {
         err = E_NO_MEMORY;
     } else if (whole ? size != train_vector_size(count)
                      : size < TRAIN_VECTOR_TAG || (size - TRAIN_VECTOR_TAG) / 4 < from + count) {
@@ -120,13 +119,17 @@ static enum err read_numbers(struct store *store, const uint8_t hash[32], uint64
     for (uint64_t at = 0; !err && at < count;) {
         size_t n = (size_t)(TRAIN_VECTOR_BLOCK - (from + at) % TRAIN_VECTOR_BLOCK);
         n = count - at < n ? (size_t)(count - at) : n;
+        float *to = reading->to ? reading->to + at : block;
+        uint8_t *bytes = (uint8_t *)(void *)to;
         err = store_blob_read(reader, 4 * (from + at), 4 * n, bytes, reterr);
-        if (!err && take_block(reading, bytes, n, block)) {
+        if (!err && train_vector_decode(bytes, n, to)) {
             err = proto_err_set(reterr, E_INVALID, "a number of the vector is not finite");
+        }
+        for (size_t i = 0; i < n && !err && !reading->to; i++) {
+            reading->square += (double)to[i] * (double)to[i];
         }
         at += n;
     }
-    proto_free(bytes);
     proto_free(block);
     store_blob_close(reader);
     return err;

@@ -181,13 +181,55 @@ static void a_swapped_file_is_refused(void **state)
     buf_fini(&got);
 }
 
+static void check_digest(const uint8_t hash[32], const uint8_t *bytes)
+{
+    struct arena arena = {0};
+    struct span chunks;
+    uint64_t size;
+    assert_int_equal(store_blob_digest(&home.store, hash, &arena, &size, &chunks, NULL), E_OK);
+    assert_int_equal(size, SIZE);
+    assert_int_equal(chunks.len, 4 * 32);
+    for (size_t i = 0; i < 4; i++) {
+        uint8_t want[32];
+        size_t at = i * STORE_BLOB_CHUNK;
+        crypto_sha256_one(span_of(bytes + at, i < 3 ? STORE_BLOB_CHUNK : SIZE - at), want);
+        assert_memory_equal(chunks.ptr + 32 * i, want, 32);
+    }
+    arena_fini(&arena);
+}
+
+/* Remembered from the writing, read anew after others, and gone with the blob. */
+static void chunks_are_named(void **state)
+{
+    uint8_t *bytes = sample(SIZE);
+    uint8_t hash[32], other[32];
+    struct arena arena = {0};
+    struct span chunks;
+    uint64_t size;
+    (void)state;
+    assert_int_equal(store_blob_put(&home.store, span_of(bytes, SIZE), hash, NULL), E_OK);
+    check_digest(hash, bytes);
+    for (uint8_t i = 0; i < 20; i++) {
+        assert_int_equal(store_blob_put(&home.store, span_of(&i, 1), other, NULL), E_OK);
+    }
+    check_digest(hash, bytes);
+    assert_int_equal(store_blob_put(&home.store, SPAN_NONE, other, NULL), E_OK);
+    assert_int_equal(store_blob_digest(&home.store, other, &arena, &size, &chunks, NULL), E_OK);
+    assert_int_equal(size, 0);
+    assert_int_equal(chunks.len, 0);
+    assert_int_equal(store_blob_remove(&home.store, other, NULL), E_OK);
+    assert_int_equal(store_blob_digest(&home.store, other, &arena, &size, &chunks, NULL),
+                     E_NOT_FOUND);
+    arena_fini(&arena);
+    free(bytes);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(any_lengths_in_any_piece_out),
-        T(what_was_cut_off_goes_on),
-        T(a_damaged_part_is_fetched_again),
+        T(any_lengths_in_any_piece_out), T(chunks_are_named),
+        T(what_was_cut_off_goes_on),     T(a_damaged_part_is_fetched_again),
         T(a_swapped_file_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
