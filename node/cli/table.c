@@ -111,191 +111,172 @@ static void answer_catalog(const json_t *answer, FILE *to)
     }
 }
 
+static void answer_train(const json_t *answer, FILE *to)
+{
+    if (json_is_true(json_object_get(answer, "explain"))) {
+        cli_show_train_start(answer, to);
+    } else {
+        cli_show_train(answer, to);
+    }
+}
+
+static void answer_pause(const json_t *answer, FILE *to)
+{
+    fputs(json_is_true(json_object_get(answer, "paused"))
+              ? "this site takes no part in training until `concordat train unpause`\n"
+              : "this site trains again\n",
+          to);
+}
+
+static void answer_train_verify(const json_t *answer, FILE *to)
+{
+    fprintf(to, "%.0f rounds computed again: each leads to the recorded weights\n",
+            cli_show_number(answer, "rounds"));
+}
+
+static void answer_model_import(const json_t *answer, FILE *to)
+{
+    fputs("model ", to);
+    cli_show_put(to, cli_show_text(answer, "name"));
+    fprintf(to, ": %.0f parameters, %.0f bytes, ", cli_show_number(answer, "parameters"),
+            cli_show_number(answer, "size"));
+    cli_show_put(to, cli_show_text(answer, "hash"));
+    fputc('\n', to);
+}
+
+static void answer_model_card(const json_t *answer, FILE *to)
+{
+    fputs(cli_show_text(answer, "card"), to);
+}
+
+static void answer_model_report(const json_t *answer, FILE *to)
+{
+    fputs(cli_show_text(answer, "text"), to);
+}
+
+static void answer_model_predict(const json_t *answer, FILE *to)
+{
+    cli_show_predictions(json_object_get(answer, "rows"), to);
+}
+
+static void answer_council(const json_t *answer, FILE *to)
+{
+    cli_show_with_list(answer, "council", council_columns, to);
+    if (json_array_size(json_object_get(answer, "proposals"))) {
+        cli_show_list(json_object_get(answer, "proposals"), proposal_columns, "", to);
+    }
+}
+
+static void answer_keys(const json_t *answer, FILE *to)
+{
+    cli_show_list(json_object_get(answer, "slots"), slot_columns, "no slots", to);
+    if (json_array_size(json_object_get(answer, "rotating")) > 0) {
+        cli_show_object(answer, to);
+    }
+}
+
+/* Shares stand alone on lines, so that they can be piped to a printer. */
+static void answer_key_add(const json_t *answer, FILE *to)
+{
+    const json_t *shares = json_object_get(answer, "shares");
+    for (size_t i = 0; i < json_array_size(shares); i++) {
+        cli_show_put(to, json_string_value(json_array_get(shares, i)));
+        fputc('\n', to);
+    }
+    if (!shares) {
+        cli_show_list(json_object_get(answer, "slots"), slot_columns, "no slots", to);
+    }
+}
+
+/* Alone, so that it can be piped. */
+static void answer_invite(const json_t *answer, FILE *to)
+{
+    cli_show_put(to, cli_show_text(answer, "token"));
+    fputc('\n', to);
+}
+
+/* How an answer is shown: by `print`, or as the list that it is or has under `list`, with `columns`. NOTHING is what an empty
+ * one says; NULL: the answer's plain keys come first. What has no line here is shown as keys and values. */
+static const struct shown {
+    void (*print)(const json_t *answer, FILE *to);
+    const char *list;
+    const struct cli_column *columns;
+    const char *nothing;
+} shown[PROTO_OP_TOTAL] = {
+    [PROTO_OP_QUERY] = {cli_show_query},
+    [PROTO_OP_QUERIES_SHOW] = {cli_show_query},
+    [PROTO_OP_QUERIES_COLLECT] = {cli_show_query},
+    [PROTO_OP_QUERIES] = {.columns = query_columns, .nothing = "no questions were asked here"},
+    [PROTO_OP_STATUS] = {cli_show_status},
+    [PROTO_OP_DOCTOR] = {cli_show_doctor},
+    [PROTO_OP_PEERS] = {.columns = cli_peer_columns, .nothing = "no members yet"},
+    [PROTO_OP_DATASET_IMPORT] = {cli_show_import},
+    [PROTO_OP_DATASET_MAPPING] = {cli_show_mapping},
+    [PROTO_OP_DATASET_LIST] = {.columns = cli_dataset_columns,
+                               .nothing = "no datasets here; `concordat dataset import` adds one"},
+    [PROTO_OP_DATASET_SHOW] = {cli_show_dataset},
+    [PROTO_OP_CATALOG] = {answer_catalog},
+    [PROTO_OP_LICENCE_SHOW] = {cli_show_licence},
+    [PROTO_OP_LICENCE_CHECK] = {cli_show_check},
+    [PROTO_OP_LICENCE_EXPLAIN] = {cli_show_explained},
+    [PROTO_OP_LICENCE_DIFF] = {cli_show_diff},
+    [PROTO_OP_LICENCE_COMPAT] = {cli_show_compat},
+    [PROTO_OP_TOOL_LICENCE_DECIDE] = {cli_show_decision},
+    [PROTO_OP_TOOL_ACCOUNTANT] = {cli_show_accountant},
+    [PROTO_OP_BUDGET] = {cli_show_budget},
+    [PROTO_OP_TRAIN_START] = {cli_show_train_start},
+    [PROTO_OP_TRAIN_RUN] = {answer_train},
+    [PROTO_OP_TRAIN_WATCH] = {answer_train},
+    [PROTO_OP_TRAIN_SHOW] = {answer_train},
+    [PROTO_OP_TRAIN_HISTORY] = {cli_show_history},
+    [PROTO_OP_TRAIN_PAUSE] = {answer_pause},
+    [PROTO_OP_TRAIN_UNPAUSE] = {answer_pause},
+    [PROTO_OP_TRAIN_VERIFY] = {answer_train_verify},
+    [PROTO_OP_TRAIN_LIST] = {.columns = cli_job_columns, .nothing = "no training jobs"},
+    [PROTO_OP_MODEL_LIST] = {.columns = model_columns, .nothing = "no models yet"},
+    [PROTO_OP_MODEL_SHOW] = {.list = "participants", .columns = participant_columns},
+    [PROTO_OP_MODEL_EXPORT] = {.list = "files", .columns = file_columns},
+    [PROTO_OP_MODEL_IMPORT] = {answer_model_import},
+    [PROTO_OP_MODEL_CARD] = {answer_model_card},
+    [PROTO_OP_MODEL_PREDICT] = {answer_model_predict},
+    [PROTO_OP_MODEL_REPORT] = {answer_model_report},
+    [PROTO_OP_PROJECT_LIST] = {.columns = project_columns, .nothing = "no projects are published"},
+    [PROTO_OP_VISA_LIST] = {.columns = visa_columns, .nothing = "no visas were issued"},
+    [PROTO_OP_AGREEMENT_LIST] = {.columns = agreement_columns, .nothing = "no agreements"},
+    [PROTO_OP_AGREEMENT_REQUEST] = {.list = "duties", .columns = duty_columns},
+    [PROTO_OP_AGREEMENT_SHOW] = {.list = "duties", .columns = duty_columns},
+    [PROTO_OP_AGREEMENT_ACCEPT] = {.list = "duties", .columns = duty_columns},
+    [PROTO_OP_AGREEMENT_TERMINATE] = {.list = "duties", .columns = duty_columns},
+    [PROTO_OP_APPROVALS] = {.columns = approval_columns, .nothing = "nothing waits for approval"},
+    [PROTO_OP_AUDIT_LIST] = {.columns = audit_columns, .nothing = "nothing since then"},
+    [PROTO_OP_AUDIT_EGRESS] = {.columns = egress_columns, .nothing = "nothing has left this node"},
+    [PROTO_OP_AUDIT_VERIFY] = {cli_show_verify},
+    [PROTO_OP_SANDBOX_CREATE] = {.columns = sandbox_columns, .nothing = "no nodes here"},
+    [PROTO_OP_SANDBOX_START] = {.columns = sandbox_columns, .nothing = "no nodes here"},
+    [PROTO_OP_SANDBOX_STATUS] = {.columns = sandbox_columns, .nothing = "no nodes here"},
+    [PROTO_OP_SANDBOX_STOP] = {.columns = sandbox_columns, .nothing = "no nodes here"},
+    [PROTO_OP_SANDBOX_SPLIT] = {.list = "parts", .columns = part_columns, .nothing = "no rows"},
+    [PROTO_OP_FEDERATION_COUNCIL] = {answer_council},
+    [PROTO_OP_FEDERATION_INVITE] = {answer_invite},
+    [PROTO_OP_KEY_ADD] = {answer_key_add},
+    [PROTO_OP_KEY_LIST] = {answer_keys},
+    [PROTO_OP_KEY_REMOVE] = {answer_keys},
+    [PROTO_OP_KEY_ROTATE] = {answer_keys},
+    [PROTO_OP_FSCK] = {.list = "checked", .columns = checked_columns, .nothing = "nothing is here"},
+};
+
 void cli_table_answer(enum proto_op_id id, const json_t *answer, FILE *to)
 {
-    switch (id) {
-    case PROTO_OP_QUERY:
-    case PROTO_OP_QUERIES_SHOW:
-    case PROTO_OP_QUERIES_COLLECT:
-        cli_show_query(answer, to);
-        break;
-    case PROTO_OP_STATUS:
-        cli_show_status(answer, to);
-        break;
-    case PROTO_OP_DOCTOR:
-        cli_show_doctor(answer, to);
-        break;
-    case PROTO_OP_PEERS:
-        cli_show_list(answer, cli_peer_columns, "no members yet", to);
-        break;
-    case PROTO_OP_DATASET_IMPORT:
-        cli_show_import(answer, to);
-        break;
-    case PROTO_OP_DATASET_MAPPING:
-        cli_show_mapping(answer, to);
-        break;
-    case PROTO_OP_DATASET_LIST:
-        cli_show_list(answer, cli_dataset_columns,
-                      "no datasets here; `concordat dataset import` adds one", to);
-        break;
-    case PROTO_OP_DATASET_SHOW:
-        cli_show_dataset(answer, to);
-        break;
-    case PROTO_OP_CATALOG:
-        answer_catalog(answer, to);
-        break;
-    case PROTO_OP_LICENCE_SHOW:
-        cli_show_licence(answer, to);
-        break;
-    case PROTO_OP_LICENCE_CHECK:
-        cli_show_check(answer, to);
-        break;
-    case PROTO_OP_LICENCE_EXPLAIN:
-        cli_show_explained(answer, to);
-        break;
-    case PROTO_OP_LICENCE_DIFF:
-        cli_show_diff(answer, to);
-        break;
-    case PROTO_OP_LICENCE_COMPAT:
-        cli_show_compat(answer, to);
-        break;
-    case PROTO_OP_TOOL_LICENCE_DECIDE:
-        cli_show_decision(answer, to);
-        break;
-    case PROTO_OP_QUERIES:
-        cli_show_list(answer, query_columns, "no questions were asked here", to);
-        break;
-    case PROTO_OP_TOOL_ACCOUNTANT:
-        cli_show_accountant(answer, to);
-        break;
-    case PROTO_OP_BUDGET:
-        cli_show_budget(answer, to);
-        break;
-    case PROTO_OP_TRAIN_START:
-        cli_show_train_start(answer, to);
-        break;
-    case PROTO_OP_TRAIN_RUN:
-    case PROTO_OP_TRAIN_WATCH:
-    case PROTO_OP_TRAIN_SHOW:
-        if (json_is_true(json_object_get(answer, "explain"))) {
-            cli_show_train_start(answer, to);
-        } else {
-            cli_show_train(answer, to);
-        }
-        break;
-    case PROTO_OP_TRAIN_HISTORY:
-        cli_show_history(answer, to);
-        break;
-    case PROTO_OP_TRAIN_PAUSE:
-    case PROTO_OP_TRAIN_UNPAUSE:
-        fputs(json_is_true(json_object_get(answer, "paused"))
-                  ? "this site takes no part in training until `concordat train unpause`\n"
-                  : "this site trains again\n",
-              to);
-        break;
-    case PROTO_OP_TRAIN_VERIFY:
-        fprintf(to, "%.0f rounds computed again: each leads to the recorded weights\n",
-                cli_show_number(answer, "rounds"));
-        break;
-    case PROTO_OP_TRAIN_LIST:
-        cli_show_list(answer, cli_job_columns, "no training jobs", to);
-        break;
-    case PROTO_OP_MODEL_LIST:
-        cli_show_list(answer, model_columns, "no models yet", to);
-        break;
-    case PROTO_OP_MODEL_SHOW:
-        cli_show_with_list(answer, "participants", participant_columns, to);
-        break;
-    case PROTO_OP_MODEL_EXPORT:
-        cli_show_with_list(answer, "files", file_columns, to);
-        break;
-    case PROTO_OP_PROJECT_LIST:
-        cli_show_list(answer, project_columns, "no projects are published", to);
-        break;
-    case PROTO_OP_VISA_LIST:
-        cli_show_list(answer, visa_columns, "no visas were issued", to);
-        break;
-    case PROTO_OP_AGREEMENT_LIST:
-        cli_show_list(answer, agreement_columns, "no agreements", to);
-        break;
-    case PROTO_OP_AGREEMENT_REQUEST:
-    case PROTO_OP_AGREEMENT_SHOW:
-    case PROTO_OP_AGREEMENT_ACCEPT:
-    case PROTO_OP_AGREEMENT_TERMINATE:
-        cli_show_with_list(answer, "duties", duty_columns, to);
-        break;
-    case PROTO_OP_MODEL_IMPORT:
-        fputs("model ", to);
-        cli_show_put(to, cli_show_text(answer, "name"));
-        fprintf(to, ": %.0f parameters, %.0f bytes, ", cli_show_number(answer, "parameters"),
-                cli_show_number(answer, "size"));
-        cli_show_put(to, cli_show_text(answer, "hash"));
-        fputc('\n', to);
-        break;
-    case PROTO_OP_MODEL_CARD:
-        fputs(cli_show_text(answer, "card"), to);
-        break;
-    case PROTO_OP_MODEL_PREDICT:
-        cli_show_predictions(json_object_get(answer, "rows"), to);
-        break;
-    case PROTO_OP_MODEL_REPORT:
-        fputs(cli_show_text(answer, "text"), to);
-        break;
-    case PROTO_OP_APPROVALS:
-        cli_show_list(answer, approval_columns, "nothing waits for approval", to);
-        break;
-    case PROTO_OP_AUDIT_LIST:
-        cli_show_list(answer, audit_columns, "nothing since then", to);
-        break;
-    case PROTO_OP_AUDIT_EGRESS:
-        cli_show_list(answer, egress_columns, "nothing has left this node", to);
-        break;
-    case PROTO_OP_AUDIT_VERIFY:
-        cli_show_verify(answer, to);
-        break;
-    case PROTO_OP_SANDBOX_CREATE:
-    case PROTO_OP_SANDBOX_START:
-    case PROTO_OP_SANDBOX_STATUS:
-    case PROTO_OP_SANDBOX_STOP:
-        cli_show_list(answer, sandbox_columns, "no nodes here", to);
-        break;
-    case PROTO_OP_SANDBOX_SPLIT:
-        cli_show_list(json_object_get(answer, "parts"), part_columns, "no rows", to);
-        break;
-    case PROTO_OP_FEDERATION_COUNCIL:
-        cli_show_with_list(answer, "council", council_columns, to);
-        if (json_array_size(json_object_get(answer, "proposals"))) {
-            cli_show_list(json_object_get(answer, "proposals"), proposal_columns, "", to);
-        }
-        break;
-    case PROTO_OP_KEY_ADD:
-        for (size_t i = 0; i < json_array_size(json_object_get(answer, "shares")); i++) {
-            cli_show_put(to,
-                         json_string_value(json_array_get(json_object_get(answer, "shares"), i)));
-            fputc('\n', to); /* alone on lines, so that they can be piped to a printer */
-        }
-        if (!json_object_get(answer, "shares")) {
-            cli_show_list(json_object_get(answer, "slots"), slot_columns, "no slots", to);
-        }
-        break;
-    case PROTO_OP_KEY_LIST:
-    case PROTO_OP_KEY_REMOVE:
-    case PROTO_OP_KEY_ROTATE:
-        cli_show_list(json_object_get(answer, "slots"), slot_columns, "no slots", to);
-        if (json_array_size(json_object_get(answer, "rotating")) > 0) {
-            cli_show_object(answer, to);
-        }
-        break;
-    case PROTO_OP_FSCK:
-        cli_show_list(json_object_get(answer, "checked"), checked_columns, "nothing is here", to);
-        break;
-    case PROTO_OP_FEDERATION_INVITE:
-        cli_show_put(to, cli_show_text(answer, "token")); /* alone, so that it can be piped */
-        fputc('\n', to);
-        break;
-    default:
+    const struct shown *how = &shown[id];
+    if (how->print) {
+        how->print(answer, to);
+    } else if (how->columns && how->nothing) {
+        const json_t *list = how->list ? json_object_get(answer, how->list) : answer;
+        cli_show_list(list, how->columns, how->nothing, to);
+    } else if (how->columns) {
+        cli_show_with_list(answer, how->list, how->columns, to);
+    } else {
         cli_show_object(answer, to);
-        break;
     }
 }
 
