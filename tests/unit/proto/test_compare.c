@@ -10,10 +10,8 @@
 
 #include "proto/compare.h"
 #include "proto/explain.h"
-#include "tests/lib/fake_hash.h"
+#include "tests/lib/ontology.h"
 #include "tests/lib/terms.h"
-
-static struct proto_ontology ontology;
 
 static enum proto_verdict verdict_of(const struct proto_licence *licence, const struct terms *asker)
 {
@@ -174,19 +172,6 @@ static void test_explanations(void **state)
     terms_free(t);
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    return proto_ontology_parse(proto_ontology_shipped(), &fake_hash, &ontology, NULL) != E_OK;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    proto_ontology_fini(&ontology);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,5 +179,5 @@ int main(void)
         cmocka_unit_test(test_clauses),
         cmocka_unit_test(test_explanations),
     };
-    return cmocka_run_group_tests_name("proto/compare", tests, group_setup, group_teardown);
+    return cmocka_run_group_tests_name("proto/compare", tests, ontology_setup, ontology_teardown);
 }

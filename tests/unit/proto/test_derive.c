@@ -9,10 +9,9 @@
 #include <stdlib.h>
 
 #include "proto/derive.h"
-#include "tests/lib/fake_hash.h"
+#include "tests/lib/ontology.h"
 #include "tests/lib/terms.h"
 
-static struct proto_ontology ontology;
 static const uint8_t id_a[16] = {1}, id_b[16] = {2}, weights[32] = {9};
 
 /* A parent with one grant that allows training; tests change what they are about. */
@@ -588,19 +587,6 @@ static void test_refuted_without_a_purpose(void **state)
     terms_free(terms);
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    return proto_ontology_parse(proto_ontology_shipped(), &fake_hash, &ontology, NULL) != E_OK;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    proto_ontology_fini(&ontology);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -615,5 +601,5 @@ int main(void)
         cmocka_unit_test(test_imported),
         cmocka_unit_test(test_refuted_without_a_purpose),
     };
-    return cmocka_run_group_tests_name("proto/derive", tests, group_setup, group_teardown);
+    return cmocka_run_group_tests_name("proto/derive", tests, ontology_setup, ontology_teardown);
 }

@@ -11,11 +11,10 @@
 #include <stdlib.h>
 
 #include "proto/policy.h"
-#include "tests/lib/fake_hash.h"
+#include "tests/lib/ontology.h"
 
 #define DOC_MAX (1 << 20)
 
-static struct proto_ontology ontology;
 static const uint8_t hash32[32] = {1};
 
 /* --- One licence, one request -------------------------------------------------------------------------------- */
@@ -452,21 +451,8 @@ static void test_manual_is_what_is_decided(void **state)
     }
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    return proto_ontology_parse(proto_ontology_shipped(), &fake_hash, &ontology, NULL) != E_OK;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    proto_ontology_fini(&ontology);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_manual_is_what_is_decided)};
-    return cmocka_run_group_tests_name("proto/matrix", tests, group_setup, group_teardown);
+    return cmocka_run_group_tests_name("proto/matrix", tests, ontology_setup, ontology_teardown);
 }

@@ -9,10 +9,8 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
-#include "tests/lib/fake_hash.h"
+#include "tests/lib/ontology.h"
 #include "tests/lib/terms.h"
-
-static struct proto_ontology ontology;
 
 static void decide(const struct terms *t, struct proto_decision *ret)
 {
@@ -266,19 +264,6 @@ static void test_every_cell(void **state)
     assert_int_equal(cells, 8 * 5 * 18 * 3);
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    return proto_ontology_parse(proto_ontology_shipped(), &fake_hash, &ontology, NULL) != E_OK;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    proto_ontology_fini(&ontology);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,5 +271,5 @@ int main(void)
         cmocka_unit_test(test_restrictions_never_permit),
         cmocka_unit_test(test_every_cell),
     };
-    return cmocka_run_group_tests_name("proto/terms", tests, group_setup, group_teardown);
+    return cmocka_run_group_tests_name("proto/terms", tests, ontology_setup, ontology_teardown);
 }

@@ -12,11 +12,10 @@
 #include "proto/derive.h"
 #include "proto/explain.h"
 #include "proto/policy.h"
-#include "tests/lib/fake_hash.h"
+#include "tests/lib/ontology.h"
 
 #define GRANT_VALUE "https://dac.example/chain-study"
 
-static struct proto_ontology ontology;
 static const uint8_t id_n[16] = {1}, id_m[16] = {2}, hash32[32] = {7};
 
 /* Data that want a controlled access grant of org-a or org-b, and a requester who holds it. */
@@ -395,19 +394,6 @@ static void test_models_and_comparisons(void **state)
     arena_fini(&arena);
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    return proto_ontology_parse(proto_ontology_shipped(), &fake_hash, &ontology, NULL) != E_OK;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    proto_ontology_fini(&ontology);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,5 +405,5 @@ int main(void)
         cmocka_unit_test(test_bodies),
         cmocka_unit_test(test_models_and_comparisons),
     };
-    return cmocka_run_group_tests_name("proto/visa", tests, group_setup, group_teardown);
+    return cmocka_run_group_tests_name("proto/visa", tests, ontology_setup, ontology_teardown);
 }
