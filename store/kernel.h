@@ -1,4 +1,5 @@
-/* Which loops are compiled twice, for x86-64 with AVX2 and for any, and chosen when the program starts (ifunc). Off under
+/* Which loops are compiled twice, for x86-64 with AVX2 and for any, and chosen when the program starts (ifunc). Such a
+ * function is static: clang gives the choice another name than a declaration elsewhere would look for. Off under
  * sanitizers, which start before ifuncs can be resolved, and where the compiler or C library does not know the attribute. */
 #ifndef CONCORDAT_STORE_KERNEL_H
 #define CONCORDAT_STORE_KERNEL_H

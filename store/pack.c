@@ -302,11 +302,16 @@ void store_unpack_range(const uint8_t *from, size_t count, unsigned bits, uint32
               width, out + blocks * STORE_PACK_BLOCK / 64);
 }
 
-STORE_KERNEL size_t store_count_bits(const uint64_t *bits, size_t words)
+STORE_KERNEL static size_t count_bits(const uint64_t *bits, size_t words)
 {
     size_t count = 0;
     for (size_t i = 0; i < words; i++) {
         count += (size_t)__builtin_popcountll(bits[i]);
     }
     return count;
+}
+
+size_t store_count_bits(const uint64_t *bits, size_t words)
+{
+    return count_bits(bits, words);
 }

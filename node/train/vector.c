@@ -21,7 +21,7 @@ static uint32_t get_le32(const uint8_t *from)
            (uint32_t)from[3] << 24;
 }
 
-STORE_KERNEL void train_vector_encode(const float *from, size_t count, uint8_t *to)
+STORE_KERNEL static void encode(const float *from, size_t count, uint8_t *to)
 {
     for (size_t i = 0; i < count; i++) {
         uint32_t bits;
@@ -31,16 +31,15 @@ STORE_KERNEL void train_vector_encode(const float *from, size_t count, uint8_t *
 }
 
 /* TO may stand where FROM does: each number is read before it is written, and over itself. */
-STORE_KERNEL enum err train_vector_decode(const uint8_t *from, size_t count, float *to)
+STORE_KERNEL static void decode(const uint8_t *from, size_t count, float *to)
 {
     for (size_t i = 0; i < count; i++) {
         uint32_t bits = get_le32(from + 4 * i);
         memcpy(&to[i], &bits, 4);
     }
-    return train_vector_finite(to, count) ? E_OK : E_INVALID;
 }
 
-STORE_KERNEL bool train_vector_finite(const float *numbers, size_t count)
+STORE_KERNEL static bool finite_all(const float *numbers, size_t count)
 {
     uint32_t spoiled = 0;
     for (size_t i = 0; i < count; i++) {
@@ -49,6 +48,22 @@ STORE_KERNEL bool train_vector_finite(const float *numbers, size_t count)
         spoiled |= (uint32_t)((bits & 0x7f800000) == 0x7f800000); /* infinite or no number */
     }
     return !spoiled;
+}
+
+void train_vector_encode(const float *from, size_t count, uint8_t *to)
+{
+    encode(from, count, to);
+}
+
+enum err train_vector_decode(const uint8_t *from, size_t count, float *to)
+{
+    decode(from, count, to);
+    return finite_all(to, count) ? E_OK : E_INVALID;
+}
+
+bool train_vector_finite(const float *numbers, size_t count)
+{
+    return finite_all(numbers, count);
 }
 
 void train_vector_tag(enum train_vector kind, const uint8_t job_id[16], uint64_t round,

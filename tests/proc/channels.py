@@ -92,6 +92,7 @@ def cohort(box):
     path = box.write("edge.csv", rows)
     text = MANIFEST.replace("dataset: t", "dataset: edge") + licence(epsilon_total=100000, per_query=1000, cohort=COHORT)
     box.run("north", "dataset", "import", box.write("m.yaml", text), "--data", path)
+    box.wait("the catalogue", lambda: any(row["dataset"] == "edge" for row in box.run("asker", "catalog")["datasets"]))
     shown = 0
     for i in range(40):
         answer = box.run("asker", "query", f"SELECT COUNT(*), AVG(x) FROM edge WHERE x <> {1000 + i}", "--purpose", "DUO:0000006", "--epsilon", "1")
