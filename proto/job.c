@@ -80,10 +80,10 @@ static enum err check_trainer(const struct proto_job *job, struct err_info *rete
                              "model.trainer: a trainer brings its own model; base, tune, lora, "
                              "personal_head and hidden are of the built-in ones");
     }
-    if (job->task != PROTO_TASK_TABULAR_CLASSIFICATION) {
-        return proto_err_set(
-            reterr, E_UNSUPPORTED,
-            "model.trainer: this version gives trainers tables with two classes only");
+    if (!proto_task_tabular(job->task)) {
+        return proto_err_set(reterr, E_UNSUPPORTED,
+                             "model.trainer: this version gives trainers tables only; notes are "
+                             "for the built-in encoder");
     }
     if (job->method == PROTO_FEDPROX || job->method == PROTO_SCAFFOLD) {
         return proto_err_set(reterr, E_UNSUPPORTED,

@@ -5,7 +5,7 @@
     if task.start:
         node.finish([0.0] * 10)              # what a job begins with; decides how many numbers there are
     else:
-        rows = node.rows()                   # {"x": .., "y": .., "unit": ..}: memoryviews, and task.rows, task.width
+        rows = node.rows()                   # {"x": .., "y": .., "unit": ..}: memoryviews, and task.rows, task.width; of survival also "time"
         weights = node.weights()
         node.finish(change)                  # floats, as many as weights; or bytes of little-endian float32
 
@@ -74,12 +74,17 @@ def read_exactly(count):
     return data
 
 
-def begin(name):
+def begin(name, tasks=("tabular-classification",)):
+    """TASKS: what this trainer can learn; it gives up on any other."""
     say(HELLO, 1, name)
     body = read_exactly(struct.unpack("<I", read_exactly(4))[0])
     if body[0] != TASK:
         raise SystemExit(1)
-    return types.SimpleNamespace(**dict(zip(FIELDS, unpack(body, 1)[0])))
+    task = types.SimpleNamespace(**dict(zip(FIELDS, unpack(body, 1)[0])))
+    if task.task not in tasks:
+        say(FAILED)
+        raise SystemExit(1)
+    return task
 
 
 def tensors(descriptor):

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""The least that trains: logistic regression by gradient descent, without any package. Weights: one for each column of x, then the
-intercept."""
+"""The least that trains: logistic or linear regression by gradient descent, without any package. Weights: one for each column of x,
+then the intercept."""
 import math
 
 import concordat_trainer as node
 
 
 def main():
-    task = node.begin("plain")
+    task = node.begin("plain", ("tabular-classification", "tabular-regression"))
+    classes = task.task == "tabular-classification"
     if task.start:
         node.finish([0.0] * (task.width + 1))
         return
@@ -19,7 +20,8 @@ def main():
         for row in range(task.rows):
             at = row * width
             z = w[width] + sum(w[j] * x[at + j] for j in range(width))
-            error = 1 / (1 + math.exp(-max(-30.0, min(30.0, z)))) - y[row]
+            guess = 1 / (1 + math.exp(-max(-30.0, min(30.0, z)))) if classes else z
+            error = guess - y[row]
             for j in range(width):
                 gradient[j] += error * x[at + j]
             gradient[width] += error

@@ -86,6 +86,10 @@ static enum err pack_weights(const float *weights, size_t count, struct buf *ret
 
 static enum err pack_rows(const struct model_table *table, struct buf *ret, struct err_info *reterr)
 {
+    const struct model_tensor_source class = {
+        .name = "y", .dims = 1, .shape = {table->rows}, .bytes = table->y, .dtype = MODEL_DTYPE_U8};
+    const struct model_tensor_source number = {
+        .name = "y", .dims = 1, .shape = {table->rows}, .floats = table->target};
     const struct model_tensor_source sources[] = {
         {.name = "x", .dims = 2, .shape = {table->rows, table->features}, .floats = table->x},
         {.name = "unit",
@@ -93,14 +97,11 @@ static enum err pack_rows(const struct model_table *table, struct buf *ret, stru
          .shape = {table->rows},
          .bytes = (const uint8_t *)table->unit,
          .dtype = MODEL_DTYPE_I32},
-        {.name = "y",
-         .dims = 1,
-         .shape = {table->rows},
-         .bytes = table->y,
-         .dtype = MODEL_DTYPE_U8},
+        table->target ? number : class,
+        {.name = "time", .dims = 1, .shape = {table->rows}, .floats = table->time},
     };
-    ret->max = table->rows * (table->features + 2) * 4 + FILE_ROOM;
-    return model_safetensors_encode(sources, 3, ret, reterr);
+    ret->max = table->rows * (table->features + 3) * 4 + FILE_ROOM;
+    return model_safetensors_encode(sources, table->time ? 4 : 3, ret, reterr);
 }
 
 /* The `change` of what it wrote; COUNT 0: as many as there are, and *RET is allocated. */

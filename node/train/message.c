@@ -98,7 +98,7 @@ static bool table_fits(const struct train_plan *plan)
                  : plan->event_time.len == 0 && plan->horizon == 0 && plan->intervals == 0;
     bool target = regression ? within(plan->high - plan->low, 1e-300, 1e300)
                              : plan->low == 0 && plan->high == 0;
-    bool own = plan->trainer.len == 0 || plan->task == PROTO_TASK_TABULAR_CLASSIFICATION;
+    bool own = plan->trainer.len == 0 || tabular;
     bool network = plan->hidden == 0 || (tabular && !survival && plan->trainer.len == 0);
     uint64_t times, scores;
     bool bins = survival ? plan->bins == 0 || train_concordance_shape(plan->bins, &times, &scores)

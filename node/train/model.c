@@ -234,6 +234,14 @@ static enum err make_external_document(struct train_service *service,
     }
     err = err ? err : put_member(out, ",\"trainer\":", plan->trainer);
     err = err ? err : put_member(out, ",\"target\":", plan->target);
+    if (!err && plan->task == PROTO_TASK_TABULAR_REGRESSION) {
+        err = buf_printf(out, ",\"scale\":%.17g,\"offset\":%.17g", (plan->high - plan->low) / 2,
+                         (plan->high + plan->low) / 2);
+    }
+    if (!err && plan->task == PROTO_TASK_TABULAR_SURVIVAL) {
+        err = put_member(out, ",\"time\":", plan->event_time);
+        err = err ? err : buf_printf(out, ",\"horizon\":%.17g", plan->horizon);
+    }
     err = err ? err : buf_put(out, span_str(",\"features\":["));
     for (size_t i = 0; !err && i < plan->features.count; i++) {
         err = put_member(out, i ? "," : "", texts[i].text);

@@ -25,13 +25,21 @@ PROGRAMS = {"all": ",".join(HOSTILE), "mute": "mute", "ungreeted": "ungreeted", 
             "some": "crash,nan,huge", "large": "large"}
 
 
-def job(name, dataset, trainer, rounds=1, seconds=2, rate=1.0, extra=""):
+# Tells what it was given: the numbers that a job begins with are zeros.
+PROBE = """import concordat_trainer as node
+task = node.begin("probe", ("tabular-regression", "tabular-survival"))
+rows = {} if task.start else node.rows()
+node.finish([0.0] * 3 if task.start else [sum(rows["y"]), sum(rows.get("time", [])), float(task.rows)])
+"""
+
+
+def job(name, dataset, trainer, rounds=1, seconds=2, rate=1.0, task="tabular-classification", target="death", features=None, extra=""):
     return f"""job: {name}
-task: tabular-classification
+task: {task}
 dataset: {dataset}
 purpose: "DUO:0000006"
-features: [{", ".join(FEATURES)}]
-target: death
+features: [{", ".join(features or FEATURES)}]
+target: {target}
 model: {{trainer: {trainer}, time: {seconds}s}}
 rounds: {rounds}
 local: {{epochs: 5, learning_rate: {rate}}}
@@ -53,6 +61,7 @@ def configure(box, name, hostile):
         lines.append(f"    program: [/usr/bin/python3, {', '.join([script] + arguments)}]")
         lines.append(f"    read: [{FOLDER}, {box.folder}/trainer]")
         lines.append(f"    jit: {'true' if mode == 'escape-raw' else 'false'}")
+    lines.append(f"  - {{name: probe, program: [/usr/bin/python3, {box.folder}/trainer/probe.py], read: [{box.folder}/trainer]}}")
     lines.append("  - {name: torch, program: [/usr/bin/python3, " + FOLDER + "/torch_mlp.py], read: [" + FOLDER + "], memory_mb: 8192, jit: true}")
     with open(os.path.join(home, "node.yaml"), "a", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
@@ -114,6 +123,35 @@ def plain(box):
     ok(got is not None and len(got) == len(want) and max(abs(a - b) for a, b in zip(got, want)) < 1e-4,
        f"its model is what ten steps of gradient descent give: {['%.4f' % w for w in got or []]}")
     ok(box.run("alpha", "train", "verify", shown["job"])["ok"], "the model is what its rounds make it")
+
+
+def outcomes(box):
+    """A number and an event with its time, as the built-in engines have them too."""
+    rows = [row for row, _ in table(ROWS)]
+    want = [min(max(float(row["kappa"]), 0), 10) / 5 - 1 for row in rows]
+    xs = [[2 * (min(max(float(row["age"]), 50), 90) - 50) / 40 - 1, 2 * min(max(float(row["creatinine"]), 0), 5) / 5 - 1, 1] for row in rows]
+    shown, _ = run(box, "o-number", "open", "probe", task="tabular-regression", target="kappa", features=["age", "creatinine"])
+    got = weights(box, shown)
+    ok(shown["state"] == "done" and abs(got[0] - sum(want)) < 1e-2 and got[1] == 0 and got[2] == len(rows),
+       f"of a regression it gets the standardised target: {got}, sum {sum(want):.3f}")
+    shown, _ = run(box, "o-plain", "open", "plain", task="tabular-regression", target="kappa", features=["age", "creatinine"])
+    w = [0.0] * 3
+    for _ in range(5):
+        errors = [sum(a * b for a, b in zip(w, x)) - y for x, y in zip(xs, want)]
+        w = [a - sum(e * x[i] for e, x in zip(errors, xs)) / len(rows) for i, a in enumerate(w)]
+    got = weights(box, shown)
+    ok(max(abs(a - b) for a, b in zip(got, w)) < 1e-4, f"and a linear model is what gradient descent gives: {got}, {w}")
+    path = os.path.join(box.folder, "out-" + shown["job"])
+    with open(os.path.join(path, next(n for n in os.listdir(path) if n.endswith(".json") and "weights" in open(os.path.join(path, n), encoding="utf-8").read())), encoding="utf-8") as file:
+        document = json.load(file)
+    ok(document["scale"] == 5 and document["offset"] == 5, f"the document says how to read its target: {document['scale']}, {document['offset']}")
+    survival = "time: lambda\nhorizon: 10"
+    shown, _ = run(box, "o-event", "open", "probe", task="tabular-survival", features=["age", "creatinine"], extra=survival)
+    got = weights(box, shown)
+    ok(shown["state"] == "done" and got[0] > 0 and got[1] > 0 and got[2] <= len(rows), f"of survival it gets events and times: {got}")
+    path = box.write("o-not.yaml", job("o-not", "open", "plain", task="tabular-survival", features=["age"], extra=survival))
+    code, error = box.refusal("alpha", "train", "run", path)
+    ok(code == 7 and "failed" in error.get("detail", ""), f"a trainer that cannot do a task gives up, and no job begins: exit {code}, {error.get('detail', '')[:60]}")
 
 
 def hostile(box):
@@ -233,6 +271,7 @@ def main():
         os.mkdir(f"{box.folder}/trainer")
         for path in (f"{HERE}/hostile_trainer.py", f"{FOLDER}/concordat_trainer.py"):
             shutil.copy(path, f"{box.folder}/trainer")
+        box.write("trainer/probe.py", PROBE)
         configure(box, "alpha", False)
         configure(box, "beta", True)
         box.start()
@@ -244,6 +283,7 @@ def main():
                 box.run(name, "dataset", "import", box.write(f"{dataset}.yaml", manifest(dataset, terms)), "--data", source)
         box.wait("the catalogue", lambda: all(len(box.run(n, "catalog")["datasets"]) >= 4 for n in box.names), 30)
         plain(box)
+        outcomes(box)
         refused(box)
         hostile(box)
         bounded(box)

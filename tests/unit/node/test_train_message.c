@@ -196,7 +196,10 @@ static void plans_of_tables(void **state)
                          tasks[i] == PROTO_TASK_TABULAR_SURVIVAL ? E_INVALID : E_OK);
         plan.trainer = span_str("own"); /* brings its own model */
         plan.trainer_ms = 1000;
+        plan.eval_every = 0;
         assert_int_equal(train_plan_check(&plan, NULL), E_INVALID);
+        plan.hidden = 0;
+        assert_int_equal(train_plan_check(&plan, NULL), E_OK);
     }
 #define REFUSED(what, change)                                                                      \
     do {                                                                                           \
