@@ -102,6 +102,9 @@ def concordat(*args, timeout=120):
     return done_.returncode, answer, (done_.stderr + done_.stdout).decode(errors="replace")
 
 
+PUBLISHING = {("dataset", "import"), ("project", "create"), ("train", "run")}
+
+
 class Sandbox:
     """A federation on loopback; every daemon is ended by its own pid, also when the test fails."""
 
@@ -178,7 +181,28 @@ class Sandbox:
         code, answer, text = self.try_run(name, *args, timeout=timeout)
         if code:
             raise Refused(code, answer, text)
+        if args[:2] in PUBLISHING:
+            self.settle()
         return answer
+
+    def published(self, name):
+        """What a node knows of all datasets and models; None: it does not answer."""
+        try:
+            code, answer, _ = self.try_run(name, "catalog", timeout=5)
+        except subprocess.TimeoutExpired:
+            return None
+        models = sorted(m["model"] for m in answer["models"]) if not code else []
+        return None if code else (sorted(json.dumps(d, sort_keys=True) for d in answer["datasets"]), models)
+
+    def settle(self, seconds=10):
+        """Waits until the nodes that are up know the same: gossip takes a moment, and more on a busy machine."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            known = [self.published(name) for name in self.names if self.pid(name)]
+            known = [k for k in known if k is not None]
+            if all(k == known[0] for k in known):
+                return
+            time.sleep(0.05)
 
     def refusal(self, name, *args):
         """Exit code and error of a command that should fail."""
