@@ -102,7 +102,7 @@ def concordat(*args, timeout=120):
     return done_.returncode, answer, (done_.stderr + done_.stdout).decode(errors="replace")
 
 
-PUBLISHING = {("dataset", "import"), ("project", "create"), ("train", "run")}
+PUBLISHING = {("dataset", "import"), ("dataset", "update"), ("project", "create"), ("train", "run")}
 
 
 class Sandbox:
