@@ -93,10 +93,10 @@ static enum err traffic(struct node *node, struct buf *out)
 
 static enum err kept(struct node *node, struct buf *out, struct err_info *reterr)
 {
-    struct store_audit_head head;
+    struct store_audit_head head = {0};
     struct store_traffic written = store_traffic(&node->store);
     enum err err = store_audit_head(&node->store, &head);
-    if (err) {
+    if (err && err != E_NOT_FOUND) { /* a new node's chain has no entries, and no head */
         return proto_err_set(reterr, err, "the audit head cannot be read");
     }
     err = counter(out, "concordat_audit_entries", "Length of the audit chain.", head.seq);

@@ -23,6 +23,8 @@ with Sandbox("alpha,beta", start=False) as box:
     port = free_port()
     console_on(box, "alpha", f"127.0.0.1:{port}")
     box.start()
+    status, text, _ = ask(port, "/metrics")
+    ok(status == 200 and "concordat_audit_entries_total 0" in text, "/metrics of a node whose audit chain is still empty")
     manifest = box.write("t.yaml", "dataset: chain\nversion: \"1\"\ntitle: Test <b>title</b>\nsize: 400\ncolumns:\n"
                          "  - {name: sex, type: category, values: [F, M]}\n" + licence())
     box.run("alpha", "dataset", "import", manifest, "--data", box.write("t.csv", "sex\n" + "F\n" * ROWS))
@@ -71,6 +73,9 @@ with Sandbox("alpha,beta", start=False) as box:
     ok(status == 200 and json.loads(text)["sites"][0]["verdict"] == "permit", "arguments by name")
     status, text, _ = ask(port, "/api/v1/audit/list?since=2020-01-01", headers=bearer)
     ok(status == 200 and json.loads(text), "the audit list")
+    for path in ("project/list", "agreement/list", "visa/list", "federation/council"):
+        status, text, _ = ask(port, f"/api/v1/{path}", headers=bearer)
+        ok(status == 200 and json.loads(text) == box.run("alpha", *path.split("/")), f"{path}, as the command says it")
     status, text, _ = ask(port, "/api/v1/licence/show/none", headers=bearer)
     ok(status == 404 and json.loads(text)["error"]["exit"] == 3, "not found is 404, with the error document")
     ok(ask(port, "/api/v1/query?SQL=x", headers=bearer)[0] == 403, "what spends budget is not there")
