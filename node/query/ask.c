@@ -159,12 +159,14 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
                                 : 0;
         err = crypto_random(result->id, sizeof result->id);
     }
+    if (err) {
+        return err; /* nobody was asked, so there are no sites to tell of */
+    }
     result->site_count = asking->publisher_count;
     result->site = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->site);
     result->replies = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->replies);
     result->opened = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->opened);
-    bool room = result->site && result->replies && result->opened;
-    return err ? err : (room ? E_OK : E_NO_MEMORY);
+    return result->site && result->replies && result->opened ? E_OK : E_NO_MEMORY;
 }
 
 /* One signature for all: a site finds itself in the list, and what a member sends on for another one is refused by its link. */
@@ -396,12 +398,15 @@ static enum err verdict(const struct asking *asking, struct err_info *reterr)
         cause = err != worst ? &result->site[i] : cause;
         worst = err;
     }
-    worst = worst ? worst : E_UNREACHABLE;
-    return proto_err_set(reterr, worst, "%zu of %zu institutions answered, %zu wanted%s%s: %s (%s)",
-                         result->answered_institutions, result->site_count, wanted,
-                         cause ? "; " : "", cause ? cause->node : "",
-                         cause ? cause->detail : "no site was reached",
-                         cause ? cause->reason : "UNREACHABLE");
+    if (!cause) {
+        return proto_err_set(reterr, E_UNREACHABLE,
+                             "all sites answered, but only %zu institutions hold the dataset, %zu "
+                             "wanted; ask with a smaller --min-sites",
+                             result->answered_institutions, wanted);
+    }
+    return proto_err_set(reterr, worst, "%zu of %zu institutions answered, %zu wanted; %s: %s (%s)",
+                         result->answered_institutions, result->site_count, wanted, cause->node,
+                         cause->detail, cause->reason);
 }
 
 /* When the slowest site's answer may be expected. Explaining scans nothing. */
@@ -497,6 +502,8 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
                                                              : E_NO_MEMORY;
     if (!err) {
         err = run(&asking, reterr);
+    } else {
+        ret->site_count = 0; /* nobody was asked */
     }
     buf_fini(&asking.request);
     return err;

@@ -60,6 +60,10 @@ def main():
         ok(code == 4 and error.get("code") == "UNSUPPORTED", "--mode secure is refused, not weakened")
         code, error = box.refusal("gamma", "query", "SELECT AVG(creatinin) FROM flchain", "--purpose", "DUO:0000006")
         ok(code == 3 and error.get("detail") == "at character 12: there is no column 'creatinin'; did you mean 'creatinine'?", "a misspelt column: exit 3, its place and the right name")
+        ok("sites" not in error and all(q["query_id"].strip("0") for q in box.run("gamma", "queries")), "nobody was asked, so no site is said to have answered")
+        code, error = box.refusal("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5", "--min-sites", "4")
+        ok(code == 6 and sorted(s["node"] for s in error["sites"]) == box.names and "only 3 institutions" in error["detail"],
+           f"more institutions than there are: exit 6: {error.get('detail')}")
         code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchian", "--purpose", "DUO:0000006")
         ok(code == 3 and "did you mean flchain?" in error.get("detail", ""), f"a misspelt dataset: exit 3, and the right name: {error.get('detail')}")
         code, error = box.refusal("gamma", "query", "SELECT MEDIA(age) FROM flchain", "--purpose", "DUO:0000006")
