@@ -1,5 +1,6 @@
 #include "proto/operation.h"
 #include "proto/nearest.h"
+#include "proto/time.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -1201,6 +1202,13 @@ static bool among_choices(const char *choices, struct span value)
     return false;
 }
 
+static bool is_time(struct span value)
+{
+    char text[64];
+    int64_t unix_s;
+    return span_to_cstr(value, text, sizeof text) && proto_time_parse_since(text, &unix_s);
+}
+
 enum err proto_operation_check(const struct proto_argument *argument, struct span value,
                                struct err_info *reterr)
 {
@@ -1222,10 +1230,17 @@ enum err proto_operation_check(const struct proto_argument *argument, struct spa
                                  argument->name);
         }
         return E_OK;
+    case PROTO_ARG_TIME:
+        if (!is_time(value)) {
+            return proto_err_set(reterr, E_USAGE,
+                                 "%s takes a date or a time in UTC, such as 2027-12-31 or "
+                                 "2027-12-31T08:00:00Z",
+                                 argument->name);
+        }
+        return E_OK;
     case PROTO_ARG_TEXT:
     case PROTO_ARG_FILE_IN:
     case PROTO_ARG_FILE_OUT:
-    case PROTO_ARG_TIME:
         break;
     }
     if (value.len == 0) {

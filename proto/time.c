@@ -82,6 +82,30 @@ bool proto_time_parse(const char *text, int64_t *ret_unix_s)
     return true;
 }
 
+bool proto_time_parse_since(const char *text, int64_t *ret_unix_s)
+{
+    int32_t days;
+    char whole[PROTO_TIME_SIZE] = "";
+    if (proto_time_parse_date(text, &days)) {
+        *ret_unix_s = (int64_t)days * 86400;
+        return true;
+    }
+    if (strlen(text) < 20) {
+        return false;
+    }
+    const char *rest = text + 19;
+    if (*rest == '.') {
+        size_t len = strspn(rest + 1, "0123456789");
+        rest += len ? len + 1 : 0;
+    }
+    if (strcmp(rest, "Z") != 0 && strcmp(rest, "+00:00") != 0) {
+        return false;
+    }
+    memcpy(whole, text, 19);
+    whole[19] = 'Z';
+    return proto_time_parse(whole, ret_unix_s);
+}
+
 const char *proto_time_format(int64_t unix_s, char text[PROTO_TIME_SIZE])
 {
     int64_t days = unix_s >= 0 ? unix_s / 86400 : (unix_s - 86399) / 86400;

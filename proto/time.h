@@ -14,6 +14,9 @@ void proto_time_civil(int32_t days, int32_t *ret_year, int32_t *ret_month, int32
 bool proto_time_parse_date(const char *text, int32_t *ret_days);
 /* RFC 3339 UTC ("...Z"). A bare date means the end of that day, 24:00 UTC. */
 bool proto_time_parse(const char *text, int64_t *ret_unix_s);
+/* What a person may type for the beginning of a stretch of time: a bare date means 00:00 UTC of that
+ * day; a fraction of a second is passed over, and UTC may be written +00:00, as programs print it. */
+bool proto_time_parse_since(const char *text, int64_t *ret_unix_s);
 /* A number of months as licences write it: one to three digits, nothing else. */
 bool proto_time_parse_months(const char *text, int32_t *ret_months);
 /* Calendar months later: 31 January and a month is the last day of February. Of times before the year 9999 - months/12. */

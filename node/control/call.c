@@ -41,12 +41,8 @@ uint64_t control_duration_ms(struct control_call *call, const char *name, uint64
 int64_t control_since(struct control_call *call)
 {
     const char *text = control_text(call, "--since");
-    int32_t days;
     int64_t since = 0;
-    if (text && proto_time_parse_date(text, &days)) {
-        return (int64_t)days * 86400;
-    }
-    return text && proto_time_parse(text, &since) ? since : 0;
+    return text && proto_time_parse_since(text, &since) ? since : 0;
 }
 
 size_t control_list(struct control_call *call, const char *name, const char **to, size_t cap)

@@ -50,6 +50,8 @@ exits 2 'needs a value' query 'SELECT 1' --epsilon
 exits 2 'takes no value' query 'SELECT 1' --explain=yes
 exits 2 'does not take' query 'SELECT 1' again
 exits 2 'takes a time' query 'SELECT 1' --timeout soon
+exits 2 'takes a date' audit list --since soon
+exits 2 'takes a date' catalog --since 2026-02-30
 exits 2 '--shred is missing' dataset remove a
 exits 2 '--home needs a value' status --home
 exits 2 'give one of --found' --home "$work/new" init --prepare --found x

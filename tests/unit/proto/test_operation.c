@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "proto/operation.h"
+#include "proto/time.h"
 
 static bool is_path(const char *path)
 {
@@ -211,6 +212,31 @@ static void test_durations(void **state)
     }
 }
 
+static void test_times(void **state)
+{
+    (void)state;
+    int64_t at = 0;
+    assert_true(proto_time_parse_since("2026-11-30", &at) && at == 1795996800);
+    static const char *const same[] = {"2026-11-30T08:09:10Z", "2026-11-30T08:09:10+00:00",
+                                       "2026-11-30T08:09:10.123456+00:00"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        assert_true(proto_time_parse_since(same[i], &at) && at == 1796026150);
+        assert_int_equal(check(PROTO_OP_AUDIT_LIST, "--since", same[i]), E_OK);
+    }
+    static const char *const bad[] = {"",
+                                      "soon",
+                                      "1h",
+                                      "2026-02-30",
+                                      "2026-11-30T24:00:00Z",
+                                      "2026-11-30T08:09:10",
+                                      "2026-11-30T08:09:10+01:00",
+                                      "2026-11-30T08:09:10.Z",
+                                      "2026-11-30T08:09:10Z "};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(check(PROTO_OP_AUDIT_LIST, "--since", bad[i]), E_USAGE);
+    }
+}
+
 static void test_suggestions(void **state)
 {
     (void)state;
@@ -235,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_contract_is_covered),
         cmocka_unit_test(test_values_are_checked),
         cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_times),
         cmocka_unit_test(test_suggestions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
