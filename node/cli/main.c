@@ -101,21 +101,30 @@ static enum err run(struct cli_call *call, json_t **ret, int *ret_exit, struct e
                    : cli_ask(call, call->operation, ret, ret_exit, reterr);
 }
 
+static void print_text(const struct cli_call *call, const json_t *answer)
+{
+    enum proto_op_id id = call->operation->id;
+    if (id == PROTO_OP_QUERY && cli_text(call, "--csv")) {
+        cli_csv_print(answer, stdout);
+        cli_table_sites(answer, stderr);
+    } else if (id == PROTO_OP_TRAIN_HISTORY && cli_text(call, "--csv")) {
+        cli_history_csv(answer, stdout);
+    } else {
+        cli_table_answer(id, answer, stdout);
+    }
+}
+
 static int finish(struct cli_call *call, enum err err, json_t *answer, int exit_code,
                   struct err_info *info)
 {
     bool refused = json_is_object(answer) && json_object_get(answer, "error");
-    if (!err && answer && !refused) {
-        if (call->json) {
+    if (!err && answer && !refused && call->json) {
+        err = draw(call, answer, info);
+        if (!err) { /* else the error is the one document */
             print_json(answer);
-        } else if (call->operation->id == PROTO_OP_QUERY && cli_text(call, "--csv")) {
-            cli_csv_print(answer, stdout);
-            cli_table_sites(answer, stderr);
-        } else if (call->operation->id == PROTO_OP_TRAIN_HISTORY && cli_text(call, "--csv")) {
-            cli_history_csv(answer, stdout);
-        } else {
-            cli_table_answer(call->operation->id, answer, stdout);
         }
+    } else if (!err && answer && !refused) {
+        print_text(call, answer);
         err = draw(call, answer, info);
     }
     if (!err && refused) {

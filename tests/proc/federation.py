@@ -64,6 +64,8 @@ def main():
         code, error = box.refusal("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5", "--min-sites", "4")
         ok(code == 6 and sorted(s["node"] for s in error["sites"]) == box.names and "only 3 institutions" in error["detail"],
            f"more institutions than there are: exit 6: {error.get('detail')}")
+        code, error = box.refusal("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5", "--svg", os.path.join(box.folder, "absent/x.svg"))
+        ok(code == 1 and "x.svg" in error.get("detail", ""), "a picture that cannot be written: one document, and it is the error")
         code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchian", "--purpose", "DUO:0000006")
         ok(code == 3 and "did you mean flchain?" in error.get("detail", ""), f"a misspelt dataset: exit 3, and the right name: {error.get('detail')}")
         code, error = box.refusal("gamma", "query", "SELECT MEDIA(age) FROM flchain", "--purpose", "DUO:0000006")
