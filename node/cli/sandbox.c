@@ -87,6 +87,13 @@ enum err sandbox_home(const struct sandbox *box, size_t i, char to[HOME_PATH_MAX
                : proto_err_set(reterr, E_INVALID, "the sandbox's path is too long");
 }
 
+enum err sandbox_part(const struct sandbox *box, size_t i, char to[HOME_PATH_MAX],
+                      struct err_info *reterr)
+{
+    int n = snprintf(to, HOME_PATH_MAX, "%s/%s.csv", box->dir, box->names[i]);
+    return n > 0 && n < HOME_PATH_MAX ? E_OK : proto_err_set(reterr, E_INVALID, "too long a path");
+}
+
 enum err sandbox_open(const char *dir, struct sandbox *ret, struct err_info *reterr)
 {
     char path[HOME_PATH_MAX];
@@ -446,6 +453,22 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     return remove(path);
 }
 
+/* A home and the plain rows that were split off for it. */
+static enum err remove_node(const struct sandbox *box, size_t i, struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    enum err err = sandbox_home(box, i, path, reterr);
+    /* Physical: a link in a home is removed, never followed. */
+    if (!err && nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT) {
+        err = proto_err_set(reterr, E_IO, "%s: %s", path, strerror(errno));
+    }
+    err = err ? err : sandbox_part(box, i, path, reterr);
+    if (!err && unlink(path) != 0 && errno != ENOENT) {
+        err = proto_err_set(reterr, E_IO, "%s: %s", path, strerror(errno));
+    }
+    return err;
+}
+
 enum err cli_sandbox_remove(struct cli_call *call, json_t **ret, int *ret_exit,
                             struct err_info *reterr)
 {
@@ -461,15 +484,13 @@ enum err cli_sandbox_remove(struct cli_call *call, json_t **ret, int *ret_exit,
         }
     }
     for (size_t i = 0; !err && i < box.count; i++) {
-        err = sandbox_home(&box, i, path, reterr);
-        /* Physical: a link in a home is removed, never followed. */
-        if (!err && nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT) {
-            err = proto_err_set(reterr, E_IO, "%s: %s", path, strerror(errno));
-        }
+        err = remove_node(&box, i, reterr);
     }
     if (!err && config_home_path(box.dir, SANDBOX_FILE, path)) {
         unlink(path);
-        rmdir(box.dir); /* stays when somebody put other files into it */
+        if (rmdir(box.dir) != 0) {
+            fprintf(stderr, "%s stays, for the other files in it\n", box.dir);
+        }
         *ret = json_pack("{s:s}", "removed", box.dir);
     }
     return err;

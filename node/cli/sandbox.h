@@ -18,4 +18,8 @@ MUST_CHECK enum err sandbox_open(const char *dir, struct sandbox *ret, struct er
 MUST_CHECK enum err sandbox_home(const struct sandbox *box, size_t i, char to[HOME_PATH_MAX],
                                  struct err_info *reterr);
 
+/* DIR/<name>.csv, which `sandbox split` writes for node I. */
+MUST_CHECK enum err sandbox_part(const struct sandbox *box, size_t i, char to[HOME_PATH_MAX],
+                                 struct err_info *reterr);
+
 #endif

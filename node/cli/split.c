@@ -224,18 +224,11 @@ static enum err write_row(struct split *s, size_t i, struct err_info *reterr)
     return E_OK;
 }
 
-static enum err part_path(const struct sandbox *box, size_t i, char to[HOME_PATH_MAX],
-                          struct err_info *reterr)
-{
-    int n = snprintf(to, HOME_PATH_MAX, "%s/%s.csv", box->dir, box->names[i]);
-    return n > 0 && n < HOME_PATH_MAX ? E_OK : proto_err_set(reterr, E_INVALID, "too long a path");
-}
-
 static enum err open_parts(struct split *s, struct err_info *reterr)
 {
     for (size_t i = 0; i < s->box->count; i++) {
         char path[HOME_PATH_MAX];
-        enum err err = part_path(s->box, i, path, reterr);
+        enum err err = sandbox_part(s->box, i, path, reterr);
         if (!err) {
             s->to[i] = fopen(path, "we");
             err = s->to[i] ? write_row(s, i, reterr)
@@ -286,7 +279,7 @@ static json_t *view(const struct split *s, const char *file)
     json_t *parts = json_array();
     for (size_t i = 0; i < s->box->count; i++) {
         char path[HOME_PATH_MAX];
-        if (!part_path(s->box, i, path, NULL)) {
+        if (!sandbox_part(s->box, i, path, NULL)) {
             json_array_append_new(parts, json_pack("{s:s, s:s, s:I}", "node", s->box->names[i],
                                                    "file", path, "rows", (json_int_t)s->rows[i]));
         }

@@ -224,10 +224,14 @@ exits 2 '--by takes' sandbox split "$work/data.csv" --into "$box" --by colour
 printf 'a,b\n1,"open\n' >"$work/open.csv"
 exits 7 'within quotes' sandbox split "$work/open.csv" --into "$box"
 exits 3 'No such file' sandbox split "$work/absent.csv" --into "$box"
-rm -f "$box"/*.csv
 exits 0 '' sandbox remove "$box"
 [ ! -e "$box" ]
-result $? "remove leaves nothing"
+result $? "remove leaves nothing, the split rows neither"
+exits 0 '' sandbox create "$box" --nodes 1
+touch "$box/mine.txt"
+exits 0 'stays' sandbox remove "$box"
+[ "$(ls "$box")" = mine.txt ]
+result $? "remove leaves what it did not make"
 
 # --- init ----------------------------------------------------------------------------------------------------
 common="--name n1 --org o1 --org-type nonprofit --country DE --listen none"
