@@ -107,13 +107,20 @@ int control_open(struct control_call *call, const char *path, struct err_info *r
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) {
-        enum err err = errno == ENOENT ? E_NOT_FOUND : E_IO;
+        enum err err = errno == ENOENT || errno == ENOTDIR ? E_NOT_FOUND
+                       : errno == EACCES                   ? E_INVALID /* to the daemon's user */
+                                                           : E_IO;
         (void)!proto_err_set(reterr, err, "%s: %s", path, strerror(errno));
         return -1;
     }
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || !may_read(call, &st)) {
+    enum err err = E_OK;
+    if (fstat(fd, &st) != 0 || !may_read(call, &st)) {
+        err = proto_err_set(reterr, E_ROLE, "%s: not a file that you may read", path);
+    } else if (!S_ISREG(st.st_mode)) {
+        err = proto_err_set(reterr, E_INVALID, "%s: not a regular file", path);
+    }
+    if (err) {
         close(fd);
-        (void)!proto_err_set(reterr, E_ROLE, "%s: not a regular file that you may read", path);
         return -1;
     }
     return fd;

@@ -170,6 +170,10 @@ def refusals(box, manifest):
     for name, data, code, kind in cases:
         got, error = box.refusal("alpha", "dataset", "import", manifest, "--data", put(box, name, data))
         ok(got == code and error.get("code") == kind, f"{name}: exit {got}, {error.get('code')}")
+    code, error = box.refusal("alpha", "dataset", "import", manifest, "--data", box.folder)
+    ok(code == 7 and "not a regular file" in error.get("detail", ""), f"a folder in place of rows: exit {code}, {error.get('detail')}")
+    code, error = box.refusal("alpha", "dataset", "import", os.path.join(manifest, "absent"), "--data", box.folder)
+    ok(code == 3, f"a path through a file: exit {code}")
     ok(partitions(box) == before, "nothing of these is stored")
 
 
