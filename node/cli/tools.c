@@ -13,10 +13,12 @@
 #include "store/audit.h"
 #include "store/file.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 /* --- audit verify --------------------------------------------------------------------------------- */
 
@@ -154,6 +156,9 @@ static enum err load_json(const char *path, json_t **ret, struct err_info *reter
 {
     json_error_t at;
     bool standard = strcmp(path, "-") == 0;
+    if (!standard && access(path, F_OK) != 0) {
+        return proto_err_set(reterr, E_NOT_FOUND, "%s: %s", path, strerror(errno));
+    }
     *ret = standard ? json_loadf(stdin, 0, &at) : json_load_file(path, 0, &at);
     if (!*ret || !json_is_object(*ret)) {
         json_decref(*ret);

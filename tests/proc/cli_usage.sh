@@ -134,6 +134,7 @@ fi
 # --- tools -------------------------------------------------------------------------------------------------
 exits 0 '"epsilon":' tool accountant --json --sigma 1.1 --rate 0.01 --steps 1000 --delta 1e-5
 exits 2 'one of --sigma and --epsilon' tool accountant --rate 0.01 --steps 1000 --delta 1e-5
+exits 3 'No such file' tool licence-decide --record "$work/absent.json" --request "$work/absent.json"
 exits 2 '--rate lies' tool accountant --sigma 1 --rate 2 --steps 10 --delta 1e-5
 "$concordat" --json tool accountant --epsilon 2 --rate 0.01 --steps 1000 --delta 1e-5 >"$work/out" 2>"$work/err"
 python3 -c '
