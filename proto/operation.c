@@ -311,7 +311,12 @@ static const struct proto_argument budget_arguments[] = {
 static const struct proto_argument train_start_arguments[] = {
     POSITIONAL("JOB", PROTO_ARG_FILE_IN, "the job, YAML"),
     OPTION_REPEATED("--set", PROTO_ARG_TEXT, "KEY=VALUE", "change a key of the job: rounds=3"),
+    FLAG("--local", "with this node's own rows alone, whatever the job's sites are"),
     FLAG("--explain", "show cost, noise and verdicts; spend nothing"), END};
+static const struct proto_argument train_compare_arguments[] = {
+    POSITIONAL("JOB", PROTO_ARG_FILE_IN, "the job, YAML"),
+    OPTION_REPEATED("--set", PROTO_ARG_TEXT, "KEY=VALUE", "change a key of the job: rounds=3"),
+    END};
 static const struct proto_argument train_id_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the job's id"), END};
 static const struct proto_argument train_history_arguments[] = {
@@ -807,6 +812,12 @@ const struct proto_operation proto_operations[] = {
         "The same as `train start` and `train watch`. Ctrl-C ends the watching, not the job:\n"
         "`concordat train stop` ends that.",
         TRAIN_ANSWER),
+    ROW(TRAIN_COMPARE, "train compare", LOCAL, 0, true, train_compare_arguments,
+        "train at this site alone and federated, side by side",
+        "Runs the job with this node's own rows alone (`train run --local`), then as it is. Each\n"
+        "model is judged on the held-out rows of those who trained it. These are two jobs: this\n"
+        "site's budget pays for both.",
+        "{\"local\":JOB,\"federated\":JOB}, each as `train show` has it"),
     ROW(TRAIN_LIST, "train list", DAEMON, 0, false, no_arguments,
         "list the jobs that this node knows",
         "Lists jobs that this node coordinates or takes part in.",

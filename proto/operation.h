@@ -69,6 +69,7 @@
     X(TRAIN_START, "train start")                                                                  \
     X(TRAIN_WATCH, "train watch")                                                                  \
     X(TRAIN_RUN, "train run")                                                                      \
+    X(TRAIN_COMPARE, "train compare")                                                              \
     X(TRAIN_LIST, "train list")                                                                    \
     X(TRAIN_SHOW, "train show")                                                                    \
     X(TRAIN_STOP, "train stop")                                                                    \

@@ -56,14 +56,12 @@ enum err cli_ask_simple(const char *home, enum proto_op_id id, const char *name,
     return cli_client_ask(home, &question, ret, ret_exit, reterr);
 }
 
-/* `train run` is `train start` and `train watch`: the job belongs to the daemon, so that Ctrl-C ends
- * the watching only. */
-enum err cli_train_run(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
+/* Follows the job that *RET tells of, if it tells of one; then *RET is what `train watch` answers. */
+static enum err watch(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
 {
-    enum err err = cli_ask(call, &proto_operations[PROTO_OP_TRAIN_START], ret, ret_exit, reterr);
-    const char *job = err ? NULL : json_string_value(json_object_get(*ret, "job"));
-    if (err || !job || *ret_exit != 0 || cli_text(call, "--explain")) {
-        return err;
+    const char *job = json_string_value(json_object_get(*ret, "job"));
+    if (!job || *ret_exit != 0) {
+        return E_OK;
     }
     json_t *started = *ret;
     *ret = NULL;
@@ -75,7 +73,48 @@ enum err cli_train_run(struct cli_call *call, json_t **ret, int *ret_exit, struc
                                     .arguments = &argument,
                                     .argument_count = 1,
                                     .lines = !call->json};
-    err = cli_client_ask(call->home, &question, ret, ret_exit, reterr);
+    enum err err = cli_client_ask(call->home, &question, ret, ret_exit, reterr);
     json_decref(started);
+    return err;
+}
+
+/* `train run` is `train start` and `train watch`: the job belongs to the daemon, so that Ctrl-C ends
+ * the watching only. */
+enum err cli_train_run(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
+{
+    enum err err = cli_ask(call, &proto_operations[PROTO_OP_TRAIN_START], ret, ret_exit, reterr);
+    return err || cli_text(call, "--explain") ? err : watch(call, ret, ret_exit, reterr);
+}
+
+/* What `train start` takes, and --local if the call has room for it. */
+static enum err add_local(struct cli_call *call)
+{
+    const struct proto_argument *local =
+        proto_operation_argument(&proto_operations[PROTO_OP_TRAIN_START], span_str("--local"));
+    if (!local || call->value_count == CLI_VALUES_MAX) {
+        return E_LIMIT;
+    }
+    call->values[call->value_count++] = (struct cli_value){local, ""};
+    return E_OK;
+}
+
+/* One after the other, so that neither waits for the other's processors. The first that does not end well is the answer. */
+enum err cli_train_compare(struct cli_call *call, json_t **ret, int *ret_exit,
+                           struct err_info *reterr)
+{
+    size_t given = call->value_count;
+    json_t *local = NULL;
+    enum err err = add_local(call);
+    err = err ? err : cli_train_run(call, &local, ret_exit, reterr);
+    call->value_count = given;
+    if (err || *ret_exit != 0) {
+        *ret = local;
+        return err;
+    }
+    err = cli_train_run(call, ret, ret_exit, reterr);
+    if (!err && *ret_exit == 0) {
+        *ret = json_pack("{s:O, s:o}", "local", local, "federated", *ret);
+    }
+    json_decref(local);
     return err;
 }

@@ -64,6 +64,7 @@ typedef enum err cli_handler(struct cli_call *call, json_t **ret_json, int *ret_
     X(INIT, cli_init)                                                                              \
     X(DOCTOR, cli_doctor)                                                                          \
     X(TRAIN_RUN, cli_train_run)                                                                    \
+    X(TRAIN_COMPARE, cli_train_compare)                                                            \
     X(AUDIT_VERIFY, cli_audit_verify)                                                              \
     X(KEY_RECOVER, cli_key_recover)                                                                \
     X(RESTORE, cli_restore)                                                                        \

@@ -49,6 +49,7 @@ void cli_show_query(const json_t *answer, FILE *to);
 void cli_show_predictions(const json_t *rows, FILE *to);
 void cli_show_train(const json_t *answer, FILE *to);
 void cli_show_history(const json_t *answer, FILE *to);
+void cli_show_compare(const json_t *answer, FILE *to);
 void cli_show_train_start(const json_t *answer, FILE *to);
 
 /* show_licence.c */

@@ -126,6 +126,59 @@ void cli_show_history(const json_t *answer, FILE *to)
     }
 }
 
+/* Per round what both jobs have: {"round","local":ROUND,"federated":ROUND}. */
+static json_t *pair_rounds(const json_t *answer)
+{
+    const json_t *local = json_object_get(json_object_get(answer, "local"), "history");
+    const json_t *federated = json_object_get(json_object_get(answer, "federated"), "history");
+    size_t count = json_array_size(local);
+    json_t *pairs = json_array();
+    count = json_array_size(federated) > count ? json_array_size(federated) : count;
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(pairs, json_pack("{s:I, s:O*, s:O*}", "round", (json_int_t)i + 1,
+                                               "local", json_array_get(local, i), "federated",
+                                               json_array_get(federated, i)));
+    }
+    return pairs;
+}
+
+/* The figure that the task is judged by, of both jobs. */
+void cli_show_compare(const json_t *answer, FILE *to)
+{
+#define SIDES(title, key)                                                                          \
+    {                                                                                              \
+        {"ROUND", "round"}, {"LOSS: LOCAL", "local.eval_loss"},                                    \
+            {"FEDERATED", "federated.eval_loss"}, {title ": LOCAL", "local.metrics." key},         \
+            {"FEDERATED", "federated.metrics." key}, {"SITES", "federated.participants"},          \
+        {                                                                                          \
+            NULL, NULL                                                                             \
+        }                                                                                          \
+    }
+    static const struct cli_column classes[] = SIDES("ACCURACY", "accuracy");
+    static const struct cli_column numbers[] = SIDES("RMSE", "rmse");
+    static const struct cli_column times[] = SIDES("CONCORDANCE", "concordance");
+    static const struct cli_column notes[] = SIDES("F1", "f1");
+#undef SIDES
+    const json_t *federated = json_object_get(answer, "federated");
+    const char *task = cli_show_text(federated, "task");
+    const struct cli_column *shown = strcmp(task, "tabular-regression") == 0 ? numbers
+                                     : strcmp(task, "tabular-survival") == 0 ? times
+                                     : strncmp(task, "tabular", 7) == 0      ? classes
+                                                                             : notes;
+    json_t *pairs = pair_rounds(answer);
+    cli_show_list(pairs, shown, "no round has ended", to);
+    json_decref(pairs);
+    static const char *const sides[] = {"local", "federated"};
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *job = json_object_get(answer, sides[i]);
+        fprintf(to, "%s: job ", sides[i]);
+        cli_show_put(to, cli_show_text(job, "job"));
+        fputs(", model ", to);
+        cli_show_put(to, cli_show_text(job, "model"));
+        fputc('\n', to);
+    }
+}
+
 void cli_show_train_start(const json_t *answer, FILE *to)
 {
     if (!json_is_true(json_object_get(answer, "explain"))) {

@@ -228,6 +228,7 @@ static const struct shown {
     [PROTO_OP_TRAIN_RUN] = {.print = answer_train},
     [PROTO_OP_TRAIN_WATCH] = {.print = answer_train},
     [PROTO_OP_TRAIN_SHOW] = {.print = answer_train},
+    [PROTO_OP_TRAIN_COMPARE] = {.print = cli_show_compare},
     [PROTO_OP_TRAIN_HISTORY] = {.print = cli_show_history},
     [PROTO_OP_TRAIN_PAUSE] = {.print = answer_pause},
     [PROTO_OP_TRAIN_UNPAUSE] = {.print = answer_pause},

@@ -128,6 +128,20 @@ static enum err apply_settings(struct control_call *call, struct proto_job *job,
     return err || !changed ? err : proto_job_check(job, reterr);
 }
 
+/* --local: of all sites this one. */
+static enum err keep_local(const struct control_call *call, struct proto_job *job)
+{
+    char id[33];
+    const char **sites = arena_alloc(&job->arena, 1, sizeof *sites);
+    span_to_hex(span_of(call->node->query.node_id, 16), id);
+    if (!sites || !(sites[0] = arena_strdup(&job->arena, span_str(id)))) {
+        return E_NO_MEMORY;
+    }
+    job->sites = (struct proto_text_list){sites, 1};
+    job->min_sites = 1;
+    return E_OK;
+}
+
 /* --- views ------------------------------------------------------------------------------------------------------------- */
 
 static json_t *figure(double value)
@@ -356,6 +370,9 @@ enum err control_train_start(struct control_call *call, json_t **ret, struct err
     }
     if (!err) {
         err = apply_settings(call, &job, reterr);
+    }
+    if (!err && control_flag(call, "--local")) {
+        err = keep_local(call, &job);
     }
     if (!err && control_flag(call, "--explain")) {
         err = explain(call, &job, ret, reterr);

@@ -14,7 +14,7 @@ from harness import TOP, Refused, Sandbox, concordat, done, ok
 # Who may ask the daemon for what. Kept by hand, so that a change of the table is a decision and not an accident.
 ALL, READ = {"operator", "coordinator", "analyst", "auditor"}, {"operator", "auditor"}
 OPERATOR, COORDINATOR, ANALYST = {"operator"}, {"operator", "coordinator"}, {"operator", "coordinator", "analyst"}
-LOCAL = ("completion", "dataset draft", "dataset mapping", "licence compat", "licence diff", "licence explain", "licence new", "help", "init", "man", "sandbox", "tool", "train run", "audit verify", "key recover", "restore")
+LOCAL = ("completion", "dataset draft", "dataset mapping", "licence compat", "licence diff", "licence explain", "licence new", "help", "init", "man", "sandbox", "tool", "train compare", "train run", "audit verify", "key recover", "restore")
 MAY = {
     "status": ALL, "doctor": ALL, "peers": ALL, "catalog": ALL, "budget": ALL, "queries": ALL, "queries show": ALL,
     "dataset list": ALL, "dataset show": ALL, "licence show": ALL, "licence check": ALL, "federation council": ALL,

@@ -143,6 +143,22 @@ def train(box, node, text):
         return shown, model_score(json.load(file))
 
 
+def compare(box):
+    """The same job at one site and at all of them, both on record as jobs of their own."""
+    plan = box.write("compare.yaml", job("compare", "narrow", 10, 2))
+    spent = [box.run(name, "budget", "narrow")["budget"][0]["rho_left"] for name in box.names]
+    both = box.run("beta", "train", "compare", plan, "--set", "rounds=5", timeout=600)
+    local, federated = both["local"], both["federated"]
+    ok([s["node"] for s in local["sites"]] == ["beta"] and local["history"][-1]["participants"] == ["beta"], "compare trains at this site alone")
+    ok(sorted(federated["history"][-1]["participants"]) == sorted(box.names), "and with all of them")
+    ok({j["state"] for j in (local, federated)} == {"done"} and local["round"] == federated["round"] == 5 and local["model"] != federated["model"],
+       "both end, with a model each")
+    paid = [before - box.run(name, "budget", "narrow")["budget"][0]["rho_left"] for name, before in zip(box.names, spent)]
+    ok(paid[1] > paid[0] > 0 and abs(paid[0] - paid[2]) < 1e-9, f"this site pays for both, the others for one: {paid}")
+    code, error = box.refusal("beta", "train", "compare", box.write("greedy.yaml", job("greedy", "narrow", 3, 5)))
+    ok(code in (4, 5) and [s["node"] for s in error["sites"]] == ["beta"], f"what the licence forbids at home is refused before others are asked: exit {code}")
+
+
 def resume(box):
     text = job("long", "narrow", 150, 2).replace("min_sites: 2", "min_sites: 2, standby: 0")
     spent = box.run("alpha", "budget", "narrow")["budget"][0]["rho_left"]
@@ -238,6 +254,7 @@ def main():
         record = box.run("gamma", "model", "show", shown["model"])
         ok(len(record["participants"]) == 3 and len(record["licences"]) == 3 and record["spdx"] == "CC-BY-4.0", "a model's record has participants, licences, obligations")
 
+        compare(box)
         resume(box)
         stop(box)
         comings(box)
