@@ -1082,12 +1082,12 @@ const struct proto_operation proto_operations[] = {
         "print the completion script of a shell",
         "For bash: source <(concordat completion bash). For zsh: put it into a file _concordat\n"
         "in a folder of $fpath.",
-        NULL),
+        "{\"text\"}"),
     ROW(MAN, "man", LOCAL, 0, false, man_arguments, "print the manual page",
-        "For example: concordat man | man -l -", NULL),
+        "For example: concordat man | man -l -", "{\"text\"}"),
     ROW(HELP, "help", LOCAL, 0, false, help_arguments, "explain a command",
         "`concordat help query` explains `query`; `concordat help train` lists what begins so.",
-        NULL),
+        "{\"text\"}"),
 };
 const size_t proto_operation_count = sizeof proto_operations / sizeof *proto_operations;
 

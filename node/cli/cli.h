@@ -86,8 +86,8 @@ typedef enum err cli_handler(struct cli_call *call, json_t **ret_json, int *ret_
 CLI_HANDLERS(X)
 #undef X
 
-/* Help on the call's operation, group, or everything. */
-void cli_help_print(const struct cli_call *call);
+/* Help on the call's operation, group, or everything; printed, or with --json {"text"}. */
+MUST_CHECK enum err cli_help_print(const struct cli_call *call, json_t **ret);
 
 /* {"error": ...} of the contract. */
 json_t *cli_error_json(enum err err, const struct err_info *info);

@@ -3,6 +3,7 @@
 #include "node/cli/cli.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static const char globals[] =
     "  --home DIR   the node's home (else $CONCORDAT_HOME, else " CLI_HOME_DEFAULT ")\n"
@@ -20,6 +21,33 @@ static const char *const exits[] = {"done",
                                     "integrity or authentication failure",
                                     "temporarily busy, or no daemon"};
 #define EXITS (sizeof exits / sizeof *exits)
+
+/* Where text goes: standard output, or with --json the one document there. */
+struct text {
+    FILE *to;
+    char *bytes;
+    size_t len;
+};
+
+static enum err text_open(const struct cli_call *call, struct text *ret)
+{
+    *ret = (struct text){.to = stdout};
+    if (call->json) {
+        ret->to = open_memstream(&ret->bytes, &ret->len);
+    }
+    return ret->to ? E_OK : E_NO_MEMORY;
+}
+
+static enum err text_close(struct text *text, json_t **ret)
+{
+    if (text->to == stdout) {
+        return E_OK;
+    }
+    bool whole = fclose(text->to) == 0;
+    *ret = whole ? json_pack("{s:s%}", "text", text->bytes, text->len) : NULL;
+    free(text->bytes);
+    return *ret ? E_OK : E_NO_MEMORY;
+}
 
 static bool is_option(const struct proto_argument *argument)
 {
@@ -96,38 +124,57 @@ static void print_all(FILE *to)
     fputc('\n', to);
 }
 
-void cli_help_print(const struct cli_call *call)
+enum err cli_help_print(const struct cli_call *call, json_t **ret)
 {
-    if (call->operation && call->help) {
-        print_operation(call->operation, stdout);
-    } else if (call->group) {
-        print_list(call->group, stdout);
-    } else {
-        print_all(stdout);
+    struct text text;
+    enum err err = text_open(call, &text);
+    if (err) {
+        return err;
     }
+    if (call->operation && call->help) {
+        print_operation(call->operation, text.to);
+    } else if (call->group) {
+        print_list(call->group, text.to);
+    } else {
+        print_all(text.to);
+    }
+    return text_close(&text, ret);
+}
+
+/* False: no command is called PATH, and no group. */
+static bool print_path(const char *path, FILE *to)
+{
+    const struct proto_operation *op = proto_operation_by_path(span_str(path));
+    if (op) {
+        print_operation(op, to);
+    } else if (!*path) {
+        print_all(to);
+    } else {
+        return print_list(path, to) > 0;
+    }
+    return true;
 }
 
 enum err cli_help(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
 {
     (void)ret_exit;
-    (void)ret;
     char path[128] = "";
+    struct text text;
     for (size_t i = 0; i < call->value_count; i++) {
         size_t used = strlen(path);
         snprintf(path + used, sizeof path - used, "%s%s", used ? " " : "", call->values[i].value);
     }
-    if (!*path) {
-        print_all(stdout);
-        return E_OK;
+    enum err err = text_open(call, &text);
+    if (err) {
+        return err;
     }
-    const struct proto_operation *op = proto_operation_by_path(span_str(path));
-    if (op) {
-        print_operation(op, stdout);
-        return E_OK;
+    bool found = print_path(path, text.to);
+    err = text_close(&text, ret);
+    if (err || found) {
+        return err;
     }
-    if (print_list(path, stdout) > 0) {
-        return E_OK;
-    }
+    json_decref(*ret);
+    *ret = NULL;
     const char *near = proto_operation_suggest(path);
     return near ? proto_err_set(reterr, E_USAGE, "there is no command '%s'; did you mean '%s'?",
                                 path, near)
@@ -138,43 +185,43 @@ enum err cli_help(struct cli_call *call, json_t **ret, int *ret_exit, struct err
 /* --- manual pages ---------------------------------------------------------------------------------- */
 
 /* roff takes '.', ''' at the start of a line, '\' and '-' for its own. */
-static void put_roff(const char *text)
+static void put_roff(const char *text, FILE *to)
 {
     bool start = true;
     for (; *text; text++) {
         if (start && (*text == '.' || *text == '\'')) {
-            fputs("\\&", stdout);
+            fputs("\\&", to);
         }
         if (*text == '\\') {
-            fputs("\\e", stdout);
+            fputs("\\e", to);
         } else if (*text == '-') {
-            fputs("\\-", stdout);
+            fputs("\\-", to);
         } else {
-            fputc(*text, stdout);
+            fputc(*text, to);
         }
         start = *text == '\n';
     }
 }
 
-static void man_arguments(const struct proto_operation *op)
+static void man_arguments(const struct proto_operation *op, FILE *to)
 {
     for (const struct proto_argument *a = op->arguments; a->name; a++) {
-        fputs(".RS\n.TP\n.B ", stdout);
-        put_roff(a->name);
+        fputs(".RS\n.TP\n.B ", to);
+        put_roff(a->name, to);
         if (is_option(a) && a->value_name) {
-            fputs(" \\fI", stdout);
-            put_roff(a->value_name);
-            fputs("\\fR", stdout);
+            fputs(" \\fI", to);
+            put_roff(a->value_name, to);
+            fputs("\\fR", to);
         }
-        fputc('\n', stdout);
-        put_roff(a->help);
-        fputs("\n.RE\n", stdout);
+        fputc('\n', to);
+        put_roff(a->help, to);
+        fputs("\n.RE\n", to);
     }
 }
 
-static void man_command(void)
+static void man_command(FILE *to)
 {
-    printf(".TH CONCORDAT 1 \"\" \"concordat %s\" \"User Commands\"\n", PACKAGE_VERSION);
+    fprintf(to, ".TH CONCORDAT 1 \"\" \"concordat %s\" \"User Commands\"\n", PACKAGE_VERSION);
     fputs(".SH NAME\nconcordat \\- ask and train over data that stays where it is\n"
           ".SH SYNOPSIS\n.B concordat\n.I COMMAND\n[\\fIARGUMENTS\\fR]\n"
           ".SH DESCRIPTION\n"
@@ -186,49 +233,50 @@ static void man_command(void)
           ".TP\n.B \\-\\-json\none JSON document on standard output, nothing else there.\n"
           ".TP\n.B \\-\\-help\nexplain the command.\n.TP\n.B \\-\\-version\nprint the version.\n"
           ".SH COMMANDS\n",
-          stdout);
+          to);
     for (size_t i = 0; i < proto_operation_count; i++) {
         const struct proto_operation *op = &proto_operations[i];
-        printf(".SS ");
-        put_roff(op->path);
-        fputs("\n.nf\n", stdout);
-        fputs("\\fBconcordat ", stdout);
-        put_roff(op->path);
-        fputs("\\fR", stdout);
+        fprintf(to, ".SS ");
+        put_roff(op->path, to);
+        fputs("\n.nf\n", to);
+        fputs("\\fBconcordat ", to);
+        put_roff(op->path, to);
+        fputs("\\fR", to);
         for (const struct proto_argument *a = op->arguments; a->name; a++) {
-            fputs(a->required ? " " : " [", stdout);
-            put_roff(a->name);
+            fputs(a->required ? " " : " [", to);
+            put_roff(a->name, to);
             if (is_option(a) && a->value_name) {
-                fputs(" \\fI", stdout);
-                put_roff(a->value_name);
-                fputs("\\fR", stdout);
+                fputs(" \\fI", to);
+                put_roff(a->value_name, to);
+                fputs("\\fR", to);
             }
-            fputs(a->required ? "" : "]", stdout);
+            fputs(a->required ? "" : "]", to);
         }
-        fputs("\n.fi\n.PP\n", stdout);
-        put_roff(op->help);
-        fputc('\n', stdout);
-        man_arguments(op);
+        fputs("\n.fi\n.PP\n", to);
+        put_roff(op->help, to);
+        fputc('\n', to);
+        man_arguments(op, to);
         if (op->answer) {
-            fputs(".PP\nThe answer with \\-\\-json:\n.PP\n.nf\n", stdout);
-            put_roff(op->answer);
-            fputs("\n.fi\n", stdout);
+            fputs(".PP\nThe answer with \\-\\-json:\n.PP\n.nf\n", to);
+            put_roff(op->answer, to);
+            fputs("\n.fi\n", to);
         }
     }
-    fputs(".SH EXIT STATUS\n", stdout);
+    fputs(".SH EXIT STATUS\n", to);
     for (size_t i = 0; i < EXITS; i++) {
-        printf(".TP\n.B %zu\n%s\n", i, exits[i]);
+        fprintf(to, ".TP\n.B %zu\n%s\n", i, exits[i]);
     }
     fputs(".SH ENVIRONMENT\n.TP\n.B CONCORDAT_HOME\nthe home when \\-\\-home is not given.\n"
           ".TP\n.B CONCORDAT_PASSPHRASE\nthe passphrase of homes that are unlocked by one, or the "
           "PIN of their token.\n"
           ".SH SEE ALSO\n.BR concordatd (8)\n",
-          stdout);
+          to);
 }
 
-static void man_daemon(void)
+static void man_daemon(FILE *to)
 {
-    printf(".TH CONCORDATD 8 \"\" \"concordat %s\" \"System Administration\"\n", PACKAGE_VERSION);
+    fprintf(to, ".TH CONCORDATD 8 \"\" \"concordat %s\" \"System Administration\"\n",
+            PACKAGE_VERSION);
     fputs(
         ".SH NAME\nconcordatd \\- the daemon of a Concordat node\n"
         ".SH SYNOPSIS\n.B concordatd\n\\-\\-home \\fIDIR\\fR [\\-\\-foreground]\n"
@@ -251,38 +299,44 @@ static void man_daemon(void)
         ".SH ENVIRONMENT\n.TP\n.B CONCORDAT_PASSPHRASE\nthe passphrase, where node.yaml says\n"
         ".BR \"unlock: passphrase\" ,\nor the PIN of a token without pin-source.\n"
         ".SH SEE ALSO\n.BR concordat (1)\n",
-        stdout);
+        to);
 }
 
 enum err cli_man(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
 {
-    (void)ret;
     (void)ret_exit;
     const char *page = cli_text(call, "PAGE");
-    if (!page || strcmp(page, "concordat") == 0) {
-        man_command();
-    } else if (strcmp(page, "concordatd") == 0) {
-        man_daemon();
-    } else {
+    bool daemon = page && strcmp(page, "concordatd") == 0;
+    struct text text;
+    if (page && !daemon && strcmp(page, "concordat") != 0) {
         return proto_err_set(reterr, E_NOT_FOUND, "the pages are concordat and concordatd");
     }
-    return E_OK;
+    enum err err = text_open(call, &text);
+    if (err) {
+        return err;
+    }
+    if (daemon) {
+        man_daemon(text.to);
+    } else {
+        man_command(text.to);
+    }
+    return text_close(&text, ret);
 }
 
 /* --- completion ------------------------------------------------------------------------------------ */
 
-static void put_words(const struct proto_operation *op)
+static void put_words(const struct proto_operation *op, FILE *to)
 {
     for (const struct proto_argument *a = op->arguments; a->name; a++) {
         if (is_option(a)) {
-            printf("%s ", a->name);
+            fprintf(to, "%s ", a->name);
         }
     }
-    fputs("--home --json --help", stdout);
+    fputs("--home --json --help", to);
 }
 
 /* The next words after PREFIX ("" or "dataset"), each once. */
-static void put_next_words(const char *prefix)
+static void put_next_words(const char *prefix, FILE *to)
 {
     size_t len = strlen(prefix);
     char last[32] = "";
@@ -295,13 +349,13 @@ static void put_next_words(const char *prefix)
         char text[32];
         snprintf(text, sizeof text, "%.*s", (int)strcspn(word, " "), word);
         if (strcmp(text, last) != 0) { /* equal first words stand together in the table */
-            printf("%s ", text);
+            fprintf(to, "%s ", text);
         }
         memcpy(last, text, sizeof last);
     }
 }
 
-static void put_groups(void)
+static void put_groups(FILE *to)
 {
     char last[32] = "";
     for (size_t i = 0; i < proto_operation_count; i++) {
@@ -310,15 +364,15 @@ static void put_groups(void)
         char text[32];
         snprintf(text, sizeof text, "%.*s", (int)len, path);
         if (path[len] && strcmp(text, last) != 0) {
-            printf("        '%s') words=\"", text);
-            put_next_words(text);
-            fputs("\" ;;\n", stdout);
+            fprintf(to, "        '%s') words=\"", text);
+            put_next_words(text, to);
+            fputs("\" ;;\n", to);
             memcpy(last, text, sizeof last);
         }
     }
 }
 
-static void put_completion(void)
+static void put_completion(FILE *to)
 {
     fputs("_concordat() {\n"
           "    local cur=\"${COMP_WORDS[COMP_CWORD]}\" path=\"\" word i words=\"\" skip=\"\"\n"
@@ -335,11 +389,11 @@ static void put_completion(void)
           "    if [ \"${cur#-}\" != \"$cur\" ]; then\n"
           "        while [ -n \"$path\" ]; do\n"
           "            case \"$path\" in\n",
-          stdout);
+          to);
     for (size_t i = 0; i < proto_operation_count; i++) {
-        printf("            '%s') words=\"", proto_operations[i].path);
-        put_words(&proto_operations[i]);
-        fputs("\"; break ;;\n", stdout);
+        fprintf(to, "            '%s') words=\"", proto_operations[i].path);
+        put_words(&proto_operations[i], to);
+        fputs("\"; break ;;\n", to);
     }
     fputs("            esac\n"
           "            [ \"${path% *}\" = \"$path\" ] && break\n"
@@ -349,10 +403,10 @@ static void put_completion(void)
           "    else\n"
           "        case \"$path\" in\n"
           "        '') words=\"",
-          stdout);
-    put_next_words("");
-    fputs("\" ;;\n", stdout);
-    put_groups();
+          to);
+    put_next_words("", to);
+    fputs("\" ;;\n", to);
+    put_groups(to);
     fputs("        esac\n"
           "    fi\n"
           "    if [ -n \"$words\" ]; then\n"
@@ -360,26 +414,30 @@ static void put_completion(void)
           "    fi\n"
           "    [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"$cur\"))\n"
           "}\n",
-          stdout);
+          to);
 }
 
 enum err cli_completion(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
 {
-    (void)ret;
     (void)ret_exit;
     const char *shell = cli_text(call, "SHELL");
     bool zsh = strcmp(shell, "zsh") == 0;
+    struct text text;
     if (!zsh && strcmp(shell, "bash") != 0) {
         return proto_err_set(reterr, E_USAGE, "SHELL is bash or zsh");
     }
-    if (zsh) {
-        fputs("#compdef concordat\nautoload -U +X bashcompinit && bashcompinit\n", stdout);
+    enum err err = text_open(call, &text);
+    if (err) {
+        return err;
     }
-    put_completion();
-    fputs("complete -o filenames -F _concordat concordat\n", stdout);
+    if (zsh) {
+        fputs("#compdef concordat\nautoload -U +X bashcompinit && bashcompinit\n", text.to);
+    }
+    put_completion(text.to);
+    fputs("complete -o filenames -F _concordat concordat\n", text.to);
     if (zsh) {
         /* As an autoloaded file, this runs when completion is asked for the first time. */
-        fputs("_bash_complete -o filenames -F _concordat\n", stdout);
+        fputs("_bash_complete -o filenames -F _concordat\n", text.to);
     }
-    return E_OK;
+    return text_close(&text, ret);
 }

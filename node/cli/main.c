@@ -61,6 +61,9 @@ static enum err draw_history(const struct cli_call *call, const json_t *answer,
 static enum err draw(const struct cli_call *call, const json_t *answer, struct err_info *reterr)
 {
     const char *svg = cli_text(call, "--svg");
+    if (call->help || call->version) {
+        return E_OK;
+    }
     if (call->operation->id == PROTO_OP_TRAIN_HISTORY) {
         return draw_history(call, answer, reterr);
     }
@@ -88,13 +91,16 @@ static enum err draw(const struct cli_call *call, const json_t *answer, struct e
 
 static enum err run(struct cli_call *call, json_t **ret, int *ret_exit, struct err_info *reterr)
 {
+    if (call->version && call->json) {
+        *ret = json_pack("{s:s}", "version", PACKAGE_VERSION);
+        return *ret ? E_OK : E_NO_MEMORY;
+    }
     if (call->version) {
         printf("concordat %s\n", PACKAGE_VERSION);
         return E_OK;
     }
     if (call->help) {
-        cli_help_print(call);
-        return E_OK;
+        return cli_help_print(call, ret);
     }
     cli_handler *handler = handlers[call->operation->id];
     return handler ? handler(call, ret, ret_exit, reterr)

@@ -78,6 +78,13 @@ exits 3 '' --home "$home" audit verify
 python3 -c 'import json,sys; json.load(open(sys.argv[1]))' "$work/out" 2>/dev/null && [ ! -s "$work/err" ]
 result $? "an error with --json is one document on standard output"
 
+for words in 'help' 'help query' 'query --help' 'dataset --help' '--help' '--version' 'man' 'completion bash'; do
+    # shellcheck disable=SC2086 # the words of the command
+    "$concordat" $words --json >"$work/out" 2>"$work/err" && [ ! -s "$work/err" ] &&
+        python3 -c 'import json,sys; found = json.load(open(sys.argv[1])); sys.exit(not (found.get("text") or found.get("version")))' "$work/out"
+    result $? "concordat $words --json is one document"
+done
+
 # --- help: every command of the list explains itself ---------------------------------------------------
 "$concordat" help >"$work/list" 2>"$work/err"
 sed -n 's/^  \([a-z][a-z -]*[a-z]\)   *.*/\1/p' "$work/list" | sed 's/  .*//' | sort -u >"$work/commands"
