@@ -10,6 +10,7 @@
 #include "node/config/home.h"
 #include "node/config/unlock.h"
 #include "node/config/yaml.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -229,6 +230,23 @@ static void check_disk(struct doctor *d)
         "%llu MiB are free", (unsigned long long)(left >> 20));
 }
 
+/* A home that no daemon has opened yet has no format. */
+static void check_format(struct doctor *d)
+{
+    struct buf text = {.max = 16};
+    char digits[16] = "";
+    if (read_small(d, "format", &text) && text.len < sizeof digits) {
+        memcpy(digits, text.ptr, text.len);
+        unsigned long format = strtoul(digits, NULL, 10);
+        bool newer = format > STORE_FORMAT;
+        bool older = format < STORE_FORMAT;
+        say(d, "format", newer ? FAIL : OK, newer ? "use the newer program" : "",
+            "the home has format %lu, this program reads up to %d%s", format, STORE_FORMAT,
+            older ? " and brings it up when the daemon starts" : "");
+    }
+    buf_fini(&text);
+}
+
 /* The daemon's own checks, if it runs. */
 static void ask_daemon(struct doctor *d)
 {
@@ -265,6 +283,7 @@ enum err cli_doctor(struct cli_call *call, json_t **ret, int *ret_exit, struct e
         check_certificate(&d);
         check_port(&d);
         check_disk(&d);
+        check_format(&d);
         ask_daemon(&d);
     }
     say(&d, "version", OK, "", "concordat %s, cryptography by %s", PACKAGE_VERSION,

@@ -185,6 +185,9 @@ chmod 644 "$box/eve/unlock.key"
 exits 1 'fail  keys' --home "$box/eve" doctor
 chmod 600 "$box/eve/unlock.key"
 exits 9 'no daemon is running' --home "$box/ada" peers
+echo 99 >"$box/eve/format"
+exits 1 'fail  format: the home has format 99' --home "$box/eve" doctor
+rm "$box/eve/format"
 exits 3 "no node 'zoe'" sandbox stop "$box" --kill zoe
 if command -v openssl >/dev/null; then
     openssl x509 -inform DER -in "$box/bob/identity/certificate.der" -noout -ext subjectAltName >"$work/out" 2>"$work/err"
