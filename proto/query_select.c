@@ -104,8 +104,19 @@ static void bind_group_item(struct proto_binder *binder, struct proto_query_item
 
 /* ---- aggregates ---------------------------------------------------------------------------- */
 
+/* Where no column is called so, the word unit stands for the privacy unit, whatever each dataset calls
+ * it. The canonical form has the column's own name. */
+static void name_unit(const struct proto_schema *schema, struct proto_query_argument *argument)
+{
+    if (schema->unit[0] && strcmp(argument->name, "unit") == 0 &&
+        proto_schema_find(schema, argument->name) < 0) {
+        snprintf(argument->name, sizeof argument->name, "%s", schema->unit);
+    }
+}
+
 static void bind_units(struct proto_binder *binder, struct proto_query_item *item)
 {
+    name_unit(binder->schema, &item->arguments[0]);
     int column = proto_binder_column(binder, item->arguments[0].name, item->arguments[0].at);
     if (column >= 0 && !proto_binder_is_unit(binder, column)) {
         const char *unit = binder->schema->unit;

@@ -65,6 +65,7 @@ static const struct {
     {"select count ( * ) from 2024.visits_x-1 ;", "SELECT COUNT(*) FROM 2024.visits_x-1"},
     {"SELECT COUNT(*) FROM \"d\"", "SELECT COUNT(*) FROM d"},
     {"SELECT COUNT(DISTINCT patient) FROM d", "SELECT COUNT(DISTINCT \"patient\") FROM d"},
+    {"select count(distinct unit) from d", "SELECT COUNT(DISTINCT \"patient\") FROM d"},
     {"SELECT COUNT(age) AS n, SUM(age), AVG(mgus) FROM d",
      "SELECT COUNT(\"age\"), SUM(\"age\"), AVG(\"mgus\") FROM d"},
     {"SELECT sex, COUNT(*), AVG(creatinine) FROM d WHERE age BETWEEN 50 AND 80 GROUP BY sex",
