@@ -9,6 +9,7 @@
 #include "node/query/site.h"
 #include "node/train/base.h"
 #include "node/train/message.h"
+#include "proto/spdx.h"
 #include "store/blob.h"
 #include "store/records.h"
 
@@ -234,13 +235,19 @@ enum err control_model_import(struct control_call *call, json_t **ret, struct er
     char told[MODEL_PACKAGE_NAME_MAX + 1];
     struct buf blob = {.max = STORE_BLOB_MAX};
     struct train_base under = {.size = 0};
+    struct proto_spdx_expression
+        licence; /* one that nobody can read would only stop the jobs later */
     if (call->uid != 0 && call->uid != geteuid()) {
         return proto_err_set(reterr, E_ROLE,
                              "only the daemon's own user and root may let it read folders");
     }
-    enum err err = model_package_is_adapter(control_text(call, "DIR"), told)
-                       ? import_adapter(call, told, &under, &blob, reterr)
-                       : model_package_import(control_text(call, "DIR"), name, spdx, &blob, reterr);
+    enum err err = proto_spdx_parse(span_str(spdx), &licence, reterr);
+    if (err) {
+        return err;
+    }
+    err = model_package_is_adapter(control_text(call, "DIR"), told)
+              ? import_adapter(call, told, &under, &blob, reterr)
+              : model_package_import(control_text(call, "DIR"), name, spdx, &blob, reterr);
     if (!err) {
         err = keep_package(call, buf_span(&blob), name, spdx, &under, ret, reterr);
     }

@@ -185,6 +185,7 @@ def refusals(box, work):
     with open(path, "r+b") as file:
         file.truncate(os.path.getsize(path) - 7)
     ok(refused(7, "import", broken, "--name", "broken", "--licence", "MIT"), "a truncated file: 7")
+    ok(refused(7, "import", os.path.join(work, "small"), "--name", "broken", "--licence", "Own-1.0"), "a licence that is not SPDX's: 7")
     with open(os.path.join(broken, "config.json"), "w", encoding="utf-8") as file:
         file.write('{"model_type": "llama"}')
     ok(refused(4, "import", broken, "--name", "broken", "--licence", "MIT"), "another architecture: 4")
