@@ -450,7 +450,9 @@ static enum err publish_locked(struct peer *peer, uint64_t kind, const uint8_t k
         err = store_records_put(peer->store, buf_span(record), reterr);
     }
     if (err == E_EXISTS) {
-        err = proto_err_set(reterr, E_REFUSED, "an earlier version of this record is final");
+        err = proto_err_set(reterr, E_REFUSED,
+                            "an earlier version of this record is final, it was withdrawn for "
+                            "good: use another name");
     }
     buf_fini(&envelope_bytes);
     return err;

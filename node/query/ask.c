@@ -332,7 +332,9 @@ static enum err judge_answer(struct asking *asking, const struct peer_call *call
         site->status = QUERY_SITE_UNREACHABLE;
         site->error = call->status == E_BUSY ? E_BUSY : E_UNREACHABLE;
         snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(call->status));
-        snprintf(site->detail, sizeof site->detail, "%s", proto_err_text(call->status));
+        snprintf(site->detail, sizeof site->detail, "%s",
+                 call->status == E_UNREACHABLE ? "the site cannot be reached"
+                                               : proto_err_text(call->status));
         return call->status;
     }
     enum err err = answer->err;

@@ -32,7 +32,9 @@ static void site_lost(struct train_site *site, enum err err, const char *detail)
     site->error = err == E_BUSY ? E_BUSY : E_UNREACHABLE;
     snprintf(site->reason, sizeof site->reason, "%s", proto_err_name(err));
     snprintf(site->detail, sizeof site->detail, "%.250s",
-             detail && detail[0] ? detail : proto_err_text(err));
+             detail && detail[0]    ? detail
+             : err == E_UNREACHABLE ? "the site cannot be reached"
+                                    : proto_err_text(err));
 }
 
 static void keep_clauses(struct train_job_state *state, struct train_site *site,
