@@ -765,7 +765,8 @@ const struct proto_operation proto_operations[] = {
         " \"row_sites\",\"replayed\",\"explain\"}"),
     ROW(QUERIES, "queries", DAEMON, 0, false, queries_arguments,
         "list the questions that were asked here",
-        "Lists your own questions; operators and auditors see all that this node asked.",
+        "Lists your own questions, newest first; operators and auditors see all that this node\n"
+        "asked.",
         "[{\"query_id\",\"time\",\"person\",\"project\",\"dataset\",\"sql\",\"state\",\"epsilon\"}"
         "]"),
     ROW(QUERIES_SHOW, "queries show", DAEMON, 0, false, queries_show_arguments,

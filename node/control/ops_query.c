@@ -537,10 +537,37 @@ static enum err add_question(void *user, const uint8_t id[16], struct span state
     return E_OK;
 }
 
+/* Times are of one form and of one zone, so their texts are in their order. */
+static int by_time(const void *a, const void *b)
+{
+    const char *left = json_string_value(json_object_get(*(json_t *const *)a, "time"));
+    const char *right = json_string_value(json_object_get(*(json_t *const *)b, "time"));
+    return strcmp(right ? right : "", left ? left : "");
+}
+
+/* The store has them by their ids, which are random; people look for the newest. */
+static enum err sort_questions(struct control_call *call, json_t *array)
+{
+    size_t count = json_array_size(array);
+    json_t **items = arena_alloc(&call->arena, count + 1, sizeof *items);
+    if (!items) {
+        return E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        items[i] = json_incref(json_array_get(array, i));
+    }
+    qsort(items, count, sizeof *items, by_time);
+    for (size_t i = 0; i < count; i++) {
+        json_array_set_new(array, i, items[i]);
+    }
+    return E_OK;
+}
+
 enum err control_queries(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     struct history history = {call, json_array(), control_since(call)};
     enum err err = store_job_each(&call->node->store, add_question, &history, reterr);
+    err = err ? err : sort_questions(call, history.array);
     *ret = history.array;
     return err;
 }

@@ -88,6 +88,8 @@ def main():
         after = box.run("alpha", "budget", "tight")["budget"][0]
         ok(spent[0] == 0 and spent[-1] == 5 and code == 5, f"the budget ends: exit codes {spent}")
         ok(before == after, "a refused question spends nothing")
+        times = [q["time"] for q in box.run("alpha", "queries")]
+        ok(len(times) > 2 and times == sorted(times, reverse=True), "questions are listed newest first")
 
         box.run("gamma", "licence", "withdraw", "flchain", "--reason", "test")
         heard = box.wait("withdrawal", lambda: [d["licence"]["state"] for d in box.run("alpha", "catalog")["datasets"] if d["node"] == "gamma"] == ["withdrawn"])
