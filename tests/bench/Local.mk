@@ -1,4 +1,4 @@
-# Benchmarks: `make bench [BENCH=scan|import|query|round|idle|accountant|train|ner|decision] [ROWS=n LARGE=n]`. Nothing here is built or run by `make check`.
+# Benchmarks: `make bench [BENCH=scan|import|query|round|gossip|idle|accountant|train|ner|decision] [ROWS=n LARGE=n]`. Nothing here is built or run by `make check`.
 BENCH_TOOLS = %D%/bench_encoder %D%/bench_ner %D%/bench_accountant %D%/bench_decision %D%/scan_bench %D%/encounters_csv %D%/nng_fanout %D%/bench_trainer
 EXTRA_PROGRAMS = $(BENCH_TOOLS)
 %C%_scan_bench_SOURCES = %D%/scan_bench.c tests/lib/encounters.c tests/lib/encounters.h tests/unit/store/dataset.h

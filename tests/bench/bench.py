@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""make bench [BENCH=scan|import|query|round|idle|accountant|train|ner|decision]: ratios against rivals on this machine, one line a result:
+"""make bench [BENCH=scan|import|query|round|gossip|idle|accountant|train|ner|decision]: ratios against rivals on this machine, one line a result:
 
     bench NAME ours=... rival=... ratio=... unit=... rival_name=... [goal=...]
 
@@ -347,6 +347,78 @@ def bench_idle():
     return True
 
 
+# --- gossip ------------------------------------------------------------------------------------------
+
+NEWS = 15
+
+
+def serf_news(folder, nodes):
+    """Milliseconds from an event at the first agent until the last of them has run its handler; of NEWS events those that reached all within
+    five seconds."""
+    heard = os.path.join(folder, "heard")
+    handler = os.path.join(folder, "handler")
+    with open(handler, "w", encoding="ascii") as file:
+        file.write(f"#!/bin/sh\necho x >>{heard}\n")  # a line is appended whole
+    os.chmod(handler, 0o700)
+    agents, took = [], []
+    try:
+        for i in range(nodes):
+            agents.append(subprocess.Popen(
+                ["serf", "agent", f"-node=n{i}", f"-bind=127.0.0.1:{27946 + i}", f"-rpc-addr=127.0.0.1:{27373 + i}",
+                 f"-event-handler=user={handler}"] + (["-join=127.0.0.1:27946"] if i else []), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            time.sleep(0.5)
+        time.sleep(3)
+        for i in range(NEWS):
+            open(heard, "w", encoding="ascii").close()
+            began = time.perf_counter()
+            subprocess.run(["serf", "event", "-rpc-addr=127.0.0.1:27373", "-coalesce=false", f"news{i}"], stdout=subprocess.DEVNULL, check=True)
+            while os.path.getsize(heard) < 2 * nodes and time.perf_counter() - began < 5:
+                time.sleep(0.001)
+            if os.path.getsize(heard) == 2 * nodes:
+                took.append((time.perf_counter() - began) * 1e3)
+    finally:
+        for agent in agents:
+            agent.terminate()
+            agent.wait()
+    return took
+
+
+def bench_gossip():
+    """A signed record, checked and kept on disk by every node, against an event that serf only passes on. The aim is what operators are
+    promised of a withdrawal: two seconds."""
+    from harness import Sandbox
+    names = "alpha,beta,gamma,delta,epsilon,zeta,eta,theta"
+    took = []
+    with Sandbox(names) as box:
+        others = [box.home(name) for name in box.names[1:]]
+        for i in range(NEWS):
+            plan = box.write(f"p{i}.yaml", f"project: news{i}\npurpose: \"DUO:0000042\"\n")
+            began = time.perf_counter()
+            operation(box.home("alpha"), "project create", ("FILE", plan))
+            for home in others:
+                while f'"news{i}"'.encode() not in operation(home, "project list")[1]:
+                    if time.perf_counter() - began > 30:
+                        raise RuntimeError(f"news {i} did not reach {home}")
+                    time.sleep(0.001)
+            took.append((time.perf_counter() - began) * 1e3)
+    least, middle, most = percentiles(took)
+    say(f"gossip: {NEWS} records from one of {len(others) + 1} nodes until all list them, signed, checked and synced to disk: best {least:.0f} ms,"
+        f" median {middle:.0f} ms, worst {most:.0f} ms; load {load()}")
+    result("gossip", middle, 2000, "ms", "aim")
+    if not shutil.which("serf"):
+        skipped("serf", "not installed (Debian: serf)")
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        rival = serf_news(folder, len(others) + 1)
+    if not rival:
+        skipped("serf", "none of its events reached all agents")
+        return True
+    say(f"serf: {len(rival)} of {NEWS} user events reached as many agents, which ran a handler, no signature, no disk: best {min(rival):.0f} ms,"
+        f" worst {max(rival):.0f} ms; load {load()}")
+    result("gossip", middle, statistics.median(rival), "ms", "serf")
+    return True
+
+
 # --- accountants -------------------------------------------------------------------------------------
 
 def bench_accountant():
@@ -458,7 +530,7 @@ def bench_ner():
     return ner_rounds.bench_ner()
 
 
-BENCHES = {"scan": scan.bench_scan, "import": scan.bench_import, "query": bench_query, "round": bench_round, "idle": bench_idle, "accountant": bench_accountant, "train": bench_train, "ner": bench_ner, "decision": bench_decision}
+BENCHES = {"scan": scan.bench_scan, "import": scan.bench_import, "query": bench_query, "round": bench_round, "gossip": bench_gossip, "idle": bench_idle, "accountant": bench_accountant, "train": bench_train, "ner": bench_ner, "decision": bench_decision}
 
 if __name__ == "__main__":
     wanted = sys.argv[1:] or list(BENCHES)
