@@ -353,9 +353,10 @@ static enum err check_format(const char *home, struct err_info *reterr)
                         : proto_err_set(reterr, E_NO_MEMORY, "opening the home");
     if (!err && number != STORE_FORMAT) {
         err = proto_err_set(
-            reterr, E_UNSUPPORTED, "%s has format %lu, this program checks format %d%s", home,
-            number, STORE_FORMAT,
-            number < STORE_FORMAT ? ": start its daemon once, which brings it up" : "");
+            reterr, number < STORE_FORMAT ? E_UNSUPPORTED : E_CORRUPT,
+            "%s has format %lu, this program checks format %d: %s", home, number, STORE_FORMAT,
+            number < STORE_FORMAT ? "start its daemon once, which brings it up"
+                                  : "use the newer program");
     }
     proto_free(path);
     return err;

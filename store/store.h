@@ -90,7 +90,7 @@ MUST_CHECK enum err store_open(const char *home, struct crypto_keyring *keyring,
 /* The same for a check alone, without a daemon: nothing in HOME is changed, left over or moved on, and damage that store_open
  * would refuse is left for store_check_run to name. What only opening for good can do is not done: no row may be written.
  * Errors: E_BUSY a daemon has the home; E_UNSUPPORTED an older format, which the daemon brings up at its start; E_NOT_FOUND,
- * E_CORRUPT, E_AUTH, E_IO. */
+ * E_CORRUPT also a newer format; E_AUTH, E_IO. */
 MUST_CHECK enum err store_open_to_check(const char *home, struct crypto_keyring *keyring,
                                         const uint8_t node_id[16], struct store *ret,
                                         struct err_info *reterr);

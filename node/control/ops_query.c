@@ -462,6 +462,9 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
         return proto_err_set(reterr, E_USAGE,
                              "--rows-per-unit and --groups-per-unit take a whole number from 1");
     }
+    if (!limit_fits(call, "--min-sites")) {
+        return proto_err_set(reterr, E_USAGE, "--min-sites takes a whole number from 1");
+    }
     enum err err = read_wanted(call, ask, reterr);
     return err ? err : control_purpose(call, &ask->purpose, reterr);
 }

@@ -588,6 +588,15 @@ enum err peer_revoke(struct peer *peer, const uint8_t id[16], const char *reason
     if (!peer_member_by_id(peer, id, &member)) {
         return proto_err_set(reterr, E_NOT_FOUND, "no such member");
     }
+    struct peer_council council;
+    peer_council_now(peer, &council);
+    if (council.seats == 1 && memcmp(id, council.seat[0].id, 16) == 0) {
+        return proto_err_set(reterr, E_REFUSED,
+                             "%s has the only seat of the council: without it nobody could admit "
+                             "or expel any more; give another member a seat first (`concordat "
+                             "federation council add`)",
+                             member.name);
+    }
     const struct proto_revoke body = {.v = PROTO_BODY_VERSION,
                                       .issuer = span_of(id, 16),
                                       .key = span_of(everything, 16),

@@ -144,6 +144,13 @@ def main():
         for fault in bad[:8]:
             note(fault)
         ok(not bad, "without a daemon it names the same")
+        form = os.path.join(home, "format")
+        with open(form, "rb") as file:
+            ours = file.read()
+        put(form, b"99\n")
+        code, answer, text = concordat("--home", home, "fsck")
+        put(form, ours)
+        ok(code == 8 and "newer program" in text, f"a home of a newer program: exit {code}")
         node = os.path.join(home, "node.mdb")
         with open(node, "rb") as file:
             whole = file.read()
