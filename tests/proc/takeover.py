@@ -63,7 +63,9 @@ def moved(box):
     before = show(box, "beta", started)["round"]
     box.kill("beta")
     box.kill("alpha")
-    code, error = box.refusal("gamma", "train", "stop", started)
+    said = []
+    box.wait("an attempt's end", lambda: said.append(box.refusal("gamma", "train", "stop", started)) or said[-1][0] != 9, 30)  # gamma may be trying just now
+    code, error = said[-1]
     ok(code == 6, f"one of three cannot take it over: exit {code}, {error.get('detail', '')[:100]}")
     box.start()
     def end():

@@ -355,6 +355,9 @@ static void test_job(void **state)
     assert_int_equal(job_of(SURVIVAL "time: t\n", &job, &info), E_OK);
     assert_true(job.intervals == 10 && job.horizon == 0 && job.learning_rate == 0.5);
     proto_job_fini(&job);
+    assert_int_equal(job_of(SURVIVAL "time: t\nmodel: {trainer: x}\n", &job, &info), E_OK);
+    assert_true(job.trainer_time_ms == 60000 && job.eval_every == 0);
+    proto_job_fini(&job);
     static const struct {
         const char *text;
         enum err err;
@@ -365,7 +368,7 @@ static void test_job(void **state)
         {SURVIVAL "time: a\n", E_INVALID, "features[0]: 'a' is the time"},
         {SURVIVAL "time: t\nhorizon: -1\n", E_INVALID, "horizon"},
         {SURVIVAL "time: t\nmodel: {hidden: 8}\n", E_UNSUPPORTED, "model.hidden"},
-        {SURVIVAL "time: t\nmodel: {trainer: x}\nevaluate: {every: 0}\n", E_UNSUPPORTED,
+        {"job: j\ntask: masked-lm\ndataset: d\nmodel: {trainer: x}\n", E_UNSUPPORTED,
          "model.trainer"},
         {JOB "time: t\n", E_INVALID, "tabular-survival alone"},
         {JOB "model: {hidden: 65}\n", E_INVALID, "hidden"},
