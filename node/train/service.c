@@ -4,6 +4,7 @@
 
 #include "node/query/site.h"
 #include "store/job.h"
+#include "store/records.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -528,6 +529,38 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
     return err;
 }
 
+struct outcome {
+    struct span job;
+    bool model;
+};
+
+static enum err see_model(void *user, struct span bytes, bool forked)
+{
+    struct outcome *outcome = user;
+    struct arena arena = {0};
+    struct proto_record record;
+    struct proto_model model;
+    (void)forked;
+    if (proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK &&
+        proto_model_decode(record.envelope.body, &arena, &model, NULL) == E_OK) {
+        outcome->model = outcome->model || span_equal(model.job, outcome->job);
+    }
+    arena_fini(&arena);
+    return E_OK;
+}
+
+/* A site is told that a job has ended and not how. One that is done went through its rounds, or has a model all the same, which
+ * early stopping and spent steps leave too; any other was stopped. */
+static enum train_state ended_as(struct train_service *service, const struct train_part *part,
+                                 uint64_t rounds)
+{
+    struct outcome outcome = {part->job_id, part->last_round >= rounds};
+    enum err err = outcome.model ? E_OK
+                                 : store_records_each(service->context->store, PROTO_RECORD_MODEL,
+                                                      see_model, &outcome);
+    return !err && outcome.model ? TRAIN_DONE : TRAIN_STOPPED;
+}
+
 /* A job of which this node is a site: what it knows of it. */
 static enum err view_part(struct train_service *service, const struct train_part *part,
                           struct train_view *to)
@@ -547,7 +580,7 @@ static enum err view_part(struct train_service *service, const struct train_part
         if (peer_member_by_id(service->context->peer, part->coordinator.ptr, &member)) {
             memcpy(to->coordinator, member.name, sizeof to->coordinator);
         }
-        to->state = part->ended ? TRAIN_DONE : TRAIN_RUNNING;
+        to->state = part->ended ? ended_as(service, part, plan.rounds) : TRAIN_RUNNING;
         to->rounds = plan.rounds;
         to->round = part->last_round < plan.rounds ? part->last_round : plan.rounds;
         to->started = part->time;

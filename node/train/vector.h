@@ -36,7 +36,7 @@ void train_vector_tag(enum train_vector kind, const uint8_t job_id[16], uint64_t
                       const uint8_t *node, uint8_t ret[TRAIN_VECTOR_TAG]);
 
 void train_vector_encode(const float *from, size_t count, uint8_t *to);
-/* Errors: E_INVALID a number is not finite. */
+/* TO may stand where FROM does, for bytes that were read to their place. Errors: E_INVALID a number is not finite. */
 MUST_CHECK enum err train_vector_decode(const uint8_t *from, size_t count, float *to);
 bool train_vector_finite(const float *numbers, size_t count);
 

@@ -264,8 +264,10 @@ def bench_round():
         def job(size, rounds):
             path = box.write("job.yaml", ROUND_JOB.replace("NAME", f"bench-{size.lower()}").replace("ROUNDS", str(rounds)))
             began, before = time.perf_counter(), sum(cpu_seconds(p, True) for p in pids)
-            shown = box.run("alpha", "train", "run", path, timeout=600)
+            code, shown, text = box.try_run("alpha", "train", "run", path, timeout=600)  # run would wait for all nodes
             took, learnt = time.perf_counter() - began, sum(cpu_seconds(p, True) for p in pids) - before
+            if code:
+                raise RuntimeError(text)
             history = box.run("alpha", "train", "show", shown["job"])["history"]
             if len(history) != rounds or any(len(r["participants"]) != 4 for r in history):
                 raise RuntimeError(f"rounds without some site: {history}")

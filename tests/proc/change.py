@@ -95,8 +95,9 @@ def withdrawal_stops(box):
     at_two = time.monotonic() - began
     ok(took is not None and at_two < 2, f"a withdrawal at gamma ends it at the coordinator and no update leaves later than {at_two:.2f} s after")
     ok(view["state"] == "stopped" and view["round"] < view["rounds"], f"it is stopped for good: round {view['round']}")
+    all_of_them = box.wait("every node", lambda: all(shown(box, at, job)["state"] == "stopped" for at in box.names), max(0.1, began + 2 - time.monotonic()))
     states = {at: shown(box, at, job)["state"] for at in box.names}
-    ok(all(state != "running" for state in states.values()), f"at every node: {states}")
+    ok(all_of_them is not None, f"at every node, {time.monotonic() - began:.2f} s after the withdrawal: {states}")
     ok("gamma" in str(view.get("error") or view.get("reason") or view), f"and says why: {view.get('reason') or view.get('error')}")
     time.sleep(2)
     ok({at: updates(box, at) for at in box.names if at != "alpha"} == left, "two seconds later nothing more has left any site")
