@@ -245,11 +245,6 @@ static enum err make_calls(struct asking *asking, struct err_info *reterr)
         call->type = PEER_MSG_QUERY;
         call->body = buf_span(&asking->request);
         asking->call_site[asking->call_count++] = i;
-        if (memcmp(call->to, asking->context->node_id, 16) !=
-            0) { /* what we ask ourselves does not leave */
-            store_egress_count(asking->context->store, publisher->member.name, "query",
-                               asking->request.len);
-        }
     }
     return err;
 }
@@ -400,15 +395,64 @@ static enum err verdict(const struct asking *asking, struct err_info *reterr)
         cause = err != worst ? &result->site[i] : cause;
         worst = err;
     }
-    if (!cause) {
-        return proto_err_set(reterr, E_UNREACHABLE,
-                             "all sites answered, but only %zu institutions hold the dataset, %zu "
-                             "wanted; ask with a smaller --min-sites",
-                             result->answered_institutions, wanted);
+    if (!cause) { /* one that refused without a reason */
+        return proto_err_set(reterr, E_UNREACHABLE, "%zu of %zu institutions answered, %zu wanted",
+                             result->answered_institutions, result->site_count, wanted);
     }
     return proto_err_set(reterr, worst, "%zu of %zu institutions answered, %zu wanted; %s: %s (%s)",
                          result->answered_institutions, result->site_count, wanted, cause->node,
                          cause->detail, cause->reason);
+}
+
+static size_t institutions_to_ask(const struct asking *asking)
+{
+    const struct query_site *site = asking->result->site;
+    size_t institutions = 0;
+    for (size_t i = 0; i < asking->call_count; i++) {
+        bool seen = false;
+        for (size_t j = 0; j < i && !seen; j++) {
+            seen = strcmp(site[asking->call_site[j]].org, site[asking->call_site[i]].org) == 0;
+        }
+        institutions += !seen;
+    }
+    return institutions;
+}
+
+/* Where fewer can answer than are wanted, whatever they say, nobody is asked, so that nobody is charged for an answer that
+ * cannot come. Of the sites only those stay in the result whose schema kept them out. */
+static enum err enough_sites(const struct asking *asking, struct err_info *reterr)
+{
+    struct query_result *result = asking->result;
+    size_t institutions = institutions_to_ask(asking);
+    if (institutions >= asking->ask->min_sites) {
+        return E_OK;
+    }
+    enum err err = E_UNREACHABLE;
+    size_t kept = 0;
+    for (size_t i = 0; i < result->site_count; i++) {
+        if (result->site[i].status == QUERY_SITE_REFUSED) {
+            err = query_worst(err, result->site[i].error);
+            result->site[kept++] = result->site[i];
+        }
+    }
+    result->site_count = kept;
+    return proto_err_set(reterr, err,
+                         "only %zu institution%s can answer%s, %zu wanted; nobody was asked and "
+                         "nothing spent: ask with a smaller --min-sites",
+                         institutions, institutions == 1 ? "" : "s",
+                         kept ? " (others have another schema)" : "", asking->ask->min_sites);
+}
+
+/* What we ask ourselves does not leave. */
+static void count_egress(const struct asking *asking)
+{
+    for (size_t i = 0; i < asking->call_count; i++) {
+        if (memcmp(asking->calls[i].to, asking->context->node_id, 16) != 0) {
+            store_egress_count(asking->context->store,
+                               asking->result->site[asking->call_site[i]].node, "query",
+                               asking->request.len);
+        }
+    }
 }
 
 /* When the slowest site's answer may be expected. Explaining scans nothing. */
@@ -502,10 +546,13 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
     asking.call_site = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.call_site);
     err = asking.calls && asking.answers && asking.call_site ? make_calls(&asking, reterr)
                                                              : E_NO_MEMORY;
-    if (!err) {
-        err = run(&asking, reterr);
-    } else {
+    if (err) {
         ret->site_count = 0; /* nobody was asked */
+    }
+    err = err ? err : enough_sites(&asking, reterr);
+    if (!err) {
+        count_egress(&asking);
+        err = run(&asking, reterr);
     }
     buf_fini(&asking.request);
     return err;

@@ -61,9 +61,11 @@ def main():
         code, error = box.refusal("gamma", "query", "SELECT AVG(creatinin) FROM flchain", "--purpose", "DUO:0000006")
         ok(code == 3 and error.get("detail") == "at character 12: there is no column 'creatinin'; did you mean 'creatinine'?", "a misspelt column: exit 3, its place and the right name")
         ok("sites" not in error and all(q["query_id"].strip("0") for q in box.run("gamma", "queries")), "nobody was asked, so no site is said to have answered")
-        code, error = box.refusal("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5", "--min-sites", "4")
-        ok(code == 6 and sorted(s["node"] for s in error["sites"]) == box.names and "only 3 institutions" in error["detail"],
+        spent = [box.run(n, "budget", "flchain")["budget"][0]["rho_left"] for n in box.names]
+        code, error = box.refusal("beta", "query", "SELECT COUNT(*) FROM flchain WHERE age < 71", "--purpose", "DUO:0000006", "--epsilon", "0.5", "--min-sites", "4")
+        ok(code == 6 and not error.get("sites") and "only 3 institutions" in error["detail"],
            f"more institutions than there are: exit 6: {error.get('detail')}")
+        ok(spent == [box.run(n, "budget", "flchain")["budget"][0]["rho_left"] for n in box.names], "  and as no answer could come, nobody was charged")
         code, error = box.refusal("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5", "--svg", os.path.join(box.folder, "absent/x.svg"))
         ok(code == 1 and "x.svg" in error.get("detail", ""), "a picture that cannot be written: one document, and it is the error")
         code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchian", "--purpose", "DUO:0000006")
