@@ -67,6 +67,7 @@ void cli_show_status(const json_t *answer, FILE *to);
 void cli_show_doctor(const json_t *answer, FILE *to);
 void cli_show_import(const json_t *answer, FILE *to);
 void cli_show_mapping(const json_t *answer, FILE *to);
+void cli_show_risk(const json_t *answer, FILE *to);
 void cli_show_dataset(const json_t *answer, FILE *to);
 void cli_show_verify(const json_t *answer, FILE *to);
 void cli_show_accountant(const json_t *answer, FILE *to);

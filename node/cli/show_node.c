@@ -14,6 +14,38 @@ static const struct cli_column schema_columns[] = {
     {"MAX", "max"},     {"VALUES", "values"}, {"DE-IDENTIFIED", "deidentify"},
     {NULL, NULL}};
 
+static const struct cli_column diversity_columns[] = {{"SENSITIVE", "column"},
+                                                      {"L DISTINCT", "distinct_l"},
+                                                      {"L ENTROPY", "entropy_l"},
+                                                      {"C RECURSIVE", "recursive_c"},
+                                                      {"ROWS BELOW L", "below_l.rows"},
+                                                      {"OF L", "below_l.l"},
+                                                      {"T-CLOSENESS", "t_closeness"},
+                                                      {"ROWS ABOVE T", "above_t.rows"},
+                                                      {"OF T", "above_t.t"},
+                                                      {NULL, NULL}};
+
+void cli_show_risk(const json_t *answer, FILE *to)
+{
+    const json_t *quasi = json_object_get(answer, "quasi");
+    const json_t *suppression = json_object_get(answer, "suppression");
+    cli_show_put(to, cli_show_text(answer, "dataset"));
+    fputs(" by ", to);
+    for (size_t i = 0; i < json_array_size(quasi); i++) {
+        fputs(i ? ", " : "", to);
+        cli_show_put(to, json_string_value(json_array_get(quasi, i)));
+    }
+    fprintf(to, ": %.0f rows in %.0f classes; k-anonymity %.0f, %.0f alone in their class\n",
+            cli_show_number(answer, "rows"), cli_show_number(answer, "classes"),
+            cli_show_number(answer, "k_anonymity"), cli_show_number(answer, "unique"));
+    fprintf(to, "for k = %.0f there would have to go: %.0f rows (%.3g %%), of %.0f classes\n",
+            cli_show_number(suppression, "k"), cli_show_number(suppression, "rows"),
+            100 * cli_show_number(suppression, "share"), cli_show_number(suppression, "classes"));
+    if (json_array_size(json_object_get(answer, "sensitive")) > 0) {
+        cli_show_list(json_object_get(answer, "sensitive"), diversity_columns, "", to);
+    }
+}
+
 void cli_show_status(const json_t *answer, FILE *to)
 {
     fputs("node ", to);

@@ -17,6 +17,11 @@ static const char *query_cell(struct cli_grid *grid, const json_t *value, const 
                          sizeof text);
         return cli_grid_text(grid, text);
     }
+    if (json_is_string(value) && json_number_value(margin) > 0) { /* a date */
+        snprintf(text, sizeof text, "%s ± %.0f d", json_string_value(value),
+                 ceil(json_number_value(margin)));
+        return cli_grid_text(grid, text);
+    }
     return json_is_null(value) ? nothing : cli_show_cell(grid, value);
 }
 
@@ -150,6 +155,24 @@ void cli_show_cost(const json_t *answer, FILE *to)
     }
 }
 
+/* Whom the noise protects: every answer says so. */
+static void print_privacy(const json_t *privacy, FILE *to)
+{
+    const char *scope = cli_show_text(privacy, "scope");
+    double rows = cli_show_number(privacy, "rows_per_unit");
+    if (strcmp(cli_show_text(privacy, "relation"), "add-remove-one") != 0) {
+        return;
+    }
+    fputs("protects: each ", to);
+    cli_show_put(to, cli_show_text(privacy, "unit"));
+    fprintf(to, ", added or removed, %s",
+            strcmp(scope, "per person") == 0 ? "at all sites together" : "at each site");
+    if (rows > 1) {
+        fprintf(to, "; at most %.0f rows of one count", rows);
+    }
+    fputc('\n', to);
+}
+
 void cli_show_query(const json_t *answer, FILE *to)
 {
     const json_t *sites = json_object_get(answer, "sites");
@@ -172,6 +195,7 @@ void cli_show_query(const json_t *answer, FILE *to)
         fputc('\n', to);
     }
     cli_show_cost(answer, to);
+    print_privacy(json_object_get(answer, "privacy"), to);
     const json_t *orgs = json_object_get(json_object_get(answer, "privacy"), "several_nodes_of");
     for (size_t i = 0; i < json_array_size(orgs); i++) {
         fputs("several nodes of ", to);

@@ -214,6 +214,7 @@ static const struct shown {
     [PROTO_OP_DATASET_MAPPING] = {.print = cli_show_mapping},
     [PROTO_OP_DATASET_LIST] = {.columns = cli_dataset_columns,
                                .nothing = "no datasets here; `concordat dataset import` adds one"},
+    [PROTO_OP_DATASET_RISK] = {.print = cli_show_risk},
     [PROTO_OP_DATASET_SHOW] = {.print = cli_show_dataset},
     [PROTO_OP_CATALOG] = {.print = answer_catalog},
     [PROTO_OP_LICENCE_SHOW] = {.print = cli_show_licence},

@@ -93,6 +93,7 @@ static void test_golden_texts(void **state)
     golden("budget", "txt", ANSWER, PROTO_OP_BUDGET);
     golden("verify", "txt", ANSWER, PROTO_OP_AUDIT_VERIFY);
     golden("dataset", "txt", ANSWER, PROTO_OP_DATASET_SHOW);
+    golden("risk", "txt", ANSWER, PROTO_OP_DATASET_RISK);
     golden("check", "txt", ANSWER, PROTO_OP_LICENCE_CHECK);
     golden("error-budget", "txt", ERROR, PROTO_OP_HELP);
     golden("error-usage", "txt", ERROR, PROTO_OP_HELP);
