@@ -9,6 +9,7 @@
 #include "node/query/site.h"
 #include "node/source/postgres.h"
 #include "proto/privacy.h"
+#include "proto/time.h"
 #include "store/import.h"
 #include "store/partition.h"
 #include "store/records.h"
@@ -506,6 +507,18 @@ enum err control_dataset_list(struct control_call *call, json_t **ret, struct er
     return E_OK;
 }
 
+/* Dates as manifests and answers write them. */
+static json_t *bound_view(const struct proto_column *column, double bound)
+{
+    char text[PROTO_TIME_SIZE];
+    if (!column->has_bounds) {
+        return json_null();
+    }
+    return column->type == PROTO_COLUMN_DATE
+               ? json_stringn(proto_time_format((int64_t)bound * 86400, text), 10)
+               : json_real(bound);
+}
+
 static json_t *column_view(const struct proto_column *column)
 {
     json_t *values = json_null();
@@ -516,9 +529,8 @@ static json_t *column_view(const struct proto_column *column)
         }
     }
     return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", column->name, "type",
-                     proto_column_type_name(column->type), "min",
-                     column->has_bounds ? json_real(column->min) : json_null(), "max",
-                     column->has_bounds ? json_real(column->max) : json_null(), "values", values);
+                     proto_column_type_name(column->type), "min", bound_view(column, column->min),
+                     "max", bound_view(column, column->max), "values", values);
 }
 
 static void show_budget(struct control_call *call, const char *name, json_t *view)

@@ -492,6 +492,8 @@ def main():
         for name in box.names[:2]:
             box.run(name, "dataset", "import", visits, "--data", os.path.join(box.folder, f"visits.{name}.csv"))
         ok(box.wait("catalogue", lambda: all(len(box.run(n, "catalog")["datasets"]) == 5 for n in box.names)) is not None, "every node knows all five datasets")
+        bounds = {c["name"]: (c["min"], c["max"]) for c in box.run("beta", "dataset", "show", "visits")["columns"]}
+        ok(bounds["seen"] == ("2020-01-01", "2021-12-31") and bounds["score"] == (0, 40), f"bounds are shown as manifests write them: {bounds['seen']}")
         db = database(pooled_flchain(), pooled)
         told = box.run("beta", "query", "SELECT arm, COUNT(*) FROM visits GROUP BY arm", "--purpose", "DUO:0000006", "--groups-per-unit", 2)["privacy"]
         ok((told["unit"], told["relation"], told["scope"]) == ("patient", "add-remove-one", "per person") and
