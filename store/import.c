@@ -123,6 +123,13 @@ static enum err judge_rejects(const struct import *import, struct err_info *rete
                    : proto_err_set(reterr, E_INVALID, "no row would be left: remove the dataset");
     }
     bool none = report->rows == report->carried;
+    if (none && report->rejected) {
+        return proto_err_set(
+            reterr, E_INVALID, "all of the %llu rows were rejected, the first in line %llu%s%s: %s",
+            (unsigned long long)report->rejected, (unsigned long long)report->rejects[0].line,
+            report->rejects[0].column[0] ? ", column " : "", report->rejects[0].column,
+            report->rejects[0].reason);
+    }
     return none ? proto_err_set(reterr, E_INVALID, "the data has no rows") : E_OK;
 }
 

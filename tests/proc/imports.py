@@ -98,6 +98,9 @@ def appends(box):
     answer = bring(visits(rows(30, 140), 140), "--append", "--key", "visit")
     ok((answer["rows"], answer["total"], answer["replaced"]) == (30, 170, 10), "--key replaces them")
     ok(box.run("alpha", "dataset", "show", "growing")["rows"] == 170, "170 rows are there")
+    code, error = box.refusal("alpha", "dataset", "import", manifest, "--data", put(box, "none.csv", visits(rows(3), 0).replace(b",F,", b",X,").replace(b",M,", b",X,")),
+                              "--max-rejects", "5")
+    ok(code == 7 and "all of the 3 rows were rejected" in error["detail"] and "line 2, column sex" in error["detail"], f"nothing but rejects: {error['detail']}")
     answer = bring(visits(rows(20), 0))
     ok(answer["total"] == 20 and box.run("alpha", "dataset", "show", "growing")["rows"] == 20, "without --append the data replaces what was there")
 
