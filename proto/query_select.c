@@ -116,6 +116,12 @@ static void name_unit(const struct proto_schema *schema, struct proto_query_argu
 
 static void bind_units(struct proto_binder *binder, struct proto_query_item *item)
 {
+    if (!binder->schema->unit[0] && strcmp(item->arguments[0].name, "unit") == 0 &&
+        proto_schema_find(binder->schema, "unit") < 0) {
+        item->kind = PROTO_AGG_COUNT_ROWS; /* each row is a unit */
+        item->argument_count = 0;
+        return;
+    }
     name_unit(binder->schema, &item->arguments[0]);
     int column = proto_binder_column(binder, item->arguments[0].name, item->arguments[0].at);
     if (column >= 0 && !proto_binder_is_unit(binder, column)) {

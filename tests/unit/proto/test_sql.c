@@ -293,6 +293,31 @@ static void test_bound_shape(void **state)
     proto_query_fini(&query);
 }
 
+/* Without a unit column each row is a unit, and counting them is counting rows. */
+static void test_rows_are_units(void **state)
+{
+    (void)state;
+    const struct proto_schema rows = {columns, 10, "", 1, 1};
+    struct proto_query query = {0};
+    struct err_info info = {0};
+    struct buf buf = {.max = 1 << 20};
+    assert_int_equal(
+        proto_sql_parse("SELECT sex, COUNT(DISTINCT unit) FROM d GROUP BY sex", &query, &info),
+        E_OK);
+    assert_int_equal(proto_query_bind(&query, &rows, &info), E_OK);
+    assert_string_equal(query.items[1].label, "units");
+    assert_int_equal(query.actions, PROTO_ACTION_BIT(PROTO_ACTION_COUNT));
+    assert_int_equal(proto_query_canonical(&query, &buf), E_OK);
+    assert_int_equal(buf_put(&buf, span_of("", 1)), E_OK);
+    assert_string_equal(buf.ptr, "SELECT \"sex\", COUNT(*) FROM d GROUP BY \"sex\"");
+    buf_fini(&buf);
+    proto_query_fini(&query);
+
+    assert_int_equal(proto_sql_parse("SELECT COUNT(DISTINCT sex) FROM d", &query, &info), E_OK);
+    assert_int_equal(proto_query_bind(&query, &rows, &info), E_UNSUPPORTED);
+    proto_query_fini(&query);
+}
+
 /* What a licence is asked about: no column may be read past it. */
 static void test_columns_read(void **state)
 {
@@ -601,11 +626,11 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepted),     cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_equal),        cmocka_unit_test(test_bound_shape),
-        cmocka_unit_test(test_columns_read), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_floods),       cmocka_unit_test(test_random),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_accepted),       cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_equal),          cmocka_unit_test(test_bound_shape),
+        cmocka_unit_test(test_rows_are_units), cmocka_unit_test(test_columns_read),
+        cmocka_unit_test(test_limits),         cmocka_unit_test(test_floods),
+        cmocka_unit_test(test_random),         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
