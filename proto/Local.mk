@@ -31,7 +31,7 @@ EXTRA_DIST += %D%/README.md
 	%D%/manifest.c %D%/manifest.h \
 	%D%/mapping.c %D%/mapping.h \
 	%D%/query.c %D%/query.h \
-	%D%/query_select.c %D%/query_binder.h \
+	%D%/query_bounds.c %D%/query_select.c %D%/query_binder.h \
 	%D%/schema.c %D%/schema.h \
 	%D%/sql.c %D%/sql.h
 

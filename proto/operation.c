@@ -749,8 +749,10 @@ const struct proto_operation proto_operations[] = {
         "for itself, adds noise to its answer and charges its own budget; the margins are 95 %\n"
         "intervals of that noise. Of a private category only groups that stand out of the noise "
         "are\n"
-        "told. The same question again costs nothing and gives the same numbers. --explain spends\n"
-        "nothing. For example:\n"
+        "told. Noise goes by the columns' bounds, and by what WHERE leaves of them: creatinine < "
+        "3\n"
+        "makes less. The same question again costs nothing and gives the same numbers. --explain\n"
+        "spends nothing. For example:\n"
         "\n"
         "  concordat query \"SELECT sex, COUNT(*), AVG(creatinine) FROM flchain GROUP BY sex\" \\\n"
         "      --purpose DUO:0000042 --epsilon 0.5",

@@ -780,6 +780,9 @@ enum err proto_query_bind(struct proto_query *query, const struct proto_schema *
     if (!binder.err && query->where) {
         bind_where(&binder);
     }
+    if (!binder.err) {
+        proto_binder_bounds(&binder);
+    }
     query->schema = schema;
     query->bound = !binder.err;
     return binder.err;

@@ -123,7 +123,8 @@ struct proto_query_argument {
     char name[PROTO_NAME_SIZE];
     size_t at;
     int column; /* bound; else -1 */
-    double min; /* bound; where numbers are needed: the declared bounds, 0 and 1 of a boolean */
+    double min; /* bound; where numbers are needed: the declared bounds, or narrower ones that the
+                   condition leaves; 0 and 1 of a boolean */
     double max;
 };
 

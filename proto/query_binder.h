@@ -1,5 +1,5 @@
-/* What the two halves of proto_query_bind share: conditions (query.c) and the select list with its groups
- * (query_select.c). Internal to them. */
+/* What the parts of proto_query_bind share: conditions (query.c), the select list with its groups
+ * (query_select.c), and what conditions say of its columns (query_bounds.c). Internal to them. */
 #ifndef CONCORDAT_PROTO_QUERY_BINDER_H
 #define CONCORDAT_PROTO_QUERY_BINDER_H
 
@@ -26,6 +26,8 @@ MUST_CHECK enum err proto_binder_quoted(struct buf *to, const char *text, char q
 
 void proto_binder_groups(struct proto_binder *binder);
 void proto_binder_items(struct proto_binder *binder);
+/* After both: bounds of arguments that the condition makes narrower. */
+void proto_binder_bounds(struct proto_binder *binder);
 MUST_CHECK enum err proto_binder_item_text(const struct proto_query_item *item, struct buf *to);
 
 #endif

@@ -119,7 +119,9 @@ static void print_rows(const json_t *answer, FILE *to)
     if (missing) {
         fputs(any_withheld(answer)
                   ? "withheld: too few people in the cell for the licence's min_cohort\n"
-                  : "not known: too few values, or the noise hides it\n",
+                  : "not known: too few values, or the noise hides it; a condition such as x < 3 "
+                    "narrows "
+                    "x's bounds, and so the noise\n",
               to);
     }
 }

@@ -4,7 +4,7 @@
  * the asking node reads it (node/query/estimate, node/query/table). The vector is made of parts; a part is one number,
  * or a vector of counters of which a row touches one. Part 0 counts privacy units (the minimum cohort is tested on it).
  * Where a unit has at most one row in a cell it is the row count as well. A sum is centred on the middle of the
- * declared bounds when a mean is asked (half the sensitivity), plain when only SUM is asked. A product adds (x -
+ * column's bounds when a mean is asked (half the sensitivity), plain when only SUM is asked. A product adds (x -
  * centre) (y - centre) of two columns, or of one with itself; the middle of a square's range h^2 (h: half the width) is
  * taken off each, which halves its sensitivity too. A histogram counts rows in classes. A quantile counts them in fine
  * classes (leaves) and, level by level, in groups of neighbouring classes, so that a rank is the sum of few numbers
@@ -39,7 +39,8 @@ struct query_term {
     int needs[PROTO_QUERY_ARGUMENTS_MAX]; /* columns that must have a value, ascending */
     size_t need_count;
     double centre;
-    double low; /* declared bounds; values are clamped to them */
+    double
+        low; /* bounds, as declared or as the condition leaves them; values are clamped to them */
     double high;
     double factor_centre;
     double factor_low;

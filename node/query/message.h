@@ -9,7 +9,7 @@
 #include "crypto/identity.h"
 #include "proto/request.h"
 
-#define QUERY_VERSION         2
+#define QUERY_VERSION         3
 #define QUERY_SQL_MAX         8192
 #define QUERY_COORDINATES_MAX 64
 #define QUERY_CELLS_MAX       4096

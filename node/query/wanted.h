@@ -5,7 +5,7 @@
  *     err = query_wanted_epsilon(query, &layout, &wanted, size, sites, delta_e12, most_u, &epsilon_u, reterr);
  *
  * An absolute error is in the unit of each number. A relative one is of what a number can be: of a count all rows, of a sum the
- * largest that so many rows give, of a mean or quantile the width of the declared bounds (struct query_expected).
+ * largest that so many rows give, of a mean or quantile the width of the column's bounds (struct query_expected).
  * Threads: pure, but for the prices that are remembered. */
 #ifndef CONCORDAT_NODE_QUERY_WANTED_H
 #define CONCORDAT_NODE_QUERY_WANTED_H

@@ -139,6 +139,12 @@ static void sums_are_centred_for_means_alone(void **state)
     assert_near(planned.layout.parts[sum].centre, 47.5, 0);
     assert_near(planned.layout.coordinates[sum].bound, 52.5, 0);
     proto_query_fini(&planned.query);
+    /* Noise goes by what the condition leaves of the declared range. */
+    plan(&planned, "SELECT AVG(cost) FROM t WHERE cost >= 10 AND cost < 20 AND sex = 'F'", 1);
+    assert_true(planned.layout.parts[2].centre == 15);
+    assert_true(planned.layout.parts[2].low == 10 && planned.layout.parts[2].high == 20);
+    assert_true(planned.layout.coordinates[2].bound == 5);
+    proto_query_fini(&planned.query);
     plan(&planned, "SELECT AVG(fixed) FROM t", 1); /* no width at all is still a bound */
     assert_true(planned.layout.coordinates[planned.layout.reads[0].sums[0]].bound > 0);
     proto_query_fini(&planned.query);

@@ -293,6 +293,52 @@ static void test_bound_shape(void **state)
     proto_query_fini(&query);
 }
 
+/* What the condition leaves of a column's declared range is its range; classes whose edges are answered stay. */
+static void test_bounds_follow(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sql;
+        double low,
+            high; /* of the first argument of the first item; age has 0 to 90, creatinine 0 to 15 */
+    } cases[] = {
+        {"SELECT AVG(age) FROM d", 0, 90},
+        {"SELECT AVG(age) FROM d WHERE sex = 'F'", 0, 90},
+        {"SELECT AVG(age) FROM d WHERE age > 59 AND sex = 'F'", 60, 90},
+        {"SELECT SUM(age) FROM d WHERE age BETWEEN 20 AND 40", 20, 40},
+        {"SELECT VAR(age) FROM d WHERE NOT (age < 20 OR age > 200)", 20, 90},
+        {"SELECT STDDEV(creatinine) FROM d WHERE (mgus AND creatinine < 3) AND age > 9", 0, 3},
+        {"SELECT AVG(age) FROM d WHERE age < 40 OR age > 80", 0, 90},
+        {"SELECT AVG(age) FROM d WHERE age < 40 OR mgus", 0, 90},
+        {"SELECT AVG(age) FROM d WHERE (age < 40 OR mgus) AND age < 80", 0, 79},
+        {"SELECT AVG(age) FROM d WHERE age IN (30, 10, 20)", 10, 30},
+        {"SELECT AVG(age) FROM d WHERE age NOT IN (0, 90)", 0, 90},
+        {"SELECT AVG(age) FROM d WHERE age <> 0", 0, 90},
+        {"SELECT AVG(age) FROM d WHERE age IS NOT NULL", 0, 90},
+        {"SELECT AVG(age) FROM d WHERE creatinine < 3", 0, 90},
+        {"SELECT AVG(age) FROM d WHERE age < 200 AND age > -5", 0, 90},
+        {"SELECT AVG(age) FROM d WHERE age = 50", 0, 90},              /* a point has no range */
+        {"SELECT AVG(age) FROM d WHERE age > 60 AND age < 40", 0, 90}, /* nor has nobody */
+        {"SELECT AVG(age) FROM d WHERE age > 100", 0, 90},
+        {"SELECT AVG(creatinine) FROM d WHERE creatinine < 1e-300", 0, 15},
+        {"SELECT MEDIAN(age) FROM d WHERE age >= 60", 60, 90},
+        {"SELECT CORR(creatinine, age) FROM d WHERE creatinine > 2 AND creatinine <= 4", 2, 4},
+        {"SELECT LINREG(creatinine, age) FROM d WHERE creatinine <= 4", 0, 4},
+        {"SELECT HISTOGRAM(age, 9) FROM d WHERE age >= 60", 0, 90},
+        {"SELECT SURVIVAL(age, mgus, 9) FROM d WHERE age >= 60", 0, 90},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct proto_query query;
+        struct err_info info;
+        assert_int_equal(run(cases[i].sql, &query, &info), E_OK);
+        const struct proto_query_argument *argument = &query.items[0].arguments[0];
+        if (argument->min != cases[i].low || argument->max != cases[i].high) {
+            fail_msg("%s: %g to %g", cases[i].sql, argument->min, argument->max);
+        }
+        proto_query_fini(&query);
+    }
+}
+
 /* Without a unit column each row is a unit, and counting them is counting rows. */
 static void test_rows_are_units(void **state)
 {
@@ -628,9 +674,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accepted),       cmocka_unit_test(test_refused),
         cmocka_unit_test(test_equal),          cmocka_unit_test(test_bound_shape),
-        cmocka_unit_test(test_rows_are_units), cmocka_unit_test(test_columns_read),
-        cmocka_unit_test(test_limits),         cmocka_unit_test(test_floods),
-        cmocka_unit_test(test_random),         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_rows_are_units), cmocka_unit_test(test_bounds_follow),
+        cmocka_unit_test(test_columns_read),   cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_floods),         cmocka_unit_test(test_random),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
