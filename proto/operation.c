@@ -764,7 +764,7 @@ const struct proto_operation proto_operations[] = {
         " \"privacy\":{\"unit\",\"relation\",\"scope\",\"mechanism\",\"rows_per_unit\",\n"
         "  "
         "\"rows_per_group\",\"groups_per_unit\"},\"comparison\",\"fit\",\"threshold\",\n"
-        " \"row_sites\",\"replayed\",\"explain\"}"),
+        " \"row_sites\",\"replayed\",\"explain\",\"warnings\":[]}"),
     ROW(QUERIES, "queries", DAEMON, 0, false, queries_arguments,
         "list the questions that were asked here",
         "Lists your own questions, newest first; operators and auditors see all that this node\n"

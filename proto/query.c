@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "proto/nearest.h"
 #include "proto/query_binder.h"
 #include "proto/time.h"
 
@@ -37,6 +38,21 @@ void *proto_binder_fail(struct proto_binder *binder, enum err err, size_t at, co
         binder->err = proto_err_set(binder->info, err, "at character %zu: %s", at, text);
     }
     return NULL;
+}
+
+/* Keeps the first one. */
+static void warn(struct proto_binder *binder, size_t at, const char *format, ...) PRINTF_LIKE(3, 4);
+static void warn(struct proto_binder *binder, size_t at, const char *format, ...)
+{
+    char text[320];
+    int n = at ? snprintf(text, sizeof text, "at character %zu: ", at) : 0;
+    if (!binder->query->warning) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(text + n, sizeof text - (size_t)n, format, args);
+        va_end(args);
+        binder->query->warning = arena_strdup(binder->arena, span_str(text));
+    }
 }
 
 static void *make(struct proto_binder *binder, size_t count, size_t size)
@@ -317,6 +333,20 @@ static int32_t category_of(const struct proto_column *column, const struct proto
     return code;
 }
 
+static void warn_value(struct proto_binder *binder, const struct proto_column *column,
+                       const struct proto_literal *literal)
+{
+    struct proto_nearest nearest = proto_nearest_to(span_str(literal->text));
+    for (size_t i = 0; i < column->value_count; i++) {
+        proto_nearest_try(&nearest, span_str(column->values[i]));
+    }
+    /* Of a letter or two another case alone is near. */
+    bool near = nearest.best.ptr && (strlen(literal->text) > 2 || nearest.least <= 2);
+    warn(binder, literal->at, "'%.60s' is not a value of '%s'%s%.*s%s", literal->text, column->name,
+         near ? "; did you mean '" : "", near ? (int)nearest.best.len : 0,
+         near ? (const char *)nearest.best.ptr : "", near ? "'?" : "");
+}
+
 /* `column op value` with op LT, LE, GT, GE. Of whole numbers only LE and GE remain, so that < 50
  * and <= 49 are one question. */
 static struct part *order_part(struct proto_binder *binder, const struct proto_predicate *from,
@@ -460,6 +490,9 @@ static struct part *code_set(struct proto_binder *binder, const struct proto_pre
         }
         if (type->type == PROTO_COLUMN_CATEGORY) {
             code = category_of(type, literal);
+            if (code < 0) {
+                warn_value(binder, type, literal);
+            }
         } else if (!boolean_of(binder, type, literal, &code)) {
             return NULL;
         }
@@ -755,12 +788,27 @@ static struct proto_predicate *build(struct proto_binder *binder, const struct p
     return node;
 }
 
+/* The parser bounds the depth; chains of one operator lean left. */
+static bool has_null(const struct proto_predicate *node)
+{
+    for (; node; node = node->left) {
+        if (any_null(node) || (node->right && has_null(node->right))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void bind_where(struct proto_binder *binder)
 {
     struct proto_query *query = binder->query;
     struct part *part = bind_condition(binder, query->where, false);
     if (!part) {
         return;
+    }
+    if (part->op == PROTO_OP_FALSE) {
+        warn(binder, 0, "no row can meet the condition%s",
+             has_null(query->where) ? ": nothing is equal to NULL, write IS NULL" : "");
     }
     query->where_text = part->op == PROTO_OP_TRUE ? NULL : part->text;
     query->where = part->op == PROTO_OP_TRUE ? NULL : build(binder, part);

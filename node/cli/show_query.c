@@ -182,6 +182,12 @@ void cli_show_query(const json_t *answer, FILE *to)
     if (json_array_size(json_object_get(answer, "rows")) > 0) {
         print_rows(answer, to);
     }
+    const json_t *warnings = json_object_get(answer, "warnings");
+    for (size_t i = 0; i < json_array_size(warnings); i++) {
+        fputs("warning: ", to);
+        cli_show_put(to, json_string_value(json_array_get(warnings, i)));
+        fputc('\n', to);
+    }
     if (explain) {
         print_expected(answer, to);
         print_extras(answer, to);

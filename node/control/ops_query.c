@@ -286,6 +286,9 @@ static json_t *result_view(struct query_result *result, const struct query_ask *
         json_object_set_new(view, "threshold", json_integer((json_int_t)result->threshold));
     }
     json_object_set_new(view, "groups", groups_view(&result->query));
+    if (result->query.warning) {
+        json_object_set_new(view, "warnings", json_pack("[s]", result->query.warning));
+    }
     uint64_t more = questions_more(result);
     if (more != UINT64_MAX) {
         json_object_set_new(view, "forecast", json_pack("{s:I}", "questions", (json_int_t)more));

@@ -100,6 +100,9 @@ def main():
         states = {s["node"]: (s["status"], s.get("reason")) for s in answer["sites"]}
         ok(states["gamma"] == ("refused", "REVOKED") and states["beta"][0] == "answered", f"and takes effect at once: {states}")
 
+        told = box.run("gamma", "query", "SELECT COUNT(*) FROM flchain WHERE sex = 'f'", "--purpose", "DUO:0000006", "--explain")
+        ok(told["warnings"] == ["at character 42: 'f' is not a value of 'sex'; did you mean 'F'?"], f"a value that the column does not have is told: {told['warnings']}")
+
         box.kill("beta")
         answer = box.run("alpha", "query", "SELECT SUM(futime) FROM flchain", "--purpose", "DUO:0000006", "--epsilon", "1", "--timeout", "3s")
         states = {s["node"]: s["status"] for s in answer["sites"]}

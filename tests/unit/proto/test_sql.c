@@ -339,6 +339,38 @@ static void test_bounds_follow(void **state)
     }
 }
 
+/* Answered all the same, but said: it is paid for. */
+static void test_warnings(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sql;
+        const char *warning; /* NULL: none */
+    } cases[] = {
+        {W "sex = 'F' AND age > 3", NULL},
+        {W "sex <> 'X'", "at character 37: 'X' is not a value of 'sex'"},
+        {W "sex IN ('F', 'm', 'Y')",
+         "at character 43: 'm' is not a value of 'sex'; did you mean 'M'?"},
+        {W "code = 2 OR age > 3", "at character 37: '2' is not a value of 'code'"},
+        {W "chapter = 'nowhere'", NULL}, /* its values are not public */
+        {W "age = NULL", "no row can meet the condition: nothing is equal to NULL, write IS NULL"},
+        {W "age IS NULL AND 1 = 2", "no row can meet the condition"},
+        {W "FALSE", "no row can meet the condition"},
+        {W "age > 200", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct proto_query query;
+        struct err_info info;
+        assert_int_equal(run(cases[i].sql, &query, &info), E_OK);
+        const char *want = cases[i].warning;
+        bool same = want ? query.warning && strcmp(query.warning, want) == 0 : !query.warning;
+        if (!same) {
+            fail_msg("%s: %s", cases[i].sql, query.warning ? query.warning : "no warning");
+        }
+        proto_query_fini(&query);
+    }
+}
+
 /* Without a unit column each row is a unit, and counting them is counting rows. */
 static void test_rows_are_units(void **state)
 {
@@ -674,10 +706,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accepted),       cmocka_unit_test(test_refused),
         cmocka_unit_test(test_equal),          cmocka_unit_test(test_bound_shape),
-        cmocka_unit_test(test_rows_are_units), cmocka_unit_test(test_bounds_follow),
-        cmocka_unit_test(test_columns_read),   cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_floods),         cmocka_unit_test(test_random),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_rows_are_units), cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_bounds_follow),  cmocka_unit_test(test_columns_read),
+        cmocka_unit_test(test_limits),         cmocka_unit_test(test_floods),
+        cmocka_unit_test(test_random),         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
