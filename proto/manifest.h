@@ -36,6 +36,18 @@ enum proto_format {
     PROTO_FORMAT_POSTGRES, /* the rows of a database, by the query of a mapping */
 };
 
+/* What stands between the fields of CSV, and in its real numbers before the fraction. */
+enum proto_delimiter {
+    PROTO_DELIMITER_COMMA,
+    PROTO_DELIMITER_SEMICOLON,
+    PROTO_DELIMITER_TAB,
+    PROTO_DELIMITER_BAR,
+};
+enum proto_decimal {
+    PROTO_DECIMAL_POINT,
+    PROTO_DECIMAL_COMMA
+};
+
 struct proto_text_list {
     const char **items;
     size_t count;
@@ -122,6 +134,8 @@ struct proto_manifest {
     char title[257];
     uint64_t size; /* declared order of magnitude of the number of units */
     enum proto_format format;
+    enum proto_delimiter delimiter;
+    enum proto_decimal decimal;
     const char
         *mapping; /* of FHIR data and databases: a file, or the name of a ready one; NULL: none */
     const char *connection;      /* of a database: libpq's, without a password; NULL: none */

@@ -80,7 +80,8 @@ static const char *parse_number(struct import_column *column)
         fault = parse_date(column);
         break;
     default:
-        fault = store_parse_real(column->cell, &column->number);
+        fault = column->decimal_comma ? store_parse_real_comma(column->cell, &column->number)
+                                      : store_parse_real(column->cell, &column->number);
     }
     if (fault) {
         return fault;

@@ -23,6 +23,17 @@ static int find_header(const struct store_source *source, const char *name, bool
     return found;
 }
 
+/* A head line in one piece that holds another delimiter was most likely meant to be cut there. */
+static const char *likely_delimiter(const struct store_source *source)
+{
+    const char *head = source->header_count == 1 ? source->header[0].text : "";
+    return strchr(head, ';')    ? "; is it delimiter: \";\" in the manifest?"
+           : strchr(head, '\t') ? "; is it delimiter: tab in the manifest?"
+           : strchr(head, '|')  ? "; is it delimiter: \"|\" in the manifest?"
+           : strchr(head, ',')  ? "; is it delimiter: \",\" in the manifest?"
+                                : "";
+}
+
 static enum err bind_field(struct import *import, struct import_column *column,
                            struct err_info *reterr)
 {
@@ -32,8 +43,9 @@ static enum err bind_field(struct import *import, struct import_column *column,
         found = find_header(import->source, source, true);
     }
     if (found < 0) {
-        return proto_err_set(reterr, E_SCHEMA, "line 1: %s column is headed '%s'",
-                             found == -2 ? "more than one" : "no", source);
+        return proto_err_set(reterr, E_SCHEMA, "line 1: %s column is headed '%s'%s",
+                             found == -2 ? "more than one" : "no", source,
+                             likely_delimiter(import->source));
     }
     column->field = (size_t)found;
     return E_OK;
@@ -154,6 +166,7 @@ enum err import_columns_open(struct import *import, struct err_info *reterr)
         if (declared->columns[i].deidentify != PROTO_DEID_DROP) {
             struct import_column *column = &import->columns[import->count++];
             column->declared = &declared->columns[i];
+            column->decimal_comma = import->manifest->decimal == PROTO_DECIMAL_COMMA;
             err = open_column(import, column, import->count - 1, reterr);
         }
     }

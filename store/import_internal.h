@@ -34,6 +34,7 @@ struct import_column {
     size_t field;
     enum store_form form;
     bool is_unit;
+    bool decimal_comma;
     struct store_pseudonym *pseudonyms; /* of a unit or pseudonym column */
     struct store_zips *zips;
     struct store_hierarchy *hierarchy;

@@ -153,17 +153,28 @@ static enum err open_nothing(struct import *import, struct err_info *reterr)
                  : proto_err_set(reterr, E_NO_MEMORY, "preparing the import");
 }
 
+static enum err csv_only(const struct import *import, struct err_info *reterr)
+{
+    return import->manifest->delimiter || import->manifest->decimal
+               ? proto_err_set(reterr, E_INVALID,
+                               "delimiter: and decimal: of the manifest belong to CSV")
+               : E_OK;
+}
+
 enum err import_source_open(struct import *import, struct err_info *reterr)
 {
     if (import->options->take_source) {
         import->source = import->options->take_source;
-        return E_OK;
+        return csv_only(import, reterr);
     }
     if (import->options->forget) {
         return open_nothing(import, reterr);
     }
     enum proto_format format;
     enum err err = choose_format(import, &format, reterr);
+    if (!err && format != PROTO_FORMAT_CSV && format != PROTO_FORMAT_NONE) {
+        err = csv_only(import, reterr);
+    }
     if (err) {
         return err;
     }
@@ -179,5 +190,10 @@ enum err import_source_open(struct import *import, struct err_info *reterr)
     if (format == PROTO_FORMAT_CONLL || format == PROTO_FORMAT_NDJSON) {
         return open_asked(import, format, reterr);
     }
-    return store_reader_csv_open(import->options->data_path, &import->source, reterr);
+    static const char delimiters[] = {[PROTO_DELIMITER_COMMA] = ',',
+                                      [PROTO_DELIMITER_SEMICOLON] = ';',
+                                      [PROTO_DELIMITER_TAB] = '\t',
+                                      [PROTO_DELIMITER_BAR] = '|'};
+    return store_reader_csv_open(import->options->data_path,
+                                 delimiters[import->manifest->delimiter], &import->source, reterr);
 }

@@ -146,6 +146,26 @@ const char *store_parse_real(struct span text, double *ret)
     return NULL;
 }
 
+const char *store_parse_real_comma(struct span text, double *ret)
+{
+    struct span trimmed = store_parse_trim(text);
+    if (trimmed.len == 0) {
+        return store_parse_real(trimmed, ret);
+    }
+    if (trimmed.len >= NUMBER_MAX || memchr(trimmed.ptr, '.', trimmed.len)) {
+        return "is not a number with a decimal comma";
+    }
+    char copy[NUMBER_MAX];
+    memcpy(copy, trimmed.ptr, trimmed.len);
+    char *comma = memchr(copy, ',', trimmed.len);
+    if (comma) {
+        *comma = '.';
+    }
+    const char *fault = store_parse_real(span_of(copy, trimmed.len), ret);
+    memset(copy, 0, sizeof copy);
+    return fault;
+}
+
 const char *store_parse_boolean(struct span text, uint32_t *ret)
 {
     static const char *const words[2][5] = {{"false", "f", "no", "n", "0"},

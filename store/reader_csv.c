@@ -14,6 +14,7 @@ struct reader {
     struct store_source base;
     struct csv_parser parser;
     bool parser_open;
+    char delimiter;
     struct store_lines lines;
     bool finished;
     uint64_t row_line; /* where the current row started */
@@ -54,6 +55,7 @@ static enum err open_parser(struct reader *reader)
     csv_set_realloc_func(&reader->parser, grow_field);
     csv_set_free_func(&reader->parser, proto_free);
     csv_set_space_func(&reader->parser, no_space);
+    csv_set_delim(&reader->parser, (unsigned char)reader->delimiter);
     csv_set_blk_size(&reader->parser, GROW_STEP);
     reader->parser_open = true;
     return E_OK;
@@ -266,13 +268,14 @@ static bool cut_fields(struct reader *reader, size_t len)
     return true;
 }
 
-/* True: the next row was a plain one, and is done. */
+/* True: the next row was a plain one, and is done. Rows with another delimiter go through libcsv. */
 static bool plain_row(struct reader *reader)
 {
     size_t header = reader->base.header_count;
     const uint8_t *end =
         reader->lines.left ? memchr(reader->lines.at, '\n', reader->lines.left) : NULL;
-    if (!end || header == 0 || reader->parser.pstate != 0 || reader->cap < header) {
+    if (!end || header == 0 || reader->delimiter != ',' || reader->parser.pstate != 0 ||
+        reader->cap < header) {
         return false;
     }
     size_t line = (size_t)(end - reader->lines.at);
@@ -400,13 +403,14 @@ static enum err keep_header(struct reader *reader, struct err_info *reterr)
 }
 
 /* PATH, or BYTES where it is NULL. */
-static enum err open_reader(const char *path, struct span bytes, struct store_source **ret,
-                            struct err_info *reterr)
+static enum err open_reader(const char *path, struct span bytes, char delimiter,
+                            struct store_source **ret, struct err_info *reterr)
 {
     struct reader *reader = proto_alloc(1, sizeof *reader);
     if (!reader) {
         return proto_err_set(reterr, E_NO_MEMORY, "opening the data");
     }
+    reader->delimiter = delimiter;
     reader->base.next = next_row;
     reader->base.free = free_reader;
     enum err err = store_lines_open(&reader->lines, path, bytes, reterr);
@@ -422,13 +426,14 @@ static enum err open_reader(const char *path, struct span bytes, struct store_so
     return E_OK;
 }
 
-enum err store_reader_csv_bytes(struct span bytes, struct store_source **ret,
+enum err store_reader_csv_bytes(struct span bytes, char delimiter, struct store_source **ret,
                                 struct err_info *reterr)
 {
-    return open_reader(NULL, bytes, ret, reterr);
+    return open_reader(NULL, bytes, delimiter, ret, reterr);
 }
 
-enum err store_reader_csv_open(const char *path, struct store_source **ret, struct err_info *reterr)
+enum err store_reader_csv_open(const char *path, char delimiter, struct store_source **ret,
+                               struct err_info *reterr)
 {
-    return open_reader(path, SPAN_NONE, ret, reterr);
+    return open_reader(path, SPAN_NONE, delimiter, ret, reterr);
 }

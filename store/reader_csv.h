@@ -1,7 +1,7 @@
-/* Comma-separated values (RFC 4180) through libcsv, streaming: memory does not grow with the file, which may be packed
+/* Comma-separated values (RFC 4180), or with another delimiter, through libcsv, streaming: memory does not grow with the file, which may be packed
  * with gzip or zstd (stream.h).
  *
- *     err = store_reader_csv_open("flchain.csv", &source, reterr);      header is read
+ *     err = store_reader_csv_open("flchain.csv", ',', &source, reterr);      header is read
  *
  * Taken: quotes, doubled quotes and newlines inside them, CRLF, LF or CR line ends, a UTF-8 byte order mark, blank
  * lines (skipped). Blanks around a field are kept: the importer trims where the type allows. A row is faulty, by its
@@ -19,10 +19,10 @@
 #define STORE_CSV_COLUMNS_MAX 4096
 
 /* Errors: E_NOT_FOUND; E_INVALID no header line; E_LIMIT; E_IO, E_NO_MEMORY; those of store_stream_open. */
-MUST_CHECK enum err store_reader_csv_open(const char *path, struct store_source **ret,
-                                          struct err_info *reterr);
+MUST_CHECK enum err store_reader_csv_open(const char *path, char delimiter,
+                                          struct store_source **ret, struct err_info *reterr);
 /* The same over BYTES, which are borrowed until the source is freed; what tests and the fuzzer use. */
-MUST_CHECK enum err store_reader_csv_bytes(struct span bytes, struct store_source **ret,
-                                           struct err_info *reterr);
+MUST_CHECK enum err store_reader_csv_bytes(struct span bytes, char delimiter,
+                                           struct store_source **ret, struct err_info *reterr);
 
 #endif

@@ -20,6 +20,8 @@ static const char *const deidentify_names[] = {
     "zip3", "bin",  "top",       "bottom", "generalise", "redact",         NULL};
 static const char *const format_names[] = {"auto", "csv",      "ndjson", "conll",
                                            "fhir", "postgres", NULL};
+static const char *const delimiter_names[] = {",", ";", "tab", "|", NULL};
+static const char *const decimal_names[] = {".", ",", NULL};
 static const char *const mode_names[] = {"any", "secure", NULL};
 static const char *const mechanism_names[] = {"none", "gaussian", "laplace", NULL};
 static const char *const release_names[] = {"federation", "recipients", "public", NULL};
@@ -431,6 +433,8 @@ static const struct config_row manifest_rows[] = {
     {.name = "mapping", .type = CONFIG_TEXT, .offset = TOP(mapping), .min = 1, .max = 1024},
     {.name = "database", .type = CONFIG_MAP, .rows = database_rows},
     {.name = "format", .type = CONFIG_ENUM, .offset = TOP(format), .names = format_names},
+    {.name = "delimiter", .type = CONFIG_ENUM, .offset = TOP(delimiter), .names = delimiter_names},
+    {.name = "decimal", .type = CONFIG_ENUM, .offset = TOP(decimal), .names = decimal_names},
     {.name = "columns",
      .type = CONFIG_LIST,
      .required = true,

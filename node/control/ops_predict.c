@@ -90,7 +90,7 @@ static enum err predict_rows(struct control_call *call, const struct control_ope
     struct store_row row = {0};
     struct span *spans = arena_alloc(&call->arena, STORE_CSV_COLUMNS_MAX, sizeof *spans);
     enum err err = spans ? model_table_model_read(buf_span(&o->blob), &model, reterr) : E_NO_MEMORY;
-    err = err ? err : store_reader_csv_bytes(data, &source, reterr);
+    err = err ? err : store_reader_csv_bytes(data, ',', &source, reterr);
     if (!err) {
         size_t columns =
             spans_of(source->header, source->header_count, spans, STORE_CSV_COLUMNS_MAX);

@@ -31,7 +31,7 @@ static void parse(const struct store_field *field)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct store_source *source = NULL;
-    if (store_reader_csv_bytes(span_of(data, size), &source, NULL)) {
+    if (store_reader_csv_bytes(span_of(data, size), ',', &source, NULL)) {
         return 0;
     }
     struct store_row row;

@@ -79,6 +79,30 @@ def formats(box, manifest):
     ok(all(abs(counts[sex] - 100) < 60 for sex in "FM"), f"what was imported is answered from: {counts}")
 
 
+def separated(box):
+    """The same rows as spreadsheets of other countries save them."""
+    table = [row[:7] + [f"{row[7]}.5"] + row[8:] for row in rows(40)]
+    plain = box.run("alpha", "dataset", "import", box.write("p.yaml", HEAD.replace("dataset: clinic", "dataset: separated").replace(", deidentify: bin, width: 10", "")),
+                    "--data", put(box, "p.csv", csv(table).encode()))
+    asked = "SELECT AVG(weight) FROM separated"
+    before = box.run("alpha", "query", asked, "--purpose", "DUO:0000006", "--epsilon", "10")
+    text = "\r\n".join(";".join(field.replace(";", "") for field in map(str, row)).replace(".5;", ",5;") for row in [FIELDS] + table) + "\r\n"
+    yaml = HEAD.replace("dataset: clinic", "dataset: separated").replace(", deidentify: bin, width: 10", "")
+    path = put(box, "s.csv", text.encode())
+    code, error = box.refusal("alpha", "dataset", "import", box.write("s.yaml", yaml), "--data", path)
+    ok(code == 7 and 'is it delimiter: ";"' in error["detail"], f"semicolons without a word of them: {error['detail']}")
+    code, error = box.refusal("alpha", "dataset", "import", box.write("s.yaml", 'delimiter: ";"\n' + yaml), "--data", path)
+    ok(code == 7 and "line 2, column weight: is not a number" in error["detail"], f"nor is 60,5 a number before that is said: {error['detail']}")
+    other = box.run("alpha", "dataset", "import", box.write("s.yaml", 'delimiter: ";"\ndecimal: ","\n' + yaml), "--data", path)
+    ok((other["rows"], other["rejected"], other["clamped"]) == (plain["rows"], 0, plain["clamped"]), f"with both it gives the same rows: {other['rows']}")
+    after = box.run("alpha", "query", asked, "--purpose", "DUO:0000006", "--epsilon", "10")
+    apart, noise = abs(before["rows"][0][0] - after["rows"][0][0]), before["margin95"][0][0] + after["margin95"][0][0]
+    ok(not after["replayed"] and apart < 2 * noise < 200, f"and the same mean, but for noise: {apart:.1f} apart, margins {noise:.1f}")
+    path = put(box, "s.ndjson", ndjson(table).encode())
+    code, error = box.refusal("alpha", "dataset", "import", box.write("s.yaml", 'decimal: ","\n' + yaml), "--data", path)
+    ok(code == 7 and "belong to CSV" in error["detail"], f"of NDJSON they say nothing: {error['detail']}")
+
+
 def appends(box):
     yaml = HEAD.replace("dataset: clinic", "dataset: growing").replace("  - {name: sex,", "  - {name: visit, type: integer}\n  - {name: sex,")
     manifest = box.write("growing.yaml", yaml)
@@ -185,6 +209,7 @@ def main():
         put(box, "icd.csv", b"A00.1;A00;I\nB01.2;B01;I\n")
         manifest = box.write("clinic.yaml", HEAD)
         formats(box, manifest)
+        separated(box)
         appends(box)
         risks(box, manifest)
         leaving(box)

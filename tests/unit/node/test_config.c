@@ -565,6 +565,10 @@ static void test_manifest_sources(void **state)
          "database: belongs to format: postgres"},
         {SOURCE("mapping: m\ndatabase: {schema: cdm}\n"), "connection"},
         {SOURCE("mapping: m\ndatabase: {connection: x, password: y}\n"), "unknown key 'password'"},
+        {SOURCE("delimiter: \";\"\ndecimal: \",\"\n"), NULL},
+        {SOURCE("format: csv\ndelimiter: tab\n"), NULL},
+        {SOURCE("delimiter: \":\"\n"), "delimiter"},
+        {SOURCE("decimal: \";\"\n"), "decimal"},
         {SOURCE("resource: Patient\n"), "unknown key 'resource'"},
     };
 #undef SOURCE

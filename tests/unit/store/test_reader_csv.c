@@ -15,7 +15,7 @@ static struct store_source *open_text(const char *text)
 {
     struct store_source *source = NULL;
     struct err_info info = {0};
-    assert_int_equal(store_reader_csv_bytes(span_str(text), &source, &info), E_OK);
+    assert_int_equal(store_reader_csv_bytes(span_str(text), ',', &source, &info), E_OK);
     return source;
 }
 
@@ -98,7 +98,8 @@ static void zero_bytes_are_refused(void **state)
     (void)state;
     static const char bytes[] = "a,b\n1\0,2\n3,4\n";
     struct store_source *source = NULL;
-    assert_int_equal(store_reader_csv_bytes(span_of(bytes, sizeof bytes - 1), &source, NULL), E_OK);
+    assert_int_equal(store_reader_csv_bytes(span_of(bytes, sizeof bytes - 1), ',', &source, NULL),
+                     E_OK);
     expect_fault(source, 2, "zero byte");
     expect(source, 3, "3", "4");
     source->free(source);
@@ -201,8 +202,8 @@ static void plain_rows_are_what_libcsv_makes_of_them(void **state)
         struct store_source *a = NULL, *b = NULL;
         struct err_info info = {0};
         make_pair(plain, &plain_len, quoted, &quoted_len);
-        assert_int_equal(store_reader_csv_bytes(span_of(plain, plain_len), &a, &info), E_OK);
-        assert_int_equal(store_reader_csv_bytes(span_of(quoted, quoted_len), &b, &info), E_OK);
+        assert_int_equal(store_reader_csv_bytes(span_of(plain, plain_len), ',', &a, &info), E_OK);
+        assert_int_equal(store_reader_csv_bytes(span_of(quoted, quoted_len), ',', &b, &info), E_OK);
         for (struct store_row x = next(a), y = next(b);; x = next(a), y = next(b)) {
             assert_int_equal(x.end, y.end);
             if (x.end) {
@@ -233,9 +234,33 @@ static void no_header_no_source(void **state)
     (void)state;
     struct store_source *source = NULL;
     struct err_info info = {0};
-    assert_int_equal(store_reader_csv_bytes(span_str(""), &source, &info), E_INVALID);
-    assert_int_equal(store_reader_csv_bytes(span_str("\"a"), &source, &info), E_INVALID);
-    assert_int_equal(store_reader_csv_open("/nonexistent/x.csv", &source, &info), E_NOT_FOUND);
+    assert_int_equal(store_reader_csv_bytes(span_str(""), ',', &source, &info), E_INVALID);
+    assert_int_equal(store_reader_csv_bytes(span_str("\"a"), ',', &source, &info), E_INVALID);
+    assert_int_equal(store_reader_csv_open("/nonexistent/x.csv", ',', &source, &info), E_NOT_FOUND);
+}
+
+static void other_delimiters(void **state)
+{
+    (void)state;
+    static const char delimiters[] = {';', '\t', '|'};
+    for (size_t i = 0; i < sizeof delimiters; i++) {
+        char text[] = "a#b\r\n1,5#2\n\"x#y\"#\"two\nlines\"\n#,\n1\n1#2#3\n";
+        for (char *at = text; *at; at++) {
+            *at = *at == '#' ? delimiters[i] : *at;
+        }
+        char quoted[] = {'x', delimiters[i], 'y', 0};
+        struct store_source *source = NULL;
+        assert_int_equal(store_reader_csv_bytes(span_str(text), delimiters[i], &source, NULL),
+                         E_OK);
+        assert_int_equal(source->header_count, 2);
+        expect(source, 2, "1,5", "2");
+        expect(source, 3, quoted, "two\nlines");
+        expect(source, 5, "", ",");
+        expect_fault(source, 6, "fewer");
+        expect_fault(source, 7, "more");
+        assert_true(next(source).end);
+        source->free(source);
+    }
 }
 
 static void numbers_parse(void **state)
@@ -267,6 +292,14 @@ static void numbers_parse(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_non_null(store_parse_real(span_str(bad[i]), &x));
     }
+    assert_null(store_parse_real_comma(span_str(" -0,683 "), &x));
+    assert_true(x == -0.683);
+    assert_null(store_parse_real_comma(span_str("12"), &x));
+    assert_true(x == 12);
+    static const char *const not_comma[] = {"1.5", "1.234,5", "1,2,3", ",", "", "1,5x", "1,e"};
+    for (size_t i = 0; i < sizeof not_comma / sizeof *not_comma; i++) {
+        assert_non_null(store_parse_real_comma(span_str(not_comma[i]), &x));
+    }
     uint32_t code;
     assert_null(store_parse_boolean(span_str("Yes"), &code));
     assert_int_equal(code, 1);
@@ -284,6 +317,7 @@ int main(void)
         cmocka_unit_test(unusable_rows_are_named_by_line),
         cmocka_unit_test(zero_bytes_are_refused),
         cmocka_unit_test(long_fields_end_the_reading),
+        cmocka_unit_test(other_delimiters),
         cmocka_unit_test(plain_rows_are_what_libcsv_makes_of_them),
         cmocka_unit_test(no_header_no_source),
         cmocka_unit_test(numbers_parse),
