@@ -25,6 +25,18 @@ struct operand {
     size_t at;
 };
 
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
+static const struct {
+    const char *word;
+    int token;
+} keywords[] = {
+    {"SELECT", SQL_SELECT}, {"FROM", SQL_FROM}, {"WHERE", SQL_WHERE},       {"GROUP", SQL_GROUP},
+    {"BY", SQL_BY},         {"AS", SQL_AS},     {"DISTINCT", SQL_DISTINCT}, {"AND", SQL_AND},
+    {"OR", SQL_OR},         {"NOT", SQL_NOT},   {"BETWEEN", SQL_BETWEEN},   {"IN", SQL_IN},
+    {"IS", SQL_IS},         {"NULL", SQL_NULL}, {"TRUE", SQL_TRUE},         {"FALSE", SQL_FALSE},
+};
+
 /* Where the lexer stands, and what the grammar's actions build. The first error is kept, what
  * follows it is ignored. */
 struct parser {
@@ -38,6 +50,9 @@ struct parser {
     struct proto_literal *list;
     size_t list_count;
     char expected[EXPECTED_SIZE];
+    bool
+        expects[COUNT_OF(keywords)]; /* which of these; all where the end may be: by then the parser
+                                         has given up WHERE, AND and what else could have followed */
     enum err err;
     struct err_info *info;
 };
@@ -56,25 +71,15 @@ static void fail(struct parser *parser, enum err err, size_t at, const char *wha
 /* ---- lexer --------------------------------------------------------------------------------- */
 
 static const struct {
-    const char *word;
-    int token;
-} keywords[] = {
-    {"SELECT", SQL_SELECT}, {"FROM", SQL_FROM}, {"WHERE", SQL_WHERE},       {"GROUP", SQL_GROUP},
-    {"BY", SQL_BY},         {"AS", SQL_AS},     {"DISTINCT", SQL_DISTINCT}, {"AND", SQL_AND},
-    {"OR", SQL_OR},         {"NOT", SQL_NOT},   {"BETWEEN", SQL_BETWEEN},   {"IN", SQL_IN},
-    {"IS", SQL_IS},         {"NULL", SQL_NULL}, {"TRUE", SQL_TRUE},         {"FALSE", SQL_FALSE},
-};
-
-static const struct {
     const char *sign;
     int token;
+    const char *shown;
 } signs[] = {
-    {"<>", SQL_NE}, {"!=", SQL_NE},   {"<=", SQL_LE},  {">=", SQL_GE},
-    {"<", SQL_LT},  {">", SQL_GT},    {"=", SQL_EQ},   {"(", SQL_LP},
-    {")", SQL_RP},  {",", SQL_COMMA}, {"*", SQL_STAR}, {";", SQL_SEMICOLON},
+    {"<>", SQL_NE, "'<>'"},  {"!=", SQL_NE, "'!='"}, {"<=", SQL_LE, "'<='"},
+    {">=", SQL_GE, "'>='"},  {"<", SQL_LT, "'<'"},   {">", SQL_GT, "'>'"},
+    {"=", SQL_EQ, "'='"},    {"(", SQL_LP, "'('"},   {")", SQL_RP, "')'"},
+    {",", SQL_COMMA, "','"}, {"*", SQL_STAR, "'*'"}, {";", SQL_SEMICOLON, "';'"},
 };
-
-#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 static bool is_digit(uint8_t c)
 {
@@ -292,7 +297,7 @@ static const char *token_text(int token)
     }
     for (size_t i = 0; i < COUNT_OF(signs); i++) {
         if (signs[i].token == token) {
-            return signs[i].sign;
+            return signs[i].shown;
         }
     }
     return "something else";
@@ -301,6 +306,9 @@ static const char *token_text(int token)
 /* Collects each alternative once, until the text is full. */
 static void parse_expected(struct parser *parser, int token)
 {
+    for (size_t i = 0; i < COUNT_OF(keywords); i++) {
+        parser->expects[i] = parser->expects[i] || keywords[i].token == token || token == 0;
+    }
     const char *text = token_text(token);
     const char *known = strstr(parser->expected, text);
     size_t used = strlen(parser->expected);
@@ -313,16 +321,38 @@ static void parse_expected(struct parser *parser, int token)
     }
 }
 
+/* The keyword that may stand here and is spelled almost like it; NULL: none. */
+static const char *meant(const struct parser *parser, struct span found)
+{
+    char upper[16];
+    if (found.len < 3 || found.len > sizeof upper) {
+        return NULL;
+    }
+    for (size_t i = 0; i < found.len; i++) {
+        uint8_t c = found.ptr[i];
+        upper[i] = (char)(c >= 'a' && c <= 'z' ? c - 32 : c);
+    }
+    struct proto_nearest nearest = proto_nearest_to(span_of(upper, found.len));
+    for (size_t i = 0; i < COUNT_OF(keywords); i++) {
+        if (parser->expects[i]) {
+            proto_nearest_try(&nearest, span_str(keywords[i].word));
+        }
+    }
+    return (const char *)nearest.best.ptr;
+}
+
 static void parse_unexpected(struct parser *parser, const struct token *found)
 {
     if (parser->err) {
         return;
     }
     int shown = found->text.len > 40 ? 40 : (int)found->text.len;
+    const char *near = meant(parser, found->text);
     parser->err = proto_err_set(
-        parser->info, E_QUERY, "at character %zu: expected %s; found %s%.*s%s", found->at,
+        parser->info, E_QUERY, "at character %zu: expected %s; found %s%.*s%s%s%s%s", found->at,
         parser->expected[0] ? parser->expected : "nothing more", shown ? "'" : "the end", shown,
-        shown ? (const char *)found->text.ptr : "", shown ? "'" : "");
+        shown ? (const char *)found->text.ptr : "", shown ? "'" : "", near ? "; did you mean " : "",
+        near ? near : "", near ? "?" : "");
 }
 
 /* Copies TEXT without its outer quotes, inner ones undoubled. */

@@ -136,7 +136,13 @@ static const struct {
     const char *says;
 } refused[] = {
     {"", E_QUERY, "at character 1: expected SELECT; found the end"},
-    {"SELEC COUNT(*) FROM d", E_QUERY, "at character 1: expected SELECT; found 'SELEC'"},
+    {"SELEC COUNT(*) FROM d", E_QUERY,
+     "at character 1: expected SELECT; found 'SELEC'; did you mean SELECT?"},
+    {"SELECT COUNT(*) FRM d", E_QUERY, "expected FROM, ','; found 'FRM'; did you mean FROM?"},
+    {"SELECT COUNT(*) FROM d WEHRE age = 3", E_QUERY, "found 'WEHRE'; did you mean WHERE?"},
+    {W "age = 3 ADN mgus", E_QUERY, "found 'ADN'; did you mean AND?"},
+    {"SELECT COUNT(*) FROM d gruop by sex", E_QUERY, "found 'gruop'; did you mean GROUP?"},
+    {"SELECT COUNT(*) FROM d LIMIT 3", E_QUERY, "found 'LIMIT'"},
     {"SELECT COUNT(*)", E_QUERY, "at character 16: expected"},
     {"SELECT COUNT(*) FROM", E_QUERY, "at character 21: expected a dataset's name; found the end"},
     {"SELECT COUNT(*) FROM Chain", E_QUERY, "at character 22: a dataset is named"},
