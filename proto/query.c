@@ -40,9 +40,7 @@ void *proto_binder_fail(struct proto_binder *binder, enum err err, size_t at, co
     return NULL;
 }
 
-/* Keeps the first one. */
-static void warn(struct proto_binder *binder, size_t at, const char *format, ...) PRINTF_LIKE(3, 4);
-static void warn(struct proto_binder *binder, size_t at, const char *format, ...)
+void proto_binder_warn(struct proto_binder *binder, size_t at, const char *format, ...)
 {
     char text[320];
     int n = at ? snprintf(text, sizeof text, "at character %zu: ", at) : 0;
@@ -342,9 +340,10 @@ static void warn_value(struct proto_binder *binder, const struct proto_column *c
     }
     /* Of a letter or two another case alone is near. */
     bool near = nearest.best.ptr && (strlen(literal->text) > 2 || nearest.least <= 2);
-    warn(binder, literal->at, "'%.60s' is not a value of '%s'%s%.*s%s", literal->text, column->name,
-         near ? "; did you mean '" : "", near ? (int)nearest.best.len : 0,
-         near ? (const char *)nearest.best.ptr : "", near ? "'?" : "");
+    proto_binder_warn(binder, literal->at, "'%.60s' is not a value of '%s'%s%.*s%s", literal->text,
+                      column->name, near ? "; did you mean '" : "",
+                      near ? (int)nearest.best.len : 0, near ? (const char *)nearest.best.ptr : "",
+                      near ? "'?" : "");
 }
 
 /* `column op value` with op LT, LE, GT, GE. Of whole numbers only LE and GE remain, so that < 50
@@ -807,8 +806,9 @@ static void bind_where(struct proto_binder *binder)
         return;
     }
     if (part->op == PROTO_OP_FALSE) {
-        warn(binder, 0, "no row can meet the condition%s",
-             has_null(query->where) ? ": nothing is equal to NULL, write IS NULL" : "");
+        proto_binder_warn(binder, 0, "no row can meet the condition%s",
+                          has_null(query->where) ? ": nothing is equal to NULL, write IS NULL"
+                                                 : "");
     }
     query->where_text = part->op == PROTO_OP_TRUE ? NULL : part->text;
     query->where = part->op == PROTO_OP_TRUE ? NULL : build(binder, part);

@@ -16,6 +16,9 @@ struct proto_binder {
 /* Keeps the first error, "at character AT: ...". Returns NULL. */
 void *proto_binder_fail(struct proto_binder *binder, enum err err, size_t at, const char *format,
                         ...) PRINTF_LIKE(4, 5);
+/* Keeps the first warning; AT 0: of no place. */
+void proto_binder_warn(struct proto_binder *binder, size_t at, const char *format, ...)
+    PRINTF_LIKE(3, 4);
 bool proto_binder_is_unit(const struct proto_binder *binder, int column);
 /* Both give -1 after an error. A usable column is one that may be counted, grouped or filtered. */
 int proto_binder_column(struct proto_binder *binder, const char *name, size_t at);

@@ -323,6 +323,23 @@ static void find_table(struct proto_binder *binder)
     }
 }
 
+/* Its rows cannot be told apart. */
+static void warn_unnamed(struct proto_binder *binder)
+{
+    const struct proto_query *query = binder->query;
+    for (size_t g = 0; g < query->group_count; g++) {
+        bool named = false;
+        for (size_t i = 0; i < query->item_count && !named; i++) {
+            named = query->items[i].group == (int)g;
+        }
+        if (!named) {
+            proto_binder_warn(binder, query->group_at[g],
+                              "the rows do not say their group: '%s' is not selected",
+                              query->group_names[g]);
+        }
+    }
+}
+
 void proto_binder_items(struct proto_binder *binder)
 {
     struct proto_query *query = binder->query;
@@ -343,6 +360,7 @@ void proto_binder_items(struct proto_binder *binder)
     }
     if (!binder->err) {
         find_table(binder);
+        warn_unnamed(binder);
     }
 }
 

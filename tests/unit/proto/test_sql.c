@@ -363,6 +363,9 @@ static void test_warnings(void **state)
         {W "age IS NULL AND 1 = 2", "no row can meet the condition"},
         {W "FALSE", "no row can meet the condition"},
         {W "age > 200", NULL},
+        {"SELECT sex, COUNT(*) FROM d GROUP BY sex", NULL},
+        {"SELECT COUNT(*) FROM d GROUP BY sex",
+         "at character 33: the rows do not say their group: 'sex' is not selected"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct proto_query query;
