@@ -223,7 +223,15 @@ static void check_datasets(struct control_call *call, json_t *checks)
     if (store_catalogue_each(&call->node->store, check_dataset, &doctor, &info)) {
         check(checks, "datasets", "fail", info.text, "restore from a backup; do not go on");
     } else if (!doctor.damaged) {
-        check(checks, "datasets", "ok", "the files of all datasets are whole", "");
+        check(checks, "datasets", "ok", "the files of all datasets open", "");
+    }
+    uint64_t met = call->node->query.damage_met;
+    if (met) {
+        char text[160];
+        snprintf(text, sizeof text, "%llu question%s met damaged data since the daemon started",
+                 (unsigned long long)met, met == 1 ? "" : "s");
+        check(checks, "data", "warn", text,
+              "`concordat fsck` names what is damaged; the log names the files (query.failed)");
     }
 }
 

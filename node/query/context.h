@@ -60,6 +60,8 @@ struct query_context {
     void *user;
     /* Counts versions of our own licences; running work looks at it and decides anew when it moved. */
     _Atomic uint64_t licence_changes;
+    /* Questions that met damaged data since the start; the log names each file. */
+    _Atomic uint64_t damage_met;
     struct query_agreements *agreements; /* agreement.h's own */
     struct query_known *known;           /* known.h's own; NULL: each record is decoded anew */
 };

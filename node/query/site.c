@@ -649,6 +649,7 @@ static enum err finish(struct job *job, enum err err, const struct err_info *inf
         job->answer.status = QUERY_UNAVAILABLE;
         job->reason = PROTO_REASON_SUSPENDED;
         snprintf(job->detail, sizeof job->detail, "the site cannot answer now");
+        job->context->damage_met += proto_err_exit(err) == proto_err_exit(E_CORRUPT);
         job->context->log(job->context->user, PEER_LOG_WARN, "query.failed",
                           info->text[0] ? info->text : proto_err_name(err));
         job->answer.coordinates = (struct proto_list){0};

@@ -212,6 +212,17 @@ def partitions(bench):
         ok(named, "  gamma's doctor names the file")
         code, _, text = box.try_run("gamma", "dataset", "show", "good")
         ok(code == 8 and os.path.basename(path) in text and "good" in text, f"  gamma's dataset show is refused with exit {code}, dataset and file named")
+    # A byte that changes under a daemon which has the file open and found it whole: the value is found damaged when it is read.
+    put(path + ".tmp-test", whole)
+    os.rename(path + ".tmp-test", path)
+    code, answer, _ = bench.ask("alpha", "SELECT COUNT(*) FROM good WHERE age > 6")
+    ok(code == 0 and bench.sites(answer)["gamma"][0] == "answered", "with the right file gamma answers")
+    flip(path, len(whole) // 2)
+    _, report, _ = box.try_run("gamma", "doctor")
+    met = [c["text"] for c in report["checks"] if c["result"] == "warn" and "met damaged data" in c["text"]]
+    ok(met and met[0].startswith(f"{len(damages)} questions"), f"gamma's doctor counts the questions that met damage: {met}")
+    code, _, text = box.try_run("gamma", "fsck")
+    ok(code == 8 and os.path.basename(path) in text, f"fsck of a file that changed in its place: exit {code}, the file is named")
     code, _, _ = box.try_run("alpha", "dataset", "show", "good")
     ok(code == 0, "alpha, whose own file is whole, shows the dataset")
     code, answer, text = bench.ask("gamma", "SELECT COUNT(*) FROM good WHERE age > 9", "--sites", "gamma")
