@@ -11,6 +11,7 @@
 #include "proto/sql.h"
 #include "store/egress.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -87,6 +88,40 @@ static enum err choose_sites(struct asking *asking, struct err_info *reterr)
                                 "none of the named sites publishes the dataset");
 }
 
+static bool fits(const struct asking *asking, size_t i)
+{
+    const struct query_publisher *all = asking->publishers;
+    return memcmp(all[i].schema_hash, all[asking->model].schema_hash, 32) == 0;
+}
+
+/* What can never be answered by enough is not asked: sites that answer charge it. A site that cannot be reached now counts, one whose
+ * schema differs does not: its sums do not add up with the others'. */
+static enum err check_min_sites(const struct asking *asking, struct err_info *reterr)
+{
+    const struct query_publisher *all = asking->publishers;
+    const struct query_publisher *other = NULL;
+    size_t held = 0;
+    for (size_t i = 0; i < asking->publisher_count; i++) {
+        bool counts = fits(asking, i);
+        other = counts ? other : &all[i];
+        for (size_t j = 0; j < i && counts; j++) {
+            counts = !fits(asking, j) || strcmp(all[j].member.org, all[i].member.org) != 0;
+        }
+        held += counts;
+    }
+    if (held >= asking->ask->min_sites) {
+        return E_OK;
+    }
+    return proto_err_set(
+        reterr, E_UNREACHABLE,
+        "nobody was asked and nothing charged: --min-sites wants %zu institutions, and %zu%s "
+        "hold%s "
+        "%s%s%s; ask with --min-sites %zu or less",
+        asking->ask->min_sites, held, asking->ask->site_count ? " of those in --sites" : "",
+        held == 1 ? "s" : "", asking->result->query.dataset,
+        other ? "; another schema of it has " : "", other ? other->member.name : "", held);
+}
+
 /* What the wanted error costs, if the licences of all who are asked allow so much for a question. */
 static enum err price_error(struct asking *asking, double most, struct err_info *reterr)
 {
@@ -145,6 +180,7 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
         query_publishers_schema(asking->context, asking->publishers, asking->publisher_count);
     result->schema = asking->publishers[asking->model].schema;
     err = proto_query_bind(&result->query, &result->schema, reterr);
+    err = err ? err : check_min_sites(asking, reterr);
     if (!err) {
         err = query_layout_plan(&result->query, &asking->ask->limits, &result->layout, reterr);
     }
@@ -229,12 +265,11 @@ static void refuse_site(struct query_site *site, enum proto_reason reason, const
 static enum err make_calls(struct asking *asking, struct err_info *reterr)
 {
     struct query_result *result = asking->result;
-    const uint8_t *wanted = asking->publishers[asking->model].schema_hash;
     enum err err = encode_request(asking, reterr);
     for (size_t i = 0; !err && i < asking->publisher_count; i++) {
         struct query_publisher *publisher = &asking->publishers[i];
         name_site(&result->site[i], publisher);
-        if (memcmp(publisher->schema_hash, wanted, 32) != 0) {
+        if (!fits(asking, i)) {
             refuse_site(&result->site[i], PROTO_REASON_SCHEMA,
                         "the site's schema of the dataset differs, its sums do not add up with the "
                         "others'");
@@ -289,8 +324,9 @@ static void read_site(struct asking *asking, struct query_site *site,
         if (waits) {
             memcpy(site->approval, answer->approval.ptr, sizeof site->approval);
         }
-        site->error =
+        enum err err =
             span_to_cstr(answer->error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
+        site->error = err ? err : E_REFUSED; /* whatever it says, it did not answer */
     } else if (answer->status == QUERY_UNAVAILABLE) {
         site->status = QUERY_SITE_UNAVAILABLE;
         site->error = E_UNREACHABLE;
@@ -400,12 +436,7 @@ static enum err verdict(const struct asking *asking, struct err_info *reterr)
         cause = err != worst ? &result->site[i] : cause;
         worst = err;
     }
-    if (!cause) {
-        return proto_err_set(reterr, E_UNREACHABLE,
-                             "all sites answered, but only %zu institutions hold the dataset, %zu "
-                             "wanted; ask with a smaller --min-sites",
-                             result->answered_institutions, wanted);
-    }
+    assert(cause); /* enough sites were asked, and each that did not answer has an error */
     return proto_err_set(reterr, worst, "%zu of %zu institutions answered, %zu wanted; %s: %s (%s)",
                          result->answered_institutions, result->site_count, wanted, cause->node,
                          cause->detail, cause->reason);

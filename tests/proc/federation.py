@@ -23,6 +23,11 @@ def manifest(name, terms):
     return f"dataset: {name}\nversion: \"1\"\ntitle: Test table\nsize: 2500\ncolumns:{COLUMNS}{terms}"
 
 
+def spendable(box):
+    """What is left of every site's budget."""
+    return [box.run(name, "budget", "flchain")["budget"][0]["rho_left"] for name in box.names]
+
+
 def main():
     began = time.monotonic()
     with Sandbox("alpha,beta,gamma") as box:
@@ -61,9 +66,13 @@ def main():
         code, error = box.refusal("gamma", "query", "SELECT AVG(creatinin) FROM flchain", "--purpose", "DUO:0000006")
         ok(code == 3 and error.get("detail") == "at character 12: there is no column 'creatinin'; did you mean 'creatinine'?", "a misspelt column: exit 3, its place and the right name")
         ok("sites" not in error and all(q["query_id"].strip("0") for q in box.run("gamma", "queries")), "nobody was asked, so no site is said to have answered")
-        code, error = box.refusal("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5", "--min-sites", "4")
-        ok(code == 6 and sorted(s["node"] for s in error["sites"]) == box.names and "only 3 institutions" in error["detail"],
-           f"more institutions than there are: exit 6: {error.get('detail')}")
+        left = spendable(box)
+        asked = len(box.run("beta", "queries"))
+        for wish, sites in ((4, box.names), (2, ["alpha"])):
+            code, error = box.refusal("beta", "query", "SELECT AVG(kappa) FROM flchain", "--purpose", "DUO:0000006", "--min-sites", wish, "--sites", ",".join(sites))
+            ok(code == 6 and f"{len(sites)} of those in --sites hold" in error["detail"] and "sites" not in error,
+               f"more institutions than hold the data: exit 6, and nobody is asked: {error.get('detail')}")
+        ok(spendable(box) == left and len(box.run("beta", "queries")) == asked, "no site charged it, and it is no question of this node's")
         code, error = box.refusal("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5", "--svg", os.path.join(box.folder, "absent/x.svg"))
         ok(code == 1 and "x.svg" in error.get("detail", ""), "a picture that cannot be written: one document, and it is the error")
         code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchian", "--purpose", "DUO:0000006")
