@@ -42,12 +42,12 @@
     OPTION("--project", PROTO_ARG_TEXT, "NAME", "the project it belongs to"),                      \
         OPTION_REPEATED("--disease", PROTO_ARG_TEXT, "CURIE",                                      \
                         "a disease under study, such as MONDO:0004992"),                           \
-        OPTION("--research", PROTO_ARG_TEXT, "TYPES",                                              \
+        OPTION("--research", PROTO_ARG_LIST, "TYPES",                                              \
                "what kind of research it is: methods, ancestry, genetic, drugdev, control-set,\n"  \
                "ageCat, sexCat, popGroup, sensitive; several with commas"),                        \
         OPTION("--ethics", PROTO_ARG_TEXT, "REF", "the ethics approval's reference"),              \
         OPTION("--ethics-until", PROTO_ARG_TIME, "DATE", "until when that approval holds"),        \
-        OPTION("--accept", PROTO_ARG_TEXT, "DUTIES",                                               \
+        OPTION("--accept", PROTO_ARG_LIST, "DUTIES",                                               \
                "obligations that you promise to keep, with commas: publish, collaborate,\n"        \
                "return-results")
 
@@ -55,8 +55,8 @@ static const struct proto_argument no_arguments[] = {END};
 
 static const struct proto_argument sandbox_create_arguments[] = {
     POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "where the homes go; it must not exist or be empty"),
-    OPTION("--nodes", PROTO_ARG_NUMBER, "N", "how many nodes, 1 to 64 (default 3)"),
-    OPTION("--names", PROTO_ARG_TEXT, "A,B,C", "their names, in place of alpha, beta, gamma, ..."),
+    OPTION("--nodes", PROTO_ARG_WHOLE, "N", "how many nodes, 1 to 64 (default 3)"),
+    OPTION("--names", PROTO_ARG_LIST, "A,B,C", "their names, in place of alpha, beta, gamma, ..."),
     FLAG("--passphrase", "lock the keys with the passphrase in CONCORDAT_PASSPHRASE (Argon2id)"),
     END};
 static const struct proto_argument sandbox_dir_arguments[] = {
@@ -129,7 +129,7 @@ static const struct proto_argument import_arguments[] = {
     OPTION("--key", PROTO_ARG_TEXT, "COLUMN",
            "with --append: a stored row gives way to a new one with the same value there"),
     FLAG("--dry-run", "check everything, keep nothing"),
-    OPTION("--max-rejects", PROTO_ARG_NUMBER, "N", "rows that may be rejected (default 0)"),
+    OPTION("--max-rejects", PROTO_ARG_WHOLE, "N", "rows that may be rejected (default 0)"),
     END};
 static const struct proto_argument draft_arguments[] = {
     POSITIONAL("FILE", PROTO_ARG_FILE_IN,
@@ -141,12 +141,12 @@ static const struct proto_argument dataset_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"), END};
 static const struct proto_argument dataset_risk_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
-    OPTION("--quasi", PROTO_ARG_TEXT, "A,B",
+    OPTION("--quasi", PROTO_ARG_LIST, "A,B",
            "columns that others may know of a person (default: those with quasi: true)"),
-    OPTION("--sensitive", PROTO_ARG_TEXT, "C,D",
+    OPTION("--sensitive", PROTO_ARG_LIST, "C,D",
            "columns that must not be learnt (default: those with sensitive: true)"),
-    OPTION("--k", PROTO_ARG_NUMBER, "K", "people a class should have (default 5; to release: 11)"),
-    OPTION("--l", PROTO_ARG_NUMBER, "L", "values a sensitive column should have there (default 2)"),
+    OPTION("--k", PROTO_ARG_WHOLE, "K", "people a class should have (default 5; to release: 11)"),
+    OPTION("--l", PROTO_ARG_WHOLE, "L", "values a sensitive column should have there (default 2)"),
     OPTION("--t", PROTO_ARG_NUMBER, "T",
            "how far it may differ there from all rows, 0 to 1 (default 0.2)"),
     END};
@@ -169,7 +169,7 @@ static const struct proto_argument catalog_arguments[] = {
         "TERM", PROTO_ARG_TEXT,
         "only what contains these words, in name, title, columns, licence or disease"),
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "only what this node publishes"),
-    OPTION("--column", PROTO_ARG_TEXT, "A,B", "only what has these columns"),
+    OPTION("--column", PROTO_ARG_LIST, "A,B", "only what has these columns"),
     OPTION("--licence", PROTO_ARG_TEXT, "SPDX", "only what stands under this licence"),
     OPTION("--permission", PROTO_ARG_TEXT, "DUO", "only what has a grant of this permission"),
     OPTION("--size", PROTO_ARG_NUMBER, "N", "only what declares at least so many units"),
@@ -187,13 +187,13 @@ static const struct proto_argument licence_show_arguments[] = {
 static const struct proto_argument licence_check_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset, or a model's id or name"),
     OPTION_REQUIRED("--purpose", PROTO_ARG_TEXT, "DUO", "the purpose, such as DUO:0000042"),
-    OPTION_REQUIRED("--action", PROTO_ARG_TEXT, "ACTION",
+    OPTION_REQUIRED("--action", PROTO_ARG_LIST, "ACTION",
                     "count, sum, mean, ..., finetune; several with commas"),
     PURPOSE_OPTIONS,
-    OPTION("--columns", PROTO_ARG_TEXT, "A,B", "the columns that are read"),
+    OPTION("--columns", PROTO_ARG_LIST, "A,B", "the columns that are read"),
     OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "the privacy loss that is asked for"),
     OPTION("--delta", PROTO_ARG_NUMBER, "D", "its delta"),
-    OPTION("--rounds", PROTO_ARG_NUMBER, "N", "of training: how many rounds"),
+    OPTION("--rounds", PROTO_ARG_WHOLE, "N", "of training: how many rounds"),
     FLAG("--without-privacy", "of training: without noise"),
     END};
 static const struct proto_argument licence_explain_arguments[] = {
@@ -239,11 +239,11 @@ static const struct proto_argument query_arguments[] = {
            "spend what brings every 95 % margin down to this, in place of --epsilon"),
     OPTION("--assume-n", PROTO_ARG_NUMBER, "N",
            "the rows of a group that --error reckons with (default: the declared size)"),
-    OPTION("--rows-per-unit", PROTO_ARG_NUMBER, "N",
+    OPTION("--rows-per-unit", PROTO_ARG_WHOLE, "N",
            "count at most N rows of a person in a group: less noise, some bias"),
-    OPTION("--groups-per-unit", PROTO_ARG_NUMBER, "N", "count a person in at most N groups"),
-    OPTION("--sites", PROTO_ARG_TEXT, "A,B", "ask only these nodes"),
-    OPTION("--min-sites", PROTO_ARG_NUMBER, "K", "how many sites must answer (default 1)"),
+    OPTION("--groups-per-unit", PROTO_ARG_WHOLE, "N", "count a person in at most N groups"),
+    OPTION("--sites", PROTO_ARG_LIST, "A,B", "ask only these nodes"),
+    OPTION("--min-sites", PROTO_ARG_WHOLE, "K", "how many sites must answer (default 1)"),
     OPTION("--mode", PROTO_ARG_TEXT, "per-node|secure", "how the answers are put together"),
     FLAG("--explain", "show cost, margins and verdicts; spend nothing"),
     OPTION("--timeout", PROTO_ARG_DURATION, "TIME", "how long to wait for sites (default 30s)"),
@@ -288,14 +288,14 @@ static const struct proto_argument agreement_request_arguments[] = {
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "who publishes it, when several do"),
     OPTION("--purpose", PROTO_ARG_TEXT, "DUO", "the purpose, such as DUO:0000042"),
     PURPOSE_OPTIONS,
-    OPTION("--action", PROTO_ARG_TEXT, "A,B", "count, sum, ..., finetune (default: all)"),
-    OPTION("--recipient", PROTO_ARG_TEXT, "A,B", "institutions that get results as well"),
+    OPTION("--action", PROTO_ARG_LIST, "A,B", "count, sum, ..., finetune (default: all)"),
+    OPTION("--recipient", PROTO_ARG_LIST, "A,B", "institutions that get results as well"),
     END};
 static const struct proto_argument agreement_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the agreement's id or its beginning"), END};
 static const struct proto_argument agreement_accept_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the agreement's id or its beginning"),
-    OPTION("--accept", PROTO_ARG_TEXT, "A,B",
+    OPTION("--accept", PROTO_ARG_LIST, "A,B",
            "the duties that are accepted (default: those that the project promises)"),
     END};
 static const struct proto_argument agreement_terminate_arguments[] = {
@@ -394,7 +394,7 @@ static const struct proto_argument accountant_arguments[] = {
     OPTION("--sigma", PROTO_ARG_NUMBER, "S", "noise multiplier; give this or --epsilon"),
     OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "find the noise multiplier for this loss"),
     OPTION_REQUIRED("--rate", PROTO_ARG_NUMBER, "Q", "sampling rate of one step, 0 to 1"),
-    OPTION_REQUIRED("--steps", PROTO_ARG_NUMBER, "T", "number of steps"),
+    OPTION_REQUIRED("--steps", PROTO_ARG_WHOLE, "T", "number of steps"),
     OPTION_REQUIRED("--delta", PROTO_ARG_NUMBER, "D", "delta"),
     END};
 static const struct proto_argument licence_decide_arguments[] = {
@@ -415,7 +415,7 @@ static const struct proto_argument key_add_arguments[] = {
            "its first line is the passphrase, or a token's PIN"),
     END};
 static const struct proto_argument key_remove_arguments[] = {
-    POSITIONAL("SLOT", PROTO_ARG_NUMBER, "the slot's number, from `concordat key list`"), END};
+    POSITIONAL("SLOT", PROTO_ARG_WHOLE, "the slot's number, from `concordat key list`"), END};
 static const struct proto_argument key_rotate_arguments[] = {
     FLAG("--dek", "new keys for all datasets, in the background"),
     FLAG("--passphrase", "another passphrase, from --passphrase-file"),
@@ -1154,7 +1154,9 @@ const struct proto_argument *proto_operation_argument(const struct proto_operati
 
 /* --- values ------------------------------------------------------------------------------------- */
 
-static bool is_number(struct span text)
+#define WHOLE_MAX 1e15 /* a double below it counts in steps of one */
+
+bool proto_number_parse(struct span text, double *ret)
 {
     char copy[64];
     if (text.len == 0 || !span_to_cstr(text, copy, sizeof copy)) {
@@ -1166,7 +1168,24 @@ static bool is_number(struct span text)
     }
     char *end = NULL;
     double value = strtod(copy, &end);
-    return *end == 0 && isfinite(value) && value >= 0;
+    if (*end || !isfinite(value) || value < 0) {
+        return false;
+    }
+    *ret = value;
+    return true;
+}
+
+/* No text between two commas, before the first or behind the last. */
+static bool has_gap(struct span list)
+{
+    bool empty = true;
+    for (size_t i = 0; i < list.len; i++) {
+        if (list.ptr[i] == ',' && empty) {
+            return true;
+        }
+        empty = list.ptr[i] == ',' || (empty && list.ptr[i] == ' ');
+    }
+    return empty;
 }
 
 bool proto_duration_parse(struct span text, uint64_t *ret_ms)
@@ -1225,6 +1244,7 @@ enum err proto_operation_check(const struct proto_argument *argument, struct spa
                                struct err_info *reterr)
 {
     uint64_t ms = 0;
+    double number = 0;
     switch (argument->type) {
     case PROTO_ARG_FLAG:
         if (value.len != 0) {
@@ -1232,13 +1252,27 @@ enum err proto_operation_check(const struct proto_argument *argument, struct spa
         }
         return E_OK;
     case PROTO_ARG_NUMBER:
-        if (!is_number(value)) {
+        if (!proto_number_parse(value, &number)) {
             return proto_err_set(reterr, E_USAGE, "%s takes a number, at least 0", argument->name);
         }
         return E_OK;
+    case PROTO_ARG_WHOLE:
+        if (!proto_number_parse(value, &number) || number != floor(number) || number > WHOLE_MAX) {
+            return proto_err_set(reterr, E_USAGE, "%s takes a whole number, at least 0",
+                                 argument->name);
+        }
+        return E_OK;
     case PROTO_ARG_DURATION:
-        if (!proto_duration_parse(value, &ms)) {
-            return proto_err_set(reterr, E_USAGE, "%s takes a time such as 30s, 10m or 24h",
+        if (!proto_duration_parse(value, &ms) || ms == 0) {
+            return proto_err_set(reterr, E_USAGE,
+                                 "%s takes a time such as 30s, 10m or 24h, longer than 0",
+                                 argument->name);
+        }
+        return E_OK;
+    case PROTO_ARG_LIST:
+        if (has_gap(value)) {
+            return proto_err_set(reterr, E_USAGE,
+                                 "%s takes a list such as a,b: no part of it may be empty",
                                  argument->name);
         }
         return E_OK;

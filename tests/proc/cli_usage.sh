@@ -50,6 +50,12 @@ exits 2 'needs a value' query 'SELECT 1' --epsilon
 exits 2 'takes no value' query 'SELECT 1' --explain=yes
 exits 2 'does not take' query 'SELECT 1' again
 exits 2 'takes a time' query 'SELECT 1' --timeout soon
+exits 2 '--timeout takes a time' query 'SELECT 1' --timeout 0s
+exits 2 '--valid takes a time' approve 1 --valid 0d
+exits 2 '--sites takes a list' query 'SELECT 1' --sites a,
+exits 2 '--names takes a list' sandbox create "$work/s" --names a,
+exits 2 '--min-sites takes a whole number' query 'SELECT 1' --min-sites 1.5
+exits 2 'SLOT takes a whole number' key remove 1.7
 exits 2 'takes a date' audit list --since soon
 exits 2 'takes a date' catalog --since 2026-02-30
 exits 2 '--shred is missing' dataset remove a
