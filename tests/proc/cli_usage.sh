@@ -67,6 +67,16 @@ exits 2 'named twice' sandbox create "$work/s" --names a,a
 exits 2 'whole number from 1' sandbox create "$work/s" --nodes 0
 exits 0 "$("$concordat" --version | cut -d' ' -f1)" --version
 
+# --- outputs, before anybody is asked or anything typed ----------------------------------------------------
+exits 7 '--svg: .*absent/x.svg cannot be written' query 'SELECT 1' --svg "$work/absent/x.svg"
+exits 7 'Is a directory' query 'SELECT 1' --svg "$work"
+exits 7 '--tensorboard: .*Not a directory' train history 1 --tensorboard "$concordat"
+exits 7 '--out: .*cannot be written' licence new --out "$work/absent/l.yaml"
+exits 2 'is there already' licence new --out "$concordat"
+exits 9 '' --home "$home" query 'SELECT 1' --svg "$work/x.svg"
+[ ! -e "$work/x.svg" ]
+result $? "a picture that could be written is not begun"
+
 # --- no daemon ------------------------------------------------------------------------------------------
 exits 9 "concordatd --home $home" --home "$home" status
 exits 9 'does not exist' --home "$work/absent" peers

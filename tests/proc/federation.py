@@ -73,8 +73,10 @@ def main():
             ok(code == 6 and f"{len(sites)} of those in --sites hold" in error["detail"] and "sites" not in error,
                f"more institutions than hold the data: exit 6, and nobody is asked: {error.get('detail')}")
         ok(spendable(box) == left and len(box.run("beta", "queries")) == asked, "no site charged it, and it is no question of this node's")
-        code, error = box.refusal("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5", "--svg", os.path.join(box.folder, "absent/x.svg"))
-        ok(code == 1 and "x.svg" in error.get("detail", ""), "a picture that cannot be written: one document, and it is the error")
+        for picture in ("absent/x.svg", "."):
+            code, error = box.refusal("beta", "query", "SELECT sex, SUM(kappa) FROM flchain GROUP BY sex", "--purpose", "DUO:0000006", "--svg", os.path.join(box.folder, picture))
+            ok(code == 7 and "--svg" in error.get("detail", ""), f"a picture that cannot be written: exit {code}, {error.get('detail')}")
+        ok(spendable(box) == left, "and that was seen before anything was asked")
         code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchian", "--purpose", "DUO:0000006")
         ok(code == 3 and "did you mean flchain?" in error.get("detail", ""), f"a misspelt dataset: exit 3, and the right name: {error.get('detail')}")
         code, error = box.refusal("gamma", "query", "SELECT MEDIA(age) FROM flchain", "--purpose", "DUO:0000006")
