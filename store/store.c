@@ -64,6 +64,26 @@ static enum err refuse_lost(struct crypto_keyring *keyring, const char *path,
     return E_OK;
 }
 
+static enum err refuse_newer(const char *home, unsigned long format, struct err_info *reterr)
+{
+    return format <= STORE_FORMAT
+               ? E_OK
+               : proto_err_set(
+                     reterr, E_CORRUPT,
+                     "%s has format %lu, this program reads up to %d: use the newer program", home,
+                     format, STORE_FORMAT);
+}
+
+enum err store_check_newer(const char *home, struct err_info *reterr)
+{
+    char *path = store_file_path(home, "format", NULL);
+    unsigned long number = 0;
+    enum err err = path ? read_format(path, &number, reterr)
+                        : proto_err_set(reterr, E_NO_MEMORY, "reading the home's format");
+    proto_free(path);
+    return err ? err : refuse_newer(home, number, reterr);
+}
+
 static enum err write_format(const char *path, struct err_info *reterr)
 {
     char text[16];
@@ -85,11 +105,7 @@ static enum err check_home(const char *home, bool *ret_fresh, unsigned long *ret
     if (!err) {
         err = read_format(format, &number, reterr);
     }
-    if (!err && number > STORE_FORMAT) {
-        err = proto_err_set(reterr, E_CORRUPT,
-                            "%s has format %lu, this program reads up to %d: use the newer program",
-                            home, number, STORE_FORMAT);
-    }
+    err = err ? err : refuse_newer(home, number, reterr);
     if (!err) {
         *ret_fresh = !store_file_exists(mdb);
         if (*ret_fresh) {
@@ -352,11 +368,11 @@ static enum err check_format(const char *home, struct err_info *reterr)
     enum err err = path ? read_format(path, &number, reterr)
                         : proto_err_set(reterr, E_NO_MEMORY, "opening the home");
     if (!err && number != STORE_FORMAT) {
-        err = proto_err_set(
-            reterr, number < STORE_FORMAT ? E_UNSUPPORTED : E_CORRUPT,
-            "%s has format %lu, this program checks format %d: %s", home, number, STORE_FORMAT,
-            number < STORE_FORMAT ? "start its daemon once, which brings it up"
-                                  : "use the newer program");
+        err = proto_err_set(reterr, number < STORE_FORMAT ? E_UNSUPPORTED : E_CORRUPT,
+                            "%s has format %lu, this program checks format %d: %s", home, number,
+                            STORE_FORMAT,
+                            number < STORE_FORMAT ? "start its daemon once, which brings it up"
+                                                  : "use the newer program");
     }
     proto_free(path);
     return err;
