@@ -521,7 +521,8 @@ const struct proto_operation proto_operations[] = {
         "[{\"node\",\"pid\",\"home\",\"listen\",\"state\"}]"),
     ROW(SANDBOX_REMOVE, "sandbox remove", LOCAL, 0, false, sandbox_dir_arguments,
         "delete a sandbox",
-        "Deletes the homes that `sandbox create` made. Refuses while one of its daemons runs.",
+        "Deletes the homes that `sandbox create` made, and the files of `sandbox split` that were\n"
+        "not changed since. Other files stay. Refuses while one of its daemons runs.",
         "{\"removed\"}"),
     ROW(SANDBOX_SPLIT, "sandbox split", LOCAL, 0, false, sandbox_split_arguments,
         "split a CSV file into one file per node",

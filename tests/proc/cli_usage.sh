@@ -254,11 +254,23 @@ exits 3 'No such file' sandbox split "$work/absent.csv" --into "$box"
 exits 0 '' sandbox remove "$box"
 [ ! -e "$box" ]
 result $? "remove leaves nothing, the split rows neither"
-exits 0 '' sandbox create "$box" --nodes 1
+exits 0 '' sandbox create "$box" --nodes 3
+exits 0 '' sandbox split "$work/data.csv" --into "$box"
+echo more >>"$box/beta.csv"
+cp -p "$box/gamma.csv" "$work/other.csv" && mv "$work/other.csv" "$box/gamma.csv"
 touch "$box/mine.txt"
+exits 2 'written over while it is read' sandbox split "$box/beta.csv" --into "$box"
+[ "$(tail -n 1 "$box/beta.csv")" = more ]
+result $? "and it was not"
 exits 0 'stays' sandbox remove "$box"
-[ "$(ls "$box")" = mine.txt ]
-result $? "remove leaves what it did not make"
+[ "$(cd "$box" && echo *)" = "beta.csv gamma.csv mine.txt" ]
+result $? "remove leaves what it did not write, and what was changed or put in its place since"
+rm -r "$box"
+exits 0 '' sandbox create "$box" --nodes 1
+echo mine >"$box/alpha.csv"
+exits 0 'stays' sandbox remove "$box"
+[ "$(cat "$box/alpha.csv")" = mine ]
+result $? "remove leaves a file of a node's name that it did not write"
 
 # --- init ----------------------------------------------------------------------------------------------------
 common="--name n1 --org o1 --org-type nonprofit --country DE --listen none"
