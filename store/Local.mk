@@ -5,6 +5,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/approval.c %D%/approval.h \
 	%D%/audit.c %D%/audit.h %D%/audit_chain.h \
 	%D%/audit_verify.c \
+	%D%/audit_view.c %D%/audit_view.h \
 	%D%/blob.c %D%/blob.h \
 	%D%/catalogue.c %D%/catalogue.h \
 	%D%/clock.c %D%/clock.h \
