@@ -13,6 +13,12 @@
  *     r  of another round    p  of another plan     b  of other weights
  *     s  of another length   n  with a NaN          a  of the round before -  the truth
  *
+ *
+ * and, in the records of models that it publishes:
+ *
+ *     lineage:HASH:SIZE  names the blob HASH as its lineage statement
+ *     hoard:HASH:SIZE    names it as its weights, and as trained, but by nobody and under no licence
+ *
  * Everything else about the site is real; it signs its lies. */
 #include "config.h"
 
@@ -23,11 +29,13 @@
 #include <unistd.h>
 
 #include "node/query/message.h"
+#include "proto/body.h"
 #include "node/train/message.h"
 #include "node/train/vector.h"
 
 #define FIELDS_MAX 64
 #define NUMBERS    900000
+#define LIE_MAX    128
 
 enum err __real_query_message_seal(const struct proto_message *message, const void *object,
                                    const char *domain, const struct crypto_identity *identity,
@@ -39,11 +47,11 @@ enum err __wrap_query_message_seal(const struct proto_message *message, const vo
                                    struct err_info *reterr);
 
 /* "" : the truth. */
-static void read_lie(char to[32])
+static void read_lie(char to[LIE_MAX])
 {
     const char *path = getenv("CONCORDAT_LIE");
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    ssize_t got = fd < 0 ? 0 : read(fd, to, 31);
+    ssize_t got = fd < 0 ? 0 : read(fd, to, LIE_MAX - 1);
     to[got > 0 ? got : 0] = '\0';
     if (fd >= 0) {
         close(fd);
@@ -53,7 +61,7 @@ static void read_lie(char to[32])
 /* Of this update; '-' elsewhere. */
 static char letter(unsigned number)
 {
-    char lie[32];
+    char lie[LIE_MAX];
     read_lie(lie);
     size_t at = strlen("updates:") + number - 1;
     return number && strncmp(lie, "updates:", 8) == 0 && at < strlen(lie) ? lie[at] : '-';
@@ -98,6 +106,31 @@ static enum err seal_update(const struct train_update *object, const char *domai
     update.update.size -= lie == 's' ? 4 : 0;
     return __real_query_message_seal(&train_update_message, &update, domain, identity,
                                      federation_id, out, reterr);
+}
+
+enum err __real_proto_model_encode(const struct proto_model *model, struct buf *out,
+                                   struct err_info *reterr);
+enum err __wrap_proto_model_encode(const struct proto_model *model, struct buf *out,
+                                   struct err_info *reterr);
+enum err __wrap_proto_model_encode(const struct proto_model *model, struct buf *out,
+                                   struct err_info *reterr)
+{
+    char lie[LIE_MAX];
+    char hex[65];
+    uint8_t hash[32];
+    unsigned long long size = 0;
+    struct proto_model forged = *model;
+    read_lie(lie);
+    if (sscanf(lie, "lineage:%64[0-9a-f]:%llu", hex, &size) == 2 && span_from_hex(hex, hash, 32)) {
+        forged.lineage = span_of(hash, 32);
+        forged.lineage_size = size;
+    } else if (sscanf(lie, "hoard:%64[0-9a-f]:%llu", hex, &size) == 2 &&
+               span_from_hex(hex, hash, 32)) {
+        forged.weights = span_of(hash, 32);
+        forged.size = size;
+        forged.task = span_str("tabular-classification");
+    }
+    return __real_proto_model_encode(&forged, out, reterr);
 }
 
 /* The field NAME of the answer, in a table that may be changed. */
@@ -161,7 +194,7 @@ enum err __wrap_query_message_seal(const struct proto_message *message, const vo
                                    const uint8_t federation_id[16], struct buf *out,
                                    struct err_info *reterr)
 {
-    char lie[32];
+    char lie[LIE_MAX];
     read_lie(lie);
     if (message == &train_update_message) {
         return seal_update(object, domain, identity, federation_id, out, reterr);
