@@ -2,6 +2,7 @@
 """A site that lies, and one that is late, among honest ones: what is malformed, replayed, oversized, of another shape, not whole or beyond what any
 table could give is left out of the sum, named to who asked and logged; the others' totals stay right. gamma's daemon is the real one with tests/proc/liar.c
 linked in."""
+import hashlib
 import json
 import os
 import signal
@@ -107,6 +108,11 @@ def updates(t):
 CLOSED = JOB.replace("lied-to", "closed").replace("dataset: t", "dataset: closed").replace("rounds: 7", "rounds: 1").replace("min_sites: 1", "min_sites: 2")
 
 
+def file_hash(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest(), os.path.getsize(path)
+
+
 def forge(t, lie, good):
     """gamma publishes its own base model, with a lie in the record; waits until alpha has heard of it."""
     with open(t.lie, "w", encoding="ascii") as file:
@@ -118,7 +124,7 @@ def forge(t, lie, good):
 
 
 def records(t):
-    """A record of a model is its issuer's word: what it names as statement does not free another's model."""
+    """A record of a model is its issuer's word: what it names as statement or weights neither frees another's model nor locks a statement away."""
     box = t.box
     terms = MANIFEST.replace("dataset: t", "dataset: closed") + "  recipients: {institutions: [alpha, beta]}\n"
     for name in ("alpha", "beta"):
@@ -127,6 +133,9 @@ def records(t):
     ok(job["state"] == "done" and job["model"], f"a model that gamma may not have: {job['state']} {job['sites']}")
     shown = box.run("alpha", "model", "show", job["model"])
     weights, size = shown["weights"], shown["size"]
+    out = os.path.join(box.folder, "closed")
+    box.run("alpha", "model", "export", job["model"], "--out", out)
+    statement, statement_size = file_hash(os.path.join(out, "lineage.json"))
     box.wait("the model", lambda: any(m["model"] == job["model"] for m in box.run("gamma", "model", "list")))
     blob = lambda name, what: os.path.join(box.home(name), "models", what)  # noqa: E731
     left = lambda: [r for r in box.run("alpha", "audit", "egress") if r["peer"] == "gamma" and r["id"] == weights]  # noqa: E731
@@ -137,8 +146,13 @@ def records(t):
     ok(not left() and not os.path.exists(blob("gamma", weights)), f"and does not get them by that: {left()}")
     box.run("gamma", "model", "publish", "own")
 
+    ok(forge(t, f"hoard:{statement}:{statement_size}", lambda m: m["task"] != "base"), "gamma names the statement as weights that nobody may have")
+    for what in (weights, statement):
+        if os.path.exists(blob("beta", what)):
+            os.unlink(blob("beta", what))
     got = box.run("beta", "model", "fetch", job["model"], "--node", "alpha")
-    ok(got["weights"] == weights, "who may have the model gets it")
+    ok(got["weights"] == weights and os.path.exists(blob("beta", weights)), "who may have the model gets it")
+    ok(os.path.exists(blob("beta", statement)), "and where it comes from as well")
     ok(not left(), "gamma still has none of it")
 
 
