@@ -123,7 +123,25 @@ while read -r command; do
     [ "$got" -eq 2 ] || { echo "# $command --no-such-option: exit $got"; bad=1; }
 done <"$work/commands"
 result $bad "every command has help, by both ways, and refuses unknown options with 2"
-exits 0 'train resume' help train
+bad=0
+while read -r command; do
+    # shellcheck disable=SC2086 # the words of the command
+    "$concordat" help $command >"$work/out" 2>"$work/err"
+    # Nothing but the JSON answer is wider than a screen, and a text that goes on does so in its column.
+    sed '/^answer with --json:/,$d' "$work/out" >"$work/text"
+    awk -v name="$command" 'length($0) > 112 { print "# " name ": " length($0) " columns"; bad = 1 }
+        /^  [A-Z-]/ { arguments = 1 } /^also:/ { arguments = 0 }
+        arguments && $0 !~ /^(  [A-Z-]|                         [^ ]|$)/ { print "# " name ": " $0; bad = 1 }
+        END { exit bad }' "$work/text" >"$work/faults" || { cat "$work/faults"; bad=1; }
+    summary=$(sed -n "s/^  $command  *//p" "$work/list")
+    grep -q -F -e "$command: $summary" "$work/out" || { echo "# $command does not say what it is"; bad=1; }
+done <"$work/commands"
+result $bad "each help says in a line what the command does, and keeps its columns"
+exits 0 'For operators and auditors whom people: in node.yaml names' help audit list
+exits 0 'For operators, coordinators and analysts whom' help query
+exits 0 'For everybody whom people' help status
+exits 0 'Works without the daemon, too' help fsck
+exits 0 "train resume" help train
 exits 2 "did you mean 'train run'" help train rnu
 
 # --- manual pages and completion -------------------------------------------------------------------------
