@@ -114,7 +114,8 @@ def main():
         states = {s["node"]: s["status"] for s in answer["sites"]}
         ok(states["beta"] == "unreachable" and states["alpha"] == "answered", "a node that does not answer is named")
         code, error = box.refusal("alpha", "query", "SELECT SUM(age) FROM flchain", "--purpose", "DUO:0000006", "--timeout", "3s", "--min-sites", "3")
-        ok(code in (4, 6), f"too few sites: exit {code}")
+        asked = {s["node"]: s["status"] for s in error.get("sites", [])}
+        ok(code in (4, 6) and asked == {"alpha": "answered", "beta": "unreachable", "gamma": "refused"}, f"a site that is away holds the data, so all are asked; too few answer: exit {code}, {asked}")
         code, error = box.refusal("alpha", "query", "SELECT SUM(age) FROM flchain", "--purpose", "DUO:0000006", "--min-sites", "0")
         ok(code == 2 and "--min-sites" in error.get("detail", ""), f"no site at all is no wish: exit {code}")
         code, error = box.refusal("alpha", "revoke", "alpha", "--reason", "by mistake")
