@@ -50,6 +50,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/partition.c %D%/partition.h \
 	%D%/partition_cache.c %D%/partition_cache.h \
 	%D%/partition_file.c %D%/partition_file.h \
+	%D%/partition_trailer.c %D%/partition_trailer.h \
 	%D%/reader_conll.c %D%/reader_conll.h \
 	%D%/reader_fhir.c %D%/reader_fhir.h \
 	%D%/reader_csv.c %D%/reader_csv.h \
