@@ -193,6 +193,28 @@ static enum err open_keys(struct store *store, bool fresh, struct err_info *rete
     return err ? proto_err_set(reterr, err, "the store's keys") : E_OK;
 }
 
+/* Whether node.mdb has a table of a name that is none of ours. */
+static bool has_stranger(MDB_txn *txn)
+{
+    MDB_dbi names;
+    MDB_cursor *cursor;
+    MDB_val name;
+    bool found = false;
+    if (mdb_dbi_open(txn, NULL, 0, &names) || mdb_cursor_open(txn, names, &cursor)) {
+        return false;
+    }
+    while (!found && mdb_cursor_get(cursor, &name, NULL, MDB_NEXT) == 0) {
+        struct span is = span_of(name.mv_data, name.mv_size);
+        found = true;
+        for (int t = 0; t < STORE_TABLE_COUNT && found; t++) {
+            found = !span_equal(is, span_str(store_table_name((enum store_table)t)));
+        }
+    }
+    mdb_cursor_close(cursor);
+    return found;
+}
+
+/* A table that an older program did not have is made; one is not made anew beside another that lost its name. */
 static enum err open_tables(struct store *store, bool to_check, struct err_info *reterr)
 {
     MDB_txn *txn = NULL;
@@ -201,9 +223,16 @@ static enum err open_tables(struct store *store, bool to_check, struct err_info 
         return store_env_error(rc, "opening node.mdb", reterr);
     }
     for (int t = 0; t < STORE_TABLE_COUNT && !rc; t++) {
+        const char *name = store_table_name((enum store_table)t);
         MDB_dbi dbi = 0;
-        rc = mdb_dbi_open(txn, store_table_name((enum store_table)t), to_check ? 0 : MDB_CREATE,
-                          &dbi);
+        rc = mdb_dbi_open(txn, name, 0, &dbi);
+        if (rc == MDB_NOTFOUND && (to_check || has_stranger(txn))) {
+            mdb_txn_abort(txn);
+            return proto_err_set(reterr, E_CORRUPT,
+                                 "node.mdb lacks its table '%s': it was changed%s", name,
+                                 to_check ? ", or the daemon of this program never opened it" : "");
+        }
+        rc = rc == MDB_NOTFOUND ? mdb_dbi_open(txn, name, MDB_CREATE, &dbi) : rc;
         store->tables[t] = dbi;
     }
     if (rc) {
