@@ -15,13 +15,6 @@
 #include <math.h>
 #include <stdio.h>
 
-/* One site's, as it came; ERR and INFO tell why it is none. */
-struct answer {
-    struct query_answer body;
-    enum err err;
-    struct err_info info;
-};
-
 struct asking {
     struct query_context *context;
     const struct query_ask *ask;
@@ -35,7 +28,7 @@ struct asking {
     size_t call_count;
     size_t read_count; /* answers that are in */
     uint64_t started_ms;
-    struct answer *answers; /* by call */
+    struct query_answer *answers; /* by call */
 };
 
 enum err query_worst(enum err a, enum err b)
@@ -201,8 +194,7 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     result->site_count = asking->publisher_count;
     result->site = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->site);
     result->replies = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->replies);
-    result->opened = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->opened);
-    return result->site && result->replies && result->opened ? E_OK : E_NO_MEMORY;
+    return result->site && result->replies ? E_OK : E_NO_MEMORY;
 }
 
 /* One signature for all: a site finds itself in the list, and what a member sends on for another one is refused by its link. */
@@ -345,25 +337,11 @@ static void read_site(struct asking *asking, struct query_site *site,
     }
 }
 
-/* Signature and form, by this site alone, on any thread. */
-static void open_answer(void *user, size_t at)
+/* E_OK: ANSWER is this site's, as the connection that it came by says (node/peer/hello.c), and to this very question. */
+static enum err open_answer(struct asking *asking, const struct peer_call *call,
+                            struct query_site *site, struct query_answer *answer)
 {
-    struct asking *asking = user;
-    const struct peer_call *call = &asking->calls[at];
-    size_t site = asking->call_site[at];
-    struct answer *answer = &asking->answers[at];
-    if (!call->status) {
-        answer->err = query_message_open(
-            &query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN,
-            asking->publishers[site].member.point, asking->context->federation_id,
-            &asking->result->opened[site], &answer->body, &answer->info);
-    }
-}
-
-/* E_OK: it is this site's signed answer to this very question. */
-static enum err judge_answer(struct asking *asking, const struct peer_call *call,
-                             struct query_site *site, const struct answer *answer)
-{
+    struct err_info info = {0};
     if (call->status) {
         site->status = QUERY_SITE_UNREACHABLE;
         site->error = call->status == E_BUSY ? E_BUSY : E_UNREACHABLE;
@@ -373,11 +351,10 @@ static enum err judge_answer(struct asking *asking, const struct peer_call *call
                                                : proto_err_text(call->status));
         return call->status;
     }
-    enum err err = answer->err;
+    enum err err = query_answer_take(buf_span(&call->reply), &asking->result->arena, answer, &info);
     if (err) {
-        drop_site(asking, site, err == E_AUTH ? "AUTH" : "MALFORMED",
-                  answer->info.text[0] ? answer->info.text : proto_err_text(err));
-    } else if (memcmp(answer->body.query_id.ptr, asking->result->id, 16) != 0) {
+        drop_site(asking, site, "MALFORMED", info.text[0] ? info.text : proto_err_text(err));
+    } else if (memcmp(answer->query_id.ptr, asking->result->id, 16) != 0) {
         /* A stored answer of the same question carries its first asking's id only inside the site's store. */
         err = E_AUTH;
         drop_site(asking, site, "REPLAYED", "the answer belongs to another question");
@@ -385,21 +362,21 @@ static enum err judge_answer(struct asking *asking, const struct peer_call *call
     return err;
 }
 
-/* What came from one site: signature, question, shape, range. */
+/* What came from one site: question, shape, range. */
 static void read_answer(void *user, size_t at)
 {
     struct asking *asking = user;
     struct query_result *result = asking->result;
     struct peer_call *call = &asking->calls[at];
     struct query_site *site = &result->site[asking->call_site[at]];
-    struct answer *answer = &asking->answers[at];
+    const struct peer_member *member = &asking->publishers[asking->call_site[at]].member;
+    struct query_answer *answer = &asking->answers[at];
     result->replies[asking->call_site[at]] = call->reply; /* the result's spans point into it */
     asking->read_count++;
     site->elapsed_ms = call->elapsed_ms;
-    if (judge_answer(asking, call, site, answer) == E_OK) {
-        query_witness_keep(asking->context, &asking->publishers[asking->call_site[at]].member,
-                           answer->body.head);
-        read_site(asking, site, &answer->body);
+    if (open_answer(asking, call, site, answer) == E_OK) {
+        query_witness_keep(asking->context, member, answer->head);
+        read_site(asking, site, answer);
     }
 }
 
@@ -485,7 +462,7 @@ static enum err add_up(struct asking *asking, struct err_info *reterr)
     for (size_t i = 0; i < asking->call_count; i++) {
         struct query_site *site = &result->site[asking->call_site[i]];
         if (site->status == QUERY_SITE_ANSWERED) {
-            answers[count] = &asking->answers[i].body;
+            answers[count] = &asking->answers[i];
             sites[count++] = site;
         }
     }
@@ -507,9 +484,8 @@ static enum err run(struct asking *asking, struct err_info *reterr)
     struct query_result *result = asking->result;
     uint64_t timeout =
         asking->ask->timeout_ms ? asking->ask->timeout_ms : asking->context->timeout_ms;
-    const struct peer_call_watch watch = {open_answer, read_answer, cancelled, asking};
-    enum err err =
-        peer_call_each(asking->context->peer, asking->calls, asking->call_count, timeout, &watch);
+    enum err err = peer_call_each(asking->context->peer, asking->calls, asking->call_count, timeout,
+                                  read_answer, cancelled, asking);
     err = err ? err : add_up(asking, reterr);
     if (!err) {
         count_answers(result);
@@ -544,9 +520,8 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
 
 void query_result_fini(struct query_result *result)
 {
-    for (size_t i = 0; result->replies && result->opened && i < result->site_count; i++) {
+    for (size_t i = 0; result->replies && i < result->site_count; i++) {
         buf_fini(&result->replies[i]);
-        arena_fini(&result->opened[i]);
     }
     proto_query_fini(&result->query);
     arena_fini(&result->arena);

@@ -23,7 +23,7 @@ columns:
   - {name: y, type: boolean}
 """ + licence(epsilon_total=1000000, per_query=1000, per_job=1000)
 LIES = [("cell", "MALFORMED"), ("short", "MALFORMED"), ("noise", "MALFORMED"), ("fraction", "MALFORMED"), ("flood", "MALFORMED"), ("rubbish", "MALFORMED"),
-        ("below", "OUT_OF_RANGE"), ("huge", "OUT_OF_RANGE"), ("replay", "REPLAYED"), ("signature", "AUTH")]
+        ("below", "OUT_OF_RANGE"), ("huge", "OUT_OF_RANGE"), ("replay", "REPLAYED")]
 
 
 class Test:
