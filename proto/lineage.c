@@ -107,12 +107,13 @@ static enum err put_predicate(struct buf *out, const struct proto_lineage *linea
 enum err proto_lineage_statement(const struct proto_lineage *lineage, struct buf *out)
 {
     enum err err = put_text(
-        out, "{\"_type\":\"https://in-toto.io/Statement/v1\",\"subject\":[{\"name\":",
-        lineage->model);
+        out,
+        "{\"_type\":\"https://in-toto.io/Statement/v1\",\"subject\":[{\"name\":", lineage->model);
     err = err ? err : put_hex(out, ",\"digest\":{\"sha256\":", lineage->weights);
-    err = err ? err
-              : buf_put(out,
-                        span_str("}}],\"predicateType\":\"urn:concordat:lineage:1\",\"predicate\":"));
+    err =
+        err ? err
+            : buf_put(out,
+                      span_str("}}],\"predicateType\":\"urn:concordat:lineage:1\",\"predicate\":"));
     err = err ? err : put_predicate(out, lineage);
     return err ? err : buf_put(out, span_str("}"));
 }
@@ -139,4 +140,24 @@ enum err proto_lineage_envelope(struct span statement,
         err = err ? err : buf_put(out, span_str("\"}"));
     }
     return err ? err : buf_put(out, span_str("]}\n"));
+}
+
+bool proto_lineage_is_envelope(struct span document)
+{
+    static const char head[] = "{\"payloadType\":\"" PROTO_LINEAGE_TYPE "\",\"payload\":\"";
+    static const char middle[] = "\",\"signatures\":[";
+    static const char tail[] = "]}\n";
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+    size_t at = sizeof head - 1;
+    if (document.len < at || memcmp(document.ptr, head, at) != 0) {
+        return false;
+    }
+    while (at < document.len && memchr(digits, document.ptr[at], sizeof digits - 1)) {
+        at++;
+    }
+    size_t left = document.len - at;
+    return left >= sizeof middle - 1 + sizeof tail - 1 &&
+           memcmp(document.ptr + at, middle, sizeof middle - 1) == 0 &&
+           memcmp(document.ptr + document.len - (sizeof tail - 1), tail, sizeof tail - 1) == 0;
 }

@@ -57,5 +57,7 @@ MUST_CHECK enum err proto_lineage_signed(struct span statement, struct buf *out)
 MUST_CHECK enum err proto_lineage_envelope(struct span statement,
                                            const struct proto_lineage_signature *signatures,
                                            size_t count, struct buf *out);
+/* Whether the bytes have the shape of such an envelope, as weights of a model in no format have it. Signatures are not checked. */
+bool proto_lineage_is_envelope(struct span document);
 
 #endif

@@ -42,12 +42,12 @@
     OPTION("--project", PROTO_ARG_TEXT, "NAME", "the project it belongs to"),                      \
         OPTION_REPEATED("--disease", PROTO_ARG_TEXT, "CURIE",                                      \
                         "a disease under study, such as MONDO:0004992"),                           \
-        OPTION("--research", PROTO_ARG_TEXT, "TYPES",                                              \
+        OPTION("--research", PROTO_ARG_LIST, "TYPES",                                              \
                "what kind of research it is: methods, ancestry, genetic, drugdev, control-set,\n"  \
                "ageCat, sexCat, popGroup, sensitive; several with commas"),                        \
         OPTION("--ethics", PROTO_ARG_TEXT, "REF", "the ethics approval's reference"),              \
         OPTION("--ethics-until", PROTO_ARG_TIME, "DATE", "until when that approval holds"),        \
-        OPTION("--accept", PROTO_ARG_TEXT, "DUTIES",                                               \
+        OPTION("--accept", PROTO_ARG_LIST, "DUTIES",                                               \
                "obligations that you promise to keep, with commas: publish, collaborate,\n"        \
                "return-results")
 
@@ -55,8 +55,8 @@ static const struct proto_argument no_arguments[] = {END};
 
 static const struct proto_argument sandbox_create_arguments[] = {
     POSITIONAL("DIR", PROTO_ARG_FILE_OUT, "where the homes go; it must not exist or be empty"),
-    OPTION("--nodes", PROTO_ARG_NUMBER, "N", "how many nodes, 1 to 64 (default 3)"),
-    OPTION("--names", PROTO_ARG_TEXT, "A,B,C", "their names, in place of alpha, beta, gamma, ..."),
+    OPTION("--nodes", PROTO_ARG_WHOLE, "N", "how many nodes, 1 to 64 (default 3)"),
+    OPTION("--names", PROTO_ARG_LIST, "A,B,C", "their names, in place of alpha, beta, gamma, ..."),
     FLAG("--passphrase", "lock the keys with the passphrase in CONCORDAT_PASSPHRASE (Argon2id)"),
     END};
 static const struct proto_argument sandbox_dir_arguments[] = {
@@ -79,16 +79,18 @@ static const struct proto_argument sandbox_split_arguments[] = {
            "concentration of the Dirichlet skew with label:COLUMN (default 0.5); small is skewed"),
     END};
 static const struct proto_argument init_arguments[] = {
-    OPTION("--name", PROTO_ARG_TEXT, "NAME", "the node's name, [a-z0-9][a-z0-9-]{0,31}"),
+    OPTION("--name", PROTO_ARG_TEXT, "NAME",
+           "the node's name: small letters, digits and -, at most 32, - not first"),
     OPTION("--org", PROTO_ARG_TEXT, "ORG", "the organisation that runs it"),
     OPTION("--org-type", PROTO_ARG_TEXT, "nonprofit|forprofit|government",
            "what kind of organisation it is"),
     OPTION("--country", PROTO_ARG_TEXT, "CC", "its country, ISO 3166-1 alpha-2"),
     OPTION("--listen", PROTO_ARG_TEXT, "URL",
-           "tls+tcp://HOST:PORT, or none for a site that only dials out"),
+           "tls+tcp://HOST:PORT where the others reach this node, or none for a site that\n"
+           "only dials out"),
     OPTION("--token-file", PROTO_ARG_FILE_IN, "FILE",
-           "the invitation's token; - reads it from standard input"),
-    OPTION("--found", PROTO_ARG_TEXT, "FEDERATION", "found a federation of this name"),
+           "join: the invitation's token; - reads it from standard input"),
+    OPTION("--found", PROTO_ARG_TEXT, "FEDERATION", "found a new federation of this name"),
     OPTION("--unlock", PROTO_ARG_TEXT, "HOW",
            "keyfile:PATH (default keyfile:unlock.key), passphrase, credential:NAME, or\n"
            "pkcs11:token=LABEL;object=LABEL?module-path=/FILE&pin-source=file:PATH"),
@@ -106,7 +108,7 @@ static const struct proto_argument invite_arguments[] = {
            "the key that `concordat init --prepare` printed on the new node"),
     END};
 static const struct proto_argument admit_arguments[] = {
-    POSITIONAL("NODE", PROTO_ARG_TEXT, "the pending node"),
+    POSITIONAL("NODE", PROTO_ARG_TEXT, "the name of the node that waits"),
     OPTION_REQUIRED("--key", PROTO_ARG_TEXT, "FINGERPRINT",
                     "its fingerprint, compared by another channel"),
     END};
@@ -129,7 +131,7 @@ static const struct proto_argument import_arguments[] = {
     OPTION("--key", PROTO_ARG_TEXT, "COLUMN",
            "with --append: a stored row gives way to a new one with the same value there"),
     FLAG("--dry-run", "check everything, keep nothing"),
-    OPTION("--max-rejects", PROTO_ARG_NUMBER, "N", "rows that may be rejected (default 0)"),
+    OPTION("--max-rejects", PROTO_ARG_WHOLE, "N", "rows that may be rejected (default 0)"),
     END};
 static const struct proto_argument draft_arguments[] = {
     POSITIONAL("FILE", PROTO_ARG_FILE_IN,
@@ -141,12 +143,12 @@ static const struct proto_argument dataset_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"), END};
 static const struct proto_argument dataset_risk_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
-    OPTION("--quasi", PROTO_ARG_TEXT, "A,B",
+    OPTION("--quasi", PROTO_ARG_LIST, "A,B",
            "columns that others may know of a person (default: those with quasi: true)"),
-    OPTION("--sensitive", PROTO_ARG_TEXT, "C,D",
+    OPTION("--sensitive", PROTO_ARG_LIST, "C,D",
            "columns that must not be learnt (default: those with sensitive: true)"),
-    OPTION("--k", PROTO_ARG_NUMBER, "K", "people a class should have (default 5; to release: 11)"),
-    OPTION("--l", PROTO_ARG_NUMBER, "L", "values a sensitive column should have there (default 2)"),
+    OPTION("--k", PROTO_ARG_WHOLE, "K", "people a class should have (default 5; to release: 11)"),
+    OPTION("--l", PROTO_ARG_WHOLE, "L", "values a sensitive column should have there (default 2)"),
     OPTION("--t", PROTO_ARG_NUMBER, "T",
            "how far it may differ there from all rows, 0 to 1 (default 0.2)"),
     END};
@@ -169,7 +171,7 @@ static const struct proto_argument catalog_arguments[] = {
         "TERM", PROTO_ARG_TEXT,
         "only what contains these words, in name, title, columns, licence or disease"),
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "only what this node publishes"),
-    OPTION("--column", PROTO_ARG_TEXT, "A,B", "only what has these columns"),
+    OPTION("--column", PROTO_ARG_LIST, "A,B", "only what has these columns"),
     OPTION("--licence", PROTO_ARG_TEXT, "SPDX", "only what stands under this licence"),
     OPTION("--permission", PROTO_ARG_TEXT, "DUO", "only what has a grant of this permission"),
     OPTION("--size", PROTO_ARG_NUMBER, "N", "only what declares at least so many units"),
@@ -187,13 +189,14 @@ static const struct proto_argument licence_show_arguments[] = {
 static const struct proto_argument licence_check_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset, or a model's id or name"),
     OPTION_REQUIRED("--purpose", PROTO_ARG_TEXT, "DUO", "the purpose, such as DUO:0000042"),
-    OPTION_REQUIRED("--action", PROTO_ARG_TEXT, "ACTION",
-                    "count, sum, mean, ..., finetune; several with commas"),
+    OPTION_REQUIRED("--action", PROTO_ARG_LIST, "ACTION",
+                    "count, sum, mean, variance, quantile, histogram, regression, survival,\n"
+                    "finetune, evaluate; several with commas"),
     PURPOSE_OPTIONS,
-    OPTION("--columns", PROTO_ARG_TEXT, "A,B", "the columns that are read"),
+    OPTION("--columns", PROTO_ARG_LIST, "A,B", "the columns that are read"),
     OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "the privacy loss that is asked for"),
     OPTION("--delta", PROTO_ARG_NUMBER, "D", "its delta"),
-    OPTION("--rounds", PROTO_ARG_NUMBER, "N", "of training: how many rounds"),
+    OPTION("--rounds", PROTO_ARG_WHOLE, "N", "of training: how many rounds"),
     FLAG("--without-privacy", "of training: without noise"),
     END};
 static const struct proto_argument licence_explain_arguments[] = {
@@ -205,7 +208,7 @@ static const struct proto_argument licence_explain_arguments[] = {
     END};
 static const struct proto_argument licence_new_arguments[] = {
     OPTION("--answers", PROTO_ARG_FILE_IN, "FILE",
-           "\"key: value\" lines in place of a terminal; the man page lists the keys"),
+           "\"key: value\" lines in place of a terminal, by the keys above"),
     OPTION("--out", PROTO_ARG_FILE_OUT, "FILE", "write into this new file"), END};
 static const struct proto_argument licence_diff_arguments[] = {
     POSITIONAL("OLD", PROTO_ARG_TEXT, "a manifest, a file with `licence:` alone, or a dataset"),
@@ -231,24 +234,32 @@ static const struct proto_argument licence_withdraw_arguments[] = {
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
 static const struct proto_argument query_arguments[] = {
     POSITIONAL("SQL", PROTO_ARG_TEXT, "the question, quoted"),
-    OPTION("--purpose", PROTO_ARG_TEXT, "DUO", "its purpose, such as DUO:0000042"),
+    OPTION("--purpose", PROTO_ARG_TEXT, "DUO",
+           "what the answer is for: DUO:0000042 (general research), DUO:0000006 (health),\n"
+           "DUO:0000007 (the --disease), ...; `concordat licence explain` says what is permitted"),
     PURPOSE_OPTIONS,
-    OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "the privacy loss to spend at each site"),
-    OPTION("--delta", PROTO_ARG_NUMBER, "D", "its delta"),
+    OPTION("--epsilon", PROTO_ARG_NUMBER, "E",
+           "the privacy loss to spend at each site (default: 0.5, or what the licences allow\n"
+           "for a question where that is less); more of it means less noise"),
+    OPTION("--delta", PROTO_ARG_NUMBER, "D",
+           "how likely a greater loss may be (default: the least of the licences', else 1e-6)"),
     OPTION("--error", PROTO_ARG_TEXT, "50|5%",
            "spend what brings every 95 % margin down to this, in place of --epsilon"),
     OPTION("--assume-n", PROTO_ARG_NUMBER, "N",
            "the rows of a group that --error reckons with (default: the declared size)"),
-    OPTION("--rows-per-unit", PROTO_ARG_NUMBER, "N",
+    OPTION("--rows-per-unit", PROTO_ARG_WHOLE, "N",
            "count at most N rows of a person in a group: less noise, some bias"),
-    OPTION("--groups-per-unit", PROTO_ARG_NUMBER, "N", "count a person in at most N groups"),
-    OPTION("--sites", PROTO_ARG_TEXT, "A,B", "ask only these nodes"),
-    OPTION("--min-sites", PROTO_ARG_NUMBER, "K", "how many sites must answer (default 1)"),
-    OPTION("--mode", PROTO_ARG_TEXT, "per-node|secure", "how the answers are put together"),
-    FLAG("--explain", "show cost, margins and verdicts; spend nothing"),
+    OPTION("--groups-per-unit", PROTO_ARG_WHOLE, "N", "count a person in at most N groups"),
+    OPTION("--sites", PROTO_ARG_LIST, "A,B", "ask only these nodes"),
+    OPTION("--min-sites", PROTO_ARG_WHOLE, "K",
+           "how many institutions must answer (default 1); where fewer hold the dataset,\n"
+           "nobody is asked"),
+    OPTION("--mode", PROTO_ARG_TEXT, "per-node|secure",
+           "how the answers are put together (default per-node; this version refuses secure)"),
+    FLAG("--explain", "show cost, margins and each site's verdict; spend nothing"),
     OPTION("--timeout", PROTO_ARG_DURATION, "TIME", "how long to wait for sites (default 30s)"),
     FLAG("--plot", "draw the answer as bars or curves in the terminal"),
-    OPTION("--svg", PROTO_ARG_FILE_OUT, "FILE", "draw the answer into FILE"),
+    OPTION("--svg", PROTO_ARG_FILE_OUT, "FILE", "draw the answer into FILE, as an SVG picture"),
     FLAG("--csv", "print the rows as CSV, margins beside them"),
     END};
 static const struct proto_argument project_create_arguments[] = {
@@ -260,7 +271,7 @@ static const struct proto_argument project_end_arguments[] = {
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why"), END};
 static const struct proto_argument visa_issue_arguments[] = {
     POSITIONAL("TYPE", PROTO_ARG_TEXT,
-               "AffiliationAndRole, AcceptedTermsAndPolicies, ResearcherStatus or "
+               "AffiliationAndRole, AcceptedTermsAndPolicies, ResearcherStatus or\n"
                "ControlledAccessGrants"),
     POSITIONAL("VALUE", PROTO_ARG_TEXT, "what is attested, as licences spell it"),
     OPTION_REQUIRED("--node", PROTO_ARG_TEXT, "NODE", "the member whose person or project it is"),
@@ -270,9 +281,9 @@ static const struct proto_argument visa_issue_arguments[] = {
     OPTION("--source", PROTO_ARG_TEXT, "URL",
            "the organisation that says it (default: this institution)"),
     OPTION("--by", PROTO_ARG_TEXT, "WHO", "on whose word: self, peer, system, so or dac"),
-    OPTION(
-        "--conditions", PROTO_ARG_TEXT, "JSON",
-        "it counts only beside other visas: GA4GH's [[{\"type\", \"value\", \"source\", \"by\"}]]"),
+    OPTION("--conditions", PROTO_ARG_TEXT, "JSON",
+           "it counts only beside other visas, as GA4GH writes that:\n"
+           "[[{\"type\", \"value\", \"source\", \"by\"}]]"),
     END};
 static const struct proto_argument visa_list_arguments[] = {
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "only about people and projects of this member"),
@@ -288,14 +299,16 @@ static const struct proto_argument agreement_request_arguments[] = {
     OPTION("--node", PROTO_ARG_TEXT, "NODE", "who publishes it, when several do"),
     OPTION("--purpose", PROTO_ARG_TEXT, "DUO", "the purpose, such as DUO:0000042"),
     PURPOSE_OPTIONS,
-    OPTION("--action", PROTO_ARG_TEXT, "A,B", "count, sum, ..., finetune (default: all)"),
-    OPTION("--recipient", PROTO_ARG_TEXT, "A,B", "institutions that get results as well"),
+    OPTION("--action", PROTO_ARG_LIST, "A,B",
+           "count, sum, mean, variance, quantile, histogram, regression, survival,\n"
+           "finetune, evaluate (default: all)"),
+    OPTION("--recipient", PROTO_ARG_LIST, "A,B", "institutions that get results as well"),
     END};
 static const struct proto_argument agreement_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the agreement's id or its beginning"), END};
 static const struct proto_argument agreement_accept_arguments[] = {
     POSITIONAL("ID", PROTO_ARG_TEXT, "the agreement's id or its beginning"),
-    OPTION("--accept", PROTO_ARG_TEXT, "A,B",
+    OPTION("--accept", PROTO_ARG_LIST, "A,B",
            "the duties that are accepted (default: those that the project promises)"),
     END};
 static const struct proto_argument agreement_terminate_arguments[] = {
@@ -394,7 +407,7 @@ static const struct proto_argument accountant_arguments[] = {
     OPTION("--sigma", PROTO_ARG_NUMBER, "S", "noise multiplier; give this or --epsilon"),
     OPTION("--epsilon", PROTO_ARG_NUMBER, "E", "find the noise multiplier for this loss"),
     OPTION_REQUIRED("--rate", PROTO_ARG_NUMBER, "Q", "sampling rate of one step, 0 to 1"),
-    OPTION_REQUIRED("--steps", PROTO_ARG_NUMBER, "T", "number of steps"),
+    OPTION_REQUIRED("--steps", PROTO_ARG_WHOLE, "T", "number of steps"),
     OPTION_REQUIRED("--delta", PROTO_ARG_NUMBER, "D", "delta"),
     END};
 static const struct proto_argument licence_decide_arguments[] = {
@@ -415,12 +428,14 @@ static const struct proto_argument key_add_arguments[] = {
            "its first line is the passphrase, or a token's PIN"),
     END};
 static const struct proto_argument key_remove_arguments[] = {
-    POSITIONAL("SLOT", PROTO_ARG_NUMBER, "the slot's number, from `concordat key list`"), END};
+    POSITIONAL("SLOT", PROTO_ARG_WHOLE, "the slot's number, from `concordat key list`"), END};
 static const struct proto_argument key_rotate_arguments[] = {
     FLAG("--dek", "new keys for all datasets, in the background"),
     FLAG("--passphrase", "another passphrase, from --passphrase-file"),
     FLAG("--identity", "not in this version"),
-    FLAG("--drop-slots", "let a new key-encryption key drop the slots whose secrets are elsewhere"),
+    FLAG("--drop-slots",
+         "drop the slots that a new key-encryption key cannot be sealed for, as their\n"
+         "secrets are not at hand: recovery shares, other passphrases, tokens"),
     OPTION("--passphrase-file", PROTO_ARG_FILE_IN, "FILE",
            "its first line is the new passphrase, or without --passphrase the present one\n"
            "(of a token: its PIN)"),
@@ -459,7 +474,8 @@ static const struct proto_argument help_arguments[] = {
 
 /* Shapes that more than one operation answers. */
 #define SITES_ANSWER                                                                               \
-    "[{\"node\",\"status\":\"answered|refused|unreachable\",\"reason\",\"clause\",\"cure\"}]"
+    "[{\"node\",\"status\":\"answered|refused|unreachable|unavailable|waiting\",\"reason\",\n"     \
+    "  \"detail\",\"version\",\"withheld\",\"replayed\",\"approval\",\"verdict\",\"clauses\":[]}]"
 #define BUDGET_ANSWER                                                                              \
     "[{\"node\",\"dataset\",\"epsilon_total\",\"epsilon_left\",\"delta\",\"rho_total\",\"rho_"     \
     "left\"}]"
@@ -521,7 +537,8 @@ const struct proto_operation proto_operations[] = {
         "[{\"node\",\"pid\",\"home\",\"listen\",\"state\"}]"),
     ROW(SANDBOX_REMOVE, "sandbox remove", LOCAL, 0, false, sandbox_dir_arguments,
         "delete a sandbox",
-        "Deletes the homes that `sandbox create` made. Refuses while one of its daemons runs.",
+        "Deletes the homes that `sandbox create` made, and the files of `sandbox split` that were\n"
+        "not changed since. Other files stay. Refuses while one of its daemons runs.",
         "{\"removed\"}"),
     ROW(SANDBOX_SPLIT, "sandbox split", LOCAL, 0, false, sandbox_split_arguments,
         "split a CSV file into one file per node",
@@ -536,7 +553,14 @@ const struct proto_operation proto_operations[] = {
         "With --token-file: makes the keys here, asks the inviting node for a certificate and\n"
         "keeps it; private keys never leave this machine. Name, organisation, type and country\n"
         "are those of the token, which the inviter signed. With --prepare: makes the keys only\n"
-        "and prints their fingerprint, which an invitation may name with --key.",
+        "and prints their fingerprint, which an invitation may name with --key; where it names\n"
+        "none, init waits until the inviting node's operator has compared the fingerprint and\n"
+        "admitted it. With --unlock passphrase it is asked for on the terminal, or taken from\n"
+        "CONCORDAT_PASSPHRASE. For example:\n"
+        "\n"
+        "  concordat --home /srv/node init --found trials --name alpha --org \"Clinic A\" \\\n"
+        "      --org-type nonprofit --country DE --listen tls+tcp://alpha.example:7400\n"
+        "  concordat --home /srv/node init --token-file token --listen none",
         "{\"node\",\"node_id\",\"home\",\"federation\",\"federation_id\",\"fingerprint\","
         "\"state\":\"founded|member|pending|prepared\"}"),
     ROW(DOCTOR, "doctor", BOTH, 0, false, no_arguments, "check this node before trouble comes",
@@ -544,11 +568,11 @@ const struct proto_operation proto_operations[] = {
         "versions. Each line is ok, warn or fail, and says what cures it. Exit 1 on a fail.",
         "{\"checks\":[{\"check\",\"result\":\"ok|warn|fail\",\"text\",\"cure\"}]}"),
     ROW(CLOCK_ACCEPT, "clock accept", DAEMON, OPERATOR, false, no_arguments,
-        "take this machine's clock for right",
+        "confirm that this machine's clock is right",
         "A node never goes by a time earlier than the latest that it has kept, and refuses what\n"
         "depends on time (exit 9, CLOCK) while its clock is more than 5 minutes behind that. When\n"
-        "it ran ahead then and is right now, this puts it right. Peers' clocks must not "
-        "contradict.",
+        "it ran ahead then and is right now, this command makes the node go by it again. Peers'\n"
+        "clocks must not contradict.",
         "{\"time\"}"),
     ROW(STATUS, "status", DAEMON, 0, false, no_arguments, "show what this node is and does",
         "Shows node, federation, peers, datasets, jobs, budgets and versions.",
@@ -568,12 +592,15 @@ const struct proto_operation proto_operations[] = {
         "make a one-time token for a new node",
         "Prints a token for `concordat init --token-file` on the new node. It carries the\n"
         "address of this node and the root's fingerprint and is good once. Without --key the\n"
-        "node stays pending until `concordat federation admit` names its fingerprint.",
+        "node stays pending until `concordat federation admit` names its fingerprint. While an\n"
+        "invitation is outstanding, this node listens on the port above its own as well: open\n"
+        "both in the firewall.",
         "{\"token\",\"node\",\"org\",\"org_type\",\"country\",\"role\",\"expires\",\"address\","
         "\"key\"}"),
     ROW(FEDERATION_ADMIT, "federation admit", DAEMON, OPERATOR, false, admit_arguments,
         "admit a pending node after comparing its fingerprint",
-        "Compare the fingerprint with the other institution by telephone or on paper first.",
+        "The new node shows its fingerprint while it waits. Compare it with the other institution\n"
+        "by telephone or on paper first: whoever has the token may have sent another.",
         "{\"node\",\"node_id\",\"state\":\"member\"}"),
     ROW(FEDERATION_COUNCIL, "federation council", DAEMON, 0, false, no_arguments,
         "list the council that admits and expels",
@@ -606,7 +633,9 @@ const struct proto_operation proto_operations[] = {
         "reason; more of them than --max-rejects: exit 7, nothing imported. Numbers outside their\n"
         "bounds become the nearer bound and are counted. Until the new version is whole, "
         "questions\n"
-        "are answered from the old one.",
+        "are answered from the old one. Try it first with --dry-run. For example:\n"
+        "\n"
+        "  concordat dataset import manifest.yaml --data rows.csv --dry-run",
         "{\"dataset\",\"rows\",\"total\",\"replaced\",\"excluded\",\"rejected\",\n"
         " \"rejects\":[{\"line\",\"column\",\"reason\"}],\n"
         " \"bytes_raw\",\"bytes_stored\",\"deidentified\":{\"column\":\"operation\"},\n"
@@ -807,7 +836,9 @@ const struct proto_operation proto_operations[] = {
         "rho.",
         "{\"job\",\"name\",\"state\"}; with --explain\n"
         "{\"job\":null,\"explain\":true,\"sigma\",\"steps\",\"rate\",\"rounds\","
-        "\"cost\":{\"epsilon\",\"delta\",\"rho\",\"epsilon_tight\"},\"sites\":" SITES_ANSWER "}"),
+        "\"cost\":{\"epsilon\",\"delta\",\"rho\",\"epsilon_tight\"},\n"
+        "\"sites\":[{\"node\",\"status\",\"reason\",\"detail\",\"verdict\":\"permit|deny\",\n"
+        " \"clauses\":[],\"sigma\",\"cost\"}]}"),
     ROW(TRAIN_WATCH, "train watch", DAEMON, 0, true, train_id_arguments, "follow a job to its end",
         "Shows one line a round. Ctrl-C ends the watching, not the job.", TRAIN_ANSWER),
     ROW(TRAIN_RUN, "train run", LOCAL, 0, true, train_start_arguments,
@@ -996,7 +1027,8 @@ const struct proto_operation proto_operations[] = {
         "{\"approval\",\"state\",\"scope\",\"expires\",\"told\"}"),
     ROW(AUDIT_LIST, "audit list", DAEMON, AUDITOR, false, audit_list_arguments,
         "list what was decided, asked, answered and changed here",
-        "Lists the entries of this node's audit chain, oldest first.",
+        "Lists the entries of this node's audit chain, oldest first: who did or asked what, when,\n"
+        "and what was decided.",
         "[{\"seq\",\"time\",\"kind\",\"hash\",\"body\":{...}}]"),
     ROW(AUDIT_EGRESS, "audit egress", DAEMON, AUDITOR, false, audit_egress_arguments,
         "list everything that ever left this node",
@@ -1004,8 +1036,9 @@ const struct proto_operation proto_operations[] = {
         "[{\"time\",\"peer\",\"kind\",\"id\",\"bytes\"}]"),
     ROW(AUDIT_VERIFY, "audit verify", LOCAL, 0, false, audit_verify_arguments,
         "verify the audit chain, without daemon and keys",
-        "Checks every link of the chain, the signature of its head and the witnesses' ones.\n"
-        "Works beside a running daemon. Exit 8 when it is broken.",
+        "Checks every link of the chain, the signature of its head and those of its witnesses.\n"
+        "Works beside a running daemon. Exit 8 when it is broken, or the home is of a newer\n"
+        "program and was not verified.",
         "{\"entries\",\"ok\",\"head\",\"witnessed_by\":[],\"first_bad\",\n"
         " \"node_id\",\"federation_id\",\"fingerprint\",\"reason\"}"),
     ROW(AUDIT_EXPORT, "audit export", DAEMON, AUDITOR, false, audit_export_arguments,
@@ -1077,7 +1110,11 @@ const struct proto_operation proto_operations[] = {
     ROW(TOOL_LICENCE_DECIDE, "tool licence-decide", LOCAL, 0, false, licence_decide_arguments,
         "decide a request under a licence, both given as JSON",
         "Runs the decision that every node runs. Keys of the licence are those of the manifest's\n"
-        "`licence:`, of the request those that the man page lists. Exit 0 whatever the verdict.",
+        "`licence:`. Keys of the request: node, institution, org_type, commercial, country, "
+        "person,\n"
+        "project, purpose, diseases, research, ethics_ref, ethics_expires, accepted, actions,\n"
+        "columns, epsilon, delta, rounds, clip, noise_multiplier, nonprivate, secure, sites (how\n"
+        "many), site_countries, visas, now. Exit 0 whatever the verdict.",
         "{\"verdict\":\"permit|hold|deny\",\"reason\",\"text\",\"grant\",\n"
         " \"clauses\":[{\"clause\",\"expected\",\"result\",\"reason\",\"grant\"}],"
         "\"obligations\":[],\"min_cohort\",\"charge_rho\"}"),
@@ -1156,7 +1193,9 @@ const struct proto_argument *proto_operation_argument(const struct proto_operati
 
 /* --- values ------------------------------------------------------------------------------------- */
 
-static bool is_number(struct span text)
+#define WHOLE_MAX 1e15 /* a double below it counts in steps of one */
+
+bool proto_number_parse(struct span text, double *ret)
 {
     char copy[64];
     if (text.len == 0 || !span_to_cstr(text, copy, sizeof copy)) {
@@ -1168,7 +1207,24 @@ static bool is_number(struct span text)
     }
     char *end = NULL;
     double value = strtod(copy, &end);
-    return *end == 0 && isfinite(value) && value >= 0;
+    if (*end || !isfinite(value) || value < 0) {
+        return false;
+    }
+    *ret = value;
+    return true;
+}
+
+/* No text between two commas, before the first or behind the last. */
+static bool has_gap(struct span list)
+{
+    bool empty = true;
+    for (size_t i = 0; i < list.len; i++) {
+        if (list.ptr[i] == ',' && empty) {
+            return true;
+        }
+        empty = list.ptr[i] == ',' || (empty && list.ptr[i] == ' ');
+    }
+    return empty;
 }
 
 bool proto_duration_parse(struct span text, uint64_t *ret_ms)
@@ -1227,6 +1283,7 @@ enum err proto_operation_check(const struct proto_argument *argument, struct spa
                                struct err_info *reterr)
 {
     uint64_t ms = 0;
+    double number = 0;
     switch (argument->type) {
     case PROTO_ARG_FLAG:
         if (value.len != 0) {
@@ -1234,13 +1291,27 @@ enum err proto_operation_check(const struct proto_argument *argument, struct spa
         }
         return E_OK;
     case PROTO_ARG_NUMBER:
-        if (!is_number(value)) {
+        if (!proto_number_parse(value, &number)) {
             return proto_err_set(reterr, E_USAGE, "%s takes a number, at least 0", argument->name);
         }
         return E_OK;
+    case PROTO_ARG_WHOLE:
+        if (!proto_number_parse(value, &number) || number != floor(number) || number > WHOLE_MAX) {
+            return proto_err_set(reterr, E_USAGE, "%s takes a whole number, at least 0",
+                                 argument->name);
+        }
+        return E_OK;
     case PROTO_ARG_DURATION:
-        if (!proto_duration_parse(value, &ms)) {
-            return proto_err_set(reterr, E_USAGE, "%s takes a time such as 30s, 10m or 24h",
+        if (!proto_duration_parse(value, &ms) || ms == 0) {
+            return proto_err_set(reterr, E_USAGE,
+                                 "%s takes a time such as 30s, 10m or 24h, longer than 0",
+                                 argument->name);
+        }
+        return E_OK;
+    case PROTO_ARG_LIST:
+        if (has_gap(value)) {
+            return proto_err_set(reterr, E_USAGE,
+                                 "%s takes a list such as a,b: no part of it may be empty",
                                  argument->name);
         }
         return E_OK;

@@ -133,10 +133,12 @@ enum proto_op_id {
 enum proto_argument_type {
     PROTO_ARG_TEXT,
     PROTO_ARG_NUMBER,   /* a finite decimal number, at least 0 */
+    PROTO_ARG_WHOLE,    /* such a number without a fraction, at most 1e15 */
+    PROTO_ARG_LIST,     /* texts with commas between them, none empty */
     PROTO_ARG_FLAG,     /* takes no value */
     PROTO_ARG_FILE_IN,  /* a path that is read; absolute when it travels ("-" only where local) */
     PROTO_ARG_FILE_OUT, /* a path that is written; absolute when it travels */
-    PROTO_ARG_DURATION, /* "500ms", "30s", "10m", "24h", "7d"; travels as typed */
+    PROTO_ARG_DURATION, /* "500ms", "30s", "10m", "24h", "7d", more than nothing; travels as typed */
     PROTO_ARG_TIME,     /* RFC 3339 or a date; travels as typed */
 };
 
@@ -192,6 +194,8 @@ const struct proto_argument *proto_operation_argument(const struct proto_operati
 /* The form of one value. Errors: E_USAGE, the text names the argument. */
 MUST_CHECK enum err proto_operation_check(const struct proto_argument *argument, struct span value,
                                           struct err_info *reterr);
+/* A finite decimal number of at least 0, and nothing before or behind it. */
+bool proto_number_parse(struct span text, double *ret);
 /* "30s" to 30000; units ms, s, m, h, d; at most 3650 days. */
 bool proto_duration_parse(struct span text, uint64_t *ret_ms);
 /* The path of the table that is closest to TEXT, or NULL when none is close. */

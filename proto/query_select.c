@@ -116,22 +116,28 @@ static void name_unit(const struct proto_schema *schema, struct proto_query_argu
 
 static void bind_units(struct proto_binder *binder, struct proto_query_item *item)
 {
-    if (!binder->schema->unit[0] && strcmp(item->arguments[0].name, "unit") == 0 &&
-        proto_schema_find(binder->schema, "unit") < 0) {
+    const struct proto_schema *schema = binder->schema;
+    struct proto_query_argument *argument = &item->arguments[0];
+    if (!schema->unit[0] && strcmp(argument->name, "unit") == 0 &&
+        proto_schema_find(schema, "unit") < 0) {
         item->kind = PROTO_AGG_COUNT_ROWS; /* each row is a unit */
         item->argument_count = 0;
         return;
     }
-    name_unit(binder->schema, &item->arguments[0]);
-    int column = proto_binder_column(binder, item->arguments[0].name, item->arguments[0].at);
-    if (column >= 0 && !proto_binder_is_unit(binder, column)) {
-        const char *unit = binder->schema->unit;
-        proto_binder_fail(binder, E_UNSUPPORTED, item->at,
-                          unit[0] ? "DISTINCT counts the privacy unit only: COUNT(DISTINCT %s)"
-                                  : "each row is a unit here: write COUNT(*)%s",
-                          unit);
+    name_unit(schema, argument);
+    if (!schema->unit[0] && proto_schema_find(schema, argument->name) >= 0) {
+        proto_binder_fail(binder, E_UNSUPPORTED, argument->at,
+                          "DISTINCT counts privacy units, and the manifest names no unit column: "
+                          "each row is a unit here, so write COUNT(*)");
+        return;
     }
-    item->arguments[0].column = column;
+    int column = proto_binder_column(binder, argument->name, argument->at);
+    if (column >= 0 && !proto_binder_is_unit(binder, column)) {
+        proto_binder_fail(binder, E_UNSUPPORTED, item->at,
+                          "DISTINCT counts the privacy unit only: COUNT(DISTINCT %s)",
+                          schema->unit);
+    }
+    argument->column = column;
 }
 
 /* What a column must be for an argument. */

@@ -5,6 +5,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/approval.c %D%/approval.h \
 	%D%/audit.c %D%/audit.h %D%/audit_chain.h \
 	%D%/audit_verify.c \
+	%D%/audit_view.c %D%/audit_view.h \
 	%D%/blob.c %D%/blob.h \
 	%D%/catalogue.c %D%/catalogue.h \
 	%D%/clock.c %D%/clock.h \
@@ -49,6 +50,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/partition.c %D%/partition.h \
 	%D%/partition_cache.c %D%/partition_cache.h \
 	%D%/partition_file.c %D%/partition_file.h \
+	%D%/partition_trailer.c %D%/partition_trailer.h \
 	%D%/reader_conll.c %D%/reader_conll.h \
 	%D%/reader_fhir.c %D%/reader_fhir.h \
 	%D%/reader_csv.c %D%/reader_csv.h \

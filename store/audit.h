@@ -75,6 +75,7 @@ MUST_CHECK enum err store_audit_each(struct store *store, int64_t since, const c
 #define STORE_AUDIT_WITNESSES 64
 struct store_audit_report {
     bool ok;
+    bool newer; /* the home is of a newer program: not ok, and nothing was verified */
     uint64_t entries;
     uint64_t first_bad; /* seq of the first entry that does not fit; 0: none; entries + 1: the tail
                            is missing */
@@ -93,6 +94,7 @@ struct store_audit_report {
  * not in the process that has this store open (use store_audit_check there).
  * identity_point  NULL: from the node's own MEMBER record, whose council signatures are checked by the charter record.
  * ret             filled also when it returns E_CORRUPT or E_AUTH.
+ * A node.mdb beside a HOME/format above STORE_FORMAT is not judged: E_CORRUPT, report.newer.
  * Errors: E_CORRUPT, E_AUTH, E_ROLLBACK with report.ok false; E_NOT_FOUND; E_INVALID neither kind of file; E_IO. */
 MUST_CHECK enum err store_audit_verify(const char *path, const uint8_t identity_point[65],
                                        struct store_audit_report *ret, struct err_info *reterr);

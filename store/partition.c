@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,6 +41,16 @@ static enum err make_room(struct buf *to, size_t len)
     return buf_reserve(to, len ? len : 1);
 }
 
+/* A value's pages in one read, and none around them: the kernel's own read-ahead on a map brings the other columns, too. */
+static void read_ahead(const struct store_partition *partition, size_t line, const MDB_val *value)
+{
+    void *pages = store_partition_pages_of(value);
+    if (pages &&
+        !atomic_exchange_explicit(&partition->asked_for[line], true, memory_order_relaxed)) {
+        (void)madvise(pages, value->mv_size + STORE_PAGE_HEADER, MADV_WILLNEED);
+    }
+}
+
 enum err store_partition_read_at(const struct store_partition *partition, MDB_txn *txn,
                                  struct crypto_opener *opener, const struct store_value_key *place,
                                  uint32_t number, uint32_t rows, struct buf *to,
@@ -58,6 +69,16 @@ enum err store_partition_read_at(const struct store_partition *partition, MDB_tx
         return proto_err_set(reterr, rc == MDB_NOTFOUND ? E_CORRUPT : E_IO,
                              "dataset %s, file %s: a value is missing", partition->dataset,
                              partition->file);
+    }
+    struct span table = buf_span(&partition->table);
+    size_t line = store_partition_table_find(table, name_key);
+    if (line != STORE_TABLE_NONE) {
+        read_ahead(partition, line, &value);
+    }
+    if (line == STORE_TABLE_NONE || !store_partition_table_has(table, line, &value)) {
+        return proto_err_set(reterr, E_CORRUPT,
+                             "dataset %s, file %s: a value is not the one that was written there",
+                             partition->dataset, partition->file);
     }
     struct span sealed = span_of(value.mv_data, value.mv_size);
     size_t len = 0;
@@ -145,7 +166,8 @@ static enum err check_file(struct store_partition *partition, const char *path, 
     enum err err = fstat(fd, &file) ? E_IO : E_OK; /* before it is read: a later write shows */
     if (!err) {
         note_state(&file, &partition->state);
-        err = store_partition_trailer_check(fd, partition->index, uuid, ret_bytes);
+        err =
+            store_partition_trailer_check(fd, partition->index, uuid, ret_bytes, &partition->table);
     }
     close(fd);
     if (err) {
@@ -276,27 +298,39 @@ static enum err read_columns(struct store_partition *partition, MDB_txn *txn,
     return err;
 }
 
+/* The table, which a file of version 1 lacks, and the catalogue's root over it. */
+static enum err check_root(struct store_partition *partition, MDB_txn *txn, struct err_info *reterr)
+{
+    uint8_t meta[STORE_PARTITION_KEY];
+    uint8_t root[32];
+    enum err err = E_OK;
+    if (partition->table.len == 0) {
+        err = store_partition_table_read(txn, partition->dbi, &partition->table, reterr);
+    }
+    store_partition_key(partition->index, STORE_PARTITION_META, "", 0, meta);
+    err = err ? err : store_partition_root_of(buf_span(&partition->table), meta, root);
+    if (err || memcmp(root, partition->root, sizeof root) != 0) {
+        return damaged(partition, err ? err : E_CORRUPT, "its values do not fit its root", reterr);
+    }
+    partition->asked_for = arena_alloc(&partition->arena, partition->table.len / STORE_TABLE_LINE,
+                                       sizeof *partition->asked_for);
+    return partition->asked_for ? E_OK : damaged(partition, E_NO_MEMORY, "out of memory", reterr);
+}
+
 static enum err read_all(struct store_partition *partition, struct err_info *reterr)
 {
     MDB_txn *txn = NULL;
     struct crypto_opener *opener = NULL;
     struct buf plain = {.max = READ_MAX};
-    uint8_t root[32];
     int rc = mdb_txn_begin(store_env_mdb(partition->env), NULL, MDB_RDONLY, &txn);
     rc = rc ? rc : mdb_dbi_open(txn, NULL, 0, &partition->dbi);
     enum err err = rc ? store_env_error(rc, partition->file, reterr) : E_OK;
+    err = err ? err : check_root(partition, txn, reterr);
     err = err ? err : crypto_opener_new(partition->dek, store_partition_context(), &opener);
     err = err ? err
               : store_partition_read(partition, txn, opener, STORE_PARTITION_META, "", 0, 0, &plain,
                                      reterr);
     err = err ? err : read_meta(partition, buf_span(&plain), reterr);
-    if (!err) {
-        err = store_partition_root_of(txn, partition->dbi, partition->index, root, reterr);
-        if (err || memcmp(root, partition->root, sizeof root) != 0) {
-            err =
-                damaged(partition, err ? err : E_CORRUPT, "its values do not fit its root", reterr);
-        }
-    }
     err = err ? err : read_columns(partition, txn, opener, &plain, reterr);
     crypto_opener_free(opener);
     if (txn) {
@@ -417,6 +451,7 @@ static enum err open_once(struct store *store, const char *dataset, bool checked
     if (!partition) {
         return proto_err_set(reterr, E_NO_MEMORY, "opening dataset %s", dataset);
     }
+    partition->table.max = STORE_TABLE_MAX;
     uint64_t generation = crypto_keyring_generation(store->keyring);
     snprintf(partition->dataset, sizeof partition->dataset, "%s", dataset);
     enum err err = find_row(store, partition, reterr);
@@ -472,6 +507,7 @@ void store_partition_end(struct store_partition *partition)
     crypto_key_free(partition->dek);
     crypto_key_free(partition->index);
     arena_fini(&partition->arena);
+    buf_fini(&partition->table);
     proto_free(partition);
 }
 

@@ -7,12 +7,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define COMMIT_BYTES ((size_t)32 << 20) /* values in one transaction, which LMDB keeps in memory */
-#define PAGE         ((size_t)4096)
-#define PAGE_HEADER  ((size_t)16)   /* of an LMDB page, in front of a large value */
+#define PAGE         STORE_PARTITION_PAGE
 #define LARGE        ((size_t)2000) /* larger values get pages of their own */
 
 /* --- names and places ---------------------------------------------------------------------- */
@@ -80,171 +78,6 @@ size_t store_partition_aad(const struct store_partition_place *place,
 struct span store_partition_context(void)
 {
     return span_str("concordat/partition/1");
-}
-
-/* --- trailer ------------------------------------------------------------------------------- */
-
-static enum err read_exactly(int fd, uint8_t *to, size_t len, uint64_t at)
-{
-    while (len) {
-        ssize_t got = pread(fd, to, len, (off_t)at);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return got < 0 ? E_IO : E_CORRUPT;
-        }
-        to += got;
-        len -= (size_t)got;
-        at += (uint64_t)got;
-    }
-    return E_OK;
-}
-
-/* LMDB's page header in the machine's own byte order: page number (a word), u16, u16 flags, and of
- * a large value's first page the number of its pages. */
-static bool large_value(const uint8_t *page, uint64_t *ret_pages)
-{
-    uint16_t flags;
-    uint32_t pages;
-    memcpy(&flags, page + sizeof(size_t) + 2, sizeof flags);
-    memcpy(&pages, page + sizeof(size_t) + 4, sizeof pages);
-    *ret_pages = pages;
-    return flags == 0x04;
-}
-
-/* Chain over all pages; of a large value only the header, as its tag covers the rest. A large value
- * is never freed or overwritten in a partition, so a header that says so tells the truth. */
-static enum err digest_pages(int fd, uint64_t pages, uint32_t page_size, uint8_t ret[32])
-{
-    uint8_t *page = proto_alloc(1, page_size);
-    if (!page) {
-        return E_NO_MEMORY;
-    }
-    uint8_t state[32] = {0};
-    enum err err = E_OK;
-    for (uint64_t at = 0; at < pages && !err;) {
-        uint64_t run = 1;
-        uint8_t number[8];
-        err = read_exactly(fd, page, PAGE_HEADER, at * page_size);
-        bool large = !err && large_value(page, &run);
-        if (!err && !large) {
-            err = read_exactly(fd, page, page_size, at * page_size);
-        }
-        if (!large) {
-            run = 1;
-        } else if (run == 0 || run > pages - at) {
-            err = E_CORRUPT;
-        }
-        put_be64(number, at);
-        struct span parts[3] = {span_of(state, sizeof state), span_of(number, sizeof number),
-                                span_of(page, large ? PAGE_HEADER : page_size)};
-        uint8_t next[32];
-        crypto_sha256(parts, 3, next);
-        memcpy(state, next, sizeof state);
-        at += run;
-    }
-    memcpy(ret, state, sizeof state);
-    proto_free(page);
-    return err;
-}
-
-static void trailer_mac(const struct crypto_key *index, const uint8_t *trailer,
-                        const uint8_t digest[32], uint8_t ret[32])
-{
-    struct span parts[3] = {span_str("concordat/partition-trailer/1"), span_of(trailer, 40),
-                            span_of(digest, 32)};
-    crypto_hmac(span_of(index->bytes, CRYPTO_KEY_SIZE), parts, 3, ret);
-}
-
-static enum err trailer_make(int fd, const struct crypto_key *index, const uint8_t uuid[16],
-                             uint64_t pages, uint8_t ret[STORE_PARTITION_TRAILER])
-{
-    memset(ret, 0, STORE_PARTITION_TRAILER);
-    memcpy(ret, "CCPT", 4);
-    put_be32(ret + 4, 1);
-    memcpy(ret + 8, uuid, 16);
-    put_be32(ret + 24, PAGE);
-    put_be64(ret + 32, pages);
-    uint8_t digest[32];
-    enum err err = digest_pages(fd, pages, PAGE, digest);
-    if (!err) {
-        trailer_mac(index, ret, digest, ret + 40);
-    }
-    return err;
-}
-
-enum err store_partition_trailer_check(int fd, const struct crypto_key *index, uint8_t ret_uuid[16],
-                                       uint64_t *ret_bytes)
-{
-    struct stat file;
-    uint8_t trailer[STORE_PARTITION_TRAILER];
-    if (fstat(fd, &file)) {
-        return E_IO;
-    }
-    uint64_t size = (uint64_t)file.st_size;
-    if (size < STORE_PARTITION_TRAILER) {
-        return E_CORRUPT;
-    }
-    uint64_t body = size - STORE_PARTITION_TRAILER;
-    enum err err = read_exactly(fd, trailer, sizeof trailer, body);
-    if (err) {
-        return err;
-    }
-    if (memcmp(trailer, "CCPT", 4) != 0 || get_be32(trailer + 4) != 1 ||
-        get_be32(trailer + 24) != PAGE || get_be64(trailer + 32) != body / PAGE || body % PAGE) {
-        return E_CORRUPT;
-    }
-    uint8_t digest[32];
-    uint8_t mac[32];
-    err = digest_pages(fd, body / PAGE, PAGE, digest);
-    if (err) {
-        return err;
-    }
-    trailer_mac(index, trailer, digest, mac);
-    if (!crypto_equal(mac, trailer + 40, sizeof mac)) {
-        return E_CORRUPT;
-    }
-    memcpy(ret_uuid, trailer + 8, 16);
-    *ret_bytes = body;
-    return E_OK;
-}
-
-/* --- root ---------------------------------------------------------------------------------- */
-
-enum err store_partition_root_of(MDB_txn *txn, MDB_dbi dbi, const struct crypto_key *index,
-                                 uint8_t ret[32], struct err_info *reterr)
-{
-    uint8_t meta[STORE_PARTITION_KEY];
-    store_partition_key(index, STORE_PARTITION_META, "", 0, meta);
-    struct buf list = {.max = (size_t)1 << 30};
-    MDB_cursor *cursor = NULL;
-    int rc = mdb_cursor_open(txn, dbi, &cursor);
-    if (rc) {
-        return store_env_error(rc, "reading a partition", reterr);
-    }
-    MDB_val key;
-    MDB_val value;
-    enum err err = E_OK;
-    while (!err && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-        if (key.mv_size != STORE_PARTITION_KEY || value.mv_size < CRYPTO_CHUNK_OVERHEAD) {
-            err = E_CORRUPT;
-        } else if (memcmp(key.mv_data, meta, sizeof meta) != 0) {
-            const uint8_t *tag = (const uint8_t *)value.mv_data + value.mv_size - 16;
-            err = buf_put(&list, span_of(key.mv_data, key.mv_size));
-            err = err ? err : buf_put(&list, span_of(tag, 16));
-        }
-    }
-    mdb_cursor_close(cursor);
-    if (!err && rc != MDB_NOTFOUND) {
-        err = store_env_error(rc, "reading a partition", reterr);
-    }
-    if (!err) {
-        struct span parts[2] = {span_str("concordat/partition-root/1"), buf_span(&list)};
-        crypto_sha256(parts, 2, ret);
-    }
-    buf_fini(&list);
-    return err;
 }
 
 /* --- zones --------------------------------------------------------------------------------- */
@@ -381,7 +214,7 @@ enum err store_partition_writer_open(const char *path, const struct crypto_key *
  * little, and no byte of a value's pages is outside its tag. */
 static enum err pad(struct store_partition_writer *writer, struct span *inout)
 {
-    size_t sealed = inout->len + CRYPTO_CHUNK_OVERHEAD + PAGE_HEADER;
+    size_t sealed = inout->len + CRYPTO_CHUNK_OVERHEAD + STORE_PAGE_HEADER;
     if (sealed < LARGE) {
         return E_OK;
     }
@@ -456,29 +289,45 @@ static enum err put_meta(struct store_partition_writer *writer,
     return err;
 }
 
+/* What the file holds now that everything is committed, for the trailer. */
+static enum err read_table(struct store_partition_writer *writer, struct buf *table,
+                           uint64_t *ret_pages, struct err_info *reterr)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    MDB_txn *txn = NULL;
+    int rc = mdb_env_info(store_env_mdb(writer->env), &info);
+    rc = rc ? rc : mdb_env_stat(store_env_mdb(writer->env), &stat);
+    rc = rc ? rc : mdb_txn_begin(store_env_mdb(writer->env), NULL, MDB_RDONLY, &txn);
+    if (rc) {
+        return store_env_error(rc, "writing a partition", reterr);
+    }
+    enum err err = stat.ms_psize == PAGE
+                       ? store_partition_table_read(txn, writer->dbi, table, reterr)
+                       : proto_err_set(reterr, E_UNSUPPORTED, "pages of %u bytes are not supported",
+                                       stat.ms_psize);
+    mdb_txn_abort(txn);
+    *ret_pages = (uint64_t)info.me_last_pgno + 1;
+    return err;
+}
+
 /* LMDB writes nothing after this, so the trailer can stand behind its last page. */
 static enum err put_trailer(struct store_partition_writer *writer, uint64_t pages,
-                            uint64_t *ret_bytes, struct err_info *reterr)
+                            struct span table, uint64_t *ret_bytes, struct err_info *reterr)
 {
     int fd = open(writer->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {
         return store_env_errno(errno, writer->path, reterr);
     }
-    uint8_t trailer[STORE_PARTITION_TRAILER];
     enum err err = E_OK;
     if (ftruncate(fd, (off_t)(pages * PAGE))) {
         err = store_env_errno(errno, writer->path, reterr);
     }
     if (!err) {
-        err = trailer_make(fd, writer->index, writer->place.uuid, pages, trailer);
+        err = store_partition_trailer_put(fd, writer->index, writer->place.uuid, pages, table,
+                                          ret_bytes);
         if (err) {
-            proto_err_set(reterr, err, "reading a partition again");
-        }
-    }
-    if (!err) {
-        ssize_t wrote = pwrite(fd, trailer, sizeof trailer, (off_t)(pages * PAGE));
-        if (wrote != (ssize_t)sizeof trailer) {
-            err = store_env_errno(wrote < 0 ? errno : ENOSPC, writer->path, reterr);
+            proto_err_set(reterr, err, "writing a partition's end: %s", proto_err_text(err));
         }
     }
     if (!err && fsync(fd)) {
@@ -487,7 +336,20 @@ static enum err put_trailer(struct store_partition_writer *writer, uint64_t page
     if (close(fd) && !err) {
         err = store_env_errno(errno, writer->path, reterr);
     }
-    *ret_bytes = pages * PAGE + sizeof trailer;
+    return err;
+}
+
+static enum err root_so_far(struct store_partition_writer *writer, uint8_t ret[32],
+                            struct err_info *reterr)
+{
+    struct buf table = {.max = STORE_TABLE_MAX};
+    uint8_t meta[STORE_PARTITION_KEY];
+    store_partition_key(writer->index, STORE_PARTITION_META, "", 0, meta);
+    enum err err = store_partition_table_read(writer->txn, writer->dbi, &table, reterr);
+    if (!err && store_partition_root_of(buf_span(&table), meta, ret)) {
+        err = proto_err_set(reterr, E_NO_MEMORY, "writing a partition");
+    }
+    buf_fini(&table);
     return err;
 }
 
@@ -496,30 +358,21 @@ enum err store_partition_writer_finish(struct store_partition_writer *writer,
                                        struct span dataset, uint8_t ret_root[32],
                                        uint64_t *ret_bytes, struct err_info *reterr)
 {
+    struct buf table = {.max = STORE_TABLE_MAX};
+    uint64_t pages = 0;
     enum err err = begin(writer, reterr);
-    if (!err) {
-        err = store_partition_root_of(writer->txn, writer->dbi, writer->index, ret_root, reterr);
-    }
+    err = err ? err : root_so_far(writer, ret_root, reterr);
     err = err ? err : put_meta(writer, counts, dataset, ret_root, reterr);
     err = err ? err : commit(writer, reterr);
     err = err ? err : store_env_sync(writer->env, reterr);
-    if (err) {
-        return err;
+    err = err ? err : read_table(writer, &table, &pages, reterr);
+    if (!err) {
+        store_env_close(writer->env);
+        writer->env = NULL;
+        err = put_trailer(writer, pages, buf_span(&table), ret_bytes, reterr);
     }
-    MDB_envinfo info;
-    MDB_stat stat;
-    int rc = mdb_env_info(store_env_mdb(writer->env), &info);
-    rc = rc ? rc : mdb_env_stat(store_env_mdb(writer->env), &stat);
-    if (rc) {
-        return store_env_error(rc, "writing a partition", reterr);
-    }
-    if (stat.ms_psize != PAGE) {
-        return proto_err_set(reterr, E_UNSUPPORTED, "pages of %u bytes are not supported",
-                             stat.ms_psize);
-    }
-    store_env_close(writer->env);
-    writer->env = NULL;
-    return put_trailer(writer, (uint64_t)info.me_last_pgno + 1, ret_bytes, reterr);
+    buf_fini(&table);
+    return err;
 }
 
 void store_partition_writer_close(struct store_partition_writer *writer)

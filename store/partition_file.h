@@ -1,4 +1,4 @@
-/* Inside of a partition file: keys, coordinates, trailer, writer. For partition.c, scan.c and import.c
+/* Inside of a partition file: keys, coordinates, writer; its end: partition_trailer.h. For partition.c, scan.c and import.c
  * alone. Bytes: doc/format.md. Threads: a writer belongs to one. */
 #ifndef CONCORDAT_STORE_PARTITION_FILE_H
 #define CONCORDAT_STORE_PARTITION_FILE_H
@@ -6,10 +6,11 @@
 #include "crypto/chunk.h"
 #include "store/env.h"
 #include "store/partition.h"
+#include "store/partition_trailer.h"
 
-#define STORE_PARTITION_KEY       20  /* blinded name and big-endian number */
-#define STORE_PARTITION_AAD       192 /* room for the coordinates of a value */
-#define STORE_PARTITION_TRAILER   72
+#include <stdatomic.h>
+
+#define STORE_PARTITION_AAD       192  /* room for the coordinates of a value */
 #define STORE_PARTITION_META_SIZE 108  /* in front of the dataset body */
 #define STORE_ZONE_CHUNKS         256  /* chunks in one zone value */
 #define STORE_HISTOGRAM_MAX       1024 /* codes of a column that has histograms */
@@ -77,6 +78,8 @@ struct store_partition {
     struct crypto_key *index;
     struct store_env *env;
     MDB_dbi dbi;
+    struct buf table;       /* of the trailer: what each value that is read is held against */
+    atomic_bool *asked_for; /* by line of the table: its pages were asked of the disk */
 };
 
 /* Closes the file and frees it, whoever uses it. */
@@ -146,14 +149,6 @@ MUST_CHECK enum err store_zones_put(const struct store_zone *zone, const uint32_
 /* Appends the zones of a block's bytes behind the first *INOUT_COUNT ones. Errors: E_CORRUPT. */
 MUST_CHECK enum err store_zones_take(struct span bytes, uint32_t count, uint32_t codes,
                                      struct store_zone *zones, uint32_t *histogram);
-
-/* Checks size, pages and MAC of a whole file. Errors: E_CORRUPT, E_IO, E_NO_MEMORY. */
-MUST_CHECK enum err store_partition_trailer_check(int fd, const struct crypto_key *index,
-                                                  uint8_t ret_uuid[16], uint64_t *ret_bytes);
-/* SHA-256 over (key, tag) of every value but the meta value, in key order. */
-MUST_CHECK enum err store_partition_root_of(MDB_txn *txn, MDB_dbi dbi,
-                                            const struct crypto_key *index, uint8_t ret[32],
-                                            struct err_info *reterr);
 
 struct store_partition_writer;
 /* A new file at PATH, which must not exist. DEK is borrowed until close. */

@@ -374,17 +374,19 @@ static enum err is_switched(struct store *store, const struct store_dataset *row
     struct crypto_key *index = NULL;
     uint8_t uuid[16];
     uint64_t bytes = 0;
+    struct buf table = {.max = STORE_TABLE_MAX};
     store_rotate_name(row->name, name);
     *ret = false;
     enum err err = crypto_keyring_copy(store->keyring, name, &dek);
     err = err ? err : store_partition_index_key(dek, &index);
     if (!err && store_partition_path(store->home, row->partition_uuid, "", path, sizeof path)) {
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        *ret = fd >= 0 && store_partition_trailer_check(fd, index, uuid, &bytes) == E_OK;
+        *ret = fd >= 0 && store_partition_trailer_check(fd, index, uuid, &bytes, &table) == E_OK;
         if (fd >= 0) {
             close(fd);
         }
     }
+    buf_fini(&table);
     crypto_key_free(dek);
     crypto_key_free(index);
     return err ? proto_err_set(reterr, err, "the next key of dataset %s", row->name) : E_OK;

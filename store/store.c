@@ -64,6 +64,26 @@ static enum err refuse_lost(struct crypto_keyring *keyring, const char *path,
     return E_OK;
 }
 
+static enum err refuse_newer(const char *home, unsigned long format, struct err_info *reterr)
+{
+    return format <= STORE_FORMAT
+               ? E_OK
+               : proto_err_set(
+                     reterr, E_CORRUPT,
+                     "%s has format %lu, this program reads up to %d: use the newer program", home,
+                     format, STORE_FORMAT);
+}
+
+enum err store_check_newer(const char *home, struct err_info *reterr)
+{
+    char *path = store_file_path(home, "format", NULL);
+    unsigned long number = 0;
+    enum err err = path ? read_format(path, &number, reterr)
+                        : proto_err_set(reterr, E_NO_MEMORY, "reading the home's format");
+    proto_free(path);
+    return err ? err : refuse_newer(home, number, reterr);
+}
+
 static enum err write_format(const char *path, struct err_info *reterr)
 {
     char text[16];
@@ -85,11 +105,7 @@ static enum err check_home(const char *home, bool *ret_fresh, unsigned long *ret
     if (!err) {
         err = read_format(format, &number, reterr);
     }
-    if (!err && number > STORE_FORMAT) {
-        err = proto_err_set(reterr, E_CORRUPT,
-                            "%s has format %lu, this program reads up to %d: use the newer program",
-                            home, number, STORE_FORMAT);
-    }
+    err = err ? err : refuse_newer(home, number, reterr);
     if (!err) {
         *ret_fresh = !store_file_exists(mdb);
         if (*ret_fresh) {
@@ -177,6 +193,28 @@ static enum err open_keys(struct store *store, bool fresh, struct err_info *rete
     return err ? proto_err_set(reterr, err, "the store's keys") : E_OK;
 }
 
+/* Whether node.mdb has a table of a name that is none of ours. */
+static bool has_stranger(MDB_txn *txn)
+{
+    MDB_dbi names;
+    MDB_cursor *cursor;
+    MDB_val name;
+    bool found = false;
+    if (mdb_dbi_open(txn, NULL, 0, &names) || mdb_cursor_open(txn, names, &cursor)) {
+        return false;
+    }
+    while (!found && mdb_cursor_get(cursor, &name, NULL, MDB_NEXT) == 0) {
+        struct span is = span_of(name.mv_data, name.mv_size);
+        found = true;
+        for (int t = 0; t < STORE_TABLE_COUNT && found; t++) {
+            found = !span_equal(is, span_str(store_table_name((enum store_table)t)));
+        }
+    }
+    mdb_cursor_close(cursor);
+    return found;
+}
+
+/* A table that an older program did not have is made; one is not made anew beside another that lost its name. */
 static enum err open_tables(struct store *store, bool to_check, struct err_info *reterr)
 {
     MDB_txn *txn = NULL;
@@ -185,9 +223,16 @@ static enum err open_tables(struct store *store, bool to_check, struct err_info 
         return store_env_error(rc, "opening node.mdb", reterr);
     }
     for (int t = 0; t < STORE_TABLE_COUNT && !rc; t++) {
+        const char *name = store_table_name((enum store_table)t);
         MDB_dbi dbi = 0;
-        rc = mdb_dbi_open(txn, store_table_name((enum store_table)t), to_check ? 0 : MDB_CREATE,
-                          &dbi);
+        rc = mdb_dbi_open(txn, name, 0, &dbi);
+        if (rc == MDB_NOTFOUND && (to_check || has_stranger(txn))) {
+            mdb_txn_abort(txn);
+            return proto_err_set(reterr, E_CORRUPT,
+                                 "node.mdb lacks its table '%s': it was changed%s", name,
+                                 to_check ? ", or the daemon of this program never opened it" : "");
+        }
+        rc = rc == MDB_NOTFOUND ? mdb_dbi_open(txn, name, MDB_CREATE, &dbi) : rc;
         store->tables[t] = dbi;
     }
     if (rc) {
@@ -352,11 +397,11 @@ static enum err check_format(const char *home, struct err_info *reterr)
     enum err err = path ? read_format(path, &number, reterr)
                         : proto_err_set(reterr, E_NO_MEMORY, "opening the home");
     if (!err && number != STORE_FORMAT) {
-        err = proto_err_set(
-            reterr, number < STORE_FORMAT ? E_UNSUPPORTED : E_CORRUPT,
-            "%s has format %lu, this program checks format %d: %s", home, number, STORE_FORMAT,
-            number < STORE_FORMAT ? "start its daemon once, which brings it up"
-                                  : "use the newer program");
+        err = proto_err_set(reterr, number < STORE_FORMAT ? E_UNSUPPORTED : E_CORRUPT,
+                            "%s has format %lu, this program checks format %d: %s", home, number,
+                            STORE_FORMAT,
+                            number < STORE_FORMAT ? "start its daemon once, which brings it up"
+                                                  : "use the newer program");
     }
     proto_free(path);
     return err;

@@ -79,6 +79,8 @@ struct store {
     const struct crypto_identity *identity; /* borrowed; by store_identity */
 };
 
+/* Errors: E_CORRUPT HOME/format is above STORE_FORMAT, or no number; E_IO. A home without one is good. */
+MUST_CHECK enum err store_check_newer(const char *home, struct err_info *reterr);
 /* Opens HOME/node.mdb, making it, HOME/format, HOME/partitions and HOME/models on first use. The
  * DEK "node" is added to the keyring when the home is new. Errors: E_CORRUPT, E_AUTH a table was
  * tampered with, or the format is newer than STORE_FORMAT; E_ROLLBACK the ledger holds less than

@@ -1,9 +1,11 @@
 #include "config.h"
 #include "node/cli/cli.h"
 
-#include <stdio.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 const char *cli_absolute(struct cli_call *call, const char *path)
@@ -28,6 +30,51 @@ enum err cli_write_new(const char *path, struct span text, struct err_info *rete
     return written && closed ? E_OK
                              : proto_err_set(reterr, errno == EEXIST ? E_EXISTS : E_IO, "%s: %s",
                                              path, strerror(errno));
+}
+
+/* Something can be made beside PATH's last part. */
+static bool folder_writable(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    size_t len = slash && slash > path ? (size_t)(slash - path) : 1;
+    char folder[4096];
+    return span_to_cstr(span_of(slash ? path : ".", len), folder, sizeof folder) &&
+           faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0;
+}
+
+/* What is there already is written into: a file, or a folder where FOLDER says that it is to be one. */
+static bool writable(const char *path, bool folder)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        return errno == ENOENT && folder_writable(path);
+    }
+    if (S_ISDIR(st.st_mode) != folder) {
+        errno = folder ? ENOTDIR : EISDIR;
+        return false;
+    }
+    return faccessat(AT_FDCWD, path, folder ? W_OK | X_OK : W_OK, AT_EACCESS) == 0;
+}
+
+enum err cli_check_outputs(const struct cli_call *call, struct err_info *reterr)
+{
+    for (size_t i = 0; i < call->value_count; i++) {
+        const char *name = call->values[i].argument->name;
+        const char *path = call->values[i].value;
+        bool folder = strcmp(name, "--tensorboard") == 0;
+        bool is_new = strcmp(name, "--out") == 0 && call->operation->where == PROTO_WHERE_LOCAL;
+        if (!folder && !is_new && strcmp(name, "--svg") != 0) {
+            continue;
+        }
+        if (is_new && access(path, F_OK) == 0) {
+            return proto_err_set(reterr, E_EXISTS, "%s: %s is there already", name, path);
+        }
+        if (!writable(path, folder)) {
+            return proto_err_set(reterr, E_INVALID, "%s: %s cannot be written: %s", name, path,
+                                 strerror(errno));
+        }
+    }
+    return E_OK;
 }
 
 const char *cli_text(const struct cli_call *call, const char *name)

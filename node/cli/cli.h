@@ -47,6 +47,9 @@ double cli_number(const struct cli_call *call, const char *name, double fallback
 /* PATH made absolute by the working directory, in the call's arena; NULL when out of memory. */
 const char *cli_absolute(struct cli_call *call, const char *path);
 
+/* Whether what the command itself will write can be written, before it asks anybody: --svg, --tensorboard, and --out, whose file must
+ * not exist. Nothing is made or changed. Errors: E_INVALID it cannot; E_EXISTS. */
+MUST_CHECK enum err cli_check_outputs(const struct cli_call *call, struct err_info *reterr);
 /* Writes the file PATH, which must not exist. Errors: E_EXISTS, E_IO. */
 MUST_CHECK enum err cli_write_new(const char *path, struct span text, struct err_info *reterr);
 

@@ -20,7 +20,9 @@ static const char *const exits[] = {"done",
                                     "bad input data or file",
                                     "integrity or authentication failure",
                                     "temporarily busy, or no daemon"};
-#define EXITS (sizeof exits / sizeof *exits)
+#define EXITS  (sizeof exits / sizeof *exits)
+#define WIDTH  96u
+#define COLUMN 25 /* of what explains an argument */
 
 /* Where text goes: standard output, or with --json the one document there. */
 struct text {
@@ -54,34 +56,86 @@ static bool is_option(const struct proto_argument *argument)
     return argument->name[0] == '-';
 }
 
-/* "concordat query SQL [--project NAME] ..." */
+/* "--epsilon E", "SQL" */
+static void left_of(const struct proto_argument *a, char to[80])
+{
+    bool value = is_option(a) && a->value_name;
+    snprintf(to, 80, "%s%s%s", a->name, value ? " " : "", value ? a->value_name : "");
+}
+
+/* "usage: concordat query SQL [--project NAME] ...", broken between arguments. */
 static void print_usage(const struct proto_operation *op, FILE *to)
 {
-    fprintf(to, "concordat %s", op->path);
+    size_t column = (size_t)fprintf(to, "usage: concordat %s", op->path);
     for (const struct proto_argument *a = op->arguments; a->name; a++) {
-        fputs(a->required ? " " : " [", to);
-        fputs(a->name, to);
-        if (is_option(a) && a->value_name) {
-            fprintf(to, " %s", a->value_name);
+        char left[80];
+        char whole[100];
+        left_of(a, left);
+        snprintf(whole, sizeof whole, "%s%s%s%s", a->required ? "" : "[", left,
+                 a->required ? "" : "]", a->repeated ? "..." : "");
+        if (column + 1 + strlen(whole) > WIDTH) {
+            fprintf(to, "\n        ");
+            column = 8;
         }
-        fprintf(to, "%s%s", a->required ? "" : "]", a->repeated ? "..." : "");
+        column += (size_t)fprintf(to, " %s", whole);
     }
+    fputc('\n', to);
+}
+
+/* The texts stand in a column of their own, below what is too long to stand beside them. */
+static void print_argument(const struct proto_argument *a, FILE *to)
+{
+    char left[80];
+    left_of(a, left);
+    fprintf(to, "  %-*s%s", COLUMN - 3, left, strlen(left) > COLUMN - 3 ? "\n" : "");
+    fprintf(to, "%*s", strlen(left) > COLUMN - 3 ? COLUMN : 1, "");
+    for (const char *text = a->help; *text; text++) {
+        fputc(*text, to);
+        if (*text == '\n') {
+            fprintf(to, "%*s", COLUMN, "");
+        }
+    }
+    fputs(is_option(a) && a->required ? " (required)\n" : "\n", to);
+}
+
+/* "For operators and auditors ..."; nothing for what the command does by itself. */
+static void print_who(const struct proto_operation *op, FILE *to)
+{
+    static const struct {
+        unsigned role;
+        const char *name;
+    } roles[] = {{PROTO_ROLE_OPERATOR, "operators"},
+                 {PROTO_ROLE_COORDINATOR, "coordinators"},
+                 {PROTO_ROLE_ANALYST, "analysts"},
+                 {PROTO_ROLE_AUDITOR, "auditors"}};
+    unsigned left = op->roles;
+    if (op->where == PROTO_WHERE_LOCAL) {
+        return;
+    }
+    fputs(op->where == PROTO_WHERE_BOTH ? "\nWorks without the daemon, too. "
+                                        : "\nAsks the daemon. ",
+          to);
+    fputs(left ? "For " : "For everybody", to);
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        if (left & roles[i].role) {
+            left &= ~roles[i].role;
+            bool first = (op->roles & (roles[i].role - 1)) == 0;
+            fprintf(to, "%s%s", first ? "" : left ? ", " : " and ", roles[i].name);
+        }
+    }
+    fputs(" whom people: in node.yaml names.\n", to);
 }
 
 static void print_operation(const struct proto_operation *op, FILE *to)
 {
-    fputs("usage: ", to);
     print_usage(op, to);
-    fprintf(to, "\n\n%s\n", op->help);
+    fprintf(to, "\n%s: %s\n\n%s\n", op->path, op->summary, op->help);
+    print_who(op, to);
     if (op->arguments->name) {
         fputc('\n', to);
     }
     for (const struct proto_argument *a = op->arguments; a->name; a++) {
-        char left[80];
-        snprintf(left, sizeof left, "%s%s%s", a->name, is_option(a) && a->value_name ? " " : "",
-                 is_option(a) && a->value_name ? a->value_name : "");
-        fprintf(to, "  %-22s %s%s\n", left, a->help,
-                is_option(a) && a->required ? " (required)" : "");
+        print_argument(a, to);
     }
     fprintf(to, "\nalso:\n%s", globals);
     if (op->answer) {
@@ -115,13 +169,18 @@ static void print_all(FILE *to)
           to);
     print_list(NULL, to);
     fprintf(to, "\nevery command takes:\n%s", globals);
-    fputs("\nA first hour: sandbox create, sandbox start, dataset import, query, train run.\n"
-          "`concordat help COMMAND` explains one.\n\nexit codes:",
+    fputs("\nA first hour, with three nodes on this machine:\n"
+          "  concordat sandbox create box\n"
+          "  concordat sandbox start box\n"
+          "  concordat --home box/alpha dataset import MANIFEST.yaml --data ROWS.csv\n"
+          "  concordat --home box/beta query \"SELECT COUNT(*) FROM NAME\" --purpose DUO:0000042\n"
+          "  concordat --home box/alpha audit egress\n"
+          "`concordat help COMMAND` explains one, `concordat help train` lists what begins so.\n"
+          "\nexit codes:\n",
           to);
     for (size_t i = 0; i < EXITS; i++) {
-        fprintf(to, "%s %zu %s", i ? "," : "", i, exits[i]);
+        fprintf(to, "  %zu  %s\n", i, exits[i]);
     }
-    fputc('\n', to);
 }
 
 enum err cli_help_print(const struct cli_call *call, json_t **ret)
@@ -253,8 +312,11 @@ static void man_command(FILE *to)
             fputs(a->required ? "" : "]", to);
         }
         fputs("\n.fi\n.PP\n", to);
+        put_roff(op->summary, to);
+        fputs(".\n.PP\n", to);
         put_roff(op->help, to);
         fputc('\n', to);
+        print_who(op, to);
         man_arguments(op, to);
         if (op->answer) {
             fputs(".PP\nThe answer with \\-\\-json:\n.PP\n.nf\n", to);

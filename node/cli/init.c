@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #define INIT_DEADLINE_MS (UINT64_C(24) * 3600 * 1000) /* a person has to compare fingerprints */
 
@@ -96,22 +97,39 @@ static enum err read_token(const char *path, char to[PEER_TOKEN_TEXT], struct er
         return proto_err_set(reterr, errno == ENOENT ? E_NOT_FOUND : E_IO, "%s: %s", path,
                              strerror(errno));
     }
+    if (standard && isatty(STDIN_FILENO)) {
+        fputs("paste the invitation's token, then press Enter and control-D:\n", stderr);
+    }
     size_t got = fread(to, 1, PEER_TOKEN_TEXT - 1, from);
     to[got] = 0;
     if (!standard) {
         fclose(from);
     }
-    return got ? E_OK : proto_err_set(reterr, E_INVALID, "there is no token in %s", path);
+    return got ? E_OK
+               : proto_err_set(reterr, E_INVALID, "there is no token in %s",
+                               standard ? "standard input" : path);
 }
 
+/* Neither wait ends before a day is over, and where no terminal is nobody would know what for. */
 static void waiting(void *user, const char *fingerprint)
 {
+    const char *node = user;
+    fprintf(stderr,
+            "waiting to be admitted, for up to 24 hours: the invitation names no key. The inviting "
+            "node's\noperator compares this fingerprint with you, by telephone or on paper, and "
+            "runs\n"
+            "  concordat federation admit %s --key %s\n"
+            "Control-C ends the waiting; the same command goes on with it.\n",
+            node, fingerprint);
+}
+
+static void trying(void *user, const char *address)
+{
     (void)user;
-    fprintf(
-        stderr,
-        "waiting to be admitted; the inviting node's operator compares this fingerprint and runs\n"
-        "  concordat federation admit NODE --key %s\n",
-        fingerprint);
+    fprintf(stderr,
+            "%s does not answer; trying again, for up to 24 hours. The inviting node must run, and "
+            "its\nport for enrolment be open to this machine. Control-C ends the trying.\n",
+            address);
 }
 
 /* What the inviter attests stands; who gave something else here should hear of it before any key is shown. */
@@ -161,7 +179,9 @@ static enum err join(struct cli_provision_node *node, const char *path, json_t *
                                                   .identity = node->identity,
                                                   .tls_key = node->tls_key,
                                                   .deadline_ms = INIT_DEADLINE_MS,
-                                                  .waiting = waiting};
+                                                  .waiting = waiting,
+                                                  .trying = trying,
+                                                  .user = node->config.node};
         err = peer_enrol_join(&options, &result, reterr);
     }
     if (!err) {

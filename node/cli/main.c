@@ -102,6 +102,10 @@ static enum err run(struct cli_call *call, json_t **ret, int *ret_exit, struct e
     if (call->help) {
         return cli_help_print(call, ret);
     }
+    enum err err = cli_check_outputs(call, reterr);
+    if (err) {
+        return err;
+    }
     cli_handler *handler = handlers[call->operation->id];
     return handler ? handler(call, ret, ret_exit, reterr)
                    : cli_ask(call, call->operation, ret, ret_exit, reterr);

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define SANDBOX_FILE     "sandbox.json"
+#define SANDBOX_PARTS    "split.json"
 #define SANDBOX_START_MS 60000u
 #define SANDBOX_STOP_MS  30000u
 #define SANDBOX_LISTEN   "tls+tcp://127.0.0.1:%u"
@@ -127,6 +128,37 @@ static enum err save(const struct sandbox *box, struct err_info *reterr)
     json_decref(file);
     return ok ? E_OK
               : proto_err_set(reterr, E_IO, "%s/" SANDBOX_FILE " cannot be written", box->dir);
+}
+
+/* --- what split has written ----------------------------------------------------------------------- */
+
+/* What tells a file from one that was put or changed there later; NULL: there is none. */
+static json_t *file_view(const char *path)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0 || !S_ISREG(st.st_mode)) {
+        return NULL;
+    }
+    return json_pack("{s:I, s:I, s:I, s:I}", "inode", (json_int_t)st.st_ino, "bytes",
+                     (json_int_t)st.st_size, "changed_s", (json_int_t)st.st_mtim.tv_sec,
+                     "changed_ns", (json_int_t)st.st_mtim.tv_nsec);
+}
+
+enum err sandbox_parts_note(const struct sandbox *box, size_t count, struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    json_t *parts = json_object();
+    for (size_t i = 0; i < count; i++) {
+        json_t *view = sandbox_part(box, i, path, NULL) ? NULL : file_view(path);
+        if (view) {
+            json_object_set_new(parts, box->names[i], view);
+        }
+    }
+    bool ok = parts && config_home_path(box->dir, SANDBOX_PARTS, path) &&
+              json_dump_file(parts, path, JSON_INDENT(1)) == 0;
+    json_decref(parts);
+    return ok ? E_OK
+              : proto_err_set(reterr, E_IO, "%s/" SANDBOX_PARTS " cannot be written", box->dir);
 }
 
 /* --- create --------------------------------------------------------------------------------------- */
@@ -453,8 +485,9 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     return remove(path);
 }
 
-/* A home and the plain rows that were split off for it. */
-static enum err remove_node(const struct sandbox *box, size_t i, struct err_info *reterr)
+/* A home and the plain rows that were split off for it, which PARTS tells of. */
+static enum err remove_node(const struct sandbox *box, const json_t *parts, size_t i,
+                            struct err_info *reterr)
 {
     char path[HOME_PATH_MAX];
     enum err err = sandbox_home(box, i, path, reterr);
@@ -463,9 +496,28 @@ static enum err remove_node(const struct sandbox *box, size_t i, struct err_info
         err = proto_err_set(reterr, E_IO, "%s: %s", path, strerror(errno));
     }
     err = err ? err : sandbox_part(box, i, path, reterr);
-    if (!err && unlink(path) != 0 && errno != ENOENT) {
+    json_t *now = err ? NULL : file_view(path);
+    bool ours = now && json_equal(now, json_object_get(parts, box->names[i]));
+    json_decref(now);
+    if (ours && unlink(path) != 0 && errno != ENOENT) {
         err = proto_err_set(reterr, E_IO, "%s: %s", path, strerror(errno));
     }
+    return err;
+}
+
+static enum err remove_all(const struct sandbox *box, struct err_info *reterr)
+{
+    char path[HOME_PATH_MAX];
+    bool fits = config_home_path(box->dir, SANDBOX_PARTS, path);
+    json_t *parts = fits ? json_load_file(path, 0, NULL) : NULL;
+    enum err err = E_OK;
+    for (size_t i = 0; !err && i < box->count; i++) {
+        err = remove_node(box, parts, i, reterr);
+    }
+    if (!err && parts) {
+        unlink(path);
+    }
+    json_decref(parts);
     return err;
 }
 
@@ -483,9 +535,7 @@ enum err cli_sandbox_remove(struct cli_call *call, json_t **ret, int *ret_exit,
                                 box.names[i], box.dir);
         }
     }
-    for (size_t i = 0; !err && i < box.count; i++) {
-        err = remove_node(&box, i, reterr);
-    }
+    err = err ? err : remove_all(&box, reterr);
     if (!err && config_home_path(box.dir, SANDBOX_FILE, path)) {
         unlink(path);
         if (rmdir(box.dir) != 0) {

@@ -21,5 +21,9 @@ MUST_CHECK enum err sandbox_home(const struct sandbox *box, size_t i, char to[HO
 /* DIR/<name>.csv, which `sandbox split` writes for node I. */
 MUST_CHECK enum err sandbox_part(const struct sandbox *box, size_t i, char to[HOME_PATH_MAX],
                                  struct err_info *reterr);
+/* Notes in DIR/split.json what the first COUNT of those files are now, when `sandbox split` has written them: `sandbox remove` deletes them
+ * as long as they are these very files, unchanged, and no others of their names. */
+MUST_CHECK enum err sandbox_parts_note(const struct sandbox *box, size_t count,
+                                       struct err_info *reterr);
 
 #endif

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #define ROW_MAX    ((size_t)64 << 20)
 #define LABELS_MAX 1000
@@ -224,6 +225,25 @@ static enum err write_row(struct split *s, size_t i, struct err_info *reterr)
     return E_OK;
 }
 
+/* Nothing is written over the file that is read. */
+static enum err check_source(const struct split *s, struct err_info *reterr)
+{
+    struct stat from, to;
+    for (size_t i = 0; i < s->box->count; i++) {
+        char path[HOME_PATH_MAX];
+        enum err err = sandbox_part(s->box, i, path, reterr);
+        if (err) {
+            return err;
+        }
+        if (fstat(fileno(s->from), &from) == 0 && stat(path, &to) == 0 &&
+            from.st_dev == to.st_dev && from.st_ino == to.st_ino) {
+            return proto_err_set(reterr, E_USAGE, "%s would be written over while it is read",
+                                 path);
+        }
+    }
+    return E_OK;
+}
+
 static enum err open_parts(struct split *s, struct err_info *reterr)
 {
     for (size_t i = 0; i < s->box->count; i++) {
@@ -302,6 +322,7 @@ static enum err run(struct split *s, const char *file, const char *by, struct er
     if (!err && by && strncmp(by, "label:", 6) == 0) {
         err = find_column(s, by + 6, reterr);
     }
+    err = err ? err : check_source(s, reterr);
     if (!err) {
         err = open_parts(s, reterr);
     }
@@ -309,7 +330,13 @@ static enum err run(struct split *s, const char *file, const char *by, struct er
         err = copy_rows(s, reterr);
     }
     fclose(s->from);
-    return close_parts(s, err, reterr);
+    size_t begun = 0;
+    while (begun < s->box->count && s->to[begun]) {
+        begun++;
+    }
+    err = close_parts(s, err, reterr);
+    enum err noted = begun ? sandbox_parts_note(s->box, begun, err ? NULL : reterr) : E_OK;
+    return err ? err : noted;
 }
 
 enum err cli_sandbox_split(struct cli_call *call, json_t **ret, int *ret_exit,

@@ -10,7 +10,7 @@
 #include "proto/pld.h"
 #include "proto/privacy.h"
 #include "proto/time.h"
-#include "store/audit.h"
+#include "store/audit_view.h"
 #include "store/file.h"
 
 #include <errno.h>
@@ -21,20 +21,6 @@
 #include <unistd.h>
 
 /* --- audit verify --------------------------------------------------------------------------------- */
-
-static json_t *report_view(const struct store_audit_report *report)
-{
-    json_t *witnesses = json_array();
-    for (size_t i = 0; i < report->witness_count; i++) {
-        json_array_append_new(witnesses, json_string(report->witnesses[i]));
-    }
-    return json_pack("{s:I, s:b, s:s, s:o, s:o, s:s, s:s, s:s, s:s}", "entries",
-                     (json_int_t)report->entries, "ok", report->ok, "head", report->head,
-                     "witnessed_by", witnesses, "first_bad",
-                     report->first_bad ? json_integer((json_int_t)report->first_bad) : json_null(),
-                     "node_id", report->node_id, "federation_id", report->federation_id,
-                     "fingerprint", report->identity, "reason", report->reason);
-}
 
 enum err cli_audit_verify(struct cli_call *call, json_t **ret, int *ret_exit,
                           struct err_info *reterr)
@@ -51,9 +37,9 @@ enum err cli_audit_verify(struct cli_call *call, json_t **ret, int *ret_exit,
     }
     if (!err) {
         err = store_audit_verify(file, NULL, report, reterr);
-        bool broken = err && proto_err_kind(err) == ERR_KIND_INTEGRITY;
+        bool broken = err && proto_err_kind(err) == ERR_KIND_INTEGRITY && !report->newer;
         if (!err || broken) {
-            *ret = report_view(report);
+            *ret = store_audit_view(report);
             *ret_exit = proto_err_exit(err);
             err = E_OK;
         }

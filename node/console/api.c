@@ -17,7 +17,7 @@ static const enum proto_op_id reading[] = {
     PROTO_OP_PROJECT_LIST,   PROTO_OP_PROJECT_SHOW,   PROTO_OP_VISA_LIST,
     PROTO_OP_AGREEMENT_LIST, PROTO_OP_AGREEMENT_SHOW, PROTO_OP_FEDERATION_COUNCIL,
     PROTO_OP_APPROVALS,      PROTO_OP_AUDIT_LIST,     PROTO_OP_AUDIT_EGRESS,
-    PROTO_OP_KEY_LIST,
+    PROTO_OP_AUDIT_VERIFY,   PROTO_OP_KEY_LIST,
 };
 
 static bool only_reads(const struct proto_operation *operation)

@@ -118,7 +118,8 @@ static enum err add_recovery(struct control_call *call, const char *text, uint8_
     unsigned k = 0;
     unsigned n = 0;
     int used = 0;
-    if (sscanf(text, "%3u/%3u%n", &k, &n, &used) != 2 || text[used]) {
+    bool plain = text[strspn(text, "0123456789/")] == '\0'; /* sscanf also takes blanks and signs */
+    if (!plain || sscanf(text, "%3u/%3u%n", &k, &n, &used) != 2 || text[used]) {
         return proto_err_set(reterr, E_USAGE, "--recovery takes K/N, such as 3/5");
     }
     enum err err = crypto_keyring_slot_recovery(call->node->keyring, k, n, shares, ret_id, reterr);

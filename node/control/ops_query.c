@@ -393,11 +393,11 @@ static void show_waiting(void *user, size_t answered, size_t asked, uint64_t ela
     control_progress(user, text, elapsed_ms / 1000, total);
 }
 
-/* A contribution bound is absent or a whole number from 1 to a million. */
+/* Absent, or from 1 to a million; the table has checked that it is whole. */
 static bool limit_fits(struct control_call *call, const char *option)
 {
     double limit = control_number(call, option, 1);
-    return limit >= 1 && limit <= PROTO_SCHEMA_ROWS_MAX && floor(limit) == limit;
+    return limit >= 1 && limit <= PROTO_SCHEMA_ROWS_MAX;
 }
 
 /* --error 50, or --error 5% of what --assume-n says. */
@@ -413,10 +413,10 @@ static enum err read_wanted(struct control_call *call, struct query_ask *ask,
     if (!text) {
         return E_OK;
     }
-    char *end;
-    double error = strtod(text, &end);
-    bool relative = strcmp(end, "%") == 0;
-    if (end == text || (*end && !relative) || !isfinite(error) || !(error > 0)) {
+    size_t len = strlen(text);
+    bool relative = len > 1 && text[len - 1] == '%';
+    double error = 0;
+    if (!proto_number_parse(span_of(text, len - relative), &error) || !(error > 0)) {
         return proto_err_set(reterr, E_USAGE,
                              "--error takes a margin, as 50, or a part of what is counted, as 5%%");
     }
@@ -434,6 +434,15 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
     const char **sites = arena_alloc(&call->arena, QUERY_SITES_MAX, sizeof *sites);
     if (!sites) {
         return E_NO_MEMORY;
+    }
+    if (!limit_fits(call, "--rows-per-unit") || !limit_fits(call, "--groups-per-unit")) {
+        return proto_err_set(
+            reterr, E_USAGE,
+            "--rows-per-unit and --groups-per-unit take a whole number from 1 to %d",
+            PROTO_SCHEMA_ROWS_MAX);
+    }
+    if (!limit_fits(call, "--min-sites")) {
+        return proto_err_set(reterr, E_USAGE, "--min-sites takes a whole number from 1");
     }
     *ask = (struct query_ask){
         .limits = {(uint32_t)control_number(call, "--rows-per-unit", 0),
@@ -460,13 +469,6 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
     }
     if (control_flag(call, "--delta") && (ask->delta < 1e-12 || ask->delta >= 1)) {
         return proto_err_set(reterr, E_USAGE, "--delta takes a number from 1e-12 to below 1");
-    }
-    if (!limit_fits(call, "--rows-per-unit") || !limit_fits(call, "--groups-per-unit")) {
-        return proto_err_set(reterr, E_USAGE,
-                             "--rows-per-unit and --groups-per-unit take a whole number from 1");
-    }
-    if (!limit_fits(call, "--min-sites")) {
-        return proto_err_set(reterr, E_USAGE, "--min-sites takes a whole number from 1");
     }
     enum err err = read_wanted(call, ask, reterr);
     return err ? err : control_purpose(call, &ask->purpose, reterr);

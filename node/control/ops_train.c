@@ -89,9 +89,8 @@ static enum err set_one(struct proto_job *job, char *text, struct err_info *rete
             text);
     }
     uint64_t ms = 0;
-    char *end = NULL;
-    double number = strtod(value, &end);
-    bool good = *value && *end == '\0';
+    double number = 0;
+    bool good = proto_number_parse(span_str(value), &number);
     if (setting->type == SET_DURATION) {
         good = proto_duration_parse(span_str(value), &ms);
         number = (double)ms;

@@ -10,99 +10,39 @@ struct batch;
 
 struct batch_call {
     struct call call;
-    struct pool_job job; /* when a thread of `openers` is asked to help */
     struct peer_call *told;
     struct batch *batch;
     struct batch_call *next;
 };
 
-/* A call goes from `ended` by watch->open to `opened`, and by watch->ended out of the batch. The caller's thread does both;
- * threads of `openers` help with the first as long as more calls have ended than it has in its hands. */
 struct batch {
     struct peer_event start;
     struct peer_event cancel;
     struct peer *peer;
-    const struct peer_call_watch *watch;
     struct batch_call *calls;
     size_t count;
-    pthread_mutex_t lock; /* of all below */
+    struct batch_call *ended; /* under lock: ended and not told yet, the newest first */
+    size_t left;              /* under lock */
+    size_t events;            /* posted and not run yet; under lock */
+    pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct batch_call *ended, *opened; /* the newest first */
-    size_t left;
-    size_t events; /* posted and not run yet */
-    size_t helpers;
-    bool waits; /* the caller's thread has nothing to do and has not been woken */
 };
 
-static struct batch_call *take(struct batch_call **list)
-{
-    struct batch_call *first = *list;
-    if (first) {
-        *list = first->next;
-    }
-    return first;
-}
-
-static void put(struct batch_call **list, struct batch_call *b)
-{
-    b->next = *list;
-    *list = b;
-}
-
-static size_t index_of(const struct batch_call *b)
-{
-    return (size_t)(b - b->batch->calls);
-}
-
-/* Lock held, but not while opening. */
-static void open_one(struct batch *batch, struct batch_call *b)
-{
-    if (batch->watch->open) {
-        pthread_mutex_unlock(&batch->lock);
-        batch->watch->open(batch->watch->user, index_of(b));
-        pthread_mutex_lock(&batch->lock);
-    }
-    put(&batch->opened, b);
-}
-
-static void help(struct pool_job *job)
-{
-    struct batch_call *own = (struct batch_call *)((char *)job - offsetof(struct batch_call, job));
-    struct batch *batch = own->batch;
-    pthread_mutex_lock(&batch->lock);
-    for (struct batch_call *b; (b = take(&batch->ended));) {
-        open_one(batch, b);
-        pthread_cond_signal(&batch->wake);
-    }
-    batch->helpers--; /* from the unlocking on, the batch may be gone */
-    pthread_cond_signal(&batch->wake);
-    pthread_mutex_unlock(&batch->lock);
-}
-
-/* On the loop. */
 static void finish(struct call *call, enum err status, struct span reply)
 {
     struct batch_call *b = call->user;
-    struct batch *batch = b->batch;
-    struct peer *peer = call->peer;
     b->told->status = status;
     b->told->elapsed_ms = peer_now_ms() - call->started_ms;
     b->told->reply = (struct buf){.max = PEER_MESSAGE_MAX};
     if (reply.len && buf_put(&b->told->reply, reply)) {
         b->told->status = E_NO_MEMORY;
     }
-    pthread_mutex_lock(&batch->lock);
-    /* Not while we stop: nobody may put anything into the pool then. */
-    bool to_help = batch->watch->open && !b->told->status && !batch->waits && !peer->stopping;
-    put(&batch->ended, b);
-    batch->left--;
-    batch->helpers += to_help;
-    batch->waits = false;
-    pthread_cond_signal(&batch->wake);
-    pthread_mutex_unlock(&batch->lock);
-    if (to_help) {
-        pool_put(&peer->openers, &b->job); /* the helper that we have counted keeps the batch */
-    }
+    pthread_mutex_lock(&b->batch->lock);
+    b->next = b->batch->ended;
+    b->batch->ended = b;
+    b->batch->left--;
+    pthread_cond_signal(&b->batch->wake);
+    pthread_mutex_unlock(&b->batch->lock);
 }
 
 static void fail(struct call *call, enum err status)
@@ -171,56 +111,46 @@ static void post(struct batch *batch, struct peer_event *event)
     peer_post(batch->peer, event);
 }
 
-/* Lock held, but not while working. true: something was done. */
-static bool work(struct batch *batch)
+/* Lock held, but not while telling. true: something was told. */
+static bool tell_ended(struct batch *batch, void (*ended)(void *, size_t), void *user)
 {
-    struct batch_call *b = take(&batch->opened);
-    if (b && batch->watch->ended) {
-        pthread_mutex_unlock(&batch->lock);
-        batch->watch->ended(batch->watch->user, index_of(b));
-        pthread_mutex_lock(&batch->lock);
+    struct batch_call *first = batch->ended;
+    batch->ended = NULL;
+    if (!first || !ended) {
+        return false;
     }
-    if (b) {
-        return true;
+    pthread_mutex_unlock(&batch->lock);
+    for (struct batch_call *b = first; b; b = b->next) {
+        ended(user, (size_t)(b - batch->calls));
     }
-    b = take(&batch->ended);
-    if (b) {
-        open_one(batch, b);
-    }
-    return b != NULL;
-}
-
-static void wait_once(struct batch *batch)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += ASK_MS * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
-    batch->waits = true;
-    pthread_cond_timedwait(&batch->wake, &batch->lock, &until);
-    batch->waits = false;
+    pthread_mutex_lock(&batch->lock);
+    return true;
 }
 
 /* Calls to ourselves are waited for beyond the deadline, since their handler still reads the caller's body. */
-static void batch_wait(struct batch *batch)
+static void batch_wait(struct batch *batch, void (*ended)(void *, size_t),
+                       bool (*cancelled)(void *), void *user)
 {
-    const struct peer_call_watch *watch = batch->watch;
     bool asked = false;
     pthread_mutex_lock(&batch->lock);
     for (;;) {
-        if (work(batch)) {
+        struct timespec until;
+        if (tell_ended(batch, ended, user)) {
             continue;
         }
-        if (!batch->left && !batch->events && !batch->helpers) {
+        if (!batch->left && !batch->events) {
             break;
         }
-        wait_once(batch);
-        if (!asked && watch->cancelled && batch->left) {
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += ASK_MS * 1000000L;
+        if (until.tv_nsec >= 1000000000L) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000L;
+        }
+        pthread_cond_timedwait(&batch->wake, &batch->lock, &until);
+        if (!asked && cancelled && batch->left) {
             pthread_mutex_unlock(&batch->lock);
-            if (watch->cancelled(watch->user)) {
+            if (cancelled(user)) {
                 asked = true;
                 batch->cancel.run = batch_cancel;
                 post(batch, &batch->cancel);
@@ -234,12 +164,12 @@ static void batch_wait(struct batch *batch)
 enum err peer_call_many(struct peer *peer, struct peer_call *calls, size_t count,
                         uint64_t deadline_ms, bool (*cancelled)(void *user), void *user)
 {
-    const struct peer_call_watch watch = {.cancelled = cancelled, .user = user};
-    return peer_call_each(peer, calls, count, deadline_ms, &watch);
+    return peer_call_each(peer, calls, count, deadline_ms, NULL, cancelled, user);
 }
 
 enum err peer_call_each(struct peer *peer, struct peer_call *calls, size_t count,
-                        uint64_t deadline_ms, const struct peer_call_watch *watch)
+                        uint64_t deadline_ms, void (*ended)(void *user, size_t at),
+                        bool (*cancelled)(void *user), void *user)
 {
     if (count > PEER_CALLS_MAX) {
         return E_LIMIT;
@@ -247,7 +177,7 @@ enum err peer_call_each(struct peer *peer, struct peer_call *calls, size_t count
     if (count == 0) {
         return E_OK;
     }
-    struct batch batch = {.peer = peer, .watch = watch, .count = count, .left = count};
+    struct batch batch = {.peer = peer, .count = count, .left = count};
     batch.calls = proto_alloc(count, sizeof *batch.calls);
     if (!batch.calls) {
         return E_NO_MEMORY;
@@ -266,7 +196,6 @@ enum err peer_call_each(struct peer *peer, struct peer_call *calls, size_t count
         struct batch_call *b = &batch.calls[i];
         b->told = &calls[i];
         b->batch = &batch;
-        b->job.run = help;
         b->call = (struct call){.peer = peer,
                                 .type = calls[i].type,
                                 .body = calls[i].body,
@@ -278,7 +207,7 @@ enum err peer_call_each(struct peer *peer, struct peer_call *calls, size_t count
     }
     batch.start.run = batch_start;
     post(&batch, &batch.start);
-    batch_wait(&batch);
+    batch_wait(&batch, ended, cancelled, user);
     pthread_cond_destroy(&batch.wake);
     pthread_mutex_destroy(&batch.lock);
     proto_free(batch.calls);

@@ -94,6 +94,8 @@ struct peer_enrol_join_options {
     void (*waiting)(
         void *user,
         const char *fingerprint); /* called once when a person must admit this key; may be NULL */
+    /* Called once when the inviter at ADDRESS cannot be reached and is tried again until the deadline; may be NULL. */
+    void (*trying)(void *user, const char *address);
     void *user;
 };
 /* Errors: E_INVALID the token or a name; E_REFUSED by the inviter (text says why); E_AUTH the other side is not this

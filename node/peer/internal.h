@@ -7,7 +7,6 @@
  *   handlers   run peer_handler functions          (pool `handlers`)
  *   records    checks signatures, writes records   (pool `records`, one thread, so that order is kept)
  *   dialers    block in sp_dial                    (pool `dialers`)
- *   openers    help a caller with answers that came together: they compute and wait for nothing (pool `openers`)
  * From NNG or a pool to the loop there is only peer_post; what all of them read of a member that asks stands in `guests`. */
 #ifndef CONCORDAT_NODE_PEER_INTERNAL_H
 #define CONCORDAT_NODE_PEER_INTERNAL_H
@@ -237,7 +236,7 @@ struct peer {
     pthread_mutex_t lock;
     struct peer_event *events, **events_tail;
 
-    struct pool handlers, records, dialers, openers;
+    struct pool handlers, records, dialers;
     struct sp_socket *rep;
     bool dials_only;
     struct sp_listener *listener; /* NULL: none, or closed */

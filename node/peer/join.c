@@ -21,6 +21,7 @@ struct joining {
     struct crypto_channel_profile *profile;
     nng_socket socket;
     bool socket_open;
+    bool said_trying;
     uint64_t until_ms;
 };
 
@@ -61,6 +62,14 @@ static enum err request_make(struct joining *j, struct err_info *reterr)
     return err;
 }
 
+static void say_trying(struct joining *j)
+{
+    if (!j->said_trying && j->options->trying) {
+        j->options->trying(j->options->user, j->token.address);
+    }
+    j->said_trying = true;
+}
+
 static enum err connect_open(struct joining *j, struct err_info *reterr)
 {
     nng_tls_config *config = NULL;
@@ -97,6 +106,7 @@ static enum err connect_open(struct joining *j, struct err_info *reterr)
         if (peer_now_ms() + POLL_MS > j->until_ms) {
             break;
         }
+        say_trying(j);
         pause_ms(POLL_MS);
         rv = 0;
     }
@@ -159,6 +169,9 @@ static enum err ask(struct joining *j, struct buf *body, struct err_info *reterr
         }
         if (!again || peer_now_ms() + POLL_MS >= j->until_ms) {
             return err;
+        }
+        if (err == E_UNREACHABLE || err == E_TIMEOUT) {
+            say_trying(j);
         }
         pause_ms(POLL_MS);
     }

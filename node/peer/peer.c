@@ -363,7 +363,6 @@ enum err peer_start(struct peer *peer, struct err_info *reterr)
     enum err err = pool_start(&peer->handlers, peer->limits.handler_threads);
     err = err ? err : pool_start(&peer->records, 1);
     err = err ? err : pool_start(&peer->dialers, 3);
-    err = err ? err : pool_start(&peer->openers, 2);
     err = err ? err : server_start(peer, reterr);
     peer->started = true;
     if (err) {
@@ -413,7 +412,6 @@ static void *stop_main(void *arg)
     }
     pool_stop(&peer->dialers);
     pool_stop(&peer->records);
-    pool_stop(&peer->openers); /* no call has ended since link_fail_calls */
     for (size_t i = 0; i < PEER_MEMBERS_MAX; i++) {
         if (peer->links[i]) {
             link_stop(peer->links[i]);

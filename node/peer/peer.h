@@ -158,20 +158,11 @@ struct peer_call {
  * Errors: E_LIMIT too many calls; E_NO_MEMORY; E_OK otherwise, also when calls failed. */
 MUST_CHECK enum err peer_call_many(struct peer *peer, struct peer_call *calls, size_t count,
                                    uint64_t deadline_ms, bool (*cancelled)(void *user), void *user);
-/* What is done with each call as soon as it has ended and while others still wait, so that it costs no time then. AT is its
- * index in CALLS; each may be NULL. */
-struct peer_call_watch {
-    /* First, in the caller's thread or another one, several at a time: it touches what belongs to this call alone, and only
-     * computes. */
-    void (*open)(void *user, size_t at);
-    /* Then, in the caller's thread. */
-    void (*ended)(void *user, size_t at);
-    bool (*cancelled)(void *user);
-    void *user;
-};
-/* peer_call_many, watched. */
+/* The same, and each call is told to ENDED, in the caller's thread, as soon as it has ended and while others still wait:
+ * what has to be done with an answer costs no time then. AT is its index in CALLS. */
 MUST_CHECK enum err peer_call_each(struct peer *peer, struct peer_call *calls, size_t count,
-                                   uint64_t deadline_ms, const struct peer_call_watch *watch);
+                                   uint64_t deadline_ms, void (*ended)(void *user, size_t at),
+                                   bool (*cancelled)(void *user), void *user);
 
 /* --- members ---------------------------------------------------------------------------------------------------- */
 

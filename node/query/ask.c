@@ -11,15 +11,9 @@
 #include "proto/sql.h"
 #include "store/egress.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
-
-/* One site's, as it came; ERR and INFO tell why it is none. */
-struct answer {
-    struct query_answer body;
-    enum err err;
-    struct err_info info;
-};
 
 struct asking {
     struct query_context *context;
@@ -34,7 +28,7 @@ struct asking {
     size_t call_count;
     size_t read_count; /* answers that are in */
     uint64_t started_ms;
-    struct answer *answers; /* by call */
+    struct query_answer *answers; /* by call */
 };
 
 enum err query_worst(enum err a, enum err b)
@@ -85,6 +79,40 @@ static enum err choose_sites(struct asking *asking, struct err_info *reterr)
     return kept ? E_OK
                 : proto_err_set(reterr, E_NOT_FOUND,
                                 "none of the named sites publishes the dataset");
+}
+
+static bool fits(const struct asking *asking, size_t i)
+{
+    const struct query_publisher *all = asking->publishers;
+    return memcmp(all[i].schema_hash, all[asking->model].schema_hash, 32) == 0;
+}
+
+/* What can never be answered by enough is not asked: sites that answer charge it. A site that cannot be reached now counts, one whose
+ * schema differs does not: its sums do not add up with the others'. */
+static enum err check_min_sites(const struct asking *asking, struct err_info *reterr)
+{
+    const struct query_publisher *all = asking->publishers;
+    const struct query_publisher *other = NULL;
+    size_t held = 0;
+    for (size_t i = 0; i < asking->publisher_count; i++) {
+        bool counts = fits(asking, i);
+        other = counts ? other : &all[i];
+        for (size_t j = 0; j < i && counts; j++) {
+            counts = !fits(asking, j) || strcmp(all[j].member.org, all[i].member.org) != 0;
+        }
+        held += counts;
+    }
+    if (held >= asking->ask->min_sites) {
+        return E_OK;
+    }
+    return proto_err_set(
+        reterr, E_UNREACHABLE,
+        "nobody was asked and nothing charged: --min-sites wants %zu institutions, and %zu%s "
+        "hold%s "
+        "%s%s%s; ask with --min-sites %zu or less",
+        asking->ask->min_sites, held, asking->ask->site_count ? " of those in --sites" : "",
+        held == 1 ? "s" : "", asking->result->query.dataset,
+        other ? "; another schema of it has " : "", other ? other->member.name : "", held);
 }
 
 /* What the wanted error costs, if the licences of all who are asked allow so much for a question. */
@@ -145,6 +173,7 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
         query_publishers_schema(asking->context, asking->publishers, asking->publisher_count);
     result->schema = asking->publishers[asking->model].schema;
     err = proto_query_bind(&result->query, &result->schema, reterr);
+    err = err ? err : check_min_sites(asking, reterr);
     if (!err) {
         err = query_layout_plan(&result->query, &asking->ask->limits, &result->layout, reterr);
     }
@@ -165,8 +194,7 @@ static enum err prepare(struct asking *asking, struct err_info *reterr)
     result->site_count = asking->publisher_count;
     result->site = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->site);
     result->replies = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->replies);
-    result->opened = arena_alloc(&result->arena, asking->publisher_count, sizeof *result->opened);
-    return result->site && result->replies && result->opened ? E_OK : E_NO_MEMORY;
+    return result->site && result->replies ? E_OK : E_NO_MEMORY;
 }
 
 /* One signature for all: a site finds itself in the list, and what a member sends on for another one is refused by its link. */
@@ -229,12 +257,11 @@ static void refuse_site(struct query_site *site, enum proto_reason reason, const
 static enum err make_calls(struct asking *asking, struct err_info *reterr)
 {
     struct query_result *result = asking->result;
-    const uint8_t *wanted = asking->publishers[asking->model].schema_hash;
     enum err err = encode_request(asking, reterr);
     for (size_t i = 0; !err && i < asking->publisher_count; i++) {
         struct query_publisher *publisher = &asking->publishers[i];
         name_site(&result->site[i], publisher);
-        if (memcmp(publisher->schema_hash, wanted, 32) != 0) {
+        if (!fits(asking, i)) {
             refuse_site(&result->site[i], PROTO_REASON_SCHEMA,
                         "the site's schema of the dataset differs, its sums do not add up with the "
                         "others'");
@@ -245,6 +272,11 @@ static enum err make_calls(struct asking *asking, struct err_info *reterr)
         call->type = PEER_MSG_QUERY;
         call->body = buf_span(&asking->request);
         asking->call_site[asking->call_count++] = i;
+        if (memcmp(call->to, asking->context->node_id, 16) !=
+            0) { /* what we ask ourselves does not leave */
+            store_egress_count(asking->context->store, publisher->member.name, "query",
+                               asking->request.len);
+        }
     }
     return err;
 }
@@ -284,8 +316,9 @@ static void read_site(struct asking *asking, struct query_site *site,
         if (waits) {
             memcpy(site->approval, answer->approval.ptr, sizeof site->approval);
         }
-        site->error =
+        enum err err =
             span_to_cstr(answer->error, name, sizeof name) ? proto_err_by_name(name) : E_REFUSED;
+        site->error = err ? err : E_REFUSED; /* whatever it says, it did not answer */
     } else if (answer->status == QUERY_UNAVAILABLE) {
         site->status = QUERY_SITE_UNAVAILABLE;
         site->error = E_UNREACHABLE;
@@ -304,25 +337,11 @@ static void read_site(struct asking *asking, struct query_site *site,
     }
 }
 
-/* Signature and form, by this site alone, on any thread. */
-static void open_answer(void *user, size_t at)
+/* E_OK: ANSWER is this site's, as the connection that it came by says (node/peer/hello.c), and to this very question. */
+static enum err open_answer(struct asking *asking, const struct peer_call *call,
+                            struct query_site *site, struct query_answer *answer)
 {
-    struct asking *asking = user;
-    const struct peer_call *call = &asking->calls[at];
-    size_t site = asking->call_site[at];
-    struct answer *answer = &asking->answers[at];
-    if (!call->status) {
-        answer->err = query_message_open(
-            &query_answer_message, buf_span(&call->reply), QUERY_ANSWER_DOMAIN,
-            asking->publishers[site].member.point, asking->context->federation_id,
-            &asking->result->opened[site], &answer->body, &answer->info);
-    }
-}
-
-/* E_OK: it is this site's signed answer to this very question. */
-static enum err judge_answer(struct asking *asking, const struct peer_call *call,
-                             struct query_site *site, const struct answer *answer)
-{
+    struct err_info info = {0};
     if (call->status) {
         site->status = QUERY_SITE_UNREACHABLE;
         site->error = call->status == E_BUSY ? E_BUSY : E_UNREACHABLE;
@@ -332,11 +351,10 @@ static enum err judge_answer(struct asking *asking, const struct peer_call *call
                                                : proto_err_text(call->status));
         return call->status;
     }
-    enum err err = answer->err;
+    enum err err = query_answer_take(buf_span(&call->reply), &asking->result->arena, answer, &info);
     if (err) {
-        drop_site(asking, site, err == E_AUTH ? "AUTH" : "MALFORMED",
-                  answer->info.text[0] ? answer->info.text : proto_err_text(err));
-    } else if (memcmp(answer->body.query_id.ptr, asking->result->id, 16) != 0) {
+        drop_site(asking, site, "MALFORMED", info.text[0] ? info.text : proto_err_text(err));
+    } else if (memcmp(answer->query_id.ptr, asking->result->id, 16) != 0) {
         /* A stored answer of the same question carries its first asking's id only inside the site's store. */
         err = E_AUTH;
         drop_site(asking, site, "REPLAYED", "the answer belongs to another question");
@@ -344,21 +362,21 @@ static enum err judge_answer(struct asking *asking, const struct peer_call *call
     return err;
 }
 
-/* What came from one site: signature, question, shape, range. */
+/* What came from one site: question, shape, range. */
 static void read_answer(void *user, size_t at)
 {
     struct asking *asking = user;
     struct query_result *result = asking->result;
     struct peer_call *call = &asking->calls[at];
     struct query_site *site = &result->site[asking->call_site[at]];
-    struct answer *answer = &asking->answers[at];
+    const struct peer_member *member = &asking->publishers[asking->call_site[at]].member;
+    struct query_answer *answer = &asking->answers[at];
     result->replies[asking->call_site[at]] = call->reply; /* the result's spans point into it */
     asking->read_count++;
     site->elapsed_ms = call->elapsed_ms;
-    if (judge_answer(asking, call, site, answer) == E_OK) {
-        query_witness_keep(asking->context, &asking->publishers[asking->call_site[at]].member,
-                           answer->body.head);
-        read_site(asking, site, &answer->body);
+    if (open_answer(asking, call, site, answer) == E_OK) {
+        query_witness_keep(asking->context, member, answer->head);
+        read_site(asking, site, answer);
     }
 }
 
@@ -395,64 +413,10 @@ static enum err verdict(const struct asking *asking, struct err_info *reterr)
         cause = err != worst ? &result->site[i] : cause;
         worst = err;
     }
-    if (!cause) { /* one that refused without a reason */
-        return proto_err_set(reterr, E_UNREACHABLE, "%zu of %zu institutions answered, %zu wanted",
-                             result->answered_institutions, result->site_count, wanted);
-    }
+    assert(cause); /* enough sites were asked, and each that did not answer has an error */
     return proto_err_set(reterr, worst, "%zu of %zu institutions answered, %zu wanted; %s: %s (%s)",
                          result->answered_institutions, result->site_count, wanted, cause->node,
                          cause->detail, cause->reason);
-}
-
-static size_t institutions_to_ask(const struct asking *asking)
-{
-    const struct query_site *site = asking->result->site;
-    size_t institutions = 0;
-    for (size_t i = 0; i < asking->call_count; i++) {
-        bool seen = false;
-        for (size_t j = 0; j < i && !seen; j++) {
-            seen = strcmp(site[asking->call_site[j]].org, site[asking->call_site[i]].org) == 0;
-        }
-        institutions += !seen;
-    }
-    return institutions;
-}
-
-/* Where fewer can answer than are wanted, whatever they say, nobody is asked, so that nobody is charged for an answer that
- * cannot come. Of the sites only those stay in the result whose schema kept them out. */
-static enum err enough_sites(const struct asking *asking, struct err_info *reterr)
-{
-    struct query_result *result = asking->result;
-    size_t institutions = institutions_to_ask(asking);
-    if (institutions >= asking->ask->min_sites) {
-        return E_OK;
-    }
-    enum err err = E_UNREACHABLE;
-    size_t kept = 0;
-    for (size_t i = 0; i < result->site_count; i++) {
-        if (result->site[i].status == QUERY_SITE_REFUSED) {
-            err = query_worst(err, result->site[i].error);
-            result->site[kept++] = result->site[i];
-        }
-    }
-    result->site_count = kept;
-    return proto_err_set(reterr, err,
-                         "only %zu institution%s can answer%s, %zu wanted; nobody was asked and "
-                         "nothing spent: ask with a smaller --min-sites",
-                         institutions, institutions == 1 ? "" : "s",
-                         kept ? " (others have another schema)" : "", asking->ask->min_sites);
-}
-
-/* What we ask ourselves does not leave. */
-static void count_egress(const struct asking *asking)
-{
-    for (size_t i = 0; i < asking->call_count; i++) {
-        if (memcmp(asking->calls[i].to, asking->context->node_id, 16) != 0) {
-            store_egress_count(asking->context->store,
-                               asking->result->site[asking->call_site[i]].node, "query",
-                               asking->request.len);
-        }
-    }
 }
 
 /* When the slowest site's answer may be expected. Explaining scans nothing. */
@@ -498,7 +462,7 @@ static enum err add_up(struct asking *asking, struct err_info *reterr)
     for (size_t i = 0; i < asking->call_count; i++) {
         struct query_site *site = &result->site[asking->call_site[i]];
         if (site->status == QUERY_SITE_ANSWERED) {
-            answers[count] = &asking->answers[i].body;
+            answers[count] = &asking->answers[i];
             sites[count++] = site;
         }
     }
@@ -520,9 +484,8 @@ static enum err run(struct asking *asking, struct err_info *reterr)
     struct query_result *result = asking->result;
     uint64_t timeout =
         asking->ask->timeout_ms ? asking->ask->timeout_ms : asking->context->timeout_ms;
-    const struct peer_call_watch watch = {open_answer, read_answer, cancelled, asking};
-    enum err err =
-        peer_call_each(asking->context->peer, asking->calls, asking->call_count, timeout, &watch);
+    enum err err = peer_call_each(asking->context->peer, asking->calls, asking->call_count, timeout,
+                                  read_answer, cancelled, asking);
     err = err ? err : add_up(asking, reterr);
     if (!err) {
         count_answers(result);
@@ -546,13 +509,10 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
     asking.call_site = arena_alloc(&ret->arena, asking.publisher_count, sizeof *asking.call_site);
     err = asking.calls && asking.answers && asking.call_site ? make_calls(&asking, reterr)
                                                              : E_NO_MEMORY;
-    if (err) {
-        ret->site_count = 0; /* nobody was asked */
-    }
-    err = err ? err : enough_sites(&asking, reterr);
     if (!err) {
-        count_egress(&asking);
         err = run(&asking, reterr);
+    } else {
+        ret->site_count = 0; /* nobody was asked */
     }
     buf_fini(&asking.request);
     return err;
@@ -560,9 +520,8 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
 
 void query_result_fini(struct query_result *result)
 {
-    for (size_t i = 0; result->replies && result->opened && i < result->site_count; i++) {
+    for (size_t i = 0; result->replies && i < result->site_count; i++) {
         buf_fini(&result->replies[i]);
-        arena_fini(&result->opened[i]);
     }
     proto_query_fini(&result->query);
     arena_fini(&result->arena);

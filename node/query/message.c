@@ -79,6 +79,18 @@ static const struct proto_field answer_fields[] = {
 const struct proto_message query_answer_message =
     PROTO_MESSAGE("query answer", struct query_answer, answer_fields);
 
+enum err query_answer_put(const struct query_answer *answer, struct buf *out,
+                          struct err_info *reterr)
+{
+    return proto_codec_encode(&query_answer_message, answer, out, reterr);
+}
+
+enum err query_answer_take(struct span bytes, struct arena *arena, struct query_answer *ret,
+                           struct err_info *reterr)
+{
+    return proto_codec_decode(&query_answer_message, bytes, arena, ret, reterr);
+}
+
 /* The outer layer of every signed message. */
 struct sealed {
     struct span body;

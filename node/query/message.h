@@ -1,7 +1,8 @@
-/* What the asking node and a site say to each other about one query: tables of the two messages, and their signing.
+/* What the asking node and a site say to each other about one query: tables of the two messages, and the signing of messages.
  *
- * A request is signed by the asking node's identity key and an answer by the site's, so that both can be shown later.
- * On the wire: msgpack [body, signature]; body is the message's own encoding.
+ * A request is signed by the asking node's identity key, so that it can be shown later who asked for what. On the wire: msgpack
+ * [body, signature]; body is the message's own encoding. An answer is its own encoding alone: whose it is says the connection that
+ * it came by (node/peer/hello.c), and what it cost the signed audit head in it (doc/decisions/0027).
  * Limits: QUERY_CELLS_MAX cells, QUERY_COORDINATES_MAX coordinates, QUERY_NUMBERS_MAX numbers. Threads: pure but for signing. */
 #ifndef CONCORDAT_NODE_QUERY_MESSAGE_H
 #define CONCORDAT_NODE_QUERY_MESSAGE_H
@@ -9,7 +10,7 @@
 #include "crypto/identity.h"
 #include "proto/request.h"
 
-#define QUERY_VERSION         3
+#define QUERY_VERSION         4
 #define QUERY_SQL_MAX         8192
 #define QUERY_COORDINATES_MAX 64
 #define QUERY_CELLS_MAX       4096
@@ -19,7 +20,6 @@
 #define QUERY_PURPOSE_MAX     20480
 
 #define QUERY_REQUEST_DOMAIN "concordat1-query"
-#define QUERY_ANSWER_DOMAIN  "concordat1-answer"
 
 struct query_node_ref {
     struct span node; /* 16 bytes */
@@ -99,6 +99,13 @@ struct query_answer {
 };
 extern const struct proto_message query_answer_message;
 
+/* Appends ANSWER to OUT. */
+MUST_CHECK enum err query_answer_put(const struct query_answer *answer, struct buf *out,
+                                     struct err_info *reterr);
+/* Spans of RET point into BYTES. Errors: E_INVALID, E_TRUNCATED, E_LIMIT, E_NO_MEMORY. */
+MUST_CHECK enum err query_answer_take(struct span bytes, struct arena *arena,
+                                      struct query_answer *ret, struct err_info *reterr);
+
 /* Encodes OBJECT by MESSAGE, signs it and appends [body, signature] to OUT. */
 MUST_CHECK enum err query_message_seal(const struct proto_message *message, const void *object,
                                        const char *domain, const struct crypto_identity *identity,
@@ -109,7 +116,7 @@ MUST_CHECK enum err query_message_open(const struct proto_message *message, stru
                                        const char *domain, const uint8_t point[65],
                                        const uint8_t federation_id[16], struct arena *arena,
                                        void *object, struct err_info *reterr);
-/* Decodes without checking the signature: for one's own stored answers, which the store has authenticated. */
+/* Decodes without checking the signature: of what is one's own, or was checked before. */
 MUST_CHECK enum err query_message_peek(const struct proto_message *message, struct span bytes,
                                        struct arena *arena, void *object, struct err_info *reterr);
 

@@ -419,8 +419,8 @@ static bool leaves(const struct job *job)
     return memcmp(job->requester.id, job->context->node_id, 16) != 0;
 }
 
-/* Seals the finished answer message. HEAD is the newest: whoever gets the answer witnesses what it was charged. */
-static enum err seal(struct job *job, struct buf *out, struct err_info *reterr)
+/* Encodes the finished answer. Its head is the newest: whoever gets the answer witnesses what it was charged. */
+static enum err encode(struct job *job, struct buf *out, struct err_info *reterr)
 {
     struct store_audit_head head;
     uint8_t *bytes = arena_alloc(&job->arena, STORE_AUDIT_HEAD_SIZE, 1);
@@ -438,8 +438,7 @@ static enum err seal(struct job *job, struct buf *out, struct err_info *reterr)
     job->answer.reason = answered ? span_str("") : span_str(proto_reason_name(job->reason));
     job->answer.error = span_str(proto_err_name(answered ? E_OK : proto_reason_err(job->reason)));
     job->answer.detail = span_str(job->detail);
-    return query_message_seal(&query_answer_message, &job->answer, QUERY_ANSWER_DOMAIN,
-                              job->context->identity, job->context->federation_id, out, reterr);
+    return query_answer_put(&job->answer, out, reterr);
 }
 
 /* What was stored with the first answer stays, but for what today's licence withholds from this asker; the message around it is made
@@ -453,8 +452,7 @@ static enum err replay(struct job *job, struct err_info *reterr)
         uint8_t *copy = arena_alloc(&job->arena, stored.len, 1);
         if (copy) {
             memcpy(copy, stored.ptr, stored.len);
-            err = query_message_peek(&query_answer_message, span_of(copy, stored.len), &job->arena,
-                                     &old, reterr);
+            err = query_answer_take(span_of(copy, stored.len), &job->arena, &old, reterr);
         } else {
             err = E_NO_MEMORY;
         }
@@ -550,7 +548,7 @@ static enum err charge_and_compute(struct job *job, struct err_info *reterr)
     }
     if (!err) {
         fill_budget(job);
-        err = seal(job, &job->answer_bytes, reterr);
+        err = encode(job, &job->answer_bytes, reterr);
     }
     if (!err) {
         struct store_release release = {.id = charge.id,
@@ -666,7 +664,7 @@ static enum err finish(struct job *job, enum err err, const struct err_info *inf
     }
     if (!job->stored) {
         job->answer_bytes.len = 0;
-        return seal(job, &job->answer_bytes, NULL);
+        return encode(job, &job->answer_bytes, NULL);
     }
     return E_OK;
 }
@@ -758,7 +756,7 @@ void query_site_handle(struct peer_request *request, void *user)
                    : peer_request_deadline_ms(request) == 0 ? E_TIMEOUT /* nobody waits any more */
                                                             : serve(job, request, &info);
     bool ours = job->answer.query_id.len ==
-                16; /* authenticated: it gets a signed answer, also when that is no */
+                16; /* authenticated: it gets an answer, also when that is no */
     err = ours ? finish(job, err, &info) : err;
     uint64_t at_ms = ours && !job->request.explain ? query_release_at(started, release_of(job)) : 0;
     reply(job, request, ours || err ? err : E_INTERNAL, at_ms);

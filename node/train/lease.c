@@ -605,9 +605,9 @@ static enum err ask_votes(struct train_job *job, const struct train_lease *lease
         *call = (struct peer_call){.type = PEER_MSG_TRAIN_LEASE, .body = buf_span(body)};
         memcpy(call->to, job->holders[i], 16);
     }
-    const struct peer_call_watch watch = {
-        .ended = vote_came, .cancelled = enough_votes, .user = votes};
-    return err ? err : peer_call_each(context->peer, votes->calls, votes->count, ms, &watch);
+    return err ? err
+               : peer_call_each(context->peer, votes->calls, votes->count, ms, vote_came,
+                                enough_votes, votes);
 }
 
 static void votes_clear(struct votes *votes)

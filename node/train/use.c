@@ -8,6 +8,7 @@
 #include "node/query/clock.h"
 #include "node/query/site.h"
 #include "node/train/internal.h"
+#include "node/train/statement.h"
 #include "proto/derive.h"
 #include "proto/project.h"
 #include "store/blob.h"
@@ -344,15 +345,25 @@ static void judge_standing(struct by_hash *all, const struct proto_record *recor
     *ret = train_model_standing(all->service, record, model, all->user, NULL);
 }
 
+/* Where a model comes from is nobody's secret in the federation. But a member may publish a record about any hash that it has
+ * seen: what a blob is, its bytes tell. So neither are weights freed by a record that names them as its statement, nor is a
+ * statement locked away by one that names it as its weights. */
+static bool is_statement(struct store *store, const uint8_t hash[32])
+{
+    struct buf document = {.max = TRAIN_STATEMENT_MAX};
+    bool is = store_blob_get(store, hash, &document, NULL) == E_OK &&
+              proto_lineage_is_envelope(buf_span(&document));
+    buf_fini(&document);
+    return is;
+}
+
 enum err train_model_may_have(struct train_service *service, const struct peer_member *member,
                               const uint8_t hash[32])
 {
     struct by_hash all = {
         .service = service, .hash = hash, .judge = judge_standing, .user = member};
     enum err err = store_records_each(service->context->store, PROTO_RECORD_MODEL, look_for, &all);
-    /* Where a model comes from is nobody's secret in the federation. But a record that names weights as its statement frees
-     * nothing: a member may publish one about any hash that it has seen. */
-    if (err || (all.lineage && !all.trained && !all.imported)) {
+    if (err || (all.lineage && is_statement(service->context->store, hash))) {
         return err;
     }
     enum proto_reason reason = all.trained ? all.of_trained : all.of_imported;

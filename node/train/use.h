@@ -107,7 +107,8 @@ void train_plan_base_decide(struct train_service *service, const struct train_pl
                             enum proto_reason *ret, bool *ret_hold);
 
 /* For serving: may MEMBER have the blob as a published model's weights or statement, as far as this node can know? The purpose
- * is stated to the node that fetches, which decides it. Errors: E_NOT_FOUND no record names it; E_REFUSED. */
+ * is stated to the node that fetches, which decides it. A statement is what some record names as one and is one by its bytes.
+ * Errors: E_NOT_FOUND no record names it; E_REFUSED. */
 MUST_CHECK enum err train_model_may_have(struct train_service *service,
                                          const struct peer_member *member, const uint8_t hash[32]);
 

@@ -7,6 +7,7 @@ A ratio above 1 always means that ours is better; goal is the ratio that a resul
 are not installed. ROWS=n sets the size of the scan's table (5,000,000), TMPDIR where the tables stand; LARGE=n the rows of the
 large one (ten times as many; 50,000,000 need 6 GB there for some minutes).
 """
+import contextlib
 import json
 import os
 import shutil
@@ -320,6 +321,27 @@ def idle_of(pids, seconds=20):
     return max(m for m, _ in memory), max(a for _, a in memory), max(spent)
 
 
+SERF_BIND, SERF_RPC = 27946, 27373  # of the first agent; each next one has the port behind
+
+
+@contextlib.contextmanager
+def serf_agents(count, pause, *options):
+    """COUNT agents of one cluster, started PAUSE seconds apart; they end with the block."""
+    agents = []
+    try:
+        for i in range(count):
+            join = [f"-join=127.0.0.1:{SERF_BIND}"] if i else []
+            agents.append(subprocess.Popen(
+                ["serf", "agent", f"-node=n{i}", f"-bind=127.0.0.1:{SERF_BIND + i}", f"-rpc-addr=127.0.0.1:{SERF_RPC + i}", *options, *join],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            time.sleep(pause)
+        yield agents
+    finally:
+        for agent in agents:
+            agent.terminate()
+            agent.wait()
+
+
 def bench_idle():
     from harness import Sandbox
     with Sandbox("alpha,beta,gamma") as box:
@@ -331,19 +353,9 @@ def bench_idle():
     if not shutil.which("serf"):
         skipped("serf", "not installed (Debian: serf)")
         return True
-    agents = []
-    try:
-        for i in range(3):
-            agents.append(subprocess.Popen(
-                ["serf", "agent", f"-node=n{i}", f"-bind=127.0.0.1:{27946 + i}", f"-rpc-addr=127.0.0.1:{27373 + i}"]
-                + (["-join=127.0.0.1:27946"] if i else []), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-            time.sleep(1)
+    with serf_agents(3, 1) as agents:
         time.sleep(4)
-        rival, _, rival_spent = idle_of([a.pid for a in agents])
-    finally:
-        for agent in agents:
-            agent.terminate()
-            agent.wait()
+        rival, _, rival_spent = idle_of([agent.pid for agent in agents])
     result("idle-memory", memory, rival, "KiB", "serf")
     result("idle-cpu", max(spent, 0.01), max(rival_spent, 0.01), "s", "serf")
     return True
@@ -362,26 +374,17 @@ def serf_news(folder, nodes):
     with open(handler, "w", encoding="ascii") as file:
         file.write(f"#!/bin/sh\necho x >>{heard}\n")  # a line is appended whole
     os.chmod(handler, 0o700)
-    agents, took = [], []
-    try:
-        for i in range(nodes):
-            agents.append(subprocess.Popen(
-                ["serf", "agent", f"-node=n{i}", f"-bind=127.0.0.1:{27946 + i}", f"-rpc-addr=127.0.0.1:{27373 + i}",
-                 f"-event-handler=user={handler}"] + (["-join=127.0.0.1:27946"] if i else []), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-            time.sleep(0.5)
+    took = []
+    with serf_agents(nodes, 0.5, f"-event-handler=user={handler}"):
         time.sleep(3)
         for i in range(NEWS):
             open(heard, "w", encoding="ascii").close()
             began = time.perf_counter()
-            subprocess.run(["serf", "event", "-rpc-addr=127.0.0.1:27373", "-coalesce=false", f"news{i}"], stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(["serf", "event", f"-rpc-addr=127.0.0.1:{SERF_RPC}", "-coalesce=false", f"news{i}"], stdout=subprocess.DEVNULL, check=True)
             while os.path.getsize(heard) < 2 * nodes and time.perf_counter() - began < 5:
                 time.sleep(0.001)
             if os.path.getsize(heard) == 2 * nodes:
                 took.append((time.perf_counter() - began) * 1e3)
-    finally:
-        for agent in agents:
-            agent.terminate()
-            agent.wait()
     return took
 
 

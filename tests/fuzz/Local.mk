@@ -1,6 +1,6 @@
 # One target per decoder. `make check` replays the corpora (replay_NAME); with --enable-fuzzers (clang) the same sources
 # become libFuzzer programs (fuzz_NAME), which `make fuzz SECONDS=n [TARGET=NAME]` builds in a tree of its own and runs.
-FUZZ_TARGETS = adapter audit_export certificate chunk codec column conll control copy_row croissant csv fhir frame gossip inputs keyring ledger licence manifest mapping model_config names ndjson notes ontology package pages partial record round safetensors share spdx sql table_model token tokenizer train trainer
+FUZZ_TARGETS = adapter audit_export certificate chunk codec column conll control copy_row croissant csv fhir frame gossip inputs keyring ledger licence manifest mapping model_config names ndjson notes ontology package pages partial record round safetensors share spdx sql table_model token tokenizer trailer train trainer
 EXTRA_DIST += $(FUZZ_TARGETS:%=%D%/corpus/%)
 
 check_PROGRAMS += %D%/replay_certificate
@@ -68,6 +68,10 @@ TESTS += %D%/replay_names
 %C%_replay_names_SOURCES = %D%/fuzz_names.c %D%/replay.c
 %C%_replay_names_LDADD = $(PROTO_LIBS) -lm
 
+check_PROGRAMS += %D%/replay_trailer
+TESTS += %D%/replay_trailer
+%C%_replay_trailer_SOURCES = %D%/fuzz_trailer.c %D%/replay.c
+%C%_replay_trailer_LDADD = $(STORE_LIBS) -lm
 check_PROGRAMS += %D%/replay_pages
 TESTS += %D%/replay_pages
 %C%_replay_pages_SOURCES = %D%/fuzz_pages.c %D%/replay.c
@@ -310,6 +314,10 @@ noinst_PROGRAMS += %D%/fuzz_licence
 %C%_fuzz_licence_SOURCES = %D%/fuzz_licence.c
 %C%_fuzz_licence_LDADD = $(PROTO_LIBS) -lm
 %C%_fuzz_licence_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_trailer
+%C%_fuzz_trailer_SOURCES = %D%/fuzz_trailer.c
+%C%_fuzz_trailer_LDADD = $(STORE_LIBS) -lm
+%C%_fuzz_trailer_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_pages
 %C%_fuzz_pages_SOURCES = %D%/fuzz_pages.c
 %C%_fuzz_pages_LDADD = $(STORE_LIBS) -lm

@@ -122,7 +122,7 @@ def wanted(t):
     answer = t.box.run("beta", "query", "SELECT COUNT(*) FROM e", "--purpose", "DUO:0000006", "--error", offer, "--explain")
     ok(answer["wanted"]["epsilon"] <= 2 and answer["expected"][0]["margin95"] <= float(offer), "the offer is right")
     ok(near(t.account("e")["rho_left"], before), "and nothing was spent for these")
-    for args in (["--error", "x"], ["--error", "-1"], ["--error", "5", "--epsilon", "1"], ["--assume-n", "10"]):
+    for args in (["--error", "x"], ["--error", "-1"], ["--error", "0x10"], ["--error", "%"], ["--error", "5", "--epsilon", "1"], ["--assume-n", "10"]):
         ok(t.box.refusal("beta", "query", "SELECT COUNT(*) FROM e", *args)[0] == 2, f"{' '.join(args)}: usage")
 
 

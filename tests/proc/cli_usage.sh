@@ -50,6 +50,12 @@ exits 2 'needs a value' query 'SELECT 1' --epsilon
 exits 2 'takes no value' query 'SELECT 1' --explain=yes
 exits 2 'does not take' query 'SELECT 1' again
 exits 2 'takes a time' query 'SELECT 1' --timeout soon
+exits 2 '--timeout takes a time' query 'SELECT 1' --timeout 0s
+exits 2 '--valid takes a time' approve 1 --valid 0d
+exits 2 '--sites takes a list' query 'SELECT 1' --sites a,
+exits 2 '--names takes a list' sandbox create "$work/s" --names a,
+exits 2 '--min-sites takes a whole number' query 'SELECT 1' --min-sites 1.5
+exits 2 'SLOT takes a whole number' key remove 1.7
 exits 2 'takes a date' audit list --since soon
 exits 2 'takes a date' catalog --since 2026-02-30
 exits 2 '--shred is missing' dataset remove a
@@ -60,6 +66,16 @@ exits 2 "not 'A'" sandbox create "$work/s" --names A
 exits 2 'named twice' sandbox create "$work/s" --names a,a
 exits 2 'whole number from 1' sandbox create "$work/s" --nodes 0
 exits 0 "$("$concordat" --version | cut -d' ' -f1)" --version
+
+# --- outputs, before anybody is asked or anything typed ----------------------------------------------------
+exits 7 '--svg: .*absent/x.svg cannot be written' query 'SELECT 1' --svg "$work/absent/x.svg"
+exits 7 'Is a directory' query 'SELECT 1' --svg "$work"
+exits 7 '--tensorboard: .*Not a directory' train history 1 --tensorboard "$concordat"
+exits 7 '--out: .*cannot be written' licence new --out "$work/absent/l.yaml"
+exits 2 'is there already' licence new --out "$concordat"
+exits 9 '' --home "$home" query 'SELECT 1' --svg "$work/x.svg"
+[ ! -e "$work/x.svg" ]
+result $? "a picture that could be written is not begun"
 
 # --- no daemon ------------------------------------------------------------------------------------------
 exits 9 "concordatd --home $home" --home "$home" status
@@ -107,7 +123,25 @@ while read -r command; do
     [ "$got" -eq 2 ] || { echo "# $command --no-such-option: exit $got"; bad=1; }
 done <"$work/commands"
 result $bad "every command has help, by both ways, and refuses unknown options with 2"
-exits 0 'train resume' help train
+bad=0
+while read -r command; do
+    # shellcheck disable=SC2086 # the words of the command
+    "$concordat" help $command >"$work/out" 2>"$work/err"
+    # Nothing but the JSON answer is wider than a screen, and a text that goes on does so in its column.
+    sed '/^answer with --json:/,$d' "$work/out" >"$work/text"
+    awk -v name="$command" 'length($0) > 112 { print "# " name ": " length($0) " columns"; bad = 1 }
+        /^  [A-Z-]/ { arguments = 1 } /^also:/ { arguments = 0 }
+        arguments && $0 !~ /^(  [A-Z-]|                         [^ ]|$)/ { print "# " name ": " $0; bad = 1 }
+        END { exit bad }' "$work/text" >"$work/faults" || { cat "$work/faults"; bad=1; }
+    summary=$(sed -n "s/^  $command  *//p" "$work/list")
+    grep -q -F -e "$command: $summary" "$work/out" || { echo "# $command does not say what it is"; bad=1; }
+done <"$work/commands"
+result $bad "each help says in a line what the command does, and keeps its columns"
+exits 0 'For operators and auditors whom people: in node.yaml names' help audit list
+exits 0 'For operators, coordinators and analysts whom' help query
+exits 0 'For everybody whom people' help status
+exits 0 'Works without the daemon, too' help fsck
+exits 0 "train resume" help train
 exits 2 "did you mean 'train run'" help train rnu
 
 # --- manual pages and completion -------------------------------------------------------------------------
@@ -238,11 +272,23 @@ exits 3 'No such file' sandbox split "$work/absent.csv" --into "$box"
 exits 0 '' sandbox remove "$box"
 [ ! -e "$box" ]
 result $? "remove leaves nothing, the split rows neither"
-exits 0 '' sandbox create "$box" --nodes 1
+exits 0 '' sandbox create "$box" --nodes 3
+exits 0 '' sandbox split "$work/data.csv" --into "$box"
+echo more >>"$box/beta.csv"
+cp -p "$box/gamma.csv" "$work/other.csv" && mv "$work/other.csv" "$box/gamma.csv"
 touch "$box/mine.txt"
+exits 2 'written over while it is read' sandbox split "$box/beta.csv" --into "$box"
+[ "$(tail -n 1 "$box/beta.csv")" = more ]
+result $? "and it was not"
 exits 0 'stays' sandbox remove "$box"
-[ "$(ls "$box")" = mine.txt ]
-result $? "remove leaves what it did not make"
+[ "$(cd "$box" && echo *)" = "beta.csv gamma.csv mine.txt" ]
+result $? "remove leaves what it did not write, and what was changed or put in its place since"
+rm -r "$box"
+exits 0 '' sandbox create "$box" --nodes 1
+echo mine >"$box/alpha.csv"
+exits 0 'stays' sandbox remove "$box"
+[ "$(cat "$box/alpha.csv")" = mine ]
+result $? "remove leaves a file of a node's name that it did not write"
 
 # --- init ----------------------------------------------------------------------------------------------------
 common="--name n1 --org o1 --org-type nonprofit --country DE --listen none"

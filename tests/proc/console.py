@@ -73,6 +73,16 @@ with Sandbox("alpha,beta", start=False) as box:
     ok(status == 200 and json.loads(text)["sites"][0]["verdict"] == "permit", "arguments by name")
     status, text, _ = ask(port, "/api/v1/audit/list?since=2020-01-01", headers=bearer)
     ok(status == 200 and json.loads(text), "the audit list")
+    status, text, _ = ask(port, "/api/v1/audit/verify", headers=bearer)
+    verified = json.loads(text)
+    ours = box.run("alpha", "audit", "verify")
+    ok(status == 200 and verified["ok"] and verified["entries"] > 0 and sorted(verified) == sorted(ours) and
+       all(verified[key] == ours[key] for key in ("ok", "first_bad", "node_id", "federation_id", "fingerprint")), f"the audit chain verified, in the words of the command: {text[:200]}")
+    ok(ask(port, "/api/v1/audit/verify")[0] == 401 and ask(port, "/api/v1/audit/verify", "POST", bearer)[0] == 405, "with the token, by reading")
+    for name in ("/etc/passwd", os.path.join(box.home("alpha"), "node.mdb"), ""):
+        status, text, _ = ask(port, f"/api/v1/audit/verify?file={name}", headers=bearer)
+        ok(status == 400 and "root:" not in text, f"and no file of a caller's: {status}")
+    ok(ask(port, f"/api/v1/audit/export/{box.folder}/x", headers=bearer)[0] in (400, 403) and not os.path.exists(os.path.join(box.folder, "x")), "nor is one written")
     for path in ("project/list", "agreement/list", "visa/list", "federation/council"):
         status, text, _ = ask(port, f"/api/v1/{path}", headers=bearer)
         ok(status == 200 and json.loads(text) == box.run("alpha", *path.split("/")), f"{path}, as the command says it")

@@ -149,8 +149,13 @@ def main():
             ours = file.read()
         put(form, b"99\n")
         code, answer, text = concordat("--home", home, "fsck")
-        put(form, ours)
         ok(code == 8 and "newer program" in text, f"a home of a newer program: exit {code}")
+        for where in (("--home", home), ("--file", os.path.join(home, "node.mdb"))):
+            code, answer, text = concordat("audit", "verify", *where)
+            ok(code == 8 and "newer program" in text and "not verified" in text and "entries" not in (answer or {}),
+               f"nor is its audit chain judged: exit {code}, {text.strip()[:200]}")
+        put(form, ours)
+        ok(concordat("audit", "verify", "--home", home)[1]["ok"], "put right again, it is")
         node = os.path.join(home, "node.mdb")
         with open(node, "rb") as file:
             whole = file.read()

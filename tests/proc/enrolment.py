@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import TOP, concordat, done, note, ok, rng
+from harness import TOP, concordat, done, note, ok, rng, skip, terminal
 
 
 FINGERPRINT = re.compile(r"\b[0-9a-f]{64}\b")
@@ -145,6 +145,8 @@ def admitted_by_a_person(nodes):
     try:
         ok(wait(lambda: FINGERPRINT.search(read(nodes.path("join.err")))), "the new node shows its fingerprint and waits")
         fingerprint = FINGERPRINT.search(read(nodes.path("join.err")) + " " + "0" * 64).group()
+        ok("up to 24 hours" in read(nodes.path("join.err")) and f"federation admit gamma --key {fingerprint}" in read(nodes.path("join.err")),
+           "and says how long, and the very command that ends the wait")
         ok(wait(lambda: fingerprint in audit(nodes)), "the inviter's audit log has the same one")
         code, answer, _ = nodes.run("alpha", "federation", "admit", "gamma", "--key", "0" * 64)
         time.sleep(1)
@@ -238,6 +240,32 @@ def comes_back_and_goes(nodes):
     ok(nodes.states("beta").get("gamma") == "revoked" and nodes.states("gamma").get("beta") != "up", "and stay away")
 
 
+def unreachable(nodes):
+    """An inviter that is away is waited for, and without any terminal the new node says so at once. On one, a token is asked for."""
+    token = invite(nodes, "delta")
+    nodes.end("alpha")
+    command = [os.path.join(TOP, "concordat"), "--home", nodes.path("delta"), "init", "--token-file"]
+    with open(nodes.path("away.err"), "wb") as err:
+        joining = subprocess.Popen([*command, nodes.write("delta.token", token), "--listen", "none"], stdin=subprocess.DEVNULL, stdout=err, stderr=err)
+    try:
+        ok(wait(lambda: "does not answer; trying again" in read(nodes.path("away.err"))), f"an inviter that is away is named: {read(nodes.path('away.err'))[:60]}")
+        ok(joining.poll() is None and read(nodes.path("away.err")).count("does not answer") == 1, "once, and it goes on trying")
+    finally:
+        joining.kill()
+        joining.wait()
+    ends = terminal()
+    if not ends:
+        return skip("a token from a terminal is asked for", "no pseudo-terminals")
+    asking = subprocess.Popen([*command, "-", "--listen", "none"], stdin=ends[1], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        ok(b"paste the invitation's token" in asking.stderr.readline(), "a token from a terminal is asked for")
+        os.write(ends[0], b"no token\n\x04")
+        ok(asking.wait(20) == 7, "what is typed is read")
+    finally:
+        asking.kill()
+        asking.wait()
+
+
 def main():
     with Nodes() as nodes:
         found(nodes)
@@ -246,6 +274,7 @@ def main():
         flooded(nodes)
         bad_tokens(nodes)
         comes_back_and_goes(nodes)
+        unreachable(nodes)
     done()
 
 

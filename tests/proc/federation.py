@@ -23,6 +23,11 @@ def manifest(name, terms):
     return f"dataset: {name}\nversion: \"1\"\ntitle: Test table\nsize: 2500\ncolumns:{COLUMNS}{terms}"
 
 
+def spendable(box):
+    """What is left of every site's budget."""
+    return [box.run(name, "budget", "flchain")["budget"][0]["rho_left"] for name in box.names]
+
+
 def main():
     began = time.monotonic()
     with Sandbox("alpha,beta,gamma") as box:
@@ -61,13 +66,17 @@ def main():
         code, error = box.refusal("gamma", "query", "SELECT AVG(creatinin) FROM flchain", "--purpose", "DUO:0000006")
         ok(code == 3 and error.get("detail") == "at character 12: there is no column 'creatinin'; did you mean 'creatinine'?", "a misspelt column: exit 3, its place and the right name")
         ok("sites" not in error and all(q["query_id"].strip("0") for q in box.run("gamma", "queries")), "nobody was asked, so no site is said to have answered")
-        spent = [box.run(n, "budget", "flchain")["budget"][0]["rho_left"] for n in box.names]
-        code, error = box.refusal("beta", "query", "SELECT COUNT(*) FROM flchain WHERE age < 71", "--purpose", "DUO:0000006", "--epsilon", "0.5", "--min-sites", "4")
-        ok(code == 6 and not error.get("sites") and "only 3 institutions" in error["detail"],
-           f"more institutions than there are: exit 6: {error.get('detail')}")
-        ok(spent == [box.run(n, "budget", "flchain")["budget"][0]["rho_left"] for n in box.names], "  and as no answer could come, nobody was charged")
-        code, error = box.refusal("beta", "query", sql, "--purpose", "DUO:0000006", "--epsilon", "0.5", "--svg", os.path.join(box.folder, "absent/x.svg"))
-        ok(code == 1 and "x.svg" in error.get("detail", ""), "a picture that cannot be written: one document, and it is the error")
+        left = spendable(box)
+        asked = len(box.run("beta", "queries"))
+        for wish, sites in ((4, box.names), (2, ["alpha"])):
+            code, error = box.refusal("beta", "query", "SELECT AVG(kappa) FROM flchain", "--purpose", "DUO:0000006", "--min-sites", wish, "--sites", ",".join(sites))
+            ok(code == 6 and f"{len(sites)} of those in --sites hold" in error["detail"] and "sites" not in error,
+               f"more institutions than hold the data: exit 6, and nobody is asked: {error.get('detail')}")
+        ok(spendable(box) == left and len(box.run("beta", "queries")) == asked, "no site charged it, and it is no question of this node's")
+        for picture in ("absent/x.svg", "."):
+            code, error = box.refusal("beta", "query", "SELECT sex, SUM(kappa) FROM flchain GROUP BY sex", "--purpose", "DUO:0000006", "--svg", os.path.join(box.folder, picture))
+            ok(code == 7 and "--svg" in error.get("detail", ""), f"a picture that cannot be written: exit {code}, {error.get('detail')}")
+        ok(spendable(box) == left, "and that was seen before anything was asked")
         code, error = box.refusal("gamma", "query", "SELECT COUNT(*) FROM flchian", "--purpose", "DUO:0000006")
         ok(code == 3 and "did you mean flchain?" in error.get("detail", ""), f"a misspelt dataset: exit 3, and the right name: {error.get('detail')}")
         code, error = box.refusal("gamma", "query", "SELECT MEDIA(age) FROM flchain", "--purpose", "DUO:0000006")
@@ -108,7 +117,8 @@ def main():
         states = {s["node"]: s["status"] for s in answer["sites"]}
         ok(states["beta"] == "unreachable" and states["alpha"] == "answered", "a node that does not answer is named")
         code, error = box.refusal("alpha", "query", "SELECT SUM(age) FROM flchain", "--purpose", "DUO:0000006", "--timeout", "3s", "--min-sites", "3")
-        ok(code in (4, 6), f"too few sites: exit {code}")
+        asked = {s["node"]: s["status"] for s in error.get("sites", [])}
+        ok(code in (4, 6) and asked == {"alpha": "answered", "beta": "unreachable", "gamma": "refused"}, f"a site that is away holds the data, so all are asked; too few answer: exit {code}, {asked}")
         code, error = box.refusal("alpha", "query", "SELECT SUM(age) FROM flchain", "--purpose", "DUO:0000006", "--min-sites", "0")
         ok(code == 2 and "--min-sites" in error.get("detail", ""), f"no site at all is no wish: exit {code}")
         code, error = box.refusal("alpha", "revoke", "alpha", "--reason", "by mistake")

@@ -129,6 +129,8 @@ def slots(box):
     first = box.run("alpha", "key", "list")["slots"]
     ok(len(first) == 1 and first[0]["kind"] == "keyfile" and first[0]["opened"], "a new home has one slot, the key file")
     box.run("alpha", "key", "add", "--unlock", "passphrase", "--passphrase-file", phrase)
+    wrong = [box.refusal("alpha", "key", "add", "--recovery", shape)[0] for shape in ("+2/3", "2/ 3", "2/3x")]
+    ok(wrong == [2, 2, 2], f"a number of shares with something beside it is refused: exit codes {wrong}")
     shares = box.run("alpha", "key", "add", "--recovery", "2/3")["shares"]
     ok(len(shares) == 3 and len(set(shares)) == 3, "three recovery shares are printed")
     ok(refused(box, "alpha", "key", "remove", "0").code == 4, "the slot that opened the daemon cannot be removed")

@@ -1,19 +1,23 @@
-/* For tests only: linked into a daemon in place of query_message_seal (ld --wrap), it changes the answers to questions that leave this
+/* For tests only: linked into a daemon in place of query_answer_put and query_message_seal (ld --wrap), it changes the answers to questions that leave this
  * site, in the way that the file named by CONCORDAT_LIE says at that moment:
  *
  *     cell       one cell more than the question has        short      a number less
  *     noise      another sigma than was planned             below      a count far below zero
  *     huge       the largest integer as a count             fraction   a fraction where a whole number belongs
  *     flood      900 KB of numbers                          replay     the bytes of the first answer of this process
- *     signature  a signature that does not fit              rubbish    bytes that are no message
- *
+ *     rubbish    bytes that are no message
  *
  * and, where that says "updates:LETTERS", its updates of training rounds, the n-th letter in its n-th update:
  *
  *     r  of another round    p  of another plan     b  of other weights
  *     s  of another length   n  with a NaN          a  of the round before -  the truth
  *
- * Everything else about the site is real; it signs its lies. */
+ * and, in the records of models that it publishes:
+ *
+ *     lineage:HASH:SIZE  names the blob HASH as its lineage statement
+ *     hoard:HASH:SIZE    names it as its weights, and as trained, but by nobody and under no licence
+ *
+ * Everything else about the site is real; it signs its updates. */
 #include "config.h"
 
 #include <fcntl.h>
@@ -23,11 +27,13 @@
 #include <unistd.h>
 
 #include "node/query/message.h"
+#include "proto/body.h"
 #include "node/train/message.h"
 #include "node/train/vector.h"
 
 #define FIELDS_MAX 64
 #define NUMBERS    900000
+#define LIE_MAX    128
 
 enum err __real_query_message_seal(const struct proto_message *message, const void *object,
                                    const char *domain, const struct crypto_identity *identity,
@@ -38,12 +44,15 @@ enum err __wrap_query_message_seal(const struct proto_message *message, const vo
                                    const uint8_t federation_id[16], struct buf *out,
                                    struct err_info *reterr);
 
+enum err __wrap_query_answer_put(const struct query_answer *told, struct buf *out,
+                                 struct err_info *reterr);
+
 /* "" : the truth. */
-static void read_lie(char to[32])
+static void read_lie(char to[LIE_MAX])
 {
     const char *path = getenv("CONCORDAT_LIE");
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    ssize_t got = fd < 0 ? 0 : read(fd, to, 31);
+    ssize_t got = fd < 0 ? 0 : read(fd, to, LIE_MAX - 1);
     to[got > 0 ? got : 0] = '\0';
     if (fd >= 0) {
         close(fd);
@@ -53,7 +62,7 @@ static void read_lie(char to[32])
 /* Of this update; '-' elsewhere. */
 static char letter(unsigned number)
 {
-    char lie[32];
+    char lie[LIE_MAX];
     read_lie(lie);
     size_t at = strlen("updates:") + number - 1;
     return number && strncmp(lie, "updates:", 8) == 0 && at < strlen(lie) ? lie[at] : '-';
@@ -100,6 +109,31 @@ static enum err seal_update(const struct train_update *object, const char *domai
                                      federation_id, out, reterr);
 }
 
+enum err __real_proto_model_encode(const struct proto_model *model, struct buf *out,
+                                   struct err_info *reterr);
+enum err __wrap_proto_model_encode(const struct proto_model *model, struct buf *out,
+                                   struct err_info *reterr);
+enum err __wrap_proto_model_encode(const struct proto_model *model, struct buf *out,
+                                   struct err_info *reterr)
+{
+    char lie[LIE_MAX];
+    char hex[65];
+    uint8_t hash[32];
+    unsigned long long size = 0;
+    struct proto_model forged = *model;
+    read_lie(lie);
+    if (sscanf(lie, "lineage:%64[0-9a-f]:%llu", hex, &size) == 2 && span_from_hex(hex, hash, 32)) {
+        forged.lineage = span_of(hash, 32);
+        forged.lineage_size = size;
+    } else if (sscanf(lie, "hoard:%64[0-9a-f]:%llu", hex, &size) == 2 &&
+               span_from_hex(hex, hash, 32)) {
+        forged.weights = span_of(hash, 32);
+        forged.size = size;
+        forged.task = span_str("tabular-classification");
+    }
+    return __real_proto_model_encode(&forged, out, reterr);
+}
+
 /* The field NAME of the answer, in a table that may be changed. */
 static struct proto_field *field(struct proto_field *fields, const char *name)
 {
@@ -138,7 +172,7 @@ static void lie_about(const char *lie, struct query_answer *answer, struct proto
     }
 }
 
-/* What was sealed, bent. FIRST: the bytes of the first answer. */
+/* What was encoded, bent. FIRST: the bytes of the first answer. */
 static enum err bend(const char *lie, struct buf *out)
 {
     static struct buf first = {.max = PROTO_CODEC_MAX};
@@ -146,8 +180,6 @@ static enum err bend(const char *lie, struct buf *out)
     if (strcmp(lie, "replay") == 0) {
         out->len = 0;
         err = buf_put(out, buf_span(&first));
-    } else if (strcmp(lie, "signature") == 0) {
-        out->ptr[out->len - 1] ^= 1;
     } else if (strcmp(lie, "rubbish") == 0) {
         memset(out->ptr, 0xc1, out->len);
     } else if (first.len == 0) {
@@ -161,30 +193,31 @@ enum err __wrap_query_message_seal(const struct proto_message *message, const vo
                                    const uint8_t federation_id[16], struct buf *out,
                                    struct err_info *reterr)
 {
-    char lie[32];
-    read_lie(lie);
-    if (message == &train_update_message) {
-        return seal_update(object, domain, identity, federation_id, out, reterr);
-    }
-    if (message != &query_answer_message) {
-        return __real_query_message_seal(message, object, domain, identity, federation_id, out,
-                                         reterr);
-    }
-    struct query_answer answer = *(const struct query_answer *)object;
+    return message == &train_update_message
+               ? seal_update(object, domain, identity, federation_id, out, reterr)
+               : __real_query_message_seal(message, object, domain, identity, federation_id, out,
+                                           reterr);
+}
+
+enum err __wrap_query_answer_put(const struct query_answer *told, struct buf *out,
+                                 struct err_info *reterr)
+{
+    char lie[LIE_MAX];
+    struct query_answer answer = *told;
     struct proto_field fields[FIELDS_MAX];
     struct query_coordinate coordinates[QUERY_COORDINATES_MAX];
-    struct proto_message table = *message;
+    struct proto_message table = query_answer_message;
     uint8_t *room = calloc(NUMBERS, 1);
-    if (!room || message->count > FIELDS_MAX) {
+    if (!room || table.count > FIELDS_MAX) {
         abort();
     }
-    memcpy(fields, message->fields, message->count * sizeof *fields);
+    read_lie(lie);
+    memcpy(fields, table.fields, table.count * sizeof *fields);
     table.fields = fields;
     if (answer.status == QUERY_ANSWERED) {
         lie_about(lie, &answer, fields, coordinates, room);
     }
-    enum err err =
-        __real_query_message_seal(&table, &answer, domain, identity, federation_id, out, reterr);
+    enum err err = proto_codec_encode(&table, &answer, out, reterr);
     free(room);
     return err ? err : bend(lie, out);
 }

@@ -2,15 +2,17 @@
 """A site that lies, and one that is late, among honest ones: what is malformed, replayed, oversized, of another shape, not whole or beyond what any
 table could give is left out of the sum, named to who asked and logged; the others' totals stay right. gamma's daemon is the real one with tests/proc/liar.c
 linked in."""
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import time
 
-from harness import TOP, Sandbox, done, licence, note, ok, running
+from harness import SRC, TOP, Sandbox, done, licence, note, ok, running
 
 ROWS = 1000
+BASE = os.path.join(SRC, "deploy/demo-ner-files/bert-tiny-biomed")
 MANIFEST = """dataset: t
 version: "1"
 size: 1000
@@ -21,7 +23,7 @@ columns:
   - {name: y, type: boolean}
 """ + licence(epsilon_total=1000000, per_query=1000, per_job=1000)
 LIES = [("cell", "MALFORMED"), ("short", "MALFORMED"), ("noise", "MALFORMED"), ("fraction", "MALFORMED"), ("flood", "MALFORMED"), ("rubbish", "MALFORMED"),
-        ("below", "OUT_OF_RANGE"), ("huge", "OUT_OF_RANGE"), ("replay", "REPLAYED"), ("signature", "AUTH")]
+        ("below", "OUT_OF_RANGE"), ("huge", "OUT_OF_RANGE"), ("replay", "REPLAYED")]
 
 
 class Test:
@@ -103,6 +105,57 @@ def updates(t):
         file.write("")
 
 
+CLOSED = JOB.replace("lied-to", "closed").replace("dataset: t", "dataset: closed").replace("rounds: 7", "rounds: 1").replace("min_sites: 1", "min_sites: 2")
+
+
+def file_hash(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest(), os.path.getsize(path)
+
+
+def forge(t, lie, good):
+    """gamma publishes its own base model, with a lie in the record; waits until alpha has heard of it."""
+    with open(t.lie, "w", encoding="ascii") as file:
+        file.write(lie)
+    record = t.box.run("gamma", "model", "publish", "own")["record"]
+    with open(t.lie, "w", encoding="ascii") as file:
+        file.write("")
+    return t.box.wait("the record", lambda: any(good(m) for m in t.box.run("alpha", "model", "list") if m["model"] == "own")) is not None and record
+
+
+def records(t):
+    """A record of a model is its issuer's word: what it names as statement or weights neither frees another's model nor locks a statement away."""
+    box = t.box
+    terms = MANIFEST.replace("dataset: t", "dataset: closed") + "  recipients: {institutions: [alpha, beta]}\n"
+    for name in ("alpha", "beta"):
+        box.run(name, "dataset", "import", box.write("closed.yaml", terms), "--data", os.path.join(box.folder, "rows.csv"))
+    job = box.run("alpha", "train", "run", box.write("closed-job.yaml", CLOSED), timeout=90)
+    ok(job["state"] == "done" and job["model"], f"a model that gamma may not have: {job['state']} {job['sites']}")
+    shown = box.run("alpha", "model", "show", job["model"])
+    weights, size = shown["weights"], shown["size"]
+    out = os.path.join(box.folder, "closed")
+    box.run("alpha", "model", "export", job["model"], "--out", out)
+    statement, statement_size = file_hash(os.path.join(out, "lineage.json"))
+    box.wait("the model", lambda: any(m["model"] == job["model"] for m in box.run("gamma", "model", "list")))
+    blob = lambda name, what: os.path.join(box.home(name), "models", what)  # noqa: E731
+    left = lambda: [r for r in box.run("alpha", "audit", "egress") if r["peer"] == "gamma" and r["id"] == weights]  # noqa: E731
+    box.run("gamma", "model", "import", BASE, "--name", "own", "--licence", "CC0-1.0")
+
+    ok(forge(t, f"lineage:{weights}:{size}", lambda m: True), "gamma names those weights as the statement of a model of its own")
+    box.try_run("gamma", "model", "fetch", "own", "--node", "alpha", "--purpose", "DUO:0000006")
+    ok(not left() and not os.path.exists(blob("gamma", weights)), f"and does not get them by that: {left()}")
+    box.run("gamma", "model", "publish", "own")
+
+    ok(forge(t, f"hoard:{statement}:{statement_size}", lambda m: m["task"] != "base"), "gamma names the statement as weights that nobody may have")
+    for what in (weights, statement):
+        if os.path.exists(blob("beta", what)):
+            os.unlink(blob("beta", what))
+    got = box.run("beta", "model", "fetch", job["model"], "--node", "alpha")
+    ok(got["weights"] == weights and os.path.exists(blob("beta", weights)), "who may have the model gets it")
+    ok(os.path.exists(blob("beta", statement)), "and where it comes from as well")
+    ok(not left(), "gamma still has none of it")
+
+
 def late(t):
     """beta is stopped in the middle: the others' answer comes at the deadline, and beta's late one is in no later sum."""
     pid = t.box.pid("beta")
@@ -134,6 +187,7 @@ def main():
         ok(box.wait("gamma lies in wait", lambda: t.ask()[1].get("gamma", ("", ""))[0] == "answered", 40) is not None, "gamma runs the lying daemon")
         lies(t)
         updates(t)
+        records(t)
         late(t)
         t.daemon.send_signal(signal.SIGTERM)
         ok(t.daemon.wait(30) == 0, "the lying daemon ends well")

@@ -142,6 +142,18 @@ static void test_envelope(void **state)
         "{\"payloadType\":\"application/vnd.in-toto+json\",\"payload\":\"e30=\",\"signatures\":["
         "{\"keyid\":\"01000000000000000000000000000000\",\"sig\":\"Zm9v\"},"
         "{\"keyid\":\"02000000000000000000000000000000\",\"sig\":\"Zg==\"}]}\n"));
+    assert_true(proto_lineage_is_envelope(buf_span(&out)));
+    for (size_t len = 0; len < out.len; len++) {
+        assert_false(proto_lineage_is_envelope(span_of(out.ptr, len)));
+    }
+    for (size_t i = 0; i < strlen("{\"payloadType\":\"application/vnd.in-toto+json\""); i++) {
+        out.ptr[i] ^= 0x20;
+        assert_false(proto_lineage_is_envelope(buf_span(&out)));
+        out.ptr[i] ^= 0x20;
+    }
+    assert_true(proto_lineage_is_envelope(buf_span(&out)));
+    assert_false(proto_lineage_is_envelope(span_str("{\"kind\":\"tabular\",\"signatures\":[]}\n")));
+    assert_false(proto_lineage_is_envelope(SPAN_NONE));
     buf_fini(&out);
 }
 

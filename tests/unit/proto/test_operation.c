@@ -204,6 +204,29 @@ static void test_values_are_checked(void **state)
     assert_int_equal(check(PROTO_OP_SANDBOX_SPLIT, "--by", "label:sex"), E_OK);
     assert_int_equal(check(PROTO_OP_QUERY, "--timeout", "30s"), E_OK);
     assert_int_equal(check(PROTO_OP_QUERY, "--timeout", "30"), E_USAGE);
+    static const char *const nothing[] = {"0s", "0ms", "000d", "0"};
+    for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++) {
+        assert_int_equal(check(PROTO_OP_QUERY, "--timeout", nothing[i]), E_USAGE);
+        assert_int_equal(check(PROTO_OP_FEDERATION_INVITE, "--valid", nothing[i]), E_USAGE);
+    }
+    static const char *const whole[] = {"0", "3", "1e6", "1e15"};
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+        assert_int_equal(check(PROTO_OP_QUERY, "--min-sites", whole[i]), E_OK);
+    }
+    static const char *const not_whole[] = {"1.5", "1.7e0", "3x", "", "-1", "1e16", "1e300"};
+    for (size_t i = 0; i < sizeof not_whole / sizeof *not_whole; i++) {
+        assert_int_equal(check(PROTO_OP_QUERY, "--min-sites", not_whole[i]), E_USAGE);
+        assert_int_equal(check(PROTO_OP_KEY_REMOVE, "SLOT", not_whole[i]), E_USAGE);
+        assert_int_equal(check(PROTO_OP_DATASET_IMPORT, "--max-rejects", not_whole[i]), E_USAGE);
+    }
+    assert_int_equal(check(PROTO_OP_QUERY, "--sites", "alpha,beta"), E_OK);
+    assert_int_equal(check(PROTO_OP_QUERY, "--research", "methods, genetic"), E_OK);
+    static const char *const gaps[] = {"", ",", "a,", ",a", "a,,b", "a, ,b", " "};
+    for (size_t i = 0; i < sizeof gaps / sizeof *gaps; i++) {
+        assert_int_equal(check(PROTO_OP_QUERY, "--sites", gaps[i]), E_USAGE);
+        assert_int_equal(check(PROTO_OP_SANDBOX_CREATE, "--names", gaps[i]), E_USAGE);
+        assert_int_equal(check(PROTO_OP_LICENCE_CHECK, "--action", gaps[i]), E_USAGE);
+    }
 }
 
 static void test_durations(void **state)

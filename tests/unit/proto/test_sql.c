@@ -32,12 +32,18 @@ static struct proto_column columns[] = {
 };
 static const struct proto_schema schema = {columns, 10, "patient", 4, 1};
 
-static enum err run(const char *sql, struct proto_query *query, struct err_info *info)
+static enum err run_on(const char *sql, const struct proto_schema *on, struct proto_query *query,
+                       struct err_info *info)
 {
     memset(query, 0, sizeof *query);
     memset(info, 0, sizeof *info);
     enum err err = proto_sql_parse(sql, query, info);
-    return err ? err : proto_query_bind(query, &schema, info);
+    return err ? err : proto_query_bind(query, on, info);
+}
+
+static enum err run(const char *sql, struct proto_query *query, struct err_info *info)
+{
+    return run_on(sql, &schema, query, info);
 }
 
 static char *canonical(const char *sql)
@@ -238,6 +244,31 @@ static void test_refused(void **state)
         if (err != refused[i].err || !strstr(info.text, refused[i].says) ||
             strncmp(info.text, "at character ", 13) != 0) {
             fail_msg("%s: %s, %s", refused[i].sql, proto_err_name(err), info.text);
+        }
+    }
+}
+
+/* Without a unit column each row is a unit: of any other word than that the cure is said. */
+static void test_no_unit(void **state)
+{
+    static const struct proto_schema rows = {columns, 10, "", 1, 1};
+    static const struct {
+        const char *sql;
+        enum err err;
+        const char *says;
+    } cases[] = {
+        {"SELECT COUNT(DISTINCT sex) FROM d", E_UNSUPPORTED, "write COUNT(*)"},
+        {"SELECT COUNT(DISTINCT sexx) FROM d", E_NOT_FOUND, "did you mean 'sex'?"},
+        {"SELECT COUNT(*) FROM d", E_OK, ""},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct proto_query query;
+        struct err_info info;
+        enum err err = run_on(cases[i].sql, &rows, &query, &info);
+        proto_query_fini(&query);
+        if (err != cases[i].err || !strstr(info.text, cases[i].says)) {
+            fail_msg("%s: %s, %s", cases[i].sql, proto_err_name(err), info.text);
         }
     }
 }
@@ -714,11 +745,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accepted),       cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_equal),          cmocka_unit_test(test_bound_shape),
-        cmocka_unit_test(test_rows_are_units), cmocka_unit_test(test_warnings),
-        cmocka_unit_test(test_bounds_follow),  cmocka_unit_test(test_columns_read),
+        cmocka_unit_test(test_no_unit),        cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_bound_shape),    cmocka_unit_test(test_columns_read),
         cmocka_unit_test(test_limits),         cmocka_unit_test(test_floods),
         cmocka_unit_test(test_random),         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_rows_are_units), cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_bounds_follow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

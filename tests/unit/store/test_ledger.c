@@ -390,6 +390,44 @@ static void test_tampering_is_refused(void **state)
     home_try_open(&home, E_ROLLBACK);
 }
 
+/* A bit of a table's name: it would be made anew, and empty. */
+static void test_a_table_that_lost_its_name_is_missed(void **state)
+{
+    (void)state;
+    struct buf file;
+    home_dataset(&home, "d", 100);
+    assert_int_equal(reserve(1, "d", 10), E_OK);
+    store_close(&home.store);
+    home_file(home.mdb, &file);
+    for (int t = 0; t < STORE_TABLE_COUNT; t++) {
+        const char *name = store_table_name((enum store_table)t);
+        size_t len = strlen(name);
+        uint8_t node[66] = {0}; /* LMDB's: of a table's record, what stands around the name */
+        uint8_t *at = file.ptr;
+        size_t found = 0;
+        node[0] = 0x02; /* F_SUBDATA, in the machine's order */
+        node[2] = (uint8_t)len;
+        memcpy(node + 4, name, len);
+        while ((at = memmem(at, (size_t)(file.ptr + file.len - at), node, 4 + len)) != NULL) {
+            at[4] ^= 0x80;
+            at += 4;
+            found++;
+        }
+        assert_true(found > 0);
+        home_write(home.mdb, buf_span(&file));
+        home_try_open(&home, E_CORRUPT);
+        for (at = file.ptr; found--;) {
+            node[4] = (uint8_t)(name[0] ^ 0x80);
+            at = memmem(at, (size_t)(file.ptr + file.len - at), node, 4 + len);
+            assert_non_null(at);
+            at[4] ^= 0x80;
+        }
+    }
+    home_write(home.mdb, buf_span(&file));
+    buf_fini(&file);
+    home_try_open(&home, E_OK);
+}
+
 /* An older node.mdb is put back. A witness's head shows it; once the operator accepts, what is missing is spent, for datasets
  * that open later too, and the next entry's number is above everything that others saw. */
 static void test_restored(void **state)
@@ -697,6 +735,7 @@ int main(void)
         T(test_nothing_in_clear),
         T(test_disk_full),
         T(test_tampering_is_refused),
+        T(test_a_table_that_lost_its_name_is_missed),
         T(test_restored),
         T(test_restored_empty),
         T(test_format),
