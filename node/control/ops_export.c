@@ -305,9 +305,10 @@ enum err control_model_card(struct control_call *call, json_t **ret, struct err_
 /* --- export -------------------------------------------------------------------------------------------------------------- */
 
 /* A folder of our own: new, or there and empty, so that nothing of another model stands beside. */
-static enum err make_folder(const char *dir, struct err_info *reterr)
+static enum err make_folder(const char *dir, bool *ret_made, struct err_info *reterr)
 {
-    if (mkdir(dir, 0700) == 0) {
+    *ret_made = mkdir(dir, 0700) == 0;
+    if (*ret_made) {
         return E_OK;
     }
     if (errno != EEXIST) {
@@ -367,9 +368,12 @@ static enum err write_papers(struct control_call *call, const struct control_ope
 }
 
 /* The kind of files that AS names; tabular models are documents. */
-static enum err choose_kind(const struct control_opened *o, const char *as, enum model_deploy *ret,
-                            struct err_info *reterr)
+static enum err choose_kind(const struct control_opened *o, const char *as, double prune,
+                            enum model_deploy *ret, struct err_info *reterr)
 {
+    if (!o->package && prune > 0) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "only language models are pruned");
+    }
     if (!o->package && strcmp(as, "json") != 0) {
         return proto_err_set(reterr, E_UNSUPPORTED,
                              "a tabular model is a JSON document: --as json");
@@ -426,14 +430,15 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
     double prune = control_number(call, "--prune", 0);
     enum model_deploy kind = MODEL_DEPLOY_SAFETENSORS;
     struct control_opened o = {0};
+    bool made = false;
     if (call->uid != 0 && call->uid != geteuid()) {
         return proto_err_set(reterr, E_ROLE,
                              "only the daemon's own user and root may let it write files");
     }
     enum err err = open_model(call, &o, true, reterr);
     as = as ? as : o.package ? "safetensors" : "json";
-    err = err ? err : choose_kind(&o, as, &kind, reterr);
-    err = err ? err : make_folder(dir, reterr);
+    err = err ? err : choose_kind(&o, as, prune, &kind, reterr);
+    err = err ? err : make_folder(dir, &made, reterr);
     if (!err) {
         err = control_audit(call, "model.export", reterr, "model", o.name, "as", as, "out", dir,
                             "purpose", o.use.purpose, "project", o.use.project, (const char *)NULL);
@@ -446,6 +451,8 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
     err = err ? err : write_papers(call, &o, *variant ? variant : NULL, dir, reterr);
     if (!err) {
         *ret = exported(&o, as, dir, &deployed);
+    } else if (made) {
+        (void)rmdir(dir); /* unless something was written */
     }
     control_opened_fini(&o);
     return err;
