@@ -33,6 +33,8 @@
  * A site that refuses a round with STEPS_USED_UP has nothing left for any later one (a crash in a round uses its steps up).
  * Where that leaves too few institutions for ever and a round is on disk, the job is DONE with the rounds it has.
  *
+ * A job that was STOPPED may go on by RESUME, which offers all sites the plan again: they have given back what they had left.
+ *
  * SEND_STOP of DONE may wait until the driver has asked for what it wants to know of the finished model.
  *
  * Threads: one at a time. Limits: the constants below. Allocation: only in encode and decode.
@@ -123,8 +125,8 @@ enum proto_round_event_kind {
     PROTO_ROUND_SITE_FAILED, /* site, round (0: the plan), term, reason: no answer came, or none that can be read */
     PROTO_ROUND_TIMER,
     PROTO_ROUND_PERSISTED, /* save, round; next */
-    PROTO_ROUND_STOP,      /* ends the job for good; term, as of RESUME, or 0 */
-    PROTO_ROUND_RESUME,    /* term; after proto_round_decode, or in WAITING */
+    PROTO_ROUND_STOP,      /* ends the job until RESUME; term, as of RESUME, or 0 */
+    PROTO_ROUND_RESUME,    /* term; after proto_round_decode, or in WAITING or STOPPED */
     PROTO_ROUND_EVENTS,
 };
 

@@ -10,13 +10,14 @@
  *                                |                                          ^
  *                                +------------------STOP--------------------+
  *
- * PLAN again is accepted in PLANNED and ACTIVE when it is the same plan, so that a lost answer can be repeated. */
+ * PLAN again is accepted in PLANNED and ACTIVE when it is the same plan, so that a lost answer can be repeated; and in ENDED when
+ * the job was stopped and goes on: back to where it was, with the steps that it had left. */
 #define TO(state) (1u << PROTO_ROUND_SITE_##state)
 static const uint8_t leads_to[PROTO_ROUND_SITE_STATES] = {
     [PROTO_ROUND_SITE_NONE] = TO(PLANNED),
     [PROTO_ROUND_SITE_PLANNED] = TO(ACTIVE) | TO(ENDED),
     [PROTO_ROUND_SITE_ACTIVE] = TO(ACTIVE) | TO(ENDED),
-    [PROTO_ROUND_SITE_ENDED] = TO(ENDED),
+    [PROTO_ROUND_SITE_ENDED] = TO(ENDED) | TO(PLANNED) | TO(ACTIVE),
 };
 #undef TO
 
@@ -42,12 +43,16 @@ static void on_plan(struct proto_round_site *site, const struct proto_round_site
 {
     bool same = site->state != PROTO_ROUND_SITE_NONE &&
                 memcmp(site->plan_hash, e->plan_hash, sizeof site->plan_hash) == 0;
-    if (site->state == PROTO_ROUND_SITE_ENDED) {
+    if (site->state == PROTO_ROUND_SITE_ENDED && !(same && e->reopened)) {
         refuse(ret, "ENDED");
     } else if (site->state != PROTO_ROUND_SITE_NONE && !same) {
         refuse(ret, "OTHER_PLAN");
     } else if (!e->permitted) {
         refuse(ret, why_not(e));
+    } else if (site->state == PROTO_ROUND_SITE_ENDED) {
+        become(site, site->last_round ? PROTO_ROUND_SITE_ACTIVE : PROTO_ROUND_SITE_PLANNED);
+        site->term = e->term > site->term ? e->term : site->term; /* its STOP may come once more */
+        ret->answer = PROTO_ROUND_SITE_ACCEPT;
     } else if (same) {
         ret->answer = PROTO_ROUND_SITE_ACCEPT;
     } else if (e->rounds == 0 || e->steps_per_round == 0 || e->steps == 0) {
@@ -115,6 +120,10 @@ static void on_stop(struct proto_round_site *site, const struct proto_round_site
     if (site->state == PROTO_ROUND_SITE_NONE ||
         memcmp(site->plan_hash, e->plan_hash, sizeof site->plan_hash) != 0) {
         refuse(ret, site->state == PROTO_ROUND_SITE_NONE ? "NO_PLAN" : "OTHER_PLAN");
+        return;
+    }
+    if (e->term < site->term) {
+        refuse(ret, "OLD_TERM");
         return;
     }
     become(site, PROTO_ROUND_SITE_ENDED);
