@@ -464,8 +464,8 @@ static void on_admitted(struct proto_round *r, const struct proto_round_event *e
                         struct proto_round_actions *out)
 {
     struct proto_round_party *party = &r->sites[e->site];
-    if (party->standing != PROTO_ROUND_INVITED) {
-        return; /* the first admission stands */
+    if (party->standing != PROTO_ROUND_INVITED || e->term != r->term) {
+        return; /* the first admission stands; one from before a stop was taken back by it */
     }
     party->standing = PROTO_ROUND_ADMITTED;
     party->weight = e->weight;

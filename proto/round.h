@@ -21,7 +21,7 @@
  * cannot write drops the machine; what is on disk is the job, and RESUME takes it up.
  *
  * Each START and RESUME begins a new term. An answer to a request of an earlier term counts only where it says nothing
- * new: an update whose hash the site is known to have given, or an admission (the plan is the same). A site signs one update
+ * new: an update whose hash the site is known to have given. A site signs one update
  * for a round, so two hashes for one round, of whatever term, prove a lie: it is EQUIVOCATED, takes no further part, and
  * what it gave in a round that is still open is left out.
  *
@@ -119,7 +119,7 @@ struct proto_round {
 
 enum proto_round_event_kind {
     PROTO_ROUND_START, /* institutions, site_count, rounds, min_sites, timeout_ms, retries, plan_retries */
-    PROTO_ROUND_SITE_ADMITTED, /* site, weight */
+    PROTO_ROUND_SITE_ADMITTED, /* site, weight, term */
     PROTO_ROUND_SITE_REFUSED,  /* site, round (0: the plan), term, reason, held */
     PROTO_ROUND_SITE_UPDATED,  /* site, round, term, hash */
     PROTO_ROUND_SITE_FAILED, /* site, round (0: the plan), term, reason: no answer came, or none that can be read */

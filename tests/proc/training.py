@@ -208,15 +208,26 @@ def comings(box):
 
 def stop(box):
     left = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
-    started = box.run("alpha", "train", "start", box.write("stop.yaml", job("stop", "wide", 150, 2)))["job"]
+    started = box.run("alpha", "train", "start", box.write("stop.yaml", job("stop", "wide", 60, 2)))["job"]
     box.wait("some rounds", lambda: box.run("alpha", "train", "show", started)["round"] >= 3, 30)
     during = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
     box.run("alpha", "train", "stop", started)
     shown = box.run("alpha", "train", "show", started)
     after = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
     ok(shown["state"] == "stopped" and during < after < left, f"a stopped job gives back what was not started: {left:.4f}, {during:.4f}, {after:.4f}")
+    box.run("alpha", "train", "resume", started)
+    again = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
+    ok(abs(again - during) < 1e-9, f"to go on takes the same again, and no more: {again:.4f}")
+    box.wait("the job", lambda: box.run("alpha", "train", "show", started)["state"] == "done", 90)
+    last = box.run("alpha", "train", "show", started)
+    end = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
+    rows = last["history"]
+    ok(last["state"] == "done" and [r["round"] for r in rows] == list(range(1, len(rows) + 1)) and len(rows) >= 59 and rows[:shown["round"]] == shown["history"],
+       f"it goes on from round {shown['round']} to its end: {last['state']}, each of {len(rows)} rounds once")
+    ok(during - 1e-9 <= end < after and rows[-1]["epsilon"] <= 2, f"all of it cost what was reserved at first: {left - end:.4f} of {left - during:.4f}, epsilon {rows[-1]['epsilon']:.4f}")
+    ok(box.run("alpha", "train", "verify", started)["ok"], "the model is what its rounds make it")
     code, _ = box.refusal("alpha", "train", "resume", started)
-    ok(code != 0, f"and cannot be resumed: exit {code}")
+    ok(code == 7, f"one that is done cannot be resumed: exit {code}")
 
 
 def main():

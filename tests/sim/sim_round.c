@@ -243,10 +243,10 @@ static void site_plan(const struct item *item)
     if (reply.answer == PROTO_ROUND_SITE_ACCEPT) {
         marks.reopened += site->stopped;
         site->stopped = false;
-        answer(
-            item->site,
-            (struct proto_round_event){.kind = PROTO_ROUND_SITE_ADMITTED, .weight = 1 + item->site},
-            NULL);
+        answer(item->site,
+               (struct proto_round_event){
+                   .kind = PROTO_ROUND_SITE_ADMITTED, .term = item->term, .weight = 1 + item->site},
+               NULL);
     } else {
         answer(item->site,
                (struct proto_round_event){.kind = PROTO_ROUND_SITE_REFUSED, .term = item->term},

@@ -509,6 +509,10 @@ static void test_stopped_goes_on(void **unused)
     persisted();
     assert_int_equal(round_.state, PROTO_ROUND_PLANNING);
     assert_int_equal(count_of(PROTO_ROUND_SEND_PLAN), 4); /* they have ended their parts */
+    struct proto_round_event late = of_site(PROTO_ROUND_SITE_ADMITTED, 0, 0);
+    late.term = 1; /* it was taken back by the stop */
+    must(late);
+    assert_int_equal(round_.sites[0].standing, PROTO_ROUND_INVITED);
     must(of_site(PROTO_ROUND_SITE_ADMITTED, 0, 0));
     must(of_site(PROTO_ROUND_SITE_REFUSED, 1, 0));
     must(of_site(PROTO_ROUND_SITE_ADMITTED, 2, 0));
