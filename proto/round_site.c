@@ -38,6 +38,14 @@ static const char *why_not(const struct proto_round_site_event *event)
     return event->reason ? event->reason : "REFUSED";
 }
 
+/* A stop of the life before may still be under way: from here on it is of an old term. */
+static void accept_plan(struct proto_round_site *site, const struct proto_round_site_event *e,
+                        struct proto_round_site_reply *ret)
+{
+    site->term = e->term > site->term ? e->term : site->term;
+    ret->answer = PROTO_ROUND_SITE_ACCEPT;
+}
+
 static void on_plan(struct proto_round_site *site, const struct proto_round_site_event *e,
                     struct proto_round_site_reply *ret)
 {
@@ -49,12 +57,11 @@ static void on_plan(struct proto_round_site *site, const struct proto_round_site
         refuse(ret, "OTHER_PLAN");
     } else if (!e->permitted) {
         refuse(ret, why_not(e));
-    } else if (site->state == PROTO_ROUND_SITE_ENDED) {
-        become(site, site->last_round ? PROTO_ROUND_SITE_ACTIVE : PROTO_ROUND_SITE_PLANNED);
-        site->term = e->term > site->term ? e->term : site->term; /* its STOP may come once more */
-        ret->answer = PROTO_ROUND_SITE_ACCEPT;
     } else if (same) {
-        ret->answer = PROTO_ROUND_SITE_ACCEPT;
+        if (site->state == PROTO_ROUND_SITE_ENDED) {
+            become(site, site->last_round ? PROTO_ROUND_SITE_ACTIVE : PROTO_ROUND_SITE_PLANNED);
+        }
+        accept_plan(site, e, ret);
     } else if (e->rounds == 0 || e->steps_per_round == 0 || e->steps == 0) {
         refuse(ret, "BAD_REQUEST");
     } else {
@@ -63,7 +70,7 @@ static void on_plan(struct proto_round_site *site, const struct proto_round_site
         site->rounds = e->rounds;
         site->steps_per_round = e->steps_per_round;
         site->steps_left = e->steps;
-        ret->answer = PROTO_ROUND_SITE_ACCEPT;
+        accept_plan(site, e, ret);
     }
 }
 

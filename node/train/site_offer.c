@@ -220,9 +220,14 @@ static enum err known(struct site_work *work, struct err_info *reterr)
         return err;
     }
     work->goes_on = work->part.end == TRAIN_END_STOPPED;
+    bool later = site.term > work->part.term;
     work->part.term = site.term;
-    err = work->goes_on ? E_OK : buf_put(&work->bytes, work->part.admit);
-    return err || work->goes_on ? err : E_EXISTS;
+    if (work->goes_on) {
+        return E_OK;
+    }
+    err = later ? site_part_store(work, reterr) : E_OK;
+    err = err ? err : buf_put(&work->bytes, work->part.admit);
+    return err ? err : E_EXISTS;
 }
 
 /* What a step does and costs is fixed for all of a job: both follow from its plan and from what this site declares. */
@@ -272,6 +277,7 @@ static enum err keep_part(struct site_work *work, struct err_info *reterr)
         .evaluations = work->cost.evaluations,
         .sums_nano = work->cost.sums_nano,
         .hist_nano = work->cost.hist_nano,
+        .term = site.term,
         .charged = charged(work),
         .update = span_str(""),
         .control = span_str(""),

@@ -230,6 +230,18 @@ def stop(box):
     ok(code == 7, f"one that is done cannot be resumed: exit {code}")
 
 
+def failed(box):
+    """gamma lets a job have less than this one wants: the others admitted it, and are told how it ended."""
+    box.run("gamma", "dataset", "update", box.write("less.yaml", manifest("wide", licence(epsilon_total=20000, per_query=1, per_job=1))))
+    path = box.write("failed.yaml", job("failed", "wide", 5, 2).replace("min_sites: 2", "min_sites: 3, standby: 0"))
+    code, _ = box.refusal("alpha", "train", "start", path)
+    ended = box.run("alpha", "train", "list")[0]
+    ok(code in (4, 5) and (ended["name"], ended["state"]) == ("failed", "failed"), f"gamma's licence ends a job that wants all three: exit {code}, {ended['name']} {ended['state']}")
+    box.wait("beta", lambda: box.run("beta", "train", "show", ended["job"])["state"] != "running", 10)
+    at = box.run("beta", "train", "show", ended["job"])["state"]
+    ok(at == "failed", f"a site that only takes part says so: {at}")
+
+
 def main():
     data = table()
     best = newton(data)
@@ -283,6 +295,7 @@ def main():
         shown, _ = train(box, "alpha", job("two", "narrow", 2, 1))
         states = {s["node"]: (s["state"], s["reason"]) for s in shown["sites"]}
         ok(states["gamma"] == ("refused", "REVOKED") and shown["state"] == "done", f"a site that withdrew is named: {states['gamma']}")
+        failed(box)
     done()
 
 

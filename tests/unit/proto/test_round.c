@@ -698,6 +698,9 @@ static void test_site_goes_on(void **unused)
     assert_int_equal(ask(request(1, 1)).steps, 5);
     assert_int_equal(ask(stop).answer, PROTO_ROUND_SITE_ACCEPT);
     plan.reopened = true;
+    plan.term = 1;
+    assert_int_equal(ask(plan).answer, PROTO_ROUND_SITE_ACCEPT);
+    assert_int_equal(ask(stop).answer, PROTO_ROUND_SITE_ACCEPT);
     plan.term = 2;
     event = plan;
     event.plan_hash[0] = 1;
@@ -713,7 +716,12 @@ static void test_site_goes_on(void **unused)
     assert_int_equal(ask(plan).answer, PROTO_ROUND_SITE_ACCEPT);
     assert_int_equal(site.steps_left, 15);
     refused(stop, "OLD_TERM"); /* of the life before, late */
-    assert_int_equal(ask(request(2, 2)).answer, PROTO_ROUND_SITE_COMPUTE);
+    plan.term = 3;
+    assert_int_equal(ask(plan).answer,
+                     PROTO_ROUND_SITE_ACCEPT); /* the stop never came, and comes now */
+    stop.term = 2;
+    refused(stop, "OLD_TERM");
+    assert_int_equal(ask(request(2, 3)).answer, PROTO_ROUND_SITE_COMPUTE);
 }
 
 int main(void)
