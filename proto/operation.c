@@ -887,10 +887,11 @@ const struct proto_operation proto_operations[] = {
         "Writes the model with its card (README.md) and its record. safetensors: a folder in the\n"
         "layout of Hugging Face, adapters merged; peft: adapters alone; onnx: model.onnx, opset "
         "14;\n"
-        "int8: the same with eight-bit weights; json: tabular models. ID may be the name of a "
-        "base\n"
-        "model. The card names what int8 and --prune changed; what they cost in quality must be\n"
-        "measured. sparsity: the share of zeros in the layers' matrices; a pruned file is as "
+        "int8: the same with eight-bit weights; json: tabular models, which onnx writes as well,\n"
+        "with a raw value, 0 or 1, or a value's number in the document's list for each feature.\n"
+        "ID may be the name of a base model. The card names what int8 and --prune changed; what\n"
+        "they cost in quality must be measured. sparsity: the share of zeros in the layers' "
+        "matrices; a pruned file is as "
         "long\n"
         "as before, but compresses. Decided like `model fetch`.",
         "{\"model\",\"format\",\"bytes\",\"sparsity\",\"files\":[{\"file\",\"bytes\"}]}"),

@@ -7,6 +7,7 @@
 #include "node/model/card.h"
 #include "node/model/deploy.h"
 #include "node/model/folder.h"
+#include "node/model/table_model.h"
 #include "node/train/base.h"
 #include "store/blob.h"
 
@@ -374,9 +375,8 @@ static enum err choose_kind(const struct control_opened *o, const char *as, doub
     if (!o->package && prune > 0) {
         return proto_err_set(reterr, E_UNSUPPORTED, "only language models are pruned");
     }
-    if (!o->package && strcmp(as, "json") != 0) {
-        return proto_err_set(reterr, E_UNSUPPORTED,
-                             "a tabular model is a JSON document: --as json");
+    if (!o->package && strcmp(as, "json") != 0 && strcmp(as, "onnx") != 0) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "a tabular model is exported as json or onnx");
     }
     if (o->package && !model_deploy_by_name(as, ret)) {
         return proto_err_set(reterr, E_UNSUPPORTED,
@@ -422,6 +422,20 @@ static json_t *exported(const struct control_opened *o, const char *as, const ch
     return view;
 }
 
+/* The document, and on request the graph beside it: what its inputs are stands in the document. */
+static enum err write_table(const struct control_opened *o, const char *as, const char *dir,
+                            struct err_info *reterr)
+{
+    struct model_table_model *model = NULL;
+    enum err err = model_folder_write(dir, "model.json", buf_span(&o->blob), reterr);
+    if (!err && strcmp(as, "onnx") == 0) {
+        err = model_table_model_read(buf_span(&o->blob), &model, reterr);
+        err = err ? err : model_table_model_onnx(model, o->name, dir, "model.onnx", reterr);
+        model_table_model_free(model);
+    }
+    return err;
+}
+
 enum err control_model_export(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     struct model_deployed deployed = {0};
@@ -445,7 +459,7 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
     }
     if (!err) {
         err = o.package ? model_deploy_write(o.package, o.base, kind, prune, dir, &deployed, reterr)
-                        : model_folder_write(dir, "model.json", buf_span(&o.blob), reterr);
+                        : write_table(&o, as, dir, reterr);
     }
     tell_variant(kind, prune, &deployed, variant, sizeof variant);
     err = err ? err : write_papers(call, &o, *variant ? variant : NULL, dir, reterr);
