@@ -861,10 +861,12 @@ const struct proto_operation proto_operations[] = {
         "show a job's rounds, sites and model", "Shows what is known of the job so far.",
         TRAIN_ANSWER),
     ROW(TRAIN_STOP, "train stop", DAEMON, COORDINATOR, false, train_id_arguments, "stop a job",
-        "Steps that never started go back to the budgets.", "{\"job\",\"state\"}"),
+        "Steps that never started go back to the budgets; `train resume` takes them again.",
+        "{\"job\",\"state\"}"),
     ROW(TRAIN_RESUME, "train resume", DAEMON, COORDINATOR, false, train_id_arguments,
         "go on with a job from its last round",
-        "After a crash or a stop of the coordinator; what was charged is not charged again.",
+        "After a crash of the coordinator: what was charged is not charged again. After\n"
+        "`train stop`: its sites decide anew, and are charged what the stop gave back.",
         "{\"job\",\"state\",\"round\"}"),
     ROW(TRAIN_VERIFY, "train verify", DAEMON, 0, false, train_id_arguments,
         "compute a job's model again from its recorded rounds",
@@ -918,10 +920,11 @@ const struct proto_operation proto_operations[] = {
         "Writes the model with its card (README.md) and its record. safetensors: a folder in the\n"
         "layout of Hugging Face, adapters merged; peft: adapters alone; onnx: model.onnx, opset "
         "14;\n"
-        "int8: the same with eight-bit weights; json: tabular models. ID may be the name of a "
-        "base\n"
-        "model. The card names what int8 and --prune changed; what they cost in quality must be\n"
-        "measured. sparsity: the share of zeros in the layers' matrices; a pruned file is as "
+        "int8: the same with eight-bit weights; json: tabular models, which onnx writes as well,\n"
+        "with a raw value, 0 or 1, or a value's number in the document's list for each feature.\n"
+        "ID may be the name of a base model. The card names what int8 and --prune changed; what\n"
+        "they cost in quality must be measured. sparsity: the share of zeros in the layers' "
+        "matrices; a pruned file is as "
         "long\n"
         "as before, but compresses. Decided like `model fetch`.",
         "{\"model\",\"format\",\"bytes\",\"sparsity\",\"files\":[{\"file\",\"bytes\"}]}"),

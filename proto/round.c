@@ -6,7 +6,7 @@
 #include <assert.h>
 
 /*                          START
- *   IDLE ------------------------------------> OPENING <---------------- RESUME ------------------- WAITING
+ *   IDLE ------------------------------------> OPENING <---------------- RESUME ------------------- WAITING, STOPPED
  *                                                | PERSISTED                                           ^
  *               all rounds were on disk          v                                                     |
  *        +------------------------------------ PLANNING --all answered or time is up, enough admit--+  |
@@ -32,7 +32,7 @@ static const uint16_t leads_to[PROTO_ROUND_STATES] = {
         TO(WAITING) | TO(FAILED) | TO(STOPPED) | TO(DONE) | TO(ENDING) | TO(OPENING),
     [PROTO_ROUND_WAITING] = TO(OPENING) | TO(ENDING),
     [PROTO_ROUND_FAILED] = 0,
-    [PROTO_ROUND_STOPPED] = 0,
+    [PROTO_ROUND_STOPPED] = TO(OPENING),
     [PROTO_ROUND_DONE] = 0,
 };
 #undef TO
@@ -53,7 +53,7 @@ static const enum rule rules[PROTO_ROUND_STATES][PROTO_ROUND_EVENTS] = {
     [PROTO_ROUND_ENDING] = {NO, LATE, LATE, LATE, LATE, LATE, DO, DO, NO},
     [PROTO_ROUND_WAITING] = {NO, LATE, LATE, LATE, LATE, LATE, LATE, DO, DO},
     [PROTO_ROUND_FAILED] = {NO, LATE, LATE, LATE, LATE, LATE, LATE, NO, NO},
-    [PROTO_ROUND_STOPPED] = {NO, LATE, LATE, LATE, LATE, LATE, LATE, LATE, NO},
+    [PROTO_ROUND_STOPPED] = {NO, LATE, LATE, LATE, LATE, LATE, LATE, LATE, DO},
     [PROTO_ROUND_DONE] = {NO, LATE, LATE, LATE, LATE, LATE, LATE, NO, NO},
 };
 
@@ -397,9 +397,19 @@ static void on_start(struct proto_round *r, const struct proto_round_event *e,
     persist(r, out);
 }
 
+/* Sites that were told to stop have ended their parts: they are asked for another admission. */
+static void invite_again(struct proto_round_party *party)
+{
+    party->standing = PROTO_ROUND_INVITED;
+    party->weight = 0;
+    party->known = false;
+    memset(party->hash, 0, sizeof party->hash);
+}
+
 static void on_resume(struct proto_round *r, const struct proto_round_event *e,
                       struct proto_round_actions *out)
 {
+    bool stopped = r->state == PROTO_ROUND_STOPPED;
     r->live = true;
     forget_answers(r); /* what was received is lost, or will come again as the same bytes */
     bool given = e->term > r->term;
@@ -412,7 +422,9 @@ static void on_resume(struct proto_round *r, const struct proto_round_event *e,
     r->term += !given;
     for (size_t i = 0; i < r->site_count; i++) {
         struct proto_round_party *party = &r->sites[i];
-        if (party->standing == PROTO_ROUND_REFUSED) {
+        if (stopped && party->standing != PROTO_ROUND_EQUIVOCATED) {
+            invite_again(party);
+        } else if (party->standing == PROTO_ROUND_REFUSED) {
             party->standing = party->weight ? PROTO_ROUND_ADMITTED : PROTO_ROUND_INVITED;
         }
         party->used_up = false;
@@ -452,8 +464,8 @@ static void on_admitted(struct proto_round *r, const struct proto_round_event *e
                         struct proto_round_actions *out)
 {
     struct proto_round_party *party = &r->sites[e->site];
-    if (party->standing != PROTO_ROUND_INVITED) {
-        return; /* the first admission stands */
+    if (party->standing != PROTO_ROUND_INVITED || e->term != r->term) {
+        return; /* the first admission stands; one from before a stop was taken back by it */
     }
     party->standing = PROTO_ROUND_ADMITTED;
     party->weight = e->weight;

@@ -21,7 +21,7 @@
  * cannot write drops the machine; what is on disk is the job, and RESUME takes it up.
  *
  * Each START and RESUME begins a new term. An answer to a request of an earlier term counts only where it says nothing
- * new: an update whose hash the site is known to have given, or an admission (the plan is the same). A site signs one update
+ * new: an update whose hash the site is known to have given. A site signs one update
  * for a round, so two hashes for one round, of whatever term, prove a lie: it is EQUIVOCATED, takes no further part, and
  * what it gave in a round that is still open is left out.
  *
@@ -32,6 +32,8 @@
  *
  * A site that refuses a round with STEPS_USED_UP has nothing left for any later one (a crash in a round uses its steps up).
  * Where that leaves too few institutions for ever and a round is on disk, the job is DONE with the rounds it has.
+ *
+ * A job that was STOPPED may go on by RESUME, which offers all sites the plan again: they have given back what they had left.
  *
  * SEND_STOP of DONE may wait until the driver has asked for what it wants to know of the finished model.
  *
@@ -117,14 +119,14 @@ struct proto_round {
 
 enum proto_round_event_kind {
     PROTO_ROUND_START, /* institutions, site_count, rounds, min_sites, timeout_ms, retries, plan_retries */
-    PROTO_ROUND_SITE_ADMITTED, /* site, weight */
+    PROTO_ROUND_SITE_ADMITTED, /* site, weight, term */
     PROTO_ROUND_SITE_REFUSED,  /* site, round (0: the plan), term, reason, held */
     PROTO_ROUND_SITE_UPDATED,  /* site, round, term, hash */
     PROTO_ROUND_SITE_FAILED, /* site, round (0: the plan), term, reason: no answer came, or none that can be read */
     PROTO_ROUND_TIMER,
     PROTO_ROUND_PERSISTED, /* save, round; next */
-    PROTO_ROUND_STOP,      /* ends the job for good; term, as of RESUME, or 0 */
-    PROTO_ROUND_RESUME,    /* term; after proto_round_decode, or in WAITING */
+    PROTO_ROUND_STOP,      /* ends the job until RESUME; term, as of RESUME, or 0 */
+    PROTO_ROUND_RESUME,    /* term; after proto_round_decode, or in WAITING or STOPPED */
     PROTO_ROUND_EVENTS,
 };
 

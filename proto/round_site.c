@@ -10,13 +10,14 @@
  *                                |                                          ^
  *                                +------------------STOP--------------------+
  *
- * PLAN again is accepted in PLANNED and ACTIVE when it is the same plan, so that a lost answer can be repeated. */
+ * PLAN again is accepted in PLANNED and ACTIVE when it is the same plan, so that a lost answer can be repeated; and in ENDED when
+ * the job was stopped and goes on: back to where it was, with the steps that it had left. */
 #define TO(state) (1u << PROTO_ROUND_SITE_##state)
 static const uint8_t leads_to[PROTO_ROUND_SITE_STATES] = {
     [PROTO_ROUND_SITE_NONE] = TO(PLANNED),
     [PROTO_ROUND_SITE_PLANNED] = TO(ACTIVE) | TO(ENDED),
     [PROTO_ROUND_SITE_ACTIVE] = TO(ACTIVE) | TO(ENDED),
-    [PROTO_ROUND_SITE_ENDED] = TO(ENDED),
+    [PROTO_ROUND_SITE_ENDED] = TO(ENDED) | TO(PLANNED) | TO(ACTIVE),
 };
 #undef TO
 
@@ -37,19 +38,30 @@ static const char *why_not(const struct proto_round_site_event *event)
     return event->reason ? event->reason : "REFUSED";
 }
 
+/* A stop of the life before may still be under way: from here on it is of an old term. */
+static void accept_plan(struct proto_round_site *site, const struct proto_round_site_event *e,
+                        struct proto_round_site_reply *ret)
+{
+    site->term = e->term > site->term ? e->term : site->term;
+    ret->answer = PROTO_ROUND_SITE_ACCEPT;
+}
+
 static void on_plan(struct proto_round_site *site, const struct proto_round_site_event *e,
                     struct proto_round_site_reply *ret)
 {
     bool same = site->state != PROTO_ROUND_SITE_NONE &&
                 memcmp(site->plan_hash, e->plan_hash, sizeof site->plan_hash) == 0;
-    if (site->state == PROTO_ROUND_SITE_ENDED) {
+    if (site->state == PROTO_ROUND_SITE_ENDED && !(same && e->reopened)) {
         refuse(ret, "ENDED");
     } else if (site->state != PROTO_ROUND_SITE_NONE && !same) {
         refuse(ret, "OTHER_PLAN");
     } else if (!e->permitted) {
         refuse(ret, why_not(e));
     } else if (same) {
-        ret->answer = PROTO_ROUND_SITE_ACCEPT;
+        if (site->state == PROTO_ROUND_SITE_ENDED) {
+            become(site, site->last_round ? PROTO_ROUND_SITE_ACTIVE : PROTO_ROUND_SITE_PLANNED);
+        }
+        accept_plan(site, e, ret);
     } else if (e->rounds == 0 || e->steps_per_round == 0 || e->steps == 0) {
         refuse(ret, "BAD_REQUEST");
     } else {
@@ -58,7 +70,7 @@ static void on_plan(struct proto_round_site *site, const struct proto_round_site
         site->rounds = e->rounds;
         site->steps_per_round = e->steps_per_round;
         site->steps_left = e->steps;
-        ret->answer = PROTO_ROUND_SITE_ACCEPT;
+        accept_plan(site, e, ret);
     }
 }
 
@@ -115,6 +127,10 @@ static void on_stop(struct proto_round_site *site, const struct proto_round_site
     if (site->state == PROTO_ROUND_SITE_NONE ||
         memcmp(site->plan_hash, e->plan_hash, sizeof site->plan_hash) != 0) {
         refuse(ret, site->state == PROTO_ROUND_SITE_NONE ? "NO_PLAN" : "OTHER_PLAN");
+        return;
+    }
+    if (e->term < site->term) {
+        refuse(ret, "OLD_TERM");
         return;
     }
     become(site, PROTO_ROUND_SITE_ENDED);

@@ -45,11 +45,11 @@ struct proto_round_site {
 };
 
 enum proto_round_site_event_kind {
-    PROTO_ROUND_SITE_PLAN,    /* plan_hash, rounds, steps_per_round, steps; permitted or reason */
+    PROTO_ROUND_SITE_PLAN, /* plan_hash, rounds, steps_per_round, steps, term, reopened; permitted or reason */
     PROTO_ROUND_SITE_ROUND,   /* plan_hash, round, term, stored; permitted or reason */
     PROTO_ROUND_SITE_STORED,  /* round: its update and mark are on disk */
     PROTO_ROUND_SITE_GAVE_UP, /* round: the work was cancelled or failed */
-    PROTO_ROUND_SITE_STOP,    /* plan_hash */
+    PROTO_ROUND_SITE_STOP,    /* plan_hash, term */
     PROTO_ROUND_SITE_EVENTS,
 };
 
@@ -59,7 +59,9 @@ struct proto_round_site_event {
     uint64_t rounds, steps_per_round;
     uint64_t steps; /* reserved for the whole job */
     uint64_t round, term;
-    bool stored;        /* the durable mark of (job, round, plan) is there */
+    bool stored; /* the durable mark of (job, round, plan) is there */
+    bool
+        reopened; /* PLAN of an ended part: the job was stopped and goes on, its steps are reserved anew */
     bool permitted;     /* by the licence, now */
     const char *reason; /* when not permitted */
 };

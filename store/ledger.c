@@ -146,13 +146,13 @@ static struct store_ledger_charge row_of(const struct store_charge *charge,
     };
 }
 
-/* Loads the accounts that CHARGE concerns with what it would take from each. */
+/* Loads the accounts that ROW, of CHARGE, concerns with what STEPS of it would take from each. */
 static enum err prepare(struct store_book *book, const struct store_charge *charge,
-                        struct arena *arena, struct store_posting *posting)
+                        const struct store_ledger_charge *row, uint64_t steps, struct arena *arena,
+                        struct store_posting *posting)
 {
-    struct store_ledger_charge row = row_of(charge, STORE_CHARGE_RESERVED);
-    enum err err = store_posting_load(book, row.dataset, row.institution, row.person, row.project,
-                                      arena, posting);
+    enum err err = store_posting_load(book, row->dataset, row->institution, row->person,
+                                      row->project, arena, posting);
     if (err) {
         return err == E_NOT_FOUND
                    ? proto_err_set(book->reterr, err, "the ledger has no account of %s",
@@ -167,10 +167,9 @@ static enum err prepare(struct store_book *book, const struct store_charge *char
                              "the cost at the domain's order %g is missing", domain_order);
     }
     for (int i = 0; i < STORE_SCOPE_COUNT; i++) {
-        posting->amounts[i] =
-            charge->steps * (i == STORE_SCOPE_DOMAIN ? row.nano_domain : row.nano);
+        posting->amounts[i] = steps * (i == STORE_SCOPE_DOMAIN ? row->nano_domain : row->nano);
     }
-    posting->delta0 = row.delta0;
+    posting->delta0 = row->delta0;
     return admit(book, posting, &charge->caps, charge->now);
 }
 
@@ -208,7 +207,7 @@ static enum err reserve_in(struct store *store, MDB_txn *txn, void *ctx, struct 
     if (!err && !store_raw_get(store, txn, STORE_TABLE_CHARGE_IDS, row.id, &known, NULL)) {
         err = proto_err_set(reterr, E_EXISTS, "this charge was reserved before");
     }
-    err = err ? err : prepare(&book, charge, &arena, &posting);
+    err = err ? err : prepare(&book, charge, &row, charge->steps, &arena, &posting);
     if (!err) {
         row.domain = posting.accounts[STORE_SCOPE_DATASET].domain;
         err = store_posting_save(&book, &posting, train, charge->now);
@@ -238,15 +237,68 @@ enum err store_ledger_reserve(struct store *store, const struct store_charge *ch
     return err;
 }
 
+/* Whether ROW was reserved by CHARGE. Who asks may be another node of the job by now; the row stays with who began it. */
+static bool same_charge(const struct store_ledger_charge *row, const struct store_charge *charge)
+{
+    const struct store_ledger_charge again = row_of(charge, STORE_CHARGE_RESERVED);
+    return row->kind == STORE_CHARGE_TRAIN && again.kind == STORE_CHARGE_TRAIN &&
+           row->nano == again.nano && row->nano_domain == again.nano_domain &&
+           row->steps == again.steps && span_equal(row->dataset, again.dataset) &&
+           span_equal(row->person, again.person) && span_equal(row->project, again.project);
+}
+
+static enum err reopen_in(struct store *store, MDB_txn *txn, void *ctx, struct err_info *reterr)
+{
+    struct reserve *reserve = ctx;
+    const struct store_charge *charge = reserve->charge;
+    struct store_ledger_charge row;
+    struct arena arena = {0};
+    struct store_posting posting;
+    struct store_book book;
+    uint8_t key[8];
+    enum err err = store_book_open(store, txn, &book, reterr);
+    err = err ? err : store_book_charge(&book, charge->id, &arena, key, &row);
+    if (!err && !same_charge(&row, charge)) {
+        err = proto_err_set(reterr, E_INVALID, "this is not what was reserved at first");
+    } else if (!err && row.state != STORE_CHARGE_FINISHED) {
+        err = proto_err_set(reterr, E_EXISTS, "this training is not finished");
+    }
+    err = err ? err : prepare(&book, charge, &row, row.steps - row.started, &arena, &posting);
+    err = err ? err : store_posting_save(&book, &posting, true, charge->now);
+    if (!err) {
+        row.state = STORE_CHARGE_RESERVED;
+        err = store_book_charge_put(&book, key, &row);
+    }
+    err = err ? err : store_book_entry(&book, "train.reserve", charge->audit_body, charge->now);
+    if (!err) {
+        posting_out(&posting, &charge->caps, &reserve->after);
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+enum err store_ledger_reopen(struct store *store, const struct store_charge *charge,
+                             struct store_account *ret_after, struct err_info *reterr)
+{
+    struct reserve reserve = {.charge = charge};
+    enum err err = check_charge(charge, reterr);
+    err = err ? err : store_write(store, reopen_in, &reserve, reterr);
+    if (!err && ret_after) {
+        *ret_after = reserve.after;
+    }
+    return err;
+}
+
 enum err store_ledger_probe(struct store *store, const struct store_charge *charge,
                             struct store_account *ret_after, struct err_info *reterr)
 {
     struct arena arena = {0};
     struct store_posting posting;
     struct store_book book = {.store = store, .reterr = reterr};
+    const struct store_ledger_charge row = row_of(charge, STORE_CHARGE_RESERVED);
     enum err err = check_charge(charge, reterr);
     err = err ? err : store_read(store, &book.txn, reterr);
-    err = err ? err : prepare(&book, charge, &arena, &posting);
+    err = err ? err : prepare(&book, charge, &row, charge->steps, &arena, &posting);
     if (!err && ret_after) {
         for (int i = 0; i < STORE_SCOPE_COUNT; i++) {
             posting.accounts[i].spent += posting.amounts[i];

@@ -207,6 +207,13 @@ MUST_CHECK enum err store_ledger_steps_start(struct store *store, const uint8_t 
 MUST_CHECK enum err store_ledger_finish(struct store *store, const uint8_t id[16],
                                         struct span audit_body, int64_t now, uint64_t *ret_started,
                                         struct err_info *reterr);
+/* A training that was finished goes on: what its never-started steps cost is taken again, and they may be started. CHARGE is what
+ * was reserved at first, so that all its lives together take no more than that; its institution and node are ignored, the row
+ * keeps those that it has.
+ * Errors, after which nothing has changed: E_BUDGET_EXHAUSTED as reserve; E_NOT_FOUND; E_INVALID it was not this charge; E_EXISTS
+ * it is not finished; E_IO, E_DISK_FULL. */
+MUST_CHECK enum err store_ledger_reopen(struct store *store, const struct store_charge *charge,
+                                        struct store_account *ret_after, struct err_info *reterr);
 /* The row of one charge. Errors: E_NOT_FOUND. ROW's strings live in ARENA. */
 MUST_CHECK enum err store_ledger_charge(struct store *store, const uint8_t id[16],
                                         struct arena *arena, struct store_ledger_row *ret,

@@ -179,20 +179,26 @@ void cli_show_compare(const json_t *answer, FILE *to)
     }
 }
 
+/* The id alone goes to TO, for scripts that take it from there. */
+static void show_started(const json_t *answer, FILE *to)
+{
+    const char *job = cli_show_text(answer, "job");
+    bool waits = strcmp(cli_show_text(answer, "state"), "waiting") == 0;
+    cli_show_put(to, job);
+    fputc('\n', to);
+    fflush(to);
+    fputs(waits ? "it waits for people at its sites to approve it; ask them again with `concordat "
+                  "train resume "
+                : "started; follow it with `concordat train watch ",
+          stderr);
+    cli_show_put(stderr, job);
+    fputs("`\n", stderr);
+}
+
 void cli_show_train_start(const json_t *answer, FILE *to)
 {
     if (!json_is_true(json_object_get(answer, "explain"))) {
-        const char *job = cli_show_text(answer, "job");
-        bool waits = strcmp(cli_show_text(answer, "state"), "waiting") == 0;
-        fputs("job ", to);
-        cli_show_put(to, job);
-        fputs(waits
-                  ? " waits for people at its sites to approve it; ask them again with `concordat "
-                    "train resume "
-                  : " started; follow it with `concordat train watch ",
-              to);
-        cli_show_put(to, job);
-        fputs("`\n", to);
+        show_started(answer, to);
         return;
     }
     if (cli_show_number(answer, "sigma") > 0) {

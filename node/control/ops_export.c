@@ -7,6 +7,7 @@
 #include "node/model/card.h"
 #include "node/model/deploy.h"
 #include "node/model/folder.h"
+#include "node/model/table_model.h"
 #include "node/train/base.h"
 #include "store/blob.h"
 
@@ -305,9 +306,10 @@ enum err control_model_card(struct control_call *call, json_t **ret, struct err_
 /* --- export -------------------------------------------------------------------------------------------------------------- */
 
 /* A folder of our own: new, or there and empty, so that nothing of another model stands beside. */
-static enum err make_folder(const char *dir, struct err_info *reterr)
+static enum err make_folder(const char *dir, bool *ret_made, struct err_info *reterr)
 {
-    if (mkdir(dir, 0700) == 0) {
+    *ret_made = mkdir(dir, 0700) == 0;
+    if (*ret_made) {
         return E_OK;
     }
     if (errno != EEXIST) {
@@ -367,12 +369,14 @@ static enum err write_papers(struct control_call *call, const struct control_ope
 }
 
 /* The kind of files that AS names; tabular models are documents. */
-static enum err choose_kind(const struct control_opened *o, const char *as, enum model_deploy *ret,
-                            struct err_info *reterr)
+static enum err choose_kind(const struct control_opened *o, const char *as, double prune,
+                            enum model_deploy *ret, struct err_info *reterr)
 {
-    if (!o->package && strcmp(as, "json") != 0) {
-        return proto_err_set(reterr, E_UNSUPPORTED,
-                             "a tabular model is a JSON document: --as json");
+    if (!o->package && prune > 0) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "only language models are pruned");
+    }
+    if (!o->package && strcmp(as, "json") != 0 && strcmp(as, "onnx") != 0) {
+        return proto_err_set(reterr, E_UNSUPPORTED, "a tabular model is exported as json or onnx");
     }
     if (o->package && !model_deploy_by_name(as, ret)) {
         return proto_err_set(reterr, E_UNSUPPORTED,
@@ -418,6 +422,20 @@ static json_t *exported(const struct control_opened *o, const char *as, const ch
     return view;
 }
 
+/* The document, and on request the graph beside it: what its inputs are stands in the document. */
+static enum err write_table(const struct control_opened *o, const char *as, const char *dir,
+                            struct err_info *reterr)
+{
+    struct model_table_model *model = NULL;
+    enum err err = model_folder_write(dir, "model.json", buf_span(&o->blob), reterr);
+    if (!err && strcmp(as, "onnx") == 0) {
+        err = model_table_model_read(buf_span(&o->blob), &model, reterr);
+        err = err ? err : model_table_model_onnx(model, o->name, dir, "model.onnx", reterr);
+        model_table_model_free(model);
+    }
+    return err;
+}
+
 enum err control_model_export(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     struct model_deployed deployed = {0};
@@ -426,26 +444,29 @@ enum err control_model_export(struct control_call *call, json_t **ret, struct er
     double prune = control_number(call, "--prune", 0);
     enum model_deploy kind = MODEL_DEPLOY_SAFETENSORS;
     struct control_opened o = {0};
+    bool made = false;
     if (call->uid != 0 && call->uid != geteuid()) {
         return proto_err_set(reterr, E_ROLE,
                              "only the daemon's own user and root may let it write files");
     }
     enum err err = open_model(call, &o, true, reterr);
     as = as ? as : o.package ? "safetensors" : "json";
-    err = err ? err : choose_kind(&o, as, &kind, reterr);
-    err = err ? err : make_folder(dir, reterr);
+    err = err ? err : choose_kind(&o, as, prune, &kind, reterr);
+    err = err ? err : make_folder(dir, &made, reterr);
     if (!err) {
         err = control_audit(call, "model.export", reterr, "model", o.name, "as", as, "out", dir,
                             "purpose", o.use.purpose, "project", o.use.project, (const char *)NULL);
     }
     if (!err) {
         err = o.package ? model_deploy_write(o.package, o.base, kind, prune, dir, &deployed, reterr)
-                        : model_folder_write(dir, "model.json", buf_span(&o.blob), reterr);
+                        : write_table(&o, as, dir, reterr);
     }
     tell_variant(kind, prune, &deployed, variant, sizeof variant);
     err = err ? err : write_papers(call, &o, *variant ? variant : NULL, dir, reterr);
     if (!err) {
         *ret = exported(&o, as, dir, &deployed);
+    } else if (made) {
+        (void)rmdir(dir); /* unless something was written */
     }
     control_opened_fini(&o);
     return err;

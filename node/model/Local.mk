@@ -32,6 +32,8 @@ endif
 	%D%/corpus.c %D%/corpus.h \
 	%D%/deploy.c %D%/deploy.h \
 	%D%/onnx.c %D%/onnx.h \
+	%D%/onnx_graph.c %D%/onnx_graph.h \
+	%D%/onnx_table.c \
 	%D%/package.c %D%/package.h \
 	%D%/quantise.c %D%/quantise.h \
 	%D%/tuner.c %D%/tuner.h %D%/tuner_internal.h \
@@ -50,7 +52,7 @@ endif
 	%D%/report.c %D%/report.h \
 	%D%/safetensors.c %D%/safetensors.h \
 	%D%/safetensors_write.c %D%/safetensors_write.h \
-	%D%/table_model.c %D%/table_model.h \
+	%D%/table_model.c %D%/table_model.h %D%/table_model_internal.h \
 	%D%/tabular.c %D%/tabular.h \
 	%D%/tokenizer.c %D%/tokenizer.h \
 	%D%/words.c %D%/words.h

@@ -1,46 +1,13 @@
 #include "config.h"
-#include "node/model/table_model.h"
+#include "node/model/table_model_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-#include <jansson.h>
 
 #include "node/model/tabular.h"
 
 #define DOCUMENT_MAX ((size_t)64 << 20)
 #define FIELD_MAX    64u /* bytes of a number */
-
-enum encoding {
-    STANDARDISED,
-    ZERO_ONE,
-    ONE_HOT
-};
-enum link {
-    LOGIT,
-    IDENTITY,
-    LOG
-};
-
-struct feature {
-    const char *name;
-    enum encoding encoding;
-    size_t at, width;
-    double min, max;
-    const json_t *values;
-    size_t column;
-};
-
-struct model_table_model {
-    json_t *root; /* names and values are borrowed from it */
-    struct feature *features;
-    size_t feature_count, width;
-    double *weights, intercept, scale,
-        offset; /* weights as model_tabular has them, without the last intercept */
-    size_t hidden;
-    enum link link;
-    bool midpoint;
-};
 
 static enum err bad(struct err_info *reterr, const char *key)
 {
@@ -59,7 +26,7 @@ static size_t choice(const json_t *object, const char *key, const char *const *n
     return i;
 }
 
-static enum err read_feature(const json_t *from, struct feature *f, size_t width,
+static enum err read_feature(const json_t *from, struct table_feature *f, size_t width,
                              struct err_info *reterr)
 {
     static const char *const encodings[] = {"standardised", "zero-one", "one-hot"};
@@ -74,15 +41,16 @@ static enum err read_feature(const json_t *from, struct feature *f, size_t width
                              "the model's document: feature \"%.80s\" has an unknown encoding",
                              f->name);
     }
-    f->encoding = (enum encoding)encoding;
+    f->encoding = (enum table_encoding)encoding;
     f->min = json_number_value(json_object_get(from, "min"));
     f->max = json_number_value(json_object_get(from, "max"));
     f->values = json_object_get(from, "values");
     json_int_t first = json_integer_value(at), n = json_integer_value(wide);
     bool fits =
         first >= 0 && n >= 0 && (size_t)first <= width && (size_t)n <= width - (size_t)first;
-    bool shaped = f->encoding == ONE_HOT ? json_array_size(f->values) == (size_t)n + 1
-                                         : n == 1 && (f->encoding == ZERO_ONE || f->min < f->max);
+    bool shaped = f->encoding == TABLE_ONE_HOT
+                      ? json_array_size(f->values) == (size_t)n + 1
+                      : n == 1 && (f->encoding == TABLE_ZERO_ONE || f->min < f->max);
     if (!fits || !shaped) {
         return bad(reterr, "a feature's place, range or values");
     }
@@ -147,7 +115,7 @@ static enum err read_document(struct model_table_model *m, struct err_info *rete
         return proto_err_set(reterr, E_UNSUPPORTED,
                              "the model's document: format or link is unknown");
     }
-    m->link = (enum link)link;
+    m->link = (enum table_link)link;
     m->midpoint = choice(m->root, "missing", missings, 2) == 1;
     const json_t *scale = json_object_get(target, "scale");
     m->scale = json_is_number(scale) ? json_number_value(scale) : 1;
@@ -202,7 +170,7 @@ enum err model_table_model_header(struct model_table_model *m, const struct span
                                   size_t count, struct err_info *reterr)
 {
     for (size_t i = 0; i < m->feature_count; i++) {
-        struct feature *f = &m->features[i];
+        struct table_feature *f = &m->features[i];
         f->column = 0;
         while (f->column < count && !span_is(names[f->column], f->name)) {
             f->column++;
@@ -228,11 +196,11 @@ static double number_of(struct span text)
 }
 
 /* What a feature's values are, from F->at in X on; false: missing or unreadable, and X has the middle of what may stand there. */
-static bool put_values(const struct feature *f, struct span text, double *x)
+static bool put_values(const struct table_feature *f, struct span text, double *x)
 {
     double v = number_of(text);
     x += f->at;
-    if (f->encoding == ONE_HOT) {
+    if (f->encoding == TABLE_ONE_HOT) {
         size_t count = f->width + 1, found = count;
         for (size_t i = 0; i < count && found == count; i++) {
             const char *value = json_string_value(json_array_get(f->values, i));
@@ -243,7 +211,7 @@ static bool put_values(const struct feature *f, struct span text, double *x)
         }
         return found < count;
     }
-    if (f->encoding == ZERO_ONE) {
+    if (f->encoding == TABLE_ZERO_ONE) {
         v = span_is(text, "true") ? 1 : span_is(text, "false") ? 0 : v;
         *x = isnan(v) ? 0.5 : v < 0 || v > 0;
         return !isnan(v);
@@ -278,14 +246,14 @@ double model_table_model_answer(const struct model_table_model *m, const struct 
     double x[MODEL_FEATURES_MAX];
     memset(x, 0, m->width * sizeof *x);
     for (size_t i = 0; i < m->feature_count; i++) {
-        const struct feature *f = &m->features[i];
+        const struct table_feature *f = &m->features[i];
         struct span text = f->column < count ? fields[f->column] : SPAN_NONE;
         if (!put_values(f, text, x) && !m->midpoint) {
             return NAN;
         }
     }
     double score = score_of(m, x);
-    return m->link == LOGIT ? 1 / (1 + exp(-score))
-           : m->link == LOG ? exp(score)
-                            : m->offset + m->scale * score;
+    return m->link == TABLE_LOGIT ? 1 / (1 + exp(-score))
+           : m->link == TABLE_LOG ? exp(score)
+                                  : m->offset + m->scale * score;
 }

@@ -29,5 +29,12 @@ MUST_CHECK enum err model_table_model_header(struct model_table_model *model,
 /* FIELDS: the row's texts by column; an empty one is missing. */
 double model_table_model_answer(const struct model_table_model *model, const struct span *fields,
                                 size_t count);
+/* FOLDER/FILE: the model as an ONNX graph (opset 14). Inputs, float [batch, 1] each, under the features' names: the raw number, 0 or 1,
+ * or of a category the number of its value in the document's list, from 0. Output, float [batch, 1]: "probability", "value" or
+ * "hazard_ratio". A row that lacks something is for who asks: the graph knows of none. In onnx_table.c.
+ * Errors: E_UNSUPPORTED a feature is called as what the graph has inside; E_NO_MEMORY; E_LIMIT; those of writing. */
+MUST_CHECK enum err model_table_model_onnx(const struct model_table_model *model, const char *name,
+                                           const char *folder, const char *file,
+                                           struct err_info *reterr);
 
 #endif

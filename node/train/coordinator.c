@@ -506,7 +506,9 @@ static enum err tell_admit(struct drive *drive, size_t index)
                                       .weight = site->size,
                                       .reason = reason_of(site),
                                       .held = site->error == E_APPROVAL};
-    if (site->admitted && site->size > 0 && site->size <= PROTO_ROUND_WEIGHT_MAX) {
+    /* By its answer to this offer: one that admitted an earlier one may refuse to go on after a stop. */
+    bool admitted = strcmp(site->state, "admitted") == 0;
+    if (admitted && site->size > 0 && site->size <= PROTO_ROUND_WEIGHT_MAX) {
         event.kind = PROTO_ROUND_SITE_ADMITTED;
     } else if (strcmp(site->state, "unreachable") == 0) {
         event.kind = PROTO_ROUND_SITE_FAILED;
@@ -901,11 +903,17 @@ static void conclude(struct drive *drive, enum err err, const struct err_info *i
         err = to == TRAIN_STOPPED ? E_OK : (err ? err : why(drive, &reason));
     }
     if (to != TRAIN_WAITING) {
-        offers_end(job, drive->stops);
+        static const enum train_end said[] = {[TRAIN_DONE] = TRAIN_END_DONE,
+                                              [TRAIN_FAILED] = TRAIN_END_FAILED,
+                                              [TRAIN_STOPPED] = TRAIN_END_STOPPED};
+        offers_end(job, drive->stops, to == TRAIN_STOPPED && err ? TRAIN_END_WITHDRAWN : said[to]);
     }
     set_state(job, to, err, err && !reason.text[0] ? proto_err_text(err) : reason.text);
     train_share_drop(job->service, job->state.id, NULL);
     keep_end(job, drive->keeping);
+    pthread_mutex_lock(&job->service->lock);
+    job->stop = false; /* it was obeyed */
+    pthread_mutex_unlock(&job->service->lock);
 }
 
 /* Nothing more can be said to the sites in the name of this machine. */

@@ -54,7 +54,7 @@ bool asked_round(struct asked *asked);
 /* --- offers.c */
 
 MUST_CHECK enum err offers_seal(struct train_service *service, const struct train_job_state *state,
-                                const struct train_site *site, bool explain, bool stop,
+                                const struct train_site *site, bool explain, enum train_end end,
                                 struct buf *out, struct err_info *reterr);
 MUST_CHECK enum err offers_ask(struct train_service *service, struct train_job_state *state,
                                size_t index, bool explain, uint64_t timeout_ms,
@@ -63,7 +63,7 @@ MUST_CHECK enum err offers_ask(struct train_service *service, struct train_job_s
 void offers_read(struct train_service *service, struct train_job_state *state, struct asked *asked,
                  bool explain);
 /* Every site of SITES (bits) gives back what it did not start. One that is away keeps it reserved; it is told once. */
-void offers_end(struct train_job *job, uint64_t sites);
+void offers_end(struct train_job *job, uint64_t sites, enum train_end end);
 /* Distinct institutions among the sites whose bit is set. */
 size_t offers_institutions(const struct train_job_state *state, uint64_t sites);
 uint64_t offers_admitted(const struct train_job_state *state);

@@ -154,7 +154,8 @@ enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr
 static const struct proto_field offer_fields[] = {
     PROTO_FIELD(struct train_offer, to, PROTO_BIN, 16, 16),
     PROTO_FIELD(struct train_offer, explain, PROTO_BOOL, 0, 1),
-    PROTO_FIELD(struct train_offer, stop, PROTO_BOOL, 0, 1),
+    PROTO_FIELD(struct train_offer, end, PROTO_U64, 0, TRAIN_ENDS - 1),
+    PROTO_FIELD(struct train_offer, term, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct train_offer, time, PROTO_I64, 0, INT64_C(1) << 40),
     PROTO_FIELD(struct train_offer, plan, PROTO_BIN, 1, 262144),
 };

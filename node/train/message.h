@@ -16,7 +16,7 @@
 #include "node/query/message.h"
 #include "proto/job.h"
 
-#define TRAIN_VERSION      7
+#define TRAIN_VERSION      8
 #define TRAIN_SITES_MAX    64
 #define TRAIN_FEATURES_MAX 256
 #define TRAIN_LABELS_MAX   256
@@ -115,11 +115,22 @@ extern const struct proto_message train_plan_message;
 /* What no single field can say. Errors: E_INVALID. */
 MUST_CHECK enum err train_plan_check(const struct train_plan *plan, struct err_info *reterr);
 
+/* How a job has ended, as its coordinator says it to the sites. */
+enum train_end {
+    TRAIN_END_NONE,
+    TRAIN_END_DONE,
+    TRAIN_END_STOPPED, /* by a person: it may go on, and the same plan is offered again */
+    TRAIN_END_FAILED,
+    TRAIN_END_WITHDRAWN, /* stopped for good: a site may no longer let its data be used */
+    TRAIN_ENDS
+};
+
 /* Wraps a plan for one site. */
 struct train_offer {
     struct span to; /* 16 */
     bool explain;   /* say what you would say, change nothing */
-    bool stop;      /* the job has ended: give back what was not started */
+    uint64_t end;   /* enum train_end. Other than NONE: give back what was not started */
+    uint64_t term;  /* of the coordinator; 0: an explanation, or before the first */
     int64_t time;
     struct span plan; /* encoded train_plan */
 };

@@ -11,13 +11,14 @@
 #include <stdio.h>
 
 enum err offers_seal(struct train_service *service, const struct train_job_state *state,
-                     const struct train_site *site, bool explain, bool stop, struct buf *out,
-                     struct err_info *reterr)
+                     const struct train_site *site, bool explain, enum train_end end,
+                     struct buf *out, struct err_info *reterr)
 {
     struct train_offer offer = {
         .to = span_of(site->id, 16),
         .explain = explain,
-        .stop = stop,
+        .end = end,
+        .term = state->has_machine && !explain ? state->machine.term : 0,
         .time = query_now(),
         .plan = state->plan,
     };
@@ -156,7 +157,8 @@ enum err offers_ask(struct train_service *service, struct train_job_state *state
 {
     struct train_site *site = &state->sites[index];
     asked_init(asked, service, site, index, PEER_MSG_TRAIN_PLAN, timeout_ms, cancelled, user);
-    enum err err = offers_seal(service, state, site, explain, false, &asked->request, reterr);
+    enum err err =
+        offers_seal(service, state, site, explain, TRAIN_END_NONE, &asked->request, reterr);
     asked->call.body = buf_span(&asked->request);
     if (memcmp(site->id, service->context->node_id, 16) != 0) {
         store_egress_count(service->context->store, site->node, "train", asked->request.len);
@@ -241,7 +243,7 @@ const struct train_site *offers_contradicted(const struct train_job_state *state
 }
 
 /* Every site gives back what it did not start. One that is away keeps it reserved; it is told once. */
-void offers_end(struct train_job *job, uint64_t sites)
+void offers_end(struct train_job *job, uint64_t sites, enum train_end end)
 {
     struct train_job_state *state = &job->state;
     struct asked *asked = proto_alloc(state->site_count, sizeof *asked);
@@ -254,7 +256,7 @@ void offers_end(struct train_job *job, uint64_t sites)
         }
         asked_init(&asked[count], job->service, site, i, PEER_MSG_TRAIN_STOP, OFFER_TIMEOUT_MS,
                    NULL, NULL);
-        if (offers_seal(job->service, state, site, false, true, &asked[count].request, NULL) ==
+        if (offers_seal(job->service, state, site, false, end, &asked[count].request, NULL) ==
             E_OK) {
             asked[count].call.body = buf_span(&asked[count].request);
             count++;

@@ -289,10 +289,12 @@ static struct train_job *find_job(struct train_service *service, const uint8_t i
     return job;
 }
 
-/* The lock is held. What came with the lease may say that it has ended. */
+/* The lock is held. What came with the lease may say that it has ended. One that somebody stopped may go on; one that had to stop,
+ * since a site withdrew, has an error. */
 static bool may_launch(const struct train_job *job)
 {
     return job->state.state == TRAIN_WAITING ||
+           (job->state.state == TRAIN_STOPPED && job->state.error == E_OK) ||
            (job->state.state == TRAIN_RUNNING && job->lease.holders > 1);
 }
 
@@ -398,10 +400,13 @@ enum err train_resume(struct train_service *service, const uint8_t id[16], struc
     if (!job) {
         err = not_coordinated(reterr);
     } else if (job->running || !may_launch(job)) {
-        err = proto_err_set(reterr, E_INVALID, "only a waiting job can be resumed; this one is %s",
-                            train_state_name((enum train_state)job->state.state));
+        err = proto_err_set(reterr, E_INVALID,
+                            "only a waiting or stopped job can be resumed; this one is %s%s%.300s",
+                            train_state_name((enum train_state)job->state.state),
+                            job->state.error_text[0] ? ": " : "", job->state.error_text);
     } else {
-        err = train_lease_take(job, job->state.state == TRAIN_WAITING, reterr);
+        err = train_lease_take(job, job->state.state != TRAIN_RUNNING, reterr);
+        job->stop = job->stop && err; /* of the stop that is over */
         err = err || !may_launch(job) ? err : train_job_launch(job, reterr);
         err = err ? err : wait_planned(job, reterr);
     }
@@ -529,36 +534,15 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
     return err;
 }
 
-struct outcome {
-    struct span job;
-    bool model;
-};
-
-static enum err see_model(void *user, struct span bytes, bool forked)
+/* What the coordinator said of the end. */
+static enum train_state ended_as(uint64_t end)
 {
-    struct outcome *outcome = user;
-    struct arena arena = {0};
-    struct proto_record record;
-    struct proto_model model;
-    (void)forked;
-    if (proto_record_decode(bytes, &crypto_proto_hash, &record, NULL) == E_OK &&
-        proto_model_decode(record.envelope.body, &arena, &model, NULL) == E_OK) {
-        outcome->model = outcome->model || span_equal(model.job, outcome->job);
-    }
-    arena_fini(&arena);
-    return E_OK;
-}
-
-/* A site is told that a job has ended and not how. One that is done went through its rounds, or has a model all the same, which
- * early stopping and spent steps leave too; any other was stopped. */
-static enum train_state ended_as(struct train_service *service, const struct train_part *part,
-                                 uint64_t rounds)
-{
-    struct outcome outcome = {part->job_id, part->last_round >= rounds};
-    enum err err = outcome.model ? E_OK
-                                 : store_records_each(service->context->store, PROTO_RECORD_MODEL,
-                                                      see_model, &outcome);
-    return !err && outcome.model ? TRAIN_DONE : TRAIN_STOPPED;
+    static const enum train_state states[TRAIN_ENDS] = {
+        [TRAIN_END_NONE] = TRAIN_RUNNING,      [TRAIN_END_DONE] = TRAIN_DONE,
+        [TRAIN_END_STOPPED] = TRAIN_STOPPED,   [TRAIN_END_FAILED] = TRAIN_FAILED,
+        [TRAIN_END_WITHDRAWN] = TRAIN_STOPPED,
+    };
+    return end < TRAIN_ENDS ? states[end] : TRAIN_STOPPED;
 }
 
 /* A job of which this node is a site: what it knows of it. */
@@ -580,7 +564,7 @@ static enum err view_part(struct train_service *service, const struct train_part
         if (peer_member_by_id(service->context->peer, part->coordinator.ptr, &member)) {
             memcpy(to->coordinator, member.name, sizeof to->coordinator);
         }
-        to->state = part->ended ? ended_as(service, part, plan.rounds) : TRAIN_RUNNING;
+        to->state = ended_as(part->end);
         to->rounds = plan.rounds;
         to->round = part->last_round < plan.rounds ? part->last_round : plan.rounds;
         to->started = part->time;

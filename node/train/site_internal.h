@@ -30,6 +30,7 @@ struct site_work {
     /* of an offer */
     struct train_offer offer;
     struct train_admit admit;
+    bool goes_on; /* the plan of a job that was stopped here: `part` is what it left */
     /* of a round */
     struct train_round round;
     struct train_update update;

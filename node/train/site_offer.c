@@ -135,7 +135,8 @@ static enum err finish_charges(struct site_work *work, struct err_info *reterr)
     return err ? err : result;
 }
 
-/* All or nothing. A reservation that is there already is ours from before a crash: its id holds the plan's hash. */
+/* All or nothing. A reservation that is there already is ours from before a crash: its id holds the plan's hash. A job that goes on
+ * takes what it gave back when it was stopped. */
 static enum err reserve(struct site_work *work, struct err_info *reterr)
 {
     struct buf body = {.max = STORE_AUDIT_BODY};
@@ -147,7 +148,9 @@ static enum err reserve(struct site_work *work, struct err_info *reterr)
         if (charge.steps == 0) {
             continue;
         }
-        err = store_ledger_reserve(work->context->store, &charge, &work->account, &info);
+        err = work->goes_on
+                  ? store_ledger_reopen(work->context->store, &charge, &work->account, &info)
+                  : store_ledger_reserve(work->context->store, &charge, &work->account, &info);
         err = err == E_EXISTS ? E_OK : err;
     }
     buf_fini(&body);
@@ -198,7 +201,7 @@ static enum err seal_admit(struct site_work *work, bool admitted, struct err_inf
                                     &work->bytes, reterr);
 }
 
-/* E_EXISTS: the same plan was admitted before and its answer is in bytes. */
+/* E_EXISTS: the same plan was admitted before and its answer is in bytes. Of a job that was stopped it is decided anew. */
 static enum err known(struct site_work *work, struct err_info *reterr)
 {
     enum err err =
@@ -216,14 +219,40 @@ static enum err known(struct site_work *work, struct err_info *reterr)
     if (err) {
         return err;
     }
-    err = buf_put(&work->bytes, work->part.admit);
+    work->goes_on = work->part.end == TRAIN_END_STOPPED;
+    bool later = site.term > work->part.term;
+    work->part.term = site.term;
+    if (work->goes_on) {
+        return E_OK;
+    }
+    err = later ? site_part_store(work, reterr) : E_OK;
+    err = err ? err : buf_put(&work->bytes, work->part.admit);
     return err ? err : E_EXISTS;
+}
+
+/* What a step does and costs is fixed for all of a job: both follow from its plan and from what this site declares. */
+static enum err check_goes_on(struct site_work *work)
+{
+    const struct train_cost before = train_part_cost(&work->part), *now = &work->cost;
+    bool same = memcmp(&before.sigma, &now->sigma, sizeof before.sigma) == 0 &&
+                memcmp(&before.rate, &now->rate, sizeof before.rate) == 0 &&
+                before.steps == now->steps && before.rounds == now->rounds &&
+                before.evaluations == now->evaluations && before.sums_nano == now->sums_nano &&
+                before.hist_nano == now->hist_nano && work->part.charged == charged(work);
+    return same ? E_OK
+                : site_refuse(work, PROTO_REASON_BAD_REQUEST,
+                              "what the job costs here has changed since it was stopped");
 }
 
 static enum err keep_part(struct site_work *work, struct err_info *reterr)
 {
     struct proto_round_site site = {.state = PROTO_ROUND_SITE_NONE};
     struct proto_round_site_reply answer;
+    if (work->goes_on) {
+        work->part.admit = buf_span(&work->bytes);
+        work->part.end = TRAIN_END_NONE;
+        return site_part_store(work, reterr);
+    }
     uint8_t *key = arena_alloc(&work->arena, 16, 1);
     enum err err = key ? crypto_random(key, 16) : E_NO_MEMORY;
     if (!err) {
@@ -248,6 +277,7 @@ static enum err keep_part(struct site_work *work, struct err_info *reterr)
         .evaluations = work->cost.evaluations,
         .sums_nano = work->cost.sums_nano,
         .hist_nano = work->cost.hist_nano,
+        .term = site.term,
         .charged = charged(work),
         .update = span_str(""),
         .control = span_str(""),
@@ -281,6 +311,9 @@ static enum err admit(struct site_work *work, struct err_info *reterr)
     }
     if (!err) {
         err = price(work, reterr);
+    }
+    if (!err && work->goes_on) {
+        err = check_goes_on(work);
     }
     if (!err) {
         err = site_wait_for_person(work, reterr);
@@ -347,7 +380,7 @@ void train_site_plan(struct peer_request *request, void *user)
         return;
     }
     enum err err = open_offer(work, &info);
-    if (err || work->offer.stop) {
+    if (err || work->offer.end) {
         site_reply(work, err ? err : E_INVALID);
         return;
     }
@@ -395,9 +428,12 @@ static enum err stop_part(struct site_work *work, struct err_info *reterr)
     if (!err) {
         err = finish_charges(work, reterr);
     }
-    if (!err && !work->part.ended) {
-        work->part.ended = true;
-        forget_update(work);
+    bool stopped = work->part.end == TRAIN_END_STOPPED;
+    if (!err && (!work->part.end || (stopped && work->offer.end != TRAIN_END_STOPPED))) {
+        work->part.end = work->offer.end;
+        if (work->part.end != TRAIN_END_STOPPED) {
+            forget_update(work); /* else it goes on with what it has */
+        }
         err = site_part_store(work, reterr);
         if (!err) {
             site_control_settled(work);
@@ -417,7 +453,7 @@ void train_site_stop(struct peer_request *request, void *user)
         return;
     }
     enum err err = open_offer(work, &info);
-    if (err || !work->offer.stop) {
+    if (err || !work->offer.end) {
         site_reply(work, err ? err : E_INVALID);
         return;
     }

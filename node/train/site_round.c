@@ -175,7 +175,7 @@ static enum err load_part(struct site_work *work, struct err_info *reterr)
     if (memcmp(work->part.plan_hash.ptr, work->plan_hash, 32) != 0) {
         return site_machine_refuses(work, "OTHER_PLAN");
     }
-    if (work->part.ended) {
+    if (work->part.end) {
         return site_machine_refuses(work, "ENDED");
     }
     work->cost = train_part_cost(&work->part);

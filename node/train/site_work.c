@@ -546,7 +546,8 @@ enum err site_ask_machine(struct site_work *work, enum proto_round_site_event_ki
         .steps_per_round = plan ? work->cost.steps : 0,
         .steps = plan ? work->cost.steps * work->cost.rounds : 0,
         .round = kind == PROTO_ROUND_SITE_ROUND ? work->round.round : 0,
-        .term = kind == PROTO_ROUND_SITE_ROUND ? work->round.term : 0,
+        .term = kind == PROTO_ROUND_SITE_ROUND ? work->round.term : work->offer.term,
+        .reopened = plan && work->part.end == TRAIN_END_STOPPED,
         .stored = work->stored,
         .permitted = true, /* the licence was asked before */
     };

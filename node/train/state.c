@@ -6,7 +6,7 @@
 #include <math.h>
 
 #define MAGIC_SIZE 4
-static const char part_magic[MAGIC_SIZE + 1] = "CTP3";
+static const char part_magic[MAGIC_SIZE + 1] = "CTP4";
 static const char job_magic[MAGIC_SIZE + 1] = "CTJ4";
 
 /* --- a site's part ---------------------------------------------------------------------------------------------------- */
@@ -28,7 +28,7 @@ static const struct proto_field part_fields[] = {
     PROTO_FIELD(struct train_part, sums_nano, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct train_part, hist_nano, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct train_part, last_round, PROTO_U64, 0, 10000),
-    PROTO_FIELD(struct train_part, ended, PROTO_BOOL, 0, 1),
+    PROTO_FIELD(struct train_part, end, PROTO_U64, 0, TRAIN_ENDS - 1),
     PROTO_FIELD(struct train_part, time, PROTO_I64, 0, INT64_C(1) << 40),
     PROTO_FIELD(struct train_part, term, PROTO_U64, 0, INT64_MAX),
     PROTO_FIELD(struct train_part, charged, PROTO_BOOL, 0, 1),
@@ -58,7 +58,7 @@ enum err train_part_decode(struct span bytes, struct arena *arena, struct train_
 void train_part_machine(const struct train_part *part, uint64_t left, struct proto_round_site *ret)
 {
     *ret = (struct proto_round_site){
-        .state = part->ended        ? PROTO_ROUND_SITE_ENDED
+        .state = part->end          ? PROTO_ROUND_SITE_ENDED
                  : part->last_round ? PROTO_ROUND_SITE_ACTIVE
                                     : PROTO_ROUND_SITE_PLANNED,
         .rounds = part->rounds,

@@ -34,7 +34,7 @@ struct train_part {
     uint64_t sums_nano;
     uint64_t hist_nano;
     uint64_t last_round; /* highest whose work began */
-    bool ended;
+    uint64_t end;        /* enum train_end */
     int64_t time;
     uint64_t term;      /* highest of a coordinator's that was worked for */
     bool charged;       /* steps were reserved in the ledger */

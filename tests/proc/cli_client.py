@@ -240,6 +240,11 @@ def main():
         ok([request[1] for _, request in asked] == ["train start", "train watch"] and asked[1][1][2] == [["ID", "ab"]]
            and asked[0][1][2][1:] == [["--set", "rounds=1"], ["--set", "privacy.epsilon=2"]], "train run asks for two", asked)
 
+        daemon = Daemon(home, answers(result({"job": "ab", "name": "j", "state": "running"})))
+        ran = command(home, "train", "start", manifest)
+        daemon.end()
+        ok(ran.returncode == 0 and ran.stdout == "ab\n" and "train watch ab" in ran.stderr, "train start prints the id alone", ran)
+
         # A bar on a terminal only.
         try:
             leader, follower = pty.openpty()

@@ -2,9 +2,10 @@
 """Personal heads: two sites whose classes mean the opposite, which one shared head cannot fit and two of their own can. Heads never
 leave: updates are shorter by them, the model predicts where a head is, and a site killed in the job finds its head again."""
 import os
+import time
 
 from harness import Refused, Sandbox, done, note, ok
-from notes import BASE, KINDS, NOISY, OPEN, TEXTS, job
+from notes import BASE, KINDS, MANIFEST, NOISY, OPEN, TEXTS, job
 
 HEAD = 128 * 128 + 128 + 2 * 128 + 2  # pooler and classifier of the base model
 LICENCES = {"letters": OPEN, "quiet": NOISY}
@@ -67,6 +68,54 @@ def killed(box):
     return shown()
 
 
+def small(box, name):
+    """Blobs of a home that are no vector of the encoder: heads."""
+    paths = [os.path.join(path, file) for path, _, files in os.walk(os.path.join(box.home(name), "models")) for file in files]
+    return {path for path in paths if os.path.exists(path) and os.path.getsize(path) < 100_000}
+
+
+def tokens(box):
+    """What one site calls a disease is a place at the other. gamma is killed as soon as a new head of its own lies on disk, before the round's answer; the
+    job is stopped and goes on; heads are there all the same."""
+    for name, disease in (("beta", "fever"), ("gamma", "clinic")):
+        text = ""
+        for i in range(30):
+            text += f"-DOCSTART- {name}-{i}\n\n"
+            for words in (f"she came with fever to the clinic on day {i}", f"no fever was seen in our clinic since {i} days"):
+                text += "".join(f"{word}\t{'B-Disease' if word == disease else 'O'}\n" for word in words.split()) + "\n"
+        box.run(name, "dataset", "import", box.write("words.yaml", MANIFEST.replace("NAME", "words") + OPEN), "--data", box.write(f"{name}.conll", text), "--format", "conll")
+    body = job("words", "words").replace("tune: full", "tune: full, personal_head: true").replace("rounds: 2", "rounds: 8").replace("epochs: 1", "epochs: 3")
+    path = box.write("words-job.yaml", body.replace("min_sites: 2, round_timeout: 60s", "min_sites: 1, round_timeout: 10s"))
+    box.wait("words of both", lambda: len([s for s in box.run("alpha", "catalog")["datasets"] if s["dataset"] == "words"]) == 2)
+    before = small(box, "gamma")
+    started = box.run("alpha", "train", "start", path)["job"]
+
+    def shown():
+        return box.run("alpha", "train", "show", started)
+    box.wait("a round", lambda: shown()["round"] >= 1, 60)
+    held = small(box, "gamma")
+    until = time.monotonic() + 20
+    while small(box, "gamma") <= held and time.monotonic() < until:
+        time.sleep(0.0005)
+    box.kill("gamma")
+    left = small(box, "gamma")
+    at = shown()["round"]
+    box.start()
+    box.run("alpha", "train", "stop", started)
+    stopped = shown()
+    box.wait("gamma", lambda: box.permitted("alpha", path), 30)
+    box.run("alpha", "train", "resume", started)
+    box.wait("the end", lambda: shown()["state"] == "done", 120)
+    last = shown()
+    ok(stopped["state"] == "stopped" and last["state"] == "done" and last["round"] == 8 and "gamma" in last["history"][-1]["participants"],
+       f"gamma was killed in round {at + 1} with {len(left - before)} heads on disk, the job stopped at {stopped['round']}; it ends: {last['state']}, {[len(r['participants']) for r in last['history']]}")
+    said = {name: [t for r in box.run(name, "model", "predict", last["model"], "--data", box.write("new.txt", "she came with fever to the clinic\n"))["rows"] for t in zip(r["words"], r["tags"])]
+            for name in ("beta", "gamma")}
+    tagged = {name: [word for word, tag in rows if tag != "O"] for name, rows in said.items()}
+    ok(tagged == {"beta": ["fever"], "gamma": ["clinic"]}, f"each site tags as it learned to: {tagged}")
+    ok(len(small(box, "gamma") - before) == 1 and len(small(box, "beta")) >= 1, f"one head of the job is kept at gamma: {len(small(box, 'gamma') - before)}")
+
+
 def main():
     with Sandbox("alpha,beta,gamma") as box:
         import_data(box)
@@ -92,6 +141,7 @@ def main():
         box.run("gamma", "model", "export", own["model"], "--out", out)
         with open(os.path.join(out, "README.md"), encoding="utf-8") as file:
             ok("this node's own head" in file.read(), "an export at a site holds its head, and says so")
+        tokens(box)
         noisy = run(box, "noisy", "quiet", 1, True, "privacy: {epsilon: 8, delta: 1e-5, clip: 1.0}", "ffa-lora")
         ok(noisy["state"] == "done" and noisy["history"][-1]["epsilon"] <= 8 and sent(box, "beta", noisy) < 4 * HEAD, f"adapters with noise, too: {sent(box, 'beta', noisy)} bytes, less than a head")
         ok(len(labels(box, "beta", noisy)) == 2, "and they predict")

@@ -172,6 +172,7 @@ def refusals(box, work):
 
     data = box.write("a.txt", "abc\n")
     ok(refused(2, "export", "small", "--as", "peft", "--out", os.path.join(work, "peft")), "adapters of a whole model: 2")
+    ok(not os.path.exists(os.path.join(work, "peft")), "and no folder is left of it")
     ok(refused(2, "export", "small", "--out", os.path.join(work, "onnx")), "a folder that is not empty: 2")
     ok(refused(4, "export", "small", "--as", "gguf", "--out", os.path.join(work, "gguf")), "a format that there is not: 4")
     ok(refused(3, "predict", "none", "--data", data), "an unknown model: 3")

@@ -42,6 +42,12 @@ def main():
         state = shown()
         ok(state["state"] == "waiting" and 4 <= state["round"] < ROUNDS, f"after kill -9 the job is {state['state']} at round {state['round']}; gamma held {held} vectors of it")
         box.run("alpha", "train", "resume", started)
+        box.wait("more rounds", lambda: shown()["round"] >= state["round"] + 2, 40)
+        box.run("alpha", "train", "stop", started)
+        state = shown()
+        kept = vectors(box, "beta") - before["beta"]
+        ok(state["state"] == "stopped" and state["round"] < ROUNDS and kept >= 1, f"stopped at round {state['round']}, beta keeps {kept} vectors to go on with")
+        box.run("alpha", "train", "resume", started)
         box.wait("the job", lambda: shown()["state"] == "done", 60)
         state = shown()
         rounds = state["history"]

@@ -208,15 +208,38 @@ def comings(box):
 
 def stop(box):
     left = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
-    started = box.run("alpha", "train", "start", box.write("stop.yaml", job("stop", "wide", 150, 2)))["job"]
+    started = box.run("alpha", "train", "start", box.write("stop.yaml", job("stop", "wide", 60, 2)))["job"]
     box.wait("some rounds", lambda: box.run("alpha", "train", "show", started)["round"] >= 3, 30)
     during = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
     box.run("alpha", "train", "stop", started)
     shown = box.run("alpha", "train", "show", started)
     after = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
     ok(shown["state"] == "stopped" and during < after < left, f"a stopped job gives back what was not started: {left:.4f}, {during:.4f}, {after:.4f}")
+    box.run("alpha", "train", "resume", started)
+    again = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
+    ok(abs(again - during) < 1e-9, f"to go on takes the same again, and no more: {again:.4f}")
+    box.wait("the job", lambda: box.run("alpha", "train", "show", started)["state"] == "done", 90)
+    last = box.run("alpha", "train", "show", started)
+    end = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
+    rows = last["history"]
+    ok(last["state"] == "done" and [r["round"] for r in rows] == list(range(1, len(rows) + 1)) and len(rows) >= 59 and rows[:shown["round"]] == shown["history"],
+       f"it goes on from round {shown['round']} to its end: {last['state']}, each of {len(rows)} rounds once")
+    ok(during - 1e-9 <= end < after and rows[-1]["epsilon"] <= 2, f"all of it cost what was reserved at first: {left - end:.4f} of {left - during:.4f}, epsilon {rows[-1]['epsilon']:.4f}")
+    ok(box.run("alpha", "train", "verify", started)["ok"], "the model is what its rounds make it")
     code, _ = box.refusal("alpha", "train", "resume", started)
-    ok(code != 0, f"and cannot be resumed: exit {code}")
+    ok(code == 7, f"one that is done cannot be resumed: exit {code}")
+
+
+def failed(box):
+    """gamma lets a job have less than this one wants: the others admitted it, and are told how it ended."""
+    box.run("gamma", "dataset", "update", box.write("less.yaml", manifest("wide", licence(epsilon_total=20000, per_query=1, per_job=1))))
+    path = box.write("failed.yaml", job("failed", "wide", 5, 2).replace("min_sites: 2", "min_sites: 3, standby: 0"))
+    code, _ = box.refusal("alpha", "train", "start", path)
+    ended = box.run("alpha", "train", "list")[0]
+    ok(code in (4, 5) and (ended["name"], ended["state"]) == ("failed", "failed"), f"gamma's licence ends a job that wants all three: exit {code}, {ended['name']} {ended['state']}")
+    box.wait("beta", lambda: box.run("beta", "train", "show", ended["job"])["state"] != "running", 10)
+    at = box.run("beta", "train", "show", ended["job"])["state"]
+    ok(at == "failed", f"a site that only takes part says so: {at}")
 
 
 def main():
@@ -272,6 +295,7 @@ def main():
         shown, _ = train(box, "alpha", job("two", "narrow", 2, 1))
         states = {s["node"]: (s["state"], s["reason"]) for s in shown["sites"]}
         ok(states["gamma"] == ("refused", "REVOKED") and shown["state"] == "done", f"a site that withdrew is named: {states['gamma']}")
+        failed(box)
     done()
 
 

@@ -46,6 +46,7 @@ struct item {
     uint64_t life; /* of the coordinator or site that it is meant for; 0: any */
     size_t site;
     uint64_t round, term, model, save;
+    bool stopped; /* of TO_SITE_STOP: the job may go on */
     struct proto_round_event event;
     char reason[PROTO_ROUND_REASON];
 };
@@ -56,6 +57,7 @@ struct site {
     /* durable: */
     struct proto_round_site core;
     uint64_t stored[ROUNDS + 2]; /* update by round; 0: none */
+    bool stopped;                /* told so, and not of another end */
     /* volatile: */
     uint64_t computing_for_model;
     /* the auditor's: */
@@ -81,7 +83,7 @@ struct sim {
     size_t site_count;
     struct proto_round core;
     struct proto_round_actions out;
-    bool up, over, stop_asked;
+    bool up, over, stop_asked, goes_on; /* after a stop */
     uint64_t life, model;
     struct disk disk, writing;
     enum proto_round_state end;
@@ -94,7 +96,7 @@ struct sim {
 /* What must have happened in some seed, or the simulation shows nothing. */
 static struct {
     uint64_t crashes, site_crashes, resends, equivocated, waiting, stopped, failed, done, torn,
-        late, exact, old_term, soon, declined, plan_failed, used_up;
+        late, exact, old_term, soon, declined, plan_failed, used_up, reopened;
 } marks;
 
 static struct sim sim; /* large, and there is one */
@@ -234,13 +236,17 @@ static void site_plan(const struct item *item)
     struct proto_round_site_event event = {.kind = PROTO_ROUND_SITE_PLAN,
                                            .rounds = sim.start.rounds,
                                            .steps_per_round = sim.per_round,
-                                           .steps = site->steps_reserved};
+                                           .steps = site->steps_reserved,
+                                           .term = item->term,
+                                           .reopened = site->stopped};
     site_step(site, &event, &reply);
     if (reply.answer == PROTO_ROUND_SITE_ACCEPT) {
-        answer(
-            item->site,
-            (struct proto_round_event){.kind = PROTO_ROUND_SITE_ADMITTED, .weight = 1 + item->site},
-            NULL);
+        marks.reopened += site->stopped;
+        site->stopped = false;
+        answer(item->site,
+               (struct proto_round_event){
+                   .kind = PROTO_ROUND_SITE_ADMITTED, .term = item->term, .weight = 1 + item->site},
+               NULL);
     } else {
         answer(item->site,
                (struct proto_round_event){.kind = PROTO_ROUND_SITE_REFUSED, .term = item->term},
@@ -321,6 +327,18 @@ static void site_done(const struct item *item)
     send_update(item->site, item->round, item->term, site->stored[item->round]);
 }
 
+static void site_stop(const struct item *item)
+{
+    struct site *site = &sim.sites[item->site];
+    struct proto_round_site_reply reply;
+    struct proto_round_site_event event = {.kind = PROTO_ROUND_SITE_STOP, .term = item->term};
+    site_step(site, &event, &reply);
+    if (reply.answer == PROTO_ROUND_SITE_ACCEPT) {
+        site->stopped = item->stopped;
+        site->life++; /* what is under way is cut off, and waited for */
+    }
+}
+
 static void site_crash(size_t number)
 {
     struct site *site = &sim.sites[number];
@@ -341,7 +359,8 @@ static void to_site(const struct proto_round_action *action, enum what what)
                         .site = action->site,
                         .round = action->round,
                         .term = action->term,
-                        .model = sim.model};
+                        .model = sim.model,
+                        .stopped = sim.core.state == PROTO_ROUND_STOPPED};
     bool gone = !sim.sites[action->site].up;
     if ((gone || !post(item)) && what != TO_SITE_STOP && chance(sim.refusal)) {
         answer(action->site,
@@ -463,6 +482,11 @@ static void finish(enum proto_round_state state)
     sim.end = state;
     if (state == PROTO_ROUND_WAITING) {
         marks.waiting++;
+        push((struct item){.what = RESUME, .life = sim.life}, 1 + seed_below(&sim.seed, 2000));
+        return;
+    }
+    if (state == PROTO_ROUND_STOPPED && sim.goes_on) {
+        MUST(sim.stop_asked);
         push((struct item){.what = RESUME, .life = sim.life}, 1 + seed_below(&sim.seed, 2000));
         return;
     }
@@ -631,7 +655,7 @@ static void coordinator_item(const struct item *item)
         step((struct proto_round_event){.kind = PROTO_ROUND_TIMER});
         break;
     case RESUME:
-        if (sim.core.state == PROTO_ROUND_WAITING) {
+        if (sim.core.state == PROTO_ROUND_WAITING || sim.core.state == PROTO_ROUND_STOPPED) {
             step((struct proto_round_event){.kind = PROTO_ROUND_RESUME});
         }
         break;
@@ -664,12 +688,9 @@ static void site_item(const struct item *item)
     case TO_SITE_ROUND:
         site_round(item);
         break;
-    case TO_SITE_STOP: {
-        struct proto_round_site_event event = {.kind = PROTO_ROUND_SITE_STOP};
-        struct proto_round_site_reply reply;
-        site_step(site, &event, &reply);
+    case TO_SITE_STOP:
+        site_stop(item);
         break;
-    }
     case SITE_DONE:
         site_done(item);
         break;
@@ -739,6 +760,7 @@ static void make_faults(void)
     }
     if (chance(100)) {
         push((struct item){.what = OPERATOR_STOP}, seed_below(&sim.seed, sim.heal_ms));
+        sim.goes_on = chance(500);
     }
     push((struct item){.what = COORDINATOR_UP}, 1);
 }
@@ -764,7 +786,7 @@ static void check_end(void)
         marks.plan_failed++;
         MUST(sim.disk.round == 0 && sim.start.plan_retries < 3 &&
              sim.now <= sim.heal_ms + 8 * TIMEOUT_MS);
-    } else if (sim.stop_asked) {
+    } else if (sim.stop_asked && !sim.goes_on) {
         /* A crash may lose the STOP before it is on disk; then the job ends as it would have without. */
         MUST(sim.over || honest < sim.start.min_sites || tight);
         MUST(sim.end != PROTO_ROUND_FAILED || honest < sim.start.min_sites);
@@ -823,14 +845,15 @@ int main(void)
            ", done %" PRIu64 ", late %" PRIu64 ", old terms %" PRIu64
            ", rounds with exact participants %" PRIu64 ", nobody left to wait for %" PRIu64
            ", refused for a round %" PRIu64 ", plan not answered in time %" PRIu64
-           ", ended for want of steps %" PRIu64 "\n",
+           ", ended for want of steps %" PRIu64 ", parts taken up after a stop %" PRIu64 "\n",
            marks.crashes, marks.torn, marks.site_crashes, marks.resends, marks.equivocated,
            marks.waiting, marks.stopped, marks.failed, marks.done, marks.late, marks.old_term,
-           marks.exact, marks.soon, marks.declined, marks.plan_failed, marks.used_up);
+           marks.exact, marks.soon, marks.declined, marks.plan_failed, marks.used_up,
+           marks.reopened);
     bool shown = marks.crashes && marks.torn && marks.site_crashes && marks.resends &&
                  marks.equivocated && marks.waiting && marks.stopped && marks.failed &&
                  marks.done && marks.late && marks.exact && marks.old_term && marks.soon &&
-                 marks.declined && marks.plan_failed && marks.used_up;
+                 marks.declined && marks.plan_failed && marks.used_up && marks.reopened;
     bool many = seeds >= 1000;
     printf("%s 3 - every kind of fault and end was seen%s\n", shown || !many ? "ok" : "not ok",
            many ? "" : " # SKIP too few seeds");

@@ -373,7 +373,7 @@ static void a_part_survives_the_disk(void **state)
     back.last_round = 0;
     train_part_machine(&back, 40, &site);
     assert_int_equal(site.state, PROTO_ROUND_SITE_PLANNED);
-    back.ended = true;
+    back.end = TRAIN_END_STOPPED;
     train_part_machine(&back, 40, &site);
     assert_int_equal(site.state, PROTO_ROUND_SITE_ENDED);
     assert_true(back.charged && back.update.len == 0);

@@ -164,7 +164,7 @@ static const char *const expected[PROTO_ROUND_STATES] = {
     "n.....xxn", /* ending */
     "n......xx", /* waiting */
     "n......nn", /* failed */
-    "n.......n", /* stopped */
+    "n.......x", /* stopped */
     "n......nn", /* done */
 };
 
@@ -494,6 +494,35 @@ static void test_old_writes_and_early_end(void **unused)
     assert_int_equal(round_.state, PROTO_ROUND_DONE);
 }
 
+static void test_stopped_goes_on(void **unused)
+{
+    (void)unused;
+    reach(PROTO_ROUND_CLOSING);
+    persisted();
+    must(update(0, 10));
+    must((struct proto_round_event){.kind = PROTO_ROUND_STOP});
+    persisted();
+    assert_int_equal(round_.state, PROTO_ROUND_STOPPED);
+    assert_int_equal(count_of(PROTO_ROUND_SEND_STOP), 4);
+    must((struct proto_round_event){.kind = PROTO_ROUND_RESUME, .now_ms = 6});
+    assert_int_equal(round_.term, 2);
+    persisted();
+    assert_int_equal(round_.state, PROTO_ROUND_PLANNING);
+    assert_int_equal(count_of(PROTO_ROUND_SEND_PLAN), 4); /* they have ended their parts */
+    struct proto_round_event late = of_site(PROTO_ROUND_SITE_ADMITTED, 0, 0);
+    late.term = 1; /* it was taken back by the stop */
+    must(late);
+    assert_int_equal(round_.sites[0].standing, PROTO_ROUND_INVITED);
+    must(of_site(PROTO_ROUND_SITE_ADMITTED, 0, 0));
+    must(of_site(PROTO_ROUND_SITE_REFUSED, 1, 0));
+    must(of_site(PROTO_ROUND_SITE_ADMITTED, 2, 0));
+    must(of_site(PROTO_ROUND_SITE_ADMITTED, 3, 0));
+    assert_int_equal(round_.state, PROTO_ROUND_ASKING);
+    assert_int_equal(round_.round, 1); /* the one on disk stands, the open one is asked for again */
+    assert_int_equal(round_.asked_round, 2);
+    assert_int_equal(count_of(PROTO_ROUND_SEND_ROUND), 3);
+}
+
 static void test_snapshots(void **unused)
 {
     (void)unused;
@@ -510,11 +539,11 @@ static void test_snapshots(void **unused)
         for (size_t len = 0; len < first.len; len++) {
             assert_int_not_equal(proto_round_decode(span_of(first.ptr, len), &again, NULL), E_OK);
         }
-        /* Nothing but RESUME and STOP moves it; an end stays an end. */
+        /* Nothing but RESUME and STOP moves it; an end other than a stop stays one. */
         round_ = again;
-        bool over = state == PROTO_ROUND_DONE || state == PROTO_ROUND_STOPPED ||
-                    state == PROTO_ROUND_FAILED;
-        assert_int_equal(give(plain(PROTO_ROUND_TIMER)), over ? E_OK : E_INVALID);
+        bool over = state == PROTO_ROUND_DONE || state == PROTO_ROUND_FAILED;
+        bool still = over || state == PROTO_ROUND_STOPPED;
+        assert_int_equal(give(plain(PROTO_ROUND_TIMER)), still ? E_OK : E_INVALID);
         assert_int_equal(give(plain(PROTO_ROUND_RESUME)), over ? E_INVALID : E_OK);
         if (!over) {
             assert_int_equal(round_.state, state == PROTO_ROUND_ENDING ? PROTO_ROUND_ENDING
@@ -603,7 +632,7 @@ static void test_site(void **unused)
     (void)unused;
     struct proto_round_site_event plan = {
         .kind = PROTO_ROUND_SITE_PLAN, .rounds = 4, .steps_per_round = 5, .steps = 17};
-    struct proto_round_site_event event;
+    struct proto_round_site_event event, stop = {.kind = PROTO_ROUND_SITE_STOP, .term = 3};
     memset(&site, 0, sizeof site);
     refused(request(1, 1), "NO_PLAN");
     event = plan;
@@ -649,12 +678,50 @@ static void test_site(void **unused)
     assert_int_equal(ask(request(4, 3)).steps, 1);
     (void)ask((struct proto_round_site_event){.kind = PROTO_ROUND_SITE_GAVE_UP, .round = 4});
     refused(request(4, 3), "STEPS_USED_UP");
-    assert_int_equal(ask((struct proto_round_site_event){.kind = PROTO_ROUND_SITE_STOP}).answer,
-                     PROTO_ROUND_SITE_ACCEPT);
-    assert_int_equal(ask((struct proto_round_site_event){.kind = PROTO_ROUND_SITE_STOP}).answer,
-                     PROTO_ROUND_SITE_ACCEPT);
+    event = stop;
+    event.term = 2;
+    refused(event, "OLD_TERM");
+    assert_int_equal(ask(stop).answer, PROTO_ROUND_SITE_ACCEPT);
+    assert_int_equal(ask(stop).answer, PROTO_ROUND_SITE_ACCEPT);
     refused(request(3, 3), "ENDED");
     refused(plan, "ENDED");
+}
+
+static void test_site_goes_on(void **unused)
+{
+    (void)unused;
+    struct proto_round_site_event stop = {.kind = PROTO_ROUND_SITE_STOP, .term = 1};
+    struct proto_round_site_event event,
+        plan = {.kind = PROTO_ROUND_SITE_PLAN, .rounds = 4, .steps_per_round = 5, .steps = 20};
+    memset(&site, 0, sizeof site);
+    assert_int_equal(ask(plan).answer, PROTO_ROUND_SITE_ACCEPT);
+    assert_int_equal(ask(request(1, 1)).steps, 5);
+    assert_int_equal(ask(stop).answer, PROTO_ROUND_SITE_ACCEPT);
+    plan.reopened = true;
+    plan.term = 1;
+    assert_int_equal(ask(plan).answer, PROTO_ROUND_SITE_ACCEPT);
+    assert_int_equal(ask(stop).answer, PROTO_ROUND_SITE_ACCEPT);
+    plan.term = 2;
+    event = plan;
+    event.plan_hash[0] = 1;
+    refused(event, "ENDED");
+    event = plan;
+    event.permitted = true; /* turned round by ask() */
+    event.reason = "COUNTRY";
+    refused(event, "COUNTRY");
+    refused(request(2, 2), "ENDED");
+    assert_int_equal(ask(plan).answer, PROTO_ROUND_SITE_ACCEPT);
+    assert_int_equal(site.state, PROTO_ROUND_SITE_ACTIVE);
+    assert_int_equal(site.steps_left, 15); /* what was taken stays taken */
+    assert_int_equal(ask(plan).answer, PROTO_ROUND_SITE_ACCEPT);
+    assert_int_equal(site.steps_left, 15);
+    refused(stop, "OLD_TERM"); /* of the life before, late */
+    plan.term = 3;
+    assert_int_equal(ask(plan).answer,
+                     PROTO_ROUND_SITE_ACCEPT); /* the stop never came, and comes now */
+    stop.term = 2;
+    refused(stop, "OLD_TERM");
+    assert_int_equal(ask(request(2, 3)).answer, PROTO_ROUND_SITE_COMPUTE);
 }
 
 int main(void)
@@ -671,9 +738,11 @@ int main(void)
         cmocka_unit_test(test_refused_round),
         cmocka_unit_test(test_steps_used_up),
         cmocka_unit_test(test_old_writes_and_early_end),
+        cmocka_unit_test(test_stopped_goes_on),
         cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_largest_snapshot_fits),
         cmocka_unit_test(test_site),
+        cmocka_unit_test(test_site_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

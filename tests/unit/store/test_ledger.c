@@ -223,6 +223,48 @@ static void test_training(void **state)
     assert_int_equal(states[STORE_CHARGE_RESERVED], 1);
 }
 
+/* A job that was stopped goes on: what went back is taken again, what was started is not. */
+static void test_reopen(void **state)
+{
+    (void)state;
+    home_dataset(&home, "d", 1000);
+    struct store_charge train = home_charge(1, "d", 10);
+    train.kind = STORE_CHARGE_TRAIN;
+    train.steps = 90;
+    train.nano_domain = 9;
+    assert_int_equal(store_ledger_reopen(&home.store, &train, NULL, NULL), E_NOT_FOUND);
+    assert_int_equal(store_ledger_reserve(&home.store, &train, NULL, NULL), E_OK);
+    assert_int_equal(store_ledger_reopen(&home.store, &train, NULL, NULL), E_EXISTS);
+    assert_int_equal(store_ledger_steps_start(&home.store, train.id, 30, NOW, NULL), E_OK);
+    assert_int_equal(store_ledger_finish(&home.store, train.id, BODY, NOW, NULL, NULL), E_OK);
+    assert_int_equal(account("d").spent_nano, 300);
+    struct store_charge other = train;
+    other.steps = 91;
+    assert_int_equal(store_ledger_reopen(&home.store, &other, NULL, NULL), E_INVALID);
+    other = train;
+    other.nano = 9;
+    assert_int_equal(store_ledger_reopen(&home.store, &other, NULL, NULL), E_INVALID);
+    struct store_account after;
+    assert_int_equal(store_ledger_reopen(&home.store, &train, &after, NULL), E_OK);
+    assert_int_equal(after.spent_nano, 900);
+    assert_int_equal(account("d").spent_nano, 900);
+    assert_int_equal(account("d").train_nano, 900);
+    assert_int_equal(account(NULL).spent_nano, 810);
+    reopen();
+    assert_int_equal(store_ledger_steps_start(&home.store, train.id, 91, NOW, NULL), E_INVALID);
+    assert_int_equal(store_ledger_steps_start(&home.store, train.id, 40, NOW, NULL), E_OK);
+    assert_int_equal(store_ledger_finish(&home.store, train.id, BODY, NOW, NULL, NULL), E_OK);
+    assert_int_equal(account("d").spent_nano, 400);
+    /* Others have spent it in between: nothing changes, and it may be tried again. */
+    assert_int_equal(reserve(2, "d", 101), E_OK);
+    assert_int_equal(store_ledger_reopen(&home.store, &train, NULL, NULL), E_BUDGET_EXHAUSTED);
+    assert_int_equal(account("d").spent_nano, 501);
+    assert_int_equal(home_account(&home, "d", 1001, 4.5), E_OK);
+    assert_int_equal(store_ledger_reopen(&home.store, &train, NULL, NULL), E_OK);
+    assert_int_equal(account("d").spent_nano, 1001);
+    reopen();
+}
+
 /* A child reserves and dies by SIGKILL before it can release any of POINT charges. */
 static void crash_child(int point)
 {
@@ -730,6 +772,7 @@ int main(void)
         T(test_caps),
         T(test_release_and_replay),
         T(test_training),
+        T(test_reopen),
         T(test_crash_between_reserve_and_release),
         T(test_last_budget_has_one_winner),
         T(test_nothing_in_clear),
