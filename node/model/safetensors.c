@@ -434,6 +434,20 @@ static double number_at(enum model_dtype dtype, const uint8_t *p)
     }
 }
 
+/* The common case in one tight loop. false: one of them is not finite. */
+static bool floats_of_f32(const uint8_t *from, size_t count, float *to)
+{
+    uint32_t spoiled = 0;
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *p = from + 4 * i;
+        uint32_t bits =
+            (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+        memcpy(&to[i], &bits, 4);
+        spoiled |= (uint32_t)((bits & 0x7f800000) == 0x7f800000);
+    }
+    return !spoiled;
+}
+
 /* Where converted numbers go: exactly one pointer is set. */
 struct sink {
     float *floats;
@@ -445,6 +459,11 @@ static enum err convert(const struct model_tensor_entry *entry, const uint8_t *f
                         size_t count, const struct sink *sink, struct err_info *reterr)
 {
     size_t size = dtypes[entry->dtype].size;
+    if (sink->floats && entry->dtype == MODEL_DTYPE_F32) {
+        return floats_of_f32(from, count, sink->floats + first)
+                   ? E_OK
+                   : bad(reterr, entry->name, "a number is not finite");
+    }
     for (size_t i = 0; i < count; i++, from += size) {
         if (sink->integers) {
             sink->integers[first + i] = (int64_t)get_le(from, 8);

@@ -670,6 +670,37 @@ static void test_transfer(void **state)
     arena_fini(&arena);
 }
 
+/* What comes in one window is held against its name alone. */
+static void test_small_transfer(void **state)
+{
+    enum {
+        SIZE = 5 * STORE_BLOB_CHUNK / 2
+    };
+    struct arena arena = {0};
+    struct fetching f = {.to = &nodes[1], .from = &nodes[0], .stall_ms = 3000};
+    struct buf got = {.max = SIZE};
+    uint8_t *bytes = malloc(SIZE);
+    uint8_t hash[32];
+    (void)state;
+    assert_non_null(bytes);
+    for (size_t i = 0; i < SIZE; i++) {
+        bytes[i] = (uint8_t)(i * 2246822519u >> 21);
+    }
+    OK(store_blob_put(&nodes[0].store, span_of(bytes, SIZE), hash, &info));
+    OK(peer_blob_describe(&nodes[0].store, hash, &arena, &f.blob, &info));
+    f.blob.size--;
+    assert_int_equal(fetch(&f), E_AUTH);
+    f.blob.size++;
+    chunks_served = 0;
+    OK(fetch(&f));
+    assert_int_equal(chunks_served, 3); /* nothing was left of the first try */
+    OK(store_blob_get(&nodes[1].store, hash, &got, &info));
+    assert_true(span_equal(buf_span(&got), span_of(bytes, SIZE)));
+    free(bytes);
+    buf_fini(&got);
+    arena_fini(&arena);
+}
+
 static void test_garbage_on_the_port(void **state)
 {
     (void)state;
@@ -1083,6 +1114,7 @@ int main(void)
         cmocka_unit_test(test_replies_that_wait),
         cmocka_unit_test(test_big_messages),
         cmocka_unit_test(test_transfer),
+        cmocka_unit_test(test_small_transfer),
         cmocka_unit_test(test_garbage_on_the_port),
         cmocka_unit_test(test_no_hello_and_oversize),
         cmocka_unit_test(test_strangers_are_refused),
