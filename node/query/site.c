@@ -755,8 +755,8 @@ void query_site_handle(struct peer_request *request, void *user)
     enum err err = refusing                                 ? E_BUSY
                    : peer_request_deadline_ms(request) == 0 ? E_TIMEOUT /* nobody waits any more */
                                                             : serve(job, request, &info);
-    bool ours = job->answer.query_id.len ==
-                16; /* authenticated: it gets an answer, also when that is no */
+    bool ours =
+        job->answer.query_id.len == 16; /* authenticated: it gets an answer, also when that is no */
     err = ours ? finish(job, err, &info) : err;
     uint64_t at_ms = ours && !job->request.explain ? query_release_at(started, release_of(job)) : 0;
     reply(job, request, ours || err ? err : E_INTERNAL, at_ms);

@@ -457,8 +457,8 @@ static void expected_margins_are_those_of_the_noise(void **state)
         struct query_expected *list;
         size_t count;
         ask(&asked, sql[i], 1);
-        assert_int_equal(query_table_expected(&asked.planned.query, &asked.planned.layout, 100000, 4,
-                                              &asked.arena, &list, &count),
+        assert_int_equal(query_table_expected(&asked.planned.query, &asked.planned.layout, 100000,
+                                              4, &asked.arena, &list, &count),
                          E_OK);
         assert_int_equal(count, counts[i]);
         for (size_t j = 0; j < count; j++) {
