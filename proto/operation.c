@@ -923,10 +923,9 @@ const struct proto_operation proto_operations[] = {
         "int8: the same with eight-bit weights; json: tabular models, which onnx writes as well,\n"
         "with a raw value, 0 or 1, or a value's number in the document's list for each feature.\n"
         "ID may be the name of a base model. The card names what int8 and --prune changed; what\n"
-        "they cost in quality must be measured. sparsity: the share of zeros in the layers' "
-        "matrices; a pruned file is as "
-        "long\n"
-        "as before, but compresses. Decided like `model fetch`.",
+        "they cost in quality must be measured. sparsity: the share of zeros in the layers'\n"
+        "matrices; a pruned file is as long as before, but compresses. Decided like\n"
+        "`model fetch`.",
         "{\"model\",\"format\",\"bytes\",\"sparsity\",\"files\":[{\"file\",\"bytes\"}]}"),
     ROW(MODEL_IMPORT, "model import", DAEMON, COORDINATOR, false, model_import_arguments,
         "bring in a base model for training jobs",

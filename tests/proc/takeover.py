@@ -37,8 +37,10 @@ def killed(box):
     ok(kept == [r["weights"] for r in before["history"]], f"its {len(kept)} finished rounds stand")
     box.start()
     box.wait("alpha in step", lambda: show(box, "alpha", started)["round"] > after["round"], 40)
+    # On a machine that is busy the lease may have gone on to a third node meanwhile: what counts is that all name the same one.
+    same = box.wait("one coordinator", lambda: len({show(box, n, started)["coordinator"] for n in ("alpha", "beta", "gamma")}) == 1, 40)
     back = show(box, "alpha", started)
-    ok(back["coordinator"] == after["coordinator"] and back["state"] in ("running", "done"), f"alpha is back and stands by: round {back['round']}")
+    ok(same is not None and back["state"] in ("running", "done"), f"alpha is back and goes with {back['coordinator']}: round {back['round']}")
     end = box.wait("the end", lambda: show(box, after["coordinator"], started)["state"] == "done", 120)
     last = show(box, after["coordinator"], started)
     ok(end is not None and [r["round"] for r in last["history"]] == list(range(1, ROUNDS + 1)), f"{last['state']}: each of {len(last['history'])} rounds once")
