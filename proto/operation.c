@@ -475,7 +475,8 @@ static const struct proto_argument help_arguments[] = {
 /* Shapes that more than one operation answers. */
 #define SITES_ANSWER                                                                               \
     "[{\"node\",\"status\":\"answered|refused|unreachable|unavailable|waiting\",\"reason\",\n"     \
-    "  \"detail\",\"version\",\"withheld\",\"replayed\",\"approval\",\"verdict\",\"clauses\":[]}]"
+    "  \"detail\",\"epsilon_per_query\",\"version\",\"withheld\",\"replayed\",\"approval\",\n"     \
+    "  \"verdict\",\"clauses\":[]}]"
 #define BUDGET_ANSWER                                                                              \
     "[{\"node\",\"dataset\",\"epsilon_total\",\"epsilon_left\",\"delta\",\"rho_total\",\"rho_"     \
     "left\"}]"

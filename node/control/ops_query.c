@@ -45,6 +45,9 @@ static json_t *sites_view(const struct query_result *result, bool explain)
             json_object_set_new(view, "reason", json_string(site->reason));
             json_object_set_new(view, "detail", json_string(site->detail));
         }
+        if (site->status == QUERY_SITE_REFUSED && site->epsilon_per_query > 0) {
+            json_object_set_new(view, "epsilon_per_query", json_real(site->epsilon_per_query));
+        }
         if (site->version[0]) {
             json_object_set_new(view, "version", json_string(site->version));
         }

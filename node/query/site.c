@@ -188,7 +188,13 @@ static enum err decide(struct job *job)
     enum err err = decide_with(job, &job->admission);
     const struct proto_decision *decision = &job->admission.decision;
     job->held = !err && decision->verdict == PROTO_HOLD;
-    return err || decision->verdict != PROTO_DENY ? err : refuse(job, decision->reason, NULL);
+    if (err || decision->verdict != PROTO_DENY) {
+        return err;
+    }
+    char why[PROTO_DECISION_TEXT_SIZE];
+    const struct proto_licence *licence =
+        job->admission.has_licence ? &job->admission.licence : NULL;
+    return refuse(job, decision->reason, proto_decision_text(licence, decision, why));
 }
 
 static void hash_request(struct job *job, uint8_t ret[32]);
@@ -387,7 +393,7 @@ static void fill_budget(struct job *job)
         (void)proto_policy_budget(licence, &job->answer.epsilon_total_u, &delta);
         if (licence->grants.count) {
             const struct proto_grant *grants = licence->grants.items;
-            int grant = job->admission.decision.grant;
+            int grant = proto_decision_nearest(&job->admission.decision);
             job->answer.epsilon_per_query_u =
                 grants[grant >= 0 ? grant : 0].privacy.epsilon_per_query_u;
         }
