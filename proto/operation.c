@@ -788,7 +788,7 @@ const struct proto_operation proto_operations[] = {
         "      --purpose DUO:0000042 --epsilon 0.5",
         "{\"query_id\",\"dataset\",\"mode\",\"shape\":\"cells|histogram|linreg|survival\",\n"
         " \"columns\":[],\"groups\":[],\"rows\":[[]],\"margin95\":[[]],\n"
-        " \"sites\":" SITES_ANSWER ",\n"
+        " \"hidden\":[[row,column]],\"sites\":" SITES_ANSWER ",\n"
         " \"cost\":{\"epsilon\",\"delta\",\"rho\"},\n"
         " \"budget\":" BUDGET_ANSWER ",\n"
         " \"privacy\":{\"unit\",\"relation\",\"scope\",\"mechanism\",\"rows_per_unit\",\n"

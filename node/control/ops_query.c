@@ -123,6 +123,21 @@ static void rows_view(const struct query_table *table, json_t *rows, json_t *mar
     }
 }
 
+/* [row, column] of the numbers whose interval leaves out nothing that their bounds allow. */
+static json_t *hidden_view(const struct query_table *table)
+{
+    json_t *hidden = json_array();
+    const struct query_value *value = table->values;
+    for (size_t r = 0; r < table->row_count; r++) {
+        for (size_t c = 0; c < table->column_count; c++, value++) {
+            if (!value->text && value->number.hidden) {
+                json_array_append_new(hidden, json_pack("[I, I]", (json_int_t)r, (json_int_t)c));
+            }
+        }
+    }
+    return hidden;
+}
+
 static json_t *columns_view(const struct query_table *table)
 {
     json_t *columns = json_array();
@@ -305,6 +320,7 @@ static json_t *result_view(struct query_result *result, const struct query_ask *
         json_object_set_new(view, "explain", json_true());
         json_object_set_new(view, "expected", expected_view(result));
     } else {
+        json_object_set_new(view, "hidden", hidden_view(&result->table));
         add_extras(result, view);
     }
     return view;
