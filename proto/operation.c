@@ -659,15 +659,16 @@ const struct proto_operation proto_operations[] = {
         "[{\"mapping\",\"title\"}] or {\"mapping\",\"text\"}"),
     ROW(DATASET_LIST, "dataset list", DAEMON, 0, false, no_arguments,
         "list the datasets that this node holds", "Lists this node's own datasets.",
-        "[{\"dataset\",\"version\",\"title\",\"columns\",\"bytes_stored\",\"imported\",\"licence\"}"
-        "]"),
+        "[{\"dataset\",\"version\",\"title\",\"columns\",\"bytes_stored\",\"imported\",\"licence\","
+        "\n"
+        "  \"damaged\"}]"),
     ROW(DATASET_SHOW, "dataset show", DAEMON, 0, false, dataset_arguments,
         "show a dataset's columns, licence and budget",
         "Shows the schema as peers see it; the operator of this node also sees the row count.",
         "{\"dataset\",\"version\",\"title\",\"unit\",\"max_rows_per_unit\",\"size\",\"schema_"
         "hash\",\n"
         " \"rows\",\"columns\":[{\"name\",\"type\",\"min\",\"max\",\"values\",\"deidentify\"}],\n"
-        " \"licence\":{...},\"budget\":{...}}"),
+        " \"licence\":{...},\"budget\":{...},\"damaged\"}"),
     ROW(DATASET_RISK, "dataset risk", DAEMON, OPERATOR, true, dataset_risk_arguments,
         "measure how well stored rows hide a person",
         "Groups the stored rows by what others may know of a person, and tells how few people\n"

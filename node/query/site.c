@@ -5,6 +5,7 @@
 #include "node/query/admission.h"
 #include "node/query/approval.h"
 #include "node/query/coordinates.h"
+#include "node/query/damage.h"
 #include "node/query/execute.h"
 #include "node/query/price.h"
 #include "node/query/release.h"
@@ -513,6 +514,7 @@ static enum err compute(struct job *job, struct err_info *reterr)
     enum err err = query_execute(job->context->store, job->dataset, &job->query, &job->layout,
                                  must_stop, job, &sums, reterr);
     if (!err) {
+        query_damage_forget(job->context->damage, job->admission.row.partition_uuid);
         const struct query_release_terms terms = {.min_cohort = job->admission.decision.min_cohort,
                                                   .delta0_e18 = job->price.delta0_e18};
         err = query_release(job->context->noise, &job->query, &job->layout, &sums, &terms,
@@ -653,7 +655,10 @@ static enum err finish(struct job *job, enum err err, const struct err_info *inf
         job->answer.status = QUERY_UNAVAILABLE;
         job->reason = PROTO_REASON_SUSPENDED;
         snprintf(job->detail, sizeof job->detail, "the site cannot answer now");
-        job->context->damage_met += proto_err_exit(err) == proto_err_exit(E_CORRUPT);
+        if (proto_err_exit(err) == proto_err_exit(E_CORRUPT)) {
+            job->context->damage_met++;
+            query_damage_note(job->context->damage, job->admission.row.partition_uuid);
+        }
         job->context->log(job->context->user, PEER_LOG_WARN, "query.failed",
                           info->text[0] ? info->text : proto_err_name(err));
         job->answer.coordinates = (struct proto_list){0};
