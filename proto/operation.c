@@ -233,7 +233,7 @@ static const struct proto_argument licence_withdraw_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
 static const struct proto_argument query_arguments[] = {
-    POSITIONAL("SQL", PROTO_ARG_TEXT, "the question, quoted"),
+    POSITIONAL("SQL", PROTO_ARG_TEXT, "the question, quoted; or @FILE, or - for standard input"),
     OPTION("--purpose", PROTO_ARG_TEXT, "DUO",
            "what the answer is for: DUO:0000042 (general research), DUO:0000006 (health),\n"
            "DUO:0000007 (the --disease), ...; `concordat licence explain` says what is permitted"),
