@@ -233,7 +233,7 @@ static const struct proto_argument licence_withdraw_arguments[] = {
     POSITIONAL("NAME", PROTO_ARG_TEXT, "the dataset"),
     OPTION_REQUIRED("--reason", PROTO_ARG_TEXT, "TEXT", "why; the federation reads it"), END};
 static const struct proto_argument query_arguments[] = {
-    POSITIONAL("SQL", PROTO_ARG_TEXT, "the question, quoted"),
+    POSITIONAL("SQL", PROTO_ARG_TEXT, "the question, quoted; or @FILE, or - for standard input"),
     OPTION("--purpose", PROTO_ARG_TEXT, "DUO",
            "what the answer is for: DUO:0000042 (general research), DUO:0000006 (health),\n"
            "DUO:0000007 (the --disease), ...; `concordat licence explain` says what is permitted"),
@@ -475,7 +475,8 @@ static const struct proto_argument help_arguments[] = {
 /* Shapes that more than one operation answers. */
 #define SITES_ANSWER                                                                               \
     "[{\"node\",\"status\":\"answered|refused|unreachable|unavailable|waiting\",\"reason\",\n"     \
-    "  \"detail\",\"version\",\"withheld\",\"replayed\",\"approval\",\"verdict\",\"clauses\":[]}]"
+    "  \"detail\",\"epsilon_per_query\",\"version\",\"withheld\",\"replayed\",\"approval\",\n"     \
+    "  \"verdict\",\"clauses\":[]}]"
 #define BUDGET_ANSWER                                                                              \
     "[{\"node\",\"dataset\",\"epsilon_total\",\"epsilon_left\",\"delta\",\"rho_total\",\"rho_"     \
     "left\"}]"
@@ -658,15 +659,16 @@ const struct proto_operation proto_operations[] = {
         "[{\"mapping\",\"title\"}] or {\"mapping\",\"text\"}"),
     ROW(DATASET_LIST, "dataset list", DAEMON, 0, false, no_arguments,
         "list the datasets that this node holds", "Lists this node's own datasets.",
-        "[{\"dataset\",\"version\",\"title\",\"columns\",\"bytes_stored\",\"imported\",\"licence\"}"
-        "]"),
+        "[{\"dataset\",\"version\",\"title\",\"columns\",\"bytes_stored\",\"imported\",\"licence\","
+        "\n"
+        "  \"damaged\"}]"),
     ROW(DATASET_SHOW, "dataset show", DAEMON, 0, false, dataset_arguments,
         "show a dataset's columns, licence and budget",
         "Shows the schema as peers see it; the operator of this node also sees the row count.",
         "{\"dataset\",\"version\",\"title\",\"unit\",\"max_rows_per_unit\",\"size\",\"schema_"
         "hash\",\n"
         " \"rows\",\"columns\":[{\"name\",\"type\",\"min\",\"max\",\"values\",\"deidentify\"}],\n"
-        " \"licence\":{...},\"budget\":{...}}"),
+        " \"licence\":{...},\"budget\":{...},\"damaged\"}"),
     ROW(DATASET_RISK, "dataset risk", DAEMON, OPERATOR, true, dataset_risk_arguments,
         "measure how well stored rows hide a person",
         "Groups the stored rows by what others may know of a person, and tells how few people\n"
@@ -787,7 +789,7 @@ const struct proto_operation proto_operations[] = {
         "      --purpose DUO:0000042 --epsilon 0.5",
         "{\"query_id\",\"dataset\",\"mode\",\"shape\":\"cells|histogram|linreg|survival\",\n"
         " \"columns\":[],\"groups\":[],\"rows\":[[]],\"margin95\":[[]],\n"
-        " \"sites\":" SITES_ANSWER ",\n"
+        " \"hidden\":[[row,column]],\"sites\":" SITES_ANSWER ",\n"
         " \"cost\":{\"epsilon\",\"delta\",\"rho\"},\n"
         " \"budget\":" BUDGET_ANSWER ",\n"
         " \"privacy\":{\"unit\",\"relation\",\"scope\",\"mechanism\",\"rows_per_unit\",\n"

@@ -227,6 +227,15 @@ const char *proto_clause_expected(const struct proto_licence *licence,
                                   char ret[PROTO_CLAUSE_EXPECTED_SIZE]);
 const char *proto_clause_result_name(uint64_t result); /* "pass", "fail" or "needed" */
 
+/* The grant that permits; else the first of those that came nearest to it, -1 where none was looked at. */
+int proto_decision_nearest(const struct proto_decision *decision);
+/* Why it is no: the reason's text and, where a number of the nearest grant stands against it, that number. Written as
+ * above. */
+#define PROTO_DECISION_TEXT_SIZE 320
+const char *proto_decision_text(const struct proto_licence *licence,
+                                const struct proto_decision *decision,
+                                char ret[PROTO_DECISION_TEXT_SIZE]);
+
 /* The decision as bytes that are the same on every node and in every version that judges alike: names in place of
  * numbers, nothing of memory. What the audit chain hashes, so that somebody else can repeat it.
  * Errors: E_LIMIT, E_NO_MEMORY. */

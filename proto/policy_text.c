@@ -144,6 +144,7 @@ static void list_after(char *ret, size_t size, const char *label, const struct p
     }
 }
 
+/* Bounds are told to their last digit: who asks for what is printed gets it. */
 static void noise_text(char *ret, size_t size, const struct proto_grant *grant, bool job)
 {
     const struct proto_licence_privacy *privacy = &grant->privacy;
@@ -153,7 +154,7 @@ static void noise_text(char *ret, size_t size, const struct proto_grant *grant, 
     if (job && grant->has_finetune && grant->finetune.noise_mult_u > least) {
         least = grant->finetune.noise_mult_u;
     }
-    int n = snprintf(ret, size, "epsilon at most %.6g and delta at most %.3g a %s",
+    int n = snprintf(ret, size, "epsilon at most %.12g and delta at most %.12g a %s",
                      (double)(noisy ? cap : 0) / 1e6, (double)privacy->delta_e12 / 1e12,
                      job ? "job" : "question");
     if (least && n > 0 && (size_t)n < size) {
@@ -195,7 +196,7 @@ static void grant_text(char *ret, size_t size, const struct proto_grant *grant,
         finetune_text(ret, size, grant);
         break;
     case PROTO_CLAUSE_ID_BUDGET:
-        snprintf(ret, size, "at most the dataset's whole epsilon, %.6g",
+        snprintf(ret, size, "at most the dataset's whole epsilon, %.12g",
                  (double)grant->privacy.epsilon_total_u / 1e6);
         break;
     case PROTO_CLAUSE_ID_NOISE:
@@ -222,6 +223,58 @@ const char *proto_clause_expected(const struct proto_licence *licence,
     } else if (grant) {
         grant_text(ret, PROTO_CLAUSE_EXPECTED_SIZE, grant, modifier_of(licence, clause), clause);
     }
+    return ret;
+}
+
+int proto_decision_nearest(const struct proto_decision *decision)
+{
+    size_t faults[PROTO_LICENCE_GRANTS_MAX] = {0};
+    int nearest = -1;
+    int seen = -1;
+    for (size_t i = 0; i < decision->clause_count; i++) {
+        const struct proto_clause *clause = &decision->clauses[i];
+        if (clause->grant >= 0 && clause->grant < PROTO_LICENCE_GRANTS_MAX) {
+            faults[clause->grant] += clause->result != PROTO_CLAUSE_PASS;
+            seen = clause->grant > seen ? (int)clause->grant : seen;
+        }
+    }
+    for (int grant = 0; grant <= seen; grant++) {
+        nearest = nearest < 0 || faults[grant] < faults[nearest] ? grant : nearest;
+    }
+    return decision->grant >= 0 ? decision->grant : nearest;
+}
+
+/* What fails in the nearest grant and has a number; of epsilon the cap for one use, which is the tighter. */
+static const struct proto_clause *numbered(const struct proto_decision *decision)
+{
+    static const uint8_t ids[] = {PROTO_CLAUSE_ID_NOISE, PROTO_CLAUSE_ID_BUDGET,
+                                  PROTO_CLAUSE_ID_SITES, PROTO_CLAUSE_ID_FINETUNE};
+    int nearest = proto_decision_nearest(decision);
+    for (size_t k = 0; k < sizeof ids; k++) {
+        bool epsilon = ids[k] == PROTO_CLAUSE_ID_NOISE && decision->reason == PROTO_REASON_BUDGET;
+        for (size_t i = 0; i < decision->clause_count; i++) {
+            const struct proto_clause *clause = &decision->clauses[i];
+            if (clause->grant == nearest && clause->id == ids[k] &&
+                clause->result != PROTO_CLAUSE_PASS &&
+                (epsilon || clause->reason == (uint64_t)decision->reason)) {
+                return clause;
+            }
+        }
+    }
+    return NULL;
+}
+
+const char *proto_decision_text(const struct proto_licence *licence,
+                                const struct proto_decision *decision,
+                                char ret[PROTO_DECISION_TEXT_SIZE])
+{
+    char expected[PROTO_CLAUSE_EXPECTED_SIZE] = "";
+    const struct proto_clause *clause = numbered(decision);
+    if (clause) {
+        proto_clause_expected(licence, clause, expected);
+    }
+    snprintf(ret, PROTO_DECISION_TEXT_SIZE, "%s%s%s", proto_reason_text(decision->reason),
+             expected[0] ? ": " : "", expected);
     return ret;
 }
 

@@ -36,6 +36,7 @@
 #include "proto/schema.h"
 
 #define PROTO_QUERY_TEXT_MAX      16384  /* bytes of SQL from people */
+#define PROTO_QUERY_SENT_MAX      8192   /* of it that a question to sites may have */
 #define PROTO_QUERY_BYTES_MAX     131072 /* of a canonical form, which may be longer */
 #define PROTO_QUERY_ITEMS_MAX     16
 #define PROTO_QUERY_GROUPS_MAX    4

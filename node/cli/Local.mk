@@ -15,6 +15,7 @@ noinst_LIBRARIES += %D%/libcli.a
 	%D%/help.c \
 	%D%/history.c %D%/history.h \
 	%D%/home.c \
+	%D%/question.c \
 	%D%/init.c \
 	%D%/licence.c \
 	%D%/licence_file.c %D%/licence_file.h \

@@ -47,6 +47,10 @@ double cli_number(const struct cli_call *call, const char *name, double fallback
 /* PATH made absolute by the working directory, in the call's arena; NULL when out of memory. */
 const char *cli_absolute(struct cli_call *call, const char *path);
 
+/* Puts the question's text in place of "-" (standard input) and "@FILE"; no SQL begins like that. Errors: E_USAGE it is empty or has
+ * more than PROTO_QUERY_SENT_MAX bytes; E_NOT_FOUND, E_INVALID the file. */
+MUST_CHECK enum err cli_question_text(struct cli_call *call, struct err_info *reterr);
+
 /* Whether what the command itself will write can be written, before it asks anybody: --svg, --tensorboard, and --out, whose file must
  * not exist. Nothing is made or changed. Errors: E_INVALID it cannot; E_EXISTS. */
 MUST_CHECK enum err cli_check_outputs(const struct cli_call *call, struct err_info *reterr);

@@ -103,6 +103,7 @@ static enum err run(struct cli_call *call, json_t **ret, int *ret_exit, struct e
         return cli_help_print(call, ret);
     }
     enum err err = cli_check_outputs(call, reterr);
+    err = err ? err : cli_question_text(call, reterr);
     if (err) {
         return err;
     }

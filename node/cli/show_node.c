@@ -218,6 +218,11 @@ void cli_show_dataset(const json_t *answer, FILE *to)
     json_object_del(facts, "licence");
     json_object_del(facts, "budget");
     cli_show_with_list(facts, "columns", schema_columns, to);
+    if (json_is_true(json_object_get(answer, "damaged"))) {
+        fputs("\nDAMAGED: a question met damaged data in its file; `concordat fsck` names what is "
+              "damaged. Put the file back from a backup, or import the data again\n",
+              to);
+    }
     if (json_is_object(licence)) {
         fputs("\nterms of ", to);
         json_object_set_new(licence, "node", json_string("this node"));

@@ -83,6 +83,21 @@ static void print_extras(const json_t *answer, FILE *to)
     }
 }
 
+/* Its interval says no more than the column's bounds do. */
+static bool is_hidden(const json_t *answer, size_t row, size_t column)
+{
+    const json_t *hidden = json_object_get(answer, "hidden");
+    for (size_t i = 0; i < json_array_size(hidden); i++) {
+        const json_t *pair = json_array_get(hidden, i);
+        if (json_array_size(pair) == 2 &&
+            json_integer_value(json_array_get(pair, 0)) == (json_int_t)row &&
+            json_integer_value(json_array_get(pair, 1)) == (json_int_t)column) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void print_rows(const json_t *answer, FILE *to)
 {
     const json_t *columns = json_object_get(answer, "columns");
@@ -92,8 +107,9 @@ static void print_rows(const json_t *answer, FILE *to)
     const char *cells[CLI_GRID_COLUMNS] = {NULL};
     size_t count = json_array_size(columns);
     count = count < CLI_GRID_COLUMNS ? count : CLI_GRID_COLUMNS;
-    bool missing = false;
-    const char *nothing = any_withheld(answer) ? "withheld" : "not known";
+    bool withheld = false;
+    bool unknown = false;
+    bool kept = any_withheld(answer);
     for (size_t c = 0; c < count; c++) {
         cells[c] = cli_show_cell(&grid, json_array_get(columns, c));
         for (size_t r = 0; r < json_array_size(rows); r++) {
@@ -106,9 +122,13 @@ static void print_rows(const json_t *answer, FILE *to)
         const json_t *row = json_array_get(rows, r);
         const json_t *margin = json_array_get(margins, r);
         for (size_t c = 0; c < count; c++) {
-            cells[c] =
-                query_cell(&grid, json_array_get(row, c), json_array_get(margin, c), nothing);
-            missing = missing || json_is_null(json_array_get(row, c));
+            const json_t *value = json_array_get(row, c);
+            bool hidden = is_hidden(answer, r, c);
+            cells[c] = hidden ? "not known"
+                              : query_cell(&grid, value, json_array_get(margin, c),
+                                           kept ? "withheld" : "not known");
+            withheld = withheld || (kept && json_is_null(value));
+            unknown = unknown || hidden || (!kept && json_is_null(value));
         }
         cli_grid_row(&grid, cells);
     }
@@ -116,12 +136,12 @@ static void print_rows(const json_t *answer, FILE *to)
     cli_grid_fini(&grid);
     fputs("± is the 95 % interval of the noise\n", to);
     print_extras(answer, to);
-    if (missing) {
-        fputs(any_withheld(answer)
-                  ? "withheld: too few people in the cell for the licence's min_cohort\n"
-                  : "not known: too few values, or the noise hides it; a condition such as x < 3 "
-                    "narrows "
-                    "x's bounds, and so the noise\n",
+    if (withheld) {
+        fputs("withheld: too few people in the cell for the licence's min_cohort\n", to);
+    }
+    if (unknown) {
+        fputs("not known: too few values, or the noise hides it; a condition such as x < 3 narrows "
+              "x's bounds, and so the noise\n",
               to);
     }
 }

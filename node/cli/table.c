@@ -15,14 +15,10 @@ const struct cli_column cli_peer_columns[] = {{"NODE", "node"},
                                               {"LAST SEEN", "last_seen"},
                                               {"IN STEP", "root_equal"},
                                               {NULL, NULL}};
-const struct cli_column cli_dataset_columns[] = {{"DATASET", "dataset"},
-                                                 {"VERSION", "version"},
-                                                 {"TITLE", "title"},
-                                                 {"COLUMNS", "columns"},
-                                                 {"BYTES STORED", "bytes_stored"},
-                                                 {"IMPORTED", "imported"},
-                                                 {"LICENCE", "licence"},
-                                                 {NULL, NULL}};
+const struct cli_column cli_dataset_columns[] = {
+    {"DATASET", "dataset"}, {"VERSION", "version"},           {"TITLE", "title"},
+    {"COLUMNS", "columns"}, {"BYTES STORED", "bytes_stored"}, {"IMPORTED", "imported"},
+    {"LICENCE", "licence"}, {"DAMAGED", "damaged"},           {NULL, NULL}};
 static const struct cli_column catalog_columns[] = {{"DATASET", "dataset"},
                                                     {"NODE", "node"},
                                                     {"ORG", "org"},

@@ -3,6 +3,7 @@
 #include "node/control/dispatch.h"
 
 #include "node/config/home.h"
+#include "node/query/damage.h"
 #include "node/query/site.h"
 #include "store/backup.h"
 #include "store/check.h"
@@ -75,6 +76,7 @@ enum err control_fsck(struct control_call *call, json_t **ret, struct err_info *
         }
     }
     if (!err) {
+        query_damage_forget_all(call->node->query.damage);
         *ret = json_pack("{s:b, s:O}", "ok", 1, "checked", findings.array);
     }
     json_decref(findings.array);

@@ -6,6 +6,7 @@
 
 #include "node/config/yaml.h"
 #include "node/query/admission.h"
+#include "node/query/damage.h"
 #include "node/query/site.h"
 #include "node/source/postgres.h"
 #include "proto/privacy.h"
@@ -465,6 +466,12 @@ enum err control_dataset_update(struct control_call *call, json_t **ret, struct 
     return err;
 }
 
+/* A question found its file damaged. Nothing is read for this. */
+static bool met_damage(struct control_call *call, const struct store_dataset *row)
+{
+    return query_damage_met(call->node->query.damage, row->partition_uuid);
+}
+
 struct listing {
     struct control_call *call;
     json_t *array;
@@ -483,13 +490,13 @@ static enum err list_one(void *user, const struct store_dataset *row)
     bool readable;
     const char *state = control_licence_state(listing->call, listing->call->node->query.node_id,
                                               row->name, query_now(), &record, &licence, &readable);
-    json_array_append_new(listing->array,
-                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:s}", "dataset", row->name,
-                                    "version", row->version, "columns",
-                                    (json_int_t)(err ? 0 : admission->schema.count), "bytes_raw",
-                                    (json_int_t)row->bytes_raw, "bytes_stored",
-                                    (json_int_t)row->bytes_stored, "imported",
-                                    control_json_time(row->imported_at), "licence", state));
+    json_array_append_new(
+        listing->array,
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:s, s:b}", "dataset", row->name, "version",
+                  row->version, "columns", (json_int_t)(err ? 0 : admission->schema.count),
+                  "bytes_raw", (json_int_t)row->bytes_raw, "bytes_stored",
+                  (json_int_t)row->bytes_stored, "imported", control_json_time(row->imported_at),
+                  "licence", state, "damaged", met_damage(listing->call, row)));
     query_admission_fini(admission);
     proto_free(admission);
     return E_OK;
@@ -595,6 +602,9 @@ enum err control_dataset_show(struct control_call *call, json_t **ret, struct er
         (json_int_t)shown->schema.max_rows_per_unit, "size", (json_int_t)shown->dataset.size,
         "schema_hash", control_json_hex(shown->schema_hash, 32), "columns", columns, "nodes", nodes,
         "licence", shown->has_licence ? control_licence_view(&shown->licence) : json_null());
+    if (here) {
+        json_object_set_new(*ret, "damaged", json_boolean(met_damage(call, &row)));
+    }
     bool is_operator = call->roles & PROTO_ROLE_OPERATOR;
     if (is_operator && here) {
         json_object_set_new(

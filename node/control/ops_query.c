@@ -45,6 +45,9 @@ static json_t *sites_view(const struct query_result *result, bool explain)
             json_object_set_new(view, "reason", json_string(site->reason));
             json_object_set_new(view, "detail", json_string(site->detail));
         }
+        if (site->status == QUERY_SITE_REFUSED && site->epsilon_per_query > 0) {
+            json_object_set_new(view, "epsilon_per_query", json_real(site->epsilon_per_query));
+        }
         if (site->version[0]) {
             json_object_set_new(view, "version", json_string(site->version));
         }
@@ -118,6 +121,21 @@ static void rows_view(const struct query_table *table, json_t *rows, json_t *mar
         json_array_append_new(rows, row);
         json_array_append_new(margins, margin);
     }
+}
+
+/* [row, column] of the numbers whose interval leaves out nothing that their bounds allow. */
+static json_t *hidden_view(const struct query_table *table)
+{
+    json_t *hidden = json_array();
+    const struct query_value *value = table->values;
+    for (size_t r = 0; r < table->row_count; r++) {
+        for (size_t c = 0; c < table->column_count; c++, value++) {
+            if (!value->text && value->number.hidden) {
+                json_array_append_new(hidden, json_pack("[I, I]", (json_int_t)r, (json_int_t)c));
+            }
+        }
+    }
+    return hidden;
 }
 
 static json_t *columns_view(const struct query_table *table)
@@ -302,6 +320,7 @@ static json_t *result_view(struct query_result *result, const struct query_ask *
         json_object_set_new(view, "explain", json_true());
         json_object_set_new(view, "expected", expected_view(result));
     } else {
+        json_object_set_new(view, "hidden", hidden_view(&result->table));
         add_extras(result, view);
     }
     return view;

@@ -11,6 +11,7 @@
 #include "node/query/agreement.h"
 #include "node/query/site.h"
 #include "node/train/statement.h"
+#include "node/query/damage.h"
 #include "node/query/known.h"
 #include "node/query/witness.h"
 #include "node/train/trainer.h"
@@ -476,7 +477,8 @@ enum err daemon_connect(struct node *node, struct err_info *reterr)
     err = daemon_notifier_new(node, &node->notifier);
     err = err ? err : query_agreement_open(query, reterr);
     err = err ? err : query_witnesses_new(query, &query->witnesses);
-    query->known = query_known_new(); /* without it each record is decoded anew */
+    query->damage = query_damage_new(); /* without it a dataset's own view says nothing of damage */
+    query->known = query_known_new();   /* without it each record is decoded anew */
     err = err ? err : train_service_new(query, &node->train, reterr);
     if (err) {
         return err;
@@ -528,6 +530,7 @@ void daemon_close(struct node *node)
     query_agreement_close(&node->query);
     query_witnesses_free(node->query.witnesses);
     query_known_free(node->query.known);
+    query_damage_free(node->query.damage);
     privacy_pool_free(node->query.noise);
     store_close(&node->store);
     crypto_identity_free(node->root);

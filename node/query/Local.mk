@@ -10,6 +10,7 @@ noinst_LIBRARIES += %D%/libquery.a
 	%D%/clock.c %D%/clock.h \
 	%D%/context.h \
 	%D%/coordinates.c %D%/coordinates.h \
+	%D%/damage.c %D%/damage.h \
 	%D%/estimate.c %D%/estimate.h \
 	%D%/execute.c %D%/execute.h \
 	%D%/known.c %D%/known.h \

@@ -307,6 +307,7 @@ static void read_site(struct asking *asking, struct query_site *site,
     site->left_nano = answer->left_nano;
     site->budget_delta = (double)answer->account_delta_e12 / 1e12;
     site->epsilon_total = (double)answer->epsilon_total_u / 1e6;
+    site->epsilon_per_query = (double)answer->epsilon_per_query_u / 1e6;
     site->clauses = answer->clauses.items;
     site->clause_count = answer->clauses.count;
     char name[64];

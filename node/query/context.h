@@ -24,6 +24,7 @@ struct query_witnesses;
 
 struct query_agreements;
 struct query_known;
+struct query_damage;
 
 struct query_context {
     struct store *store;
@@ -62,6 +63,7 @@ struct query_context {
     _Atomic uint64_t licence_changes;
     /* Questions that met damaged data since the start; the log names each file. */
     _Atomic uint64_t damage_met;
+    struct query_damage *damage;         /* damage.h's own: which files; NULL: none is noted */
     struct query_agreements *agreements; /* agreement.h's own */
     struct query_known *known;           /* known.h's own; NULL: each record is decoded anew */
 };

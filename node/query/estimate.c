@@ -352,9 +352,41 @@ static struct query_estimate moments_estimate(const struct query_layout *layout,
     return kind == PROTO_AGG_VAR || !variance.known ? variance : deviation_estimate(variance);
 }
 
-enum err query_estimate_item(const struct proto_query *query, const struct query_layout *layout,
-                             size_t item, const struct query_totals *totals,
-                             struct query_estimate *ret)
+/* From which to which value the result can be, whatever the rows are; false: that depends on how many they are. */
+static bool range_of(const struct query_layout *layout, const struct query_reads *reads,
+                     enum proto_aggregate kind, double *ret_low, double *ret_high)
+{
+    const struct query_term *term;
+    switch (kind) {
+    case PROTO_AGG_AVG:
+        term = &layout->parts[reads->sums[0]];
+        break;
+    case PROTO_AGG_MIN:
+    case PROTO_AGG_MAX:
+    case PROTO_AGG_QUANTILE:
+        term = &layout->parts[reads->levels + reads->height - 1];
+        break;
+    case PROTO_AGG_VAR:
+    case PROTO_AGG_STDDEV:
+        *ret_low = 0;
+        *ret_high = 2 * layout->parts[reads->products[0][0]].shift;
+        *ret_high = kind == PROTO_AGG_VAR ? *ret_high : sqrt(*ret_high);
+        return *ret_low < *ret_high;
+    case PROTO_AGG_CORR:
+        *ret_low = -1;
+        *ret_high = 1;
+        return true;
+    default:
+        return false;
+    }
+    *ret_low = term->low;
+    *ret_high = term->high;
+    return term->low < term->high; /* where the condition leaves one value, that is known */
+}
+
+static enum err estimate_item(const struct proto_query *query, const struct query_layout *layout,
+                              size_t item, const struct query_totals *totals,
+                              struct query_estimate *ret)
 {
     const struct proto_query_item *asked = &query->items[item];
     const struct query_reads *reads = &layout->reads[item];
@@ -391,6 +423,19 @@ enum err query_estimate_item(const struct proto_query *query, const struct query
     default: /* groups and tables */
         return E_OK;
     }
+}
+
+enum err query_estimate_item(const struct proto_query *query, const struct query_layout *layout,
+                             size_t item, const struct query_totals *totals,
+                             struct query_estimate *ret)
+{
+    double low;
+    double high;
+    enum err err = estimate_item(query, layout, item, totals, ret);
+    ret->hidden = !err && ret->known &&
+                  range_of(layout, &layout->reads[item], query->items[item].kind, &low, &high) &&
+                  ret->value - ret->margin <= low && ret->value + ret->margin >= high;
+    return err;
 }
 
 /* ---- expectation --------------------------------------------------------------------------- */

@@ -8,10 +8,11 @@
 #define CONCORDAT_NODE_QUERY_MESSAGE_H
 
 #include "crypto/identity.h"
+#include "proto/query.h"
 #include "proto/request.h"
 
 #define QUERY_VERSION         4
-#define QUERY_SQL_MAX         8192
+#define QUERY_SQL_MAX         PROTO_QUERY_SENT_MAX
 #define QUERY_COORDINATES_MAX 64
 #define QUERY_CELLS_MAX       4096
 #define QUERY_NUMBERS_MAX     65536

@@ -5,6 +5,7 @@
 #include "node/query/admission.h"
 #include "node/query/approval.h"
 #include "node/query/coordinates.h"
+#include "node/query/damage.h"
 #include "node/query/execute.h"
 #include "node/query/price.h"
 #include "node/query/release.h"
@@ -188,7 +189,13 @@ static enum err decide(struct job *job)
     enum err err = decide_with(job, &job->admission);
     const struct proto_decision *decision = &job->admission.decision;
     job->held = !err && decision->verdict == PROTO_HOLD;
-    return err || decision->verdict != PROTO_DENY ? err : refuse(job, decision->reason, NULL);
+    if (err || decision->verdict != PROTO_DENY) {
+        return err;
+    }
+    char why[PROTO_DECISION_TEXT_SIZE];
+    const struct proto_licence *licence =
+        job->admission.has_licence ? &job->admission.licence : NULL;
+    return refuse(job, decision->reason, proto_decision_text(licence, decision, why));
 }
 
 static void hash_request(struct job *job, uint8_t ret[32]);
@@ -387,7 +394,7 @@ static void fill_budget(struct job *job)
         (void)proto_policy_budget(licence, &job->answer.epsilon_total_u, &delta);
         if (licence->grants.count) {
             const struct proto_grant *grants = licence->grants.items;
-            int grant = job->admission.decision.grant;
+            int grant = proto_decision_nearest(&job->admission.decision);
             job->answer.epsilon_per_query_u =
                 grants[grant >= 0 ? grant : 0].privacy.epsilon_per_query_u;
         }
@@ -507,6 +514,7 @@ static enum err compute(struct job *job, struct err_info *reterr)
     enum err err = query_execute(job->context->store, job->dataset, &job->query, &job->layout,
                                  must_stop, job, &sums, reterr);
     if (!err) {
+        query_damage_forget(job->context->damage, job->admission.row.partition_uuid);
         const struct query_release_terms terms = {.min_cohort = job->admission.decision.min_cohort,
                                                   .delta0_e18 = job->price.delta0_e18};
         err = query_release(job->context->noise, &job->query, &job->layout, &sums, &terms,
@@ -647,7 +655,10 @@ static enum err finish(struct job *job, enum err err, const struct err_info *inf
         job->answer.status = QUERY_UNAVAILABLE;
         job->reason = PROTO_REASON_SUSPENDED;
         snprintf(job->detail, sizeof job->detail, "the site cannot answer now");
-        job->context->damage_met += proto_err_exit(err) == proto_err_exit(E_CORRUPT);
+        if (proto_err_exit(err) == proto_err_exit(E_CORRUPT)) {
+            job->context->damage_met++;
+            query_damage_note(job->context->damage, job->admission.row.partition_uuid);
+        }
         job->context->log(job->context->user, PEER_LOG_WARN, "query.failed",
                           info->text[0] ? info->text : proto_err_name(err));
         job->answer.coordinates = (struct proto_list){0};

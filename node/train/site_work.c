@@ -258,8 +258,12 @@ enum err site_decide(struct site_work *work, struct query_admission *admission)
     query_admission_decide(work->context, admission, &work->requester, &work->plan.purpose, &use,
                            nodes, work->plan.sites.count, query_now());
     const struct proto_decision *decision = &admission->decision;
-    return decision->verdict == PROTO_DENY ? site_refuse(work, decision->reason, NULL)
-                                           : site_decide_base(work, admission, false);
+    if (decision->verdict != PROTO_DENY) {
+        return site_decide_base(work, admission, false);
+    }
+    char why[PROTO_DECISION_TEXT_SIZE];
+    const struct proto_licence *licence = admission->has_licence ? &admission->licence : NULL;
+    return site_refuse(work, decision->reason, proto_decision_text(licence, decision, why));
 }
 
 /* What the person who approves a job sees of it. TEXT holds what HOLD points to. */

@@ -227,6 +227,10 @@ def partitions(bench):
     ok(code == 0, "alpha, whose own file is whole, shows the dataset")
     code, answer, text = bench.ask("gamma", "SELECT COUNT(*) FROM good WHERE age > 9", "--sites", "gamma")
     ok(code != 0 and not answer.get("rows"), f"asked alone, the damaged site gives no answer: exit {code}")
+    listed = {node: [d["damaged"] for d in box.run(node, "dataset", "list") if d["dataset"] == "good"] for node in ("alpha", "gamma")}
+    ok(listed == {"alpha": [False], "gamma": [True]}, f"dataset list says whose file is damaged: {listed}")
+    code, shown, text = box.try_run("gamma", "dataset", "show", "good")
+    ok(code == 8 or (shown or {}).get("damaged") is True, f"and so does dataset show: exit {code}, {(shown or {}).get('damaged')}")
     bench.stop("gamma")
     box.start()
     _, report, _ = box.try_run("gamma", "doctor")
@@ -235,6 +239,9 @@ def partitions(bench):
     put(path, whole)
     code, answer, _ = bench.ask("alpha", "SELECT COUNT(*) FROM good WHERE age > 10")
     ok(code == 0 and bench.sites(answer)["gamma"][0] == "answered", "with the right file back gamma answers again")
+    shown = box.run("gamma", "dataset", "show", "good")
+    ok(shown["damaged"] is False and [d["damaged"] for d in box.run("gamma", "dataset", "list") if d["dataset"] == "good"] == [False],
+       "and is damaged no more")
 
 
 def port_of(bench, node):

@@ -74,7 +74,11 @@ def spending(t):
 
 
 def exhausted(t):
-    ok(t.ask("beta", "a", 3)[0] == 4, "more than a question may cost is the licence's refusal")
+    code, answer, text = t.ask("beta", "a", 3)
+    site = answer["error"]["sites"][0]
+    ok(code == 4 and "epsilon at most 2 " in site["detail"] and site["epsilon_per_query"] == 2 and "epsilon at most 2 " in answer["error"]["detail"],
+       f"more than a question may cost is the licence's refusal, which tells the most: {site['detail']}")
+    ok(t.ask("beta", "a", 3, ["--explain"])[1]["error"]["sites"][0]["epsilon_per_query"] == 2, "and so does --explain")
     code = asked = 0
     while code != 5 and asked < 60:
         code, answer, _ = t.ask("beta", "a", 2)

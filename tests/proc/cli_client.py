@@ -127,8 +127,8 @@ class Daemon:
         return self.asked
 
 
-def command(home, *arguments):
-    return subprocess.run([CONCORDAT, "--home", home, *arguments], capture_output=True, text=True, timeout=60)
+def command(home, *arguments, stdin=None):
+    return subprocess.run([CONCORDAT, "--home", home, *arguments], stdin=stdin, capture_output=True, text=True, timeout=60)
 
 
 def answers(*frames):
@@ -179,6 +179,17 @@ def main():
         ok(asked[0][1][2] == [["SQL", "SELECT 1"]] and asked[1][1][2] == [["SQL", "SELECT 1"], ["--explain", ""]],
            "drawing stays with the command, flags travel", asked)
         ok(not os.path.exists(os.path.join(top, "x.svg")), "a refusal draws nothing")
+
+        with open(os.path.join(top, "q.sql"), "w", encoding="utf-8") as file:
+            file.write("SELECT COUNT(*)\n  FROM a -- of all\n\n")
+        ways = ["query", "@" + os.path.join(top, "q.sql")], ["query", "-", "--explain"]
+        daemon = Daemon(home, *[answers(result(error, 5))] * 2)
+        for words in ways:
+            with open(os.path.join(top, "q.sql"), "rb") as file:
+                command(home, *words, stdin=file)
+        asked = daemon.end()
+        text = "SELECT COUNT(*)\n  FROM a -- of all"
+        ok([a[1][2] for a in asked] == [[["SQL", text]], [["SQL", text], ["--explain", ""]]], "a question from a file and from standard input", asked)
 
         grouped = {"columns": ["sex", "count"], "rows": [["F", 10], ["M", 20]], "margin95": [[None, 1], [None, 1]],
                    "sites": [], "cost": {}, "budget": []}

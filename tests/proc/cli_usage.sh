@@ -43,6 +43,18 @@ exits 2 'goes on with one of: import, draft, mapping, list, show, risk, update, 
 exits 2 'no command' frobnicate
 exits 2 'no option --nonsense' query 'SELECT 1' --nonsense
 exits 2 'SQL is missing' query
+exits 2 'standard input: there is no question in it' query -
+exits 3 'no-such.sql: No such file' query "@$work/no-such.sql"
+exits 7 'Is a directory' query "@$work"
+printf ' \n' >"$work/blank.sql"
+exits 2 'there is no question in it' query "@$work/blank.sql"
+printf 'SELECT\0' >"$work/zero.sql"
+exits 2 'a zero byte' query "@$work/zero.sql"
+long=$(printf '%8185s' '')
+printf 'SELECT %s1' "$long" >"$work/long.sql" # one byte too many
+exits 2 'long.sql: a question has at most 8192 bytes' query "@$work/long.sql"
+exits 2 'SQL: a question has at most 8192 bytes' query "SELECT ${long}1"
+exits 9 'concordatd' query --home "$home" "SELECT ${long}"
 exits 2 'takes a number' query 'SELECT 1' --epsilon many
 exits 2 'takes one of per-node|secure' query 'SELECT 1' --mode both
 exits 2 'given twice' query 'SELECT 1' --epsilon 1 --epsilon 2

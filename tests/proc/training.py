@@ -289,7 +289,9 @@ def main():
         else:
             ok(code == 6, f"four sites wanted, three there: exit {code}")
         code, error = box.refusal("beta", "train", "run", box.write("greedy.yaml", job("greedy", "narrow", 3, 5)))
-        ok(code in (4, 5), f"more than epsilon_per_job is refused: exit {code}, {error.get('detail', '')[:120]}")
+        told = [s["detail"] for s in error["sites"]]
+        ok(code in (4, 5) and all("epsilon at most 4 " in d and d.rstrip().endswith("a job") for d in told),
+           f"more than epsilon_per_job is refused, with the most that it may be: exit {code}, {told}")
         box.run("gamma", "licence", "withdraw", "narrow", "--reason", "test")
         time.sleep(0.5)
         shown, _ = train(box, "alpha", job("two", "narrow", 2, 1))

@@ -56,6 +56,11 @@ TESTS += %D%/test_aggregate
 %C%_test_aggregate_SOURCES = %D%/test_aggregate.c tests/lib/seed.h tests/unit/store/home.h
 %C%_test_aggregate_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 
+check_PROGRAMS += %D%/test_damage
+TESTS += %D%/test_damage
+%C%_test_damage_SOURCES = %D%/test_damage.c
+%C%_test_damage_LDADD = node/query/libquery.a $(PROTO_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
 check_PROGRAMS += %D%/test_known
 TESTS += %D%/test_known
 %C%_test_known_SOURCES = %D%/test_known.c tests/unit/store/home.h

@@ -150,6 +150,29 @@ static void test_every_operation_survives_strange_answers(void **state)
     }
 }
 
+/* An interval that spans the column's bounds is not printed as if it said something. */
+static void test_hidden_numbers_are_not_known(void **state)
+{
+    (void)state;
+    static const char answer[] =
+        "{\"columns\":[\"count\",\"avg_age\"],\"rows\":[[31,50.0],[900,61.0]],"
+        "\"margin95\":[[12.3,249.0],[12.3,2.1]],\"hidden\":[[0,1],[7],3],\"sites\":[]}";
+    json_t *json = json_loads(answer, 0, NULL);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    assert_non_null(json);
+    cli_table_answer(PROTO_OP_QUERY, json, to);
+    fclose(to);
+    assert_null(strstr(text, "249"));
+    assert_non_null(strstr(text, "31 ± 12   not known\n")); /* under 900 ± 12, before 61.0 ± 2.1 */
+    assert_non_null(strstr(text, "900 ± 12  61.0 ± 2.1\n"));
+    assert_non_null(strstr(text, "\nnot known: too few values, or the noise hides it"));
+    assert_null(strstr(text, "withheld"));
+    free(text);
+    json_decref(json);
+}
+
 static void test_numbers_show_what_the_margin_allows(void **state)
 {
     (void)state;
@@ -206,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden_texts),
         cmocka_unit_test(test_every_operation_survives_strange_answers),
+        cmocka_unit_test(test_hidden_numbers_are_not_known),
         cmocka_unit_test(test_numbers_show_what_the_margin_allows),
         cmocka_unit_test(test_width_counts_what_is_seen),
         cmocka_unit_test(test_progress_line),

@@ -98,6 +98,61 @@ static void near(double got, double want, double tolerance)
     }
 }
 
+/* ---- hidden -------------------------------------------------------------------------------- */
+
+/* What is hidden has an interval from one bound of the result to the other; with less noise the same rows show. */
+static void hidden_is_what_no_bound_narrows(void **state)
+{
+    (void)state;
+    static const char *const sql =
+        "SELECT COUNT(*), SUM(x), AVG(x), VAR(x), STDDEV(x), MEDIAN(x), CORR(x, z), AVG(z) FROM t";
+    for (int loud = 0; loud < 2; loud++) {
+        struct asked asked;
+        ask(&asked, sql, 1);
+        for (size_t i = 0; i < 20; i++) {
+            const double row[COLUMNS] = {
+                [X] = 480 + (double)(i % 5) * 10, [Z] = (double)(i % 2) * 0.2 - 0.1};
+            add(&asked, 0, row);
+        }
+        for (size_t part = 0; part < asked.planned.layout.count; part++) {
+            /* half as wide as the part's own scale times all rows, or a ten-thousandth of it */
+            const struct query_term *term = &asked.planned.layout.parts[part];
+            double scale =
+                term->part == QUERY_PART_PRODUCT
+                    ? 20 * (term->high - term->low) * (term->factor_high - term->factor_low)
+                : term->part == QUERY_PART_SUM ? 20 * (term->high - term->low)
+                                               : 20;
+            double sigma = scale * (loud ? 0.5 : 0.0001);
+            asked.cells.variances[part] = sigma * sigma;
+        }
+        answer(&asked);
+        for (size_t c = 0; c < asked.table.column_count; c++) {
+            assert_true(at(&asked, 0, c)->known);
+            if (at(&asked, 0, c)->hidden != (loud && c > 1)) {
+                fail_msg("column %zu, loud %d: %.17g +- %.17g", c, loud, at(&asked, 0, c)->value,
+                         at(&asked, 0, c)->margin);
+            }
+        }
+        near(at(&asked, 0, 2)->value, 500, 1e-9); /* value and margin are told as they are */
+        if (loud) {
+            assert_true(at(&asked, 0, 2)->margin > 500);
+        }
+        forget(&asked);
+    }
+    struct asked asked; /* one value is left: it is known, whatever the noise */
+    ask(&asked, "SELECT AVG(x) FROM t WHERE x = 500", 1);
+    const double row[COLUMNS] = {[X] = 500};
+    for (size_t i = 0; i < 20; i++) {
+        add(&asked, 0, row);
+    }
+    for (size_t part = 0; part < asked.planned.layout.count; part++) {
+        asked.cells.variances[part] = 400;
+    }
+    answer(&asked);
+    assert_false(at(&asked, 0, 0)->hidden);
+    forget(&asked);
+}
+
 /* ---- survival ------------------------------------------------------------------------------ */
 
 /* Remission in weeks of 42 children (Freireich and others 1963, as given by Cox 1972); a negative time is a child who left. */
@@ -471,6 +526,7 @@ static void expected_margins_are_those_of_the_noise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hidden_is_what_no_bound_narrows),
         cmocka_unit_test(curve_is_published),
         cmocka_unit_test(chi_square_is_the_tables),
         cmocka_unit_test(curve_margins_hold),

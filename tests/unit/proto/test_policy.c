@@ -472,6 +472,44 @@ static void test_grant_clauses(void **state)
     expect(&f, PROTO_REASON_BAD_REQUEST);
 }
 
+/* A refusal tells the most that the nearest grant lets one question, or one job, take. */
+static void test_refusal_tells_the_cap(void **state)
+{
+    (void)state;
+    struct fixture f;
+    char text[PROTO_DECISION_TEXT_SIZE];
+    setup(&f);
+    f.grants[0].privacy.epsilon_per_query_u = 1234567;
+    f.request.epsilon_u = 2000001;
+    expect(&f, PROTO_REASON_NOISE);
+    assert_int_equal(proto_decision_nearest(&f.decision), 0);
+    assert_string_equal(proto_decision_text(&f.licence, &f.decision, text),
+                        "the request asks for less noise than the licence demands: epsilon at most "
+                        "1.234567 and delta at most 1e-06 a question");
+    f.request.epsilon_u = 1234567; /* what was told is enough */
+    expect(&f, PROTO_REASON_NONE);
+    f.request.epsilon_u = 8000001; /* above the whole budget: the cap is what helps */
+    expect(&f, PROTO_REASON_BUDGET);
+    assert_string_equal(proto_decision_text(&f.licence, &f.decision, text),
+                        "the privacy budget does not cover it: epsilon at most 1.234567 and delta "
+                        "at most 1e-06 a question");
+    setup(&f);
+    f.request.actions = PROTO_ACTION_BIT(PROTO_ACTION_FINETUNE);
+    f.request.rounds = 50;
+    f.request.epsilon_u = 4000001;
+    expect(&f, PROTO_REASON_NOISE);
+    assert_string_equal(proto_decision_text(&f.licence, &f.decision, text),
+                        "the request asks for less noise than the licence demands: epsilon at most "
+                        "4 and delta at most 1e-06 a job");
+    setup(&f); /* a refusal for another reason has no number */
+    f.request.now = INT64_MAX / 2;
+    expect(&f, PROTO_REASON_EXPIRED);
+    assert_string_equal(proto_decision_text(&f.licence, &f.decision, text),
+                        proto_reason_text(PROTO_REASON_EXPIRED));
+    assert_string_equal(proto_decision_text(NULL, &f.decision, text),
+                        proto_reason_text(PROTO_REASON_EXPIRED));
+}
+
 static void test_privacy_clauses(void **state)
 {
     (void)state;
@@ -962,6 +1000,7 @@ int main(void)
         cmocka_unit_test(test_recipients_and_places),
         cmocka_unit_test(test_grant_clauses),
         cmocka_unit_test(test_privacy_clauses),
+        cmocka_unit_test(test_refusal_tells_the_cap),
         cmocka_unit_test(test_recipients_of_people),
         cmocka_unit_test(test_noise_clauses),
         cmocka_unit_test(test_data_licence),
