@@ -3,6 +3,7 @@
 #include "node/train/internal.h"
 
 #include "node/query/site.h"
+#include "store/blob.h"
 #include "store/job.h"
 #include "store/records.h"
 
@@ -236,6 +237,14 @@ static enum err wait_planned(struct train_job *job, struct err_info *reterr)
     return proto_err_set(reterr, err, "%.470s", job->state.error_text);
 }
 
+/* A job that does not come about leaves no weights: their tag is of this job alone, so that nothing else names them. */
+static void drop_start(struct train_service *service, const struct train_job_state *state)
+{
+    if (!train_hash_none(state->server.weights)) {
+        (void)!store_blob_remove(service->context->store, state->server.weights, NULL);
+    }
+}
+
 enum err train_start(struct train_service *service, const struct proto_job *job, struct span yaml,
                      const char *person, uint8_t ret_id[16], struct err_info *reterr)
 {
@@ -250,6 +259,7 @@ enum err train_start(struct train_service *service, const struct proto_job *job,
         err = copy ? E_LIMIT : E_NO_MEMORY;
     }
     if (err) {
+        drop_start(service, &fresh->state);
         job_free(fresh);
         return err;
     }
@@ -259,6 +269,7 @@ enum err train_start(struct train_service *service, const struct proto_job *job,
     fresh->state.yaml = span_of(copy, yaml.len);
     err = prepare_loaded(fresh);
     if (err) {
+        drop_start(service, &fresh->state);
         job_free(fresh);
         return err;
     }
@@ -271,6 +282,7 @@ enum err train_start(struct train_service *service, const struct proto_job *job,
     if (err) {
         service->jobs = fresh->next;
         pthread_mutex_unlock(&service->lock);
+        drop_start(service, &fresh->state);
         job_free(fresh);
         return err;
     }
@@ -753,6 +765,7 @@ enum err train_explain(struct train_service *service, const struct proto_job *jo
     for (size_t i = 0; !err && i < state->site_count; i++) {
         keep_clauses(ret, i, &state->sites[i]);
     }
+    drop_start(service, state);
     train_job_state_fini(state);
     proto_free(state);
     return err;

@@ -122,6 +122,9 @@ def main():
         box.run("alpha", "model", "import", BASE, "--name", "tiny", "--licence", "CC-BY-4.0")
         for dataset in LICENCES:
             box.wait(f"{dataset} of both", lambda d=dataset: len([s for s in box.run("alpha", "catalog")["datasets"] if s["dataset"] == d]) == 2)
+        before = blobs(box, "alpha")
+        box.run("alpha", "train", "start", box.write("asked.yaml", body("asked", "letters", 2, False)), "--explain")
+        ok(blobs(box, "alpha") == before, f"to ask what a job would cost leaves nothing on disk: {before} blobs, {blobs(box, 'alpha')} after")
         shared = run(box, "shared", "letters", 2, False)
         held = blobs(box, "gamma")
         own = killed(box)
