@@ -97,6 +97,9 @@ enum err train_service_new(struct query_context *context, struct train_service *
     pthread_condattr_destroy(&monotonic);
     enum err err = store_job_each(context->store, load_job, service, reterr);
     err = err ? err : train_limits_load(service);
+    if (!err) {
+        train_sweep(context);
+    }
     err = err ? err : train_lease_watch(service);
     if (err) {
         train_service_free(service);

@@ -101,6 +101,8 @@ def tokens(box):
     left = small(box, "gamma")
     at = shown()["round"]
     box.start()
+    swept = [line for line in box.log("gamma").splitlines() if "files that nothing names any more" in line]
+    ok(len(swept) >= 1, f"what the round had fetched goes when gamma starts again: {swept[-1:]}")
     box.run("alpha", "train", "stop", started)
     stopped = shown()
     box.wait("gamma", lambda: box.permitted("alpha", path), 30)
