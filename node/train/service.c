@@ -431,7 +431,18 @@ enum err train_resume(struct train_service *service, const uint8_t id[16], struc
 
 /* --- views ------------------------------------------------------------------------------------------------------------- */
 
-static void view_site(const struct train_site *site, struct train_site_view *to)
+/* Of a site that was with the job to its end: how that was. Others keep why they were not. */
+static const char *site_state(const struct train_job_state *job, const struct train_site *site)
+{
+    bool with = strcmp(site->state, "admitted") == 0;
+    return with && job->state == TRAIN_DONE      ? "done"
+           : with && job->state == TRAIN_STOPPED ? "stopped"
+           : with && job->state == TRAIN_FAILED  ? "left"
+                                                 : site->state;
+}
+
+static void view_site(const struct train_job_state *job, const struct train_site *site,
+                      struct train_site_view *to)
 {
     *to = (struct train_site_view){
         .sigma = site->cost.sigma,
@@ -449,7 +460,8 @@ static void view_site(const struct train_site *site, struct train_site_view *to)
         .clause_count = site->clause_count,
     };
     memcpy(to->node, site->node, sizeof to->node);
-    memcpy(to->state, site->state, sizeof to->state);
+    to->admitted = strcmp(site->state, "admitted") == 0;
+    snprintf(to->state, sizeof to->state, "%s", site_state(job, site));
     memcpy(to->reason, site->reason, sizeof to->reason);
     memcpy(to->detail, site->detail, sizeof to->detail);
 }
@@ -537,7 +549,7 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
     to->history = arena_alloc(&to->arena, state->history_count, sizeof *to->history);
     enum err err = to->sites && to->history ? E_OK : E_NO_MEMORY;
     for (size_t i = 0; !err && i < state->site_count; i++) {
-        view_site(&state->sites[i], &to->sites[to->site_count++]);
+        view_site(state, &state->sites[i], &to->sites[to->site_count++]);
     }
     for (size_t i = 0; !err && i < state->history_count && state->history[i].round <= state->saved;
          i++) {
