@@ -100,9 +100,13 @@ def tokens(box):
     box.kill("gamma")
     left = small(box, "gamma")
     at = shown()["round"]
+    cut = os.path.join(box.home("gamma"), "models", "0" * 64 + ".part")
+    with open(cut, "wb") as file:
+        file.write(bytes(1000))
+    os.utime(cut, (time.time() - 100_000,) * 2)
     box.start()
     swept = [line for line in box.log("gamma").splitlines() if "files that nothing names any more" in line]
-    ok(len(swept) >= 1, f"what the round had fetched goes when gamma starts again: {swept[-1:]}")
+    ok(len(swept) >= 1 and not os.path.exists(cut), f"what nobody went on fetching for a day goes when gamma starts again: {swept[-1:]}")
     box.run("alpha", "train", "stop", started)
     stopped = shown()
     box.wait("gamma", lambda: box.permitted("alpha", path), 30)
