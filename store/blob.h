@@ -49,6 +49,20 @@ MUST_CHECK enum err store_blob_remove(struct store *store, const uint8_t hash[32
 /* Removes what is left of a blob that was never completed. */
 void store_blob_forget(struct store *store, const uint8_t hash[32]);
 
+/* --- the folder as a whole: blob_list.c -------------------------------------------------------------------------------- */
+
+/* DISK: bytes of the file. Each complete blob once, in no order; stops at the first error. EACH removes none. */
+typedef enum err store_blob_fn(void *user, const uint8_t hash[32], uint64_t disk);
+MUST_CHECK enum err store_blob_each(struct store *store, store_blob_fn *each, void *user,
+                                    struct err_info *reterr);
+struct store_blob_left {
+    uint64_t files, bytes; /* of files on disk */
+};
+/* Removes what writers left that nobody can go on with (.new), and what nobody went on with since BEFORE, in seconds of the
+ * system's clock (.part); a file that is being written stays. LEFT: what went is added. Errors: E_IO. */
+MUST_CHECK enum err store_blob_tidy(struct store *store, int64_t before,
+                                    struct store_blob_left *left, struct err_info *reterr);
+
 /* --- piece by piece ---------------------------------------------------------------------------------------------------- */
 
 struct store_blob_writer;

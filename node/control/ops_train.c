@@ -266,7 +266,7 @@ static json_t *verdicts_view(const struct train_view *view, bool explain)
     json_t *array = json_array();
     for (size_t i = 0; i < view->site_count; i++) {
         const struct train_site_view *site = &view->sites[i];
-        bool permitted = strcmp(site->state, "admitted") == 0;
+        bool permitted = site->admitted;
         json_t *to = json_pack("{s:s, s:s}", "node", site->node, "status",
                                permitted ? "answered" : site->state);
         if (site->reason[0]) {

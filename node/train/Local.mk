@@ -32,6 +32,7 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/site_control.c \
 	%D%/site_work.c \
 	%D%/statement.c %D%/statement.h \
+	%D%/sweep.c \
 	%D%/state.c %D%/state.h \
 	%D%/table.c %D%/table.h \
 	%D%/trainer.c %D%/trainer.h \

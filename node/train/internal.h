@@ -121,6 +121,11 @@ MUST_CHECK enum err train_part_load(struct train_service *service, const uint8_t
                                     struct arena *arena, struct train_part *ret,
                                     struct err_info *reterr);
 
+/* --- sweep.c */
+/* Removes vectors of jobs that are known here and that nothing names any more, and what writers of blobs left. Before rounds and
+ * transfers begin: what they have in hand is named by nothing yet. Failures are told to the log alone. */
+void train_sweep(struct query_context *context);
+
 /* --- share.c */
 /* Lets NODES (struct query_node_ref) fetch the blob until the job's shares are dropped. The same again replaces the nodes.
  * Errors: E_NO_MEMORY. */

@@ -3,6 +3,7 @@
 #include "node/train/internal.h"
 
 #include "node/query/site.h"
+#include "store/blob.h"
 #include "store/job.h"
 #include "store/records.h"
 
@@ -96,6 +97,9 @@ enum err train_service_new(struct query_context *context, struct train_service *
     pthread_condattr_destroy(&monotonic);
     enum err err = store_job_each(context->store, load_job, service, reterr);
     err = err ? err : train_limits_load(service);
+    if (!err) {
+        train_sweep(context);
+    }
     err = err ? err : train_lease_watch(service);
     if (err) {
         train_service_free(service);
@@ -236,6 +240,14 @@ static enum err wait_planned(struct train_job *job, struct err_info *reterr)
     return proto_err_set(reterr, err, "%.470s", job->state.error_text);
 }
 
+/* A job that does not come about leaves no weights: their tag is of this job alone, so that nothing else names them. */
+static void drop_start(struct train_service *service, const struct train_job_state *state)
+{
+    if (!train_hash_none(state->server.weights)) {
+        (void)!store_blob_remove(service->context->store, state->server.weights, NULL);
+    }
+}
+
 enum err train_start(struct train_service *service, const struct proto_job *job, struct span yaml,
                      const char *person, uint8_t ret_id[16], struct err_info *reterr)
 {
@@ -250,6 +262,7 @@ enum err train_start(struct train_service *service, const struct proto_job *job,
         err = copy ? E_LIMIT : E_NO_MEMORY;
     }
     if (err) {
+        drop_start(service, &fresh->state);
         job_free(fresh);
         return err;
     }
@@ -259,6 +272,7 @@ enum err train_start(struct train_service *service, const struct proto_job *job,
     fresh->state.yaml = span_of(copy, yaml.len);
     err = prepare_loaded(fresh);
     if (err) {
+        drop_start(service, &fresh->state);
         job_free(fresh);
         return err;
     }
@@ -271,6 +285,7 @@ enum err train_start(struct train_service *service, const struct proto_job *job,
     if (err) {
         service->jobs = fresh->next;
         pthread_mutex_unlock(&service->lock);
+        drop_start(service, &fresh->state);
         job_free(fresh);
         return err;
     }
@@ -416,7 +431,18 @@ enum err train_resume(struct train_service *service, const uint8_t id[16], struc
 
 /* --- views ------------------------------------------------------------------------------------------------------------- */
 
-static void view_site(const struct train_site *site, struct train_site_view *to)
+/* Of a site that was with the job to its end: how that was. Others keep why they were not. */
+static const char *site_state(const struct train_job_state *job, const struct train_site *site)
+{
+    bool with = strcmp(site->state, "admitted") == 0;
+    return with && job->state == TRAIN_DONE      ? "done"
+           : with && job->state == TRAIN_STOPPED ? "stopped"
+           : with && job->state == TRAIN_FAILED  ? "left"
+                                                 : site->state;
+}
+
+static void view_site(const struct train_job_state *job, const struct train_site *site,
+                      struct train_site_view *to)
 {
     *to = (struct train_site_view){
         .sigma = site->cost.sigma,
@@ -434,7 +460,8 @@ static void view_site(const struct train_site *site, struct train_site_view *to)
         .clause_count = site->clause_count,
     };
     memcpy(to->node, site->node, sizeof to->node);
-    memcpy(to->state, site->state, sizeof to->state);
+    to->admitted = strcmp(site->state, "admitted") == 0;
+    snprintf(to->state, sizeof to->state, "%s", site_state(job, site));
     memcpy(to->reason, site->reason, sizeof to->reason);
     memcpy(to->detail, site->detail, sizeof to->detail);
 }
@@ -522,7 +549,7 @@ static enum err view_job(const struct train_job_state *state, struct train_view 
     to->history = arena_alloc(&to->arena, state->history_count, sizeof *to->history);
     enum err err = to->sites && to->history ? E_OK : E_NO_MEMORY;
     for (size_t i = 0; !err && i < state->site_count; i++) {
-        view_site(&state->sites[i], &to->sites[to->site_count++]);
+        view_site(state, &state->sites[i], &to->sites[to->site_count++]);
     }
     for (size_t i = 0; !err && i < state->history_count && state->history[i].round <= state->saved;
          i++) {
@@ -753,6 +780,7 @@ enum err train_explain(struct train_service *service, const struct proto_job *jo
     for (size_t i = 0; !err && i < state->site_count; i++) {
         keep_clauses(ret, i, &state->sites[i]);
     }
+    drop_start(service, state);
     train_job_state_fini(state);
     proto_free(state);
     return err;

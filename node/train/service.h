@@ -27,7 +27,10 @@ enum train_state {
 
 struct train_site_view {
     char node[33];
-    char state[16]; /* "admitted", "refused", "unreachable", "absent" */
+    /* "admitted", "refused", "unreachable", "absent"; once the job has ended, instead of "admitted": "done", "stopped" with it, or
+     * "left", a job that failed. */
+    char state[16];
+    bool admitted; /* and neither absent nor refused since */
     char reason[64];
     char detail[256];
     double sigma, rate;

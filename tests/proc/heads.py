@@ -100,7 +100,13 @@ def tokens(box):
     box.kill("gamma")
     left = small(box, "gamma")
     at = shown()["round"]
+    cut = os.path.join(box.home("gamma"), "models", "0" * 64 + ".part")
+    with open(cut, "wb") as file:
+        file.write(bytes(1000))
+    os.utime(cut, (time.time() - 100_000,) * 2)
     box.start()
+    swept = [line for line in box.log("gamma").splitlines() if "files that nothing names any more" in line]
+    ok(len(swept) >= 1 and not os.path.exists(cut), f"what nobody went on fetching for a day goes when gamma starts again: {swept[-1:]}")
     box.run("alpha", "train", "stop", started)
     stopped = shown()
     box.wait("gamma", lambda: box.permitted("alpha", path), 30)
@@ -122,6 +128,9 @@ def main():
         box.run("alpha", "model", "import", BASE, "--name", "tiny", "--licence", "CC-BY-4.0")
         for dataset in LICENCES:
             box.wait(f"{dataset} of both", lambda d=dataset: len([s for s in box.run("alpha", "catalog")["datasets"] if s["dataset"] == d]) == 2)
+        before = blobs(box, "alpha")
+        box.run("alpha", "train", "start", box.write("asked.yaml", body("asked", "letters", 2, False)), "--explain")
+        ok(blobs(box, "alpha") == before, f"to ask what a job would cost leaves nothing on disk: {before} blobs, {blobs(box, 'alpha')} after")
         shared = run(box, "shared", "letters", 2, False)
         held = blobs(box, "gamma")
         own = killed(box)

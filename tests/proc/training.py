@@ -214,6 +214,8 @@ def stop(box):
     box.run("alpha", "train", "stop", started)
     shown = box.run("alpha", "train", "show", started)
     after = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
+    ends = [s["state"] for s in shown["sites"]]
+    ok(ends == ["stopped"] * 3, f"its sites are stopped with it: {ends}")
     ok(shown["state"] == "stopped" and during < after < left, f"a stopped job gives back what was not started: {left:.4f}, {during:.4f}, {after:.4f}")
     box.run("alpha", "train", "resume", started)
     again = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
@@ -222,6 +224,7 @@ def stop(box):
     last = box.run("alpha", "train", "show", started)
     end = box.run("alpha", "budget", "wide")["budget"][0]["rho_left"]
     rows = last["history"]
+    ok(all(s["state"] == "done" for s in last["sites"]), f"its sites are done with it: {[s['state'] for s in last['sites']]}")
     ok(last["state"] == "done" and [r["round"] for r in rows] == list(range(1, len(rows) + 1)) and len(rows) >= 59 and rows[:shown["round"]] == shown["history"],
        f"it goes on from round {shown['round']} to its end: {last['state']}, each of {len(rows)} rounds once")
     ok(during - 1e-9 <= end < after and rows[-1]["epsilon"] <= 2, f"all of it cost what was reserved at first: {left - end:.4f} of {left - during:.4f}, epsilon {rows[-1]['epsilon']:.4f}")
@@ -234,9 +237,13 @@ def failed(box):
     """gamma lets a job have less than this one wants: the others admitted it, and are told how it ended."""
     box.run("gamma", "dataset", "update", box.write("less.yaml", manifest("wide", licence(epsilon_total=20000, per_query=1, per_job=1))))
     path = box.write("failed.yaml", job("failed", "wide", 5, 2).replace("min_sites: 2", "min_sites: 3, standby: 0"))
-    code, _ = box.refusal("alpha", "train", "start", path)
+    code, error = box.refusal("alpha", "train", "start", path)
     ended = box.run("alpha", "train", "list")[0]
     ok(code in (4, 5) and (ended["name"], ended["state"]) == ("failed", "failed"), f"gamma's licence ends a job that wants all three: exit {code}, {ended['name']} {ended['state']}")
+    ends = {s["node"]: s["state"] for s in box.run("alpha", "train", "show", ended["job"])["sites"]}
+    said = {s["node"]: s["status"] for s in error.get("sites", [])}
+    ok(ends == {"alpha": "left", "beta": "left", "gamma": "refused"}, f"each site with how it ended there: {ends}")
+    ok(said == {"alpha": "answered", "beta": "answered", "gamma": "refused"}, f"and what it had said to the plan: {said}")
     box.wait("beta", lambda: box.run("beta", "train", "show", ended["job"])["state"] != "running", 10)
     at = box.run("beta", "train", "show", ended["job"])["state"]
     ok(at == "failed", f"a site that only takes part says so: {at}")

@@ -172,3 +172,8 @@ check_PROGRAMS += %D%/test_heads
 TESTS += %D%/test_heads
 %C%_test_heads_SOURCES = %D%/test_heads.c tests/unit/store/home.h tests/lib/vectors.h
 %C%_test_heads_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+
+check_PROGRAMS += %D%/test_sweep
+TESTS += %D%/test_sweep
+%C%_test_sweep_SOURCES = %D%/test_sweep.c tests/unit/store/home.h
+%C%_test_sweep_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread

@@ -75,6 +75,7 @@ enum operation {
     OP_TRAIN,
     OP_STEPS,
     OP_FINISH,
+    OP_REOPEN,
     OP_RELEASE,
     OP_REPLAYED,
     OP_PROBE,
@@ -282,6 +283,38 @@ static enum err model_finish(struct model *model, const struct op *op)
     return E_OK;
 }
 
+/* The charge is what OP says; its institution is the row's own. */
+static bool same_charge(const struct model_charge *charge, const struct op *op)
+{
+    return charge->train && charge->dataset == op->dataset && charge->who[1] == op->who[1] &&
+           charge->who[2] == op->who[2] && charge->nano == op->nano &&
+           charge->nano_domain == op->nano_domain && charge->steps == op->steps;
+}
+
+/* All that was never started is taken again, by the rules of now. */
+static enum err model_reopen(struct model *model, const struct op *op)
+{
+    if (op->number >= model->count) {
+        return E_NOT_FOUND;
+    }
+    struct model_charge *charge = &model->charges[op->number];
+    if (!same_charge(charge, op)) {
+        return E_INVALID;
+    }
+    if (charge->state != STORE_CHARGE_FINISHED) {
+        return E_EXISTS;
+    }
+    struct op rest = *op;
+    rest.who[0] = charge->who[0];
+    rest.steps = charge->steps - charge->started;
+    enum err err = model_admit(model, &rest, true);
+    if (!err) {
+        model_post(model, &rest, true);
+        charge->state = STORE_CHARGE_RESERVED;
+    }
+    return err;
+}
+
 static enum err model_release(struct model *model, const struct op *op)
 {
     if (op->number >= model->count) {
@@ -328,6 +361,8 @@ static enum err model_apply(struct model *model, const struct op *op)
         return model_steps(model, op);
     case OP_FINISH:
         return model_finish(model, op);
+    case OP_REOPEN:
+        return model_reopen(model, op);
     case OP_RELEASE:
         return model_release(model, op);
     case OP_REPLAYED:
@@ -351,9 +386,37 @@ static void random_caps(struct seed *seed, struct op *op)
     }
 }
 
+/* Often the last training in STATE, where there is one among the last charges. */
+static void aim(struct seed *seed, const struct model *model, enum store_charge_state state,
+                struct op *op)
+{
+    size_t number = op->number < model->count ? op->number : model->count - 1;
+    for (size_t back = seed_below(seed, 4) ? 0 : 200; back < 200 && number < model->count;
+         back++, number--) {
+        if (model->charges[number].train && model->charges[number].state == state) {
+            op->number = number;
+            break;
+        }
+    }
+}
+
+/* Mostly what was reserved at first. */
+static void say_again(struct seed *seed, const struct model *model, struct op *op)
+{
+    if (seed_below(seed, 8) && op->number < model->count) {
+        const struct model_charge *charge = &model->charges[op->number];
+        op->dataset = charge->dataset;
+        op->who[1] = charge->who[1];
+        op->who[2] = charge->who[2];
+        op->nano = charge->nano;
+        op->nano_domain = charge->nano_domain;
+        op->steps = charge->steps;
+    }
+}
+
 static struct op random_op(struct seed *seed, const struct model *model)
 {
-    static const uint8_t shares[OP_KINDS] = {2, 1, 46, 6, 8, 4, 18, 3, 6, 6}; /* of 100 */
+    static const uint8_t shares[OP_KINDS] = {2, 1, 44, 6, 7, 4, 4, 18, 3, 6, 5}; /* of 100 */
     struct op op = {.dataset = (int)seed_below(seed, DATASETS)};
     uint64_t dice = seed_below(seed, 100);
     while (dice >= shares[op.kind]) {
@@ -379,12 +442,18 @@ static struct op random_op(struct seed *seed, const struct model *model)
         op.nano_domain = 1 + seed_below(seed, 400);
         op.steps = 1 + seed_below(seed, 30);
     }
-    bool earlier = op.kind == OP_STEPS || op.kind == OP_FINISH || op.kind == OP_RELEASE ||
-                   seed_below(seed, 50) == 0;
+    bool earlier = op.kind == OP_STEPS || op.kind == OP_FINISH || op.kind == OP_REOPEN ||
+                   op.kind == OP_RELEASE || seed_below(seed, 50) == 0;
     if (earlier) { /* mostly a recent one, now and then one that does not exist */
         uint64_t back = seed_below(seed, 20);
         op.number = back < model->count ? model->count - back : model->count;
         op.steps = op.kind == OP_STEPS ? 1 + seed_below(seed, 35) : op.steps;
+    }
+    if (op.kind == OP_STEPS || op.kind == OP_FINISH) {
+        aim(seed, model, STORE_CHARGE_RESERVED, &op);
+    } else if (op.kind == OP_REOPEN) {
+        aim(seed, model, STORE_CHARGE_FINISHED, &op);
+        say_again(seed, model, &op);
     }
     /* Time goes on, now and then it is set back. */
     op.now = model->now + (seed_below(seed, 40) ? (int64_t)seed_below(seed, 600)
@@ -443,7 +512,7 @@ static enum err store_apply(struct store *store, const struct model *model, cons
                                   .delta_e12 = 1000000,
                                   .delta0_e18 = op->delta0_cap,
                                   .order = 4.5};
-    struct store_charge charge = charge_of(op, op->kind == OP_TRAIN);
+    struct store_charge charge = charge_of(op, op->kind == OP_TRAIN || op->kind == OP_REOPEN);
     uint8_t key[32] = {(uint8_t)(op->key + 1)};
     if (op->kind == OP_BUDGET) {
         budget.window_s = op->window_s;
@@ -462,6 +531,8 @@ static enum err store_apply(struct store *store, const struct model *model, cons
         return store_ledger_steps_start(store, charge.id, op->steps, op->now, NULL);
     case OP_FINISH:
         return store_ledger_finish(store, charge.id, BODY, op->now, NULL, NULL);
+    case OP_REOPEN:
+        return store_ledger_reopen(store, &charge, NULL, NULL);
     case OP_RELEASE: {
         struct store_release release = {.id = charge.id,
                                         .answer = span_of(charge.id, 16),
@@ -565,7 +636,7 @@ struct run {
     struct home home;
     struct model model;
     struct seed seed;
-    size_t done, refused, kills, torn;
+    size_t done, refused, kills, torn, reopened;
 };
 
 /* In the child: works until it is killed or all is done; a byte for each operation that was acknowledged. */
@@ -632,7 +703,8 @@ static void catch_up(struct run *run, size_t count, struct model_charge *spare)
 {
     for (size_t i = 0; i < count; i++) {
         struct op op = random_op(&run->seed, &run->model);
-        (void)model_apply(&run->model, &op);
+        enum err err = model_apply(&run->model, &op);
+        run->reopened += op.kind == OP_REOPEN && !err;
     }
     run->done += count;
     home_try_open(&run->home, E_OK);
@@ -704,13 +776,15 @@ static void test_model(void **state)
         }
         home_remove(&run.home);
     }
-    printf("# %zu operations, %zu refused, %zu kills, of which %zu hit an operation that was done "
+    printf("# %zu operations, %zu refused, %zu trainings went on, %zu kills, of which %zu hit an "
+           "operation that was done "
            "but not "
            "yet acknowledged\n",
-           run.done, run.refused, run.kills, run.torn);
+           run.done, run.refused, run.reopened, run.kills, run.torn);
     assert_true(run.done >= operations && run.kills >= HOMES);
     /* Both outcomes were seen often, so the rules were met from both sides. */
     assert_true(run.refused > operations / 20 && run.refused < operations * 19 / 20);
+    assert_true(run.reopened > operations / 400);
     free(run.model.charges);
     free(spare);
 }
