@@ -661,7 +661,8 @@ static void test_transfer(void **state)
     assert_true(run_until(fetching_over, &f, 20000));
     pthread_join(f.thread, NULL);
     OK(f.err);
-    assert_in_range(chunks_served, 6, 10); /* those under way when the link died came twice */
+    /* A window that was under way when the link died comes twice, on a slow machine the one behind it, too. */
+    assert_in_range(chunks_served, 6, 6 + 2 * PEER_FETCH_WINDOW);
     OK(store_blob_get(&nodes[1].store, hash, &got, &info));
     assert_true(span_equal(buf_span(&got), span_of(bytes, SIZE)));
     OK(fetch(&f)); /* it is there */
