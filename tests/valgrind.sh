@@ -8,6 +8,8 @@ if ! command -v valgrind > /dev/null; then
     echo "valgrind is not installed (Debian: valgrind): nothing was checked"
     exit 0
 fi
+UNDER_VALGRIND=1
+export UNDER_VALGRIND
 for program in "$@"; do
     case $program in
     *"$VALGRIND_ONLY"*) ;;
