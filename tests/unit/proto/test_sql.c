@@ -427,7 +427,7 @@ static void test_rows_are_units(void **state)
     assert_int_equal(query.actions, PROTO_ACTION_BIT(PROTO_ACTION_COUNT));
     assert_int_equal(proto_query_canonical(&query, &buf), E_OK);
     assert_int_equal(buf_put(&buf, span_of("", 1)), E_OK);
-    assert_string_equal(buf.ptr, "SELECT \"sex\", COUNT(*) FROM d GROUP BY \"sex\"");
+    assert_string_equal((const char *)buf.ptr, "SELECT \"sex\", COUNT(*) FROM d GROUP BY \"sex\"");
     buf_fini(&buf);
     proto_query_fini(&query);
 
