@@ -160,9 +160,9 @@ struct proto_query {
     size_t
         cells; /* bound; product of the sizes of public groups, 1 without any; the last group column
                      varies fastest */
-    const char *
-        warning; /* bound; what looks like a mistake and is none of grammar or types: a value that the column does
-                            not have, a condition that no row meets. NULL: nothing */
+    /* Bound; what looks like a mistake and is none of grammar or types: a value that the column does not have, a condition
+     * that no row meets. NULL: nothing. */
+    const char *warning;
     uint64_t actions; /* bound; bits 1 << PROTO_ACTION_* of proto/licence.h */
     bool bound;
     const struct proto_schema *schema; /* bound; borrowed, must outlive the query */

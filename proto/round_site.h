@@ -59,10 +59,9 @@ struct proto_round_site_event {
     uint64_t rounds, steps_per_round;
     uint64_t steps; /* reserved for the whole job */
     uint64_t round, term;
-    bool stored; /* the durable mark of (job, round, plan) is there */
-    bool
-        reopened; /* PLAN of an ended part: the job was stopped and goes on, its steps are reserved anew */
-    bool permitted;     /* by the licence, now */
+    bool stored;    /* the durable mark of (job, round, plan) is there */
+    bool reopened;  /* PLAN of an ended part: a stopped job goes on, its steps are reserved anew */
+    bool permitted; /* by the licence, now */
     const char *reason; /* when not permitted */
 };
 

@@ -50,9 +50,8 @@ struct parser {
     struct proto_literal *list;
     size_t list_count;
     char expected[EXPECTED_SIZE];
-    bool
-        expects[COUNT_OF(keywords)]; /* which of these; all where the end may be: by then the parser
-                                         has given up WHERE, AND and what else could have followed */
+    /* Which of these; all where the end may be: by then the parser has given up WHERE, AND and what else could have followed. */
+    bool expects[COUNT_OF(keywords)];
     enum err err;
     struct err_info *info;
 };

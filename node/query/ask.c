@@ -11,7 +11,6 @@
 #include "proto/sql.h"
 #include "store/egress.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -107,9 +106,8 @@ static enum err check_min_sites(const struct asking *asking, struct err_info *re
     }
     return proto_err_set(
         reterr, E_UNREACHABLE,
-        "nobody was asked and nothing charged: --min-sites wants %zu institutions, and %zu%s "
-        "hold%s "
-        "%s%s%s; ask with --min-sites %zu or less",
+        "nobody was asked and nothing charged: --min-sites wants %zu institutions, and %zu%s hold%s"
+        " %s%s%s; ask with --min-sites %zu or less",
         asking->ask->min_sites, held, asking->ask->site_count ? " of those in --sites" : "",
         held == 1 ? "s" : "", asking->result->query.dataset,
         other ? "; another schema of it has " : "", other ? other->member.name : "", held);
@@ -414,7 +412,10 @@ static enum err verdict(const struct asking *asking, struct err_info *reterr)
         cause = err != worst ? &result->site[i] : cause;
         worst = err;
     }
-    assert(cause); /* enough sites were asked, and each that did not answer has an error */
+    if (!cause) { /* enough sites were asked, and each that did not answer has an error */
+        return proto_err_set(reterr, E_INTERNAL, "%zu of %zu institutions answered, %zu wanted",
+                             result->answered_institutions, result->site_count, wanted);
+    }
     return proto_err_set(reterr, worst, "%zu of %zu institutions answered, %zu wanted; %s: %s (%s)",
                          result->answered_institutions, result->site_count, wanted, cause->node,
                          cause->detail, cause->reason);

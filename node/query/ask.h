@@ -65,8 +65,8 @@ struct query_site {
     uint64_t left_nano; /* for us, of all scopes the least */
     double budget_delta;
     double epsilon_total;
-    double
-        epsilon_per_query; /* the most that its licence lets one question of ours take; 0: not told */
+    /* The most that its licence lets one question of ours take; 0: not told. */
+    double epsilon_per_query;
     size_t withheld;
     const struct query_clause *clauses; /* of --explain */
     size_t clause_count;

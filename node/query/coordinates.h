@@ -39,8 +39,8 @@ struct query_term {
     int needs[PROTO_QUERY_ARGUMENTS_MAX]; /* columns that must have a value, ascending */
     size_t need_count;
     double centre;
-    double
-        low; /* bounds, as declared or as the condition leaves them; values are clamped to them */
+    /* Bounds, as declared or as the condition leaves them; values are clamped to them. */
+    double low;
     double high;
     double factor_centre;
     double factor_low;

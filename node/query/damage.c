@@ -62,19 +62,6 @@ void query_damage_note(struct query_damage *damage, const uint8_t uuid[16])
     pthread_mutex_unlock(&damage->lock);
 }
 
-void query_damage_forget(struct query_damage *damage, const uint8_t uuid[16])
-{
-    if (!damage) {
-        return;
-    }
-    pthread_mutex_lock(&damage->lock);
-    size_t at = place_of(damage, uuid);
-    if (at < damage->count) {
-        remove_at(damage, at);
-    }
-    pthread_mutex_unlock(&damage->lock);
-}
-
 void query_damage_forget_all(struct query_damage *damage)
 {
     if (damage) {

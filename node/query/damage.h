@@ -4,7 +4,8 @@
  *     query_damage_note(context->damage, row.partition_uuid);          a question met damaged data
  *     if (query_damage_met(context->damage, row.partition_uuid)) ...
  *
- * A file is forgotten when a question reads it whole, when a check of all finds nothing, or when another import takes its place.
+ * It stays so until a check of all finds nothing (fsck), another import takes the file's place, or a restart: a question reads a few columns,
+ * so that one which goes well says nothing of the others.
  * Threads: any. Limits: QUERY_DAMAGE_MAX files, the newest ones. */
 #ifndef CONCORDAT_NODE_QUERY_DAMAGE_H
 #define CONCORDAT_NODE_QUERY_DAMAGE_H
@@ -20,7 +21,6 @@ void query_damage_free(struct query_damage *damage);
 
 /* DAMAGE NULL: nothing is kept and nothing known. */
 void query_damage_note(struct query_damage *damage, const uint8_t uuid[16]);
-void query_damage_forget(struct query_damage *damage, const uint8_t uuid[16]);
 void query_damage_forget_all(struct query_damage *damage);
 bool query_damage_met(struct query_damage *damage, const uint8_t uuid[16]);
 

@@ -25,10 +25,9 @@ struct query_estimate {
     double margin; /* NaN: not defined */
     bool
         known; /* false: withheld, a mean over no rows, a variance over one, a correlation with what does not vary */
-    bool whole; /* a count: print it as an integer */
-    bool
-        hidden; /* the interval leaves no value out that the column's bounds allow: nothing was learned */
-    bool date; /* days since 1970-01-01; the margin is in days */
+    bool whole;  /* a count: print it as an integer */
+    bool hidden; /* the interval holds all that the column's bounds allow: nothing was learned */
+    bool date;   /* days since 1970-01-01; the margin is in days */
 };
 
 /* ITEM is no group and no table. Errors: E_NO_MEMORY. */

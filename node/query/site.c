@@ -514,7 +514,6 @@ static enum err compute(struct job *job, struct err_info *reterr)
     enum err err = query_execute(job->context->store, job->dataset, &job->query, &job->layout,
                                  must_stop, job, &sums, reterr);
     if (!err) {
-        query_damage_forget(job->context->damage, job->admission.row.partition_uuid);
         const struct query_release_terms terms = {.min_cohort = job->admission.decision.min_cohort,
                                                   .delta0_e18 = job->price.delta0_e18};
         err = query_release(job->context->noise, &job->query, &job->layout, &sums, &terms,
