@@ -7,6 +7,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/audit_verify.c \
 	%D%/audit_view.c %D%/audit_view.h \
 	%D%/blob.c %D%/blob.h \
+	%D%/blob_cache.c %D%/blob_cache.h \
 	%D%/blob_list.c \
 	%D%/catalogue.c %D%/catalogue.h \
 	%D%/clock.c %D%/clock.h \

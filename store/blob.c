@@ -5,6 +5,7 @@
 #include "crypto/memory.h"
 #include "crypto/provider.h"
 #include "crypto/random.h"
+#include "store/blob_cache.h"
 #include "store/file.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include <unistd.h>
 
 #define CONTEXT     span_of("concordat/store/blob/2", 22)
-#define ID_SIZE     16
+#define ID_SIZE     STORE_BLOB_ID_SIZE
 #define HEAD_PLAIN  (32 + 8 + ID_SIZE)
 #define HEAD_SEALED (HEAD_PLAIN + CRYPTO_CHUNK_OVERHEAD)
 #define SEALED      (STORE_BLOB_CHUNK + CRYPTO_CHUNK_OVERHEAD)
@@ -41,11 +42,12 @@ struct store_blob_writer {
     uint64_t done; /* bytes on disk: whole chunks */
     size_t filled; /* of the chunk at hand */
     uint8_t *plain, *sealed;
-    uint8_t *chunks; /* hashes of those on disk; of a blob whose hash is not known yet */
+    uint8_t *chunks; /* hashes of those on disk; NULL: nobody will ask for them */
 };
 
 struct store_blob_reader {
     struct head head;
+    struct store_blob_cache *cache; /* NULL: all is to come from the file */
     int fd;
     char *path;
     struct crypto_opener *opener;
@@ -219,6 +221,7 @@ static enum err put_chunk(struct store_blob_writer *writer, struct span plain,
         if (writer->chunks) {
             crypto_sha256_one(plain, writer->chunks + 32 * index);
         }
+        store_blob_cache_put(writer->store->blobs, writer->head.id, index, plain);
         writer->done += plain.len;
         writer->filled = 0;
     }
@@ -277,10 +280,10 @@ static enum err writer_open(struct store_blob_writer *writer, struct err_info *r
     writer->plain = proto_alloc_raw(STORE_BLOB_CHUNK, 1);
     writer->sealed = proto_alloc_raw(SEALED, 1);
     writer->hash = crypto_provider()->hash_new();
-    writer->chunks =
-        writer->known ? NULL : proto_alloc((size_t)store_blob_chunks(writer->head.size) + 1, 32);
+    size_t hashes = writer->known ? 0 : store_blob_hashes(writer->head.size);
+    writer->chunks = hashes ? proto_alloc(hashes, 32) : NULL;
     if (err || !writer->path || !writer->plain || !writer->sealed || !writer->hash ||
-        (!writer->known && !writer->chunks)) {
+        (hashes && !writer->chunks)) {
         return proto_err_set(reterr, err ? err : E_NO_MEMORY, "writing a model");
     }
     err = crypto_sealer_open(writer->store->dek, CONTEXT, &writer->sealer);
@@ -490,6 +493,7 @@ enum err store_blob_open(struct store *store, const uint8_t hash[32],
     if (!reader) {
         return proto_err_set(reterr, E_NO_MEMORY, "reading a model");
     }
+    reader->cache = store->blobs;
     reader->at = UINT64_MAX;
     reader->path = blob_path(store, hash, 32, "");
     reader->sealed = proto_alloc_raw(SEALED, 1);
@@ -519,8 +523,16 @@ enum err store_blob_open(struct store *store, const uint8_t hash[32],
 static enum err open_at(struct store_blob_reader *reader, uint64_t index, uint8_t *to,
                         struct err_info *reterr)
 {
-    return open_chunk(reader->opener, reader->fd, reader->path, &reader->head, index,
-                      reader->sealed, to, reterr);
+    size_t len = chunk_len(reader->head.size, index);
+    if (reader->cache && store_blob_cache_get(reader->cache, reader->head.id, index, to, len)) {
+        return E_OK;
+    }
+    enum err err = open_chunk(reader->opener, reader->fd, reader->path, &reader->head, index,
+                              reader->sealed, to, reterr);
+    if (!err && reader->cache) {
+        store_blob_cache_put(reader->cache, reader->head.id, index, span_of(to, len));
+    }
+    return err;
 }
 
 /* A chunk of which a part is wanted, into PLAIN. */
@@ -576,6 +588,7 @@ enum err store_blob_get(struct store *store, const uint8_t hash[32], struct buf 
     if (err) {
         return err;
     }
+    reader->cache = NULL;
     err = size > ret->max - before
               ? proto_err_set(reterr, E_LIMIT, "a model of %llu bytes", (unsigned long long)size)
               : buf_reserve(ret, (size_t)size);
@@ -603,6 +616,7 @@ enum err store_blob_verify(struct store *store, const uint8_t hash[32], struct e
     if (err) {
         return err;
     }
+    reader->cache = NULL;
     struct crypto_hash *sum = crypto_provider()->hash_new();
     err = sum ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "reading a model");
     for (uint64_t i = 0; !err && i < store_blob_chunks(size); i++) {
@@ -686,8 +700,8 @@ static uint8_t *digests_find(struct store_blob_digests *digests, const uint8_t h
     for (size_t i = 0; i < DIGESTS && !chunks; i++) {
         const struct digest *at = &digests->last[i];
         if (at->chunks && memcmp(at->hash, hash, 32) == 0) {
-            size_t count = (size_t)store_blob_chunks(at->size);
-            chunks = arena_alloc(arena, count + 1, 32);
+            size_t count = store_blob_hashes(at->size);
+            chunks = arena_alloc(arena, count, 32);
             if (chunks) {
                 memcpy(chunks, at->chunks, 32 * count);
                 *ret_size = at->size;
@@ -732,14 +746,17 @@ enum err store_blob_digest(struct store *store, const uint8_t hash[32], struct a
         if (err) {
             return err;
         }
-        chunks = arena_alloc(arena, (size_t)store_blob_chunks(size) + 1, 32);
-        err = chunks ? digest_whole(reader, chunks, reterr)
-                     : proto_err_set(reterr, E_NO_MEMORY, "reading a model");
+        if (store_blob_hashes(size)) {
+            reader->cache = NULL;
+            chunks = arena_alloc(arena, store_blob_hashes(size), 32);
+            err = chunks ? digest_whole(reader, chunks, reterr)
+                         : proto_err_set(reterr, E_NO_MEMORY, "reading a model");
+        }
         store_blob_close(reader);
     }
     if (!err) {
         *ret_size = size;
-        *ret_chunks = span_of(chunks, 32 * (size_t)store_blob_chunks(size));
+        *ret_chunks = span_of(chunks, 32 * store_blob_hashes(size));
     }
     return err;
 }

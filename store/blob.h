@@ -26,6 +26,15 @@ static inline uint64_t store_blob_chunks(uint64_t size)
     return (size + STORE_BLOB_CHUNK - 1) / STORE_BLOB_CHUNK;
 }
 
+/* How many hashes of chunks go with a blob of SIZE bytes: none when it is so small that fetching it once more costs less than
+ * hashing everything twice. */
+#define STORE_BLOB_UNDIVIDED 4
+static inline size_t store_blob_hashes(uint64_t size)
+{
+    uint64_t chunks = store_blob_chunks(size);
+    return chunks > STORE_BLOB_UNDIVIDED ? (size_t)chunks : 0;
+}
+
 /* Durable on return; one that is there stays. Errors: E_LIMIT; E_IO, E_DISK_FULL: nothing is left
  * behind. */
 MUST_CHECK enum err store_blob_put(struct store *store, struct span bytes, uint8_t ret_hash[32],
@@ -37,8 +46,8 @@ MUST_CHECK enum err store_blob_get(struct store *store, const uint8_t hash[32], 
 /* Reads the whole of it and checks the hash. Errors as get. */
 MUST_CHECK enum err store_blob_verify(struct store *store, const uint8_t hash[32],
                                       struct err_info *reterr);
-/* SHA-256 of each chunk, one after the other, from ARENA, and the size in bytes. The last few blobs that were written here are
- * remembered; another one is read for it. Errors: as get, E_NO_MEMORY. */
+/* SHA-256 of each chunk, one after the other, from ARENA, or SPAN_NONE (store_blob_hashes), and the size in bytes. The last few
+ * blobs that were written here are remembered; another one is read for it. Errors: as get, E_NO_MEMORY. */
 MUST_CHECK enum err store_blob_digest(struct store *store, const uint8_t hash[32],
                                       struct arena *arena, uint64_t *ret_size,
                                       struct span *ret_chunks, struct err_info *reterr);
@@ -86,7 +95,8 @@ struct store_blob_reader;
 MUST_CHECK enum err store_blob_open(struct store *store, const uint8_t hash[32],
                                     struct store_blob_reader **ret, uint64_t *ret_size,
                                     struct err_info *reterr);
-/* LEN bytes from OFFSET into TO. Errors: E_LIMIT past the end; E_CORRUPT, E_AUTH a chunk was changed; E_IO. */
+/* LEN bytes from OFFSET into TO: from memory what was written or read a moment ago (blob_cache.h). Errors: E_LIMIT past the end;
+ * E_CORRUPT, E_AUTH a chunk was changed; E_IO. */
 MUST_CHECK enum err store_blob_read(struct store_blob_reader *reader, uint64_t offset, size_t len,
                                     uint8_t *to, struct err_info *reterr);
 void store_blob_close(struct store_blob_reader *reader);

@@ -13,7 +13,7 @@
 bool peer_blob_valid(const struct peer_blob *blob)
 {
     return blob->size <= STORE_BLOB_MAX &&
-           (blob->chunks.len == 0 || blob->chunks.len == 32 * store_blob_chunks(blob->size));
+           (blob->chunks.len == 0 || blob->chunks.len == 32 * store_blob_hashes(blob->size));
 }
 
 static size_t chunk_len(uint64_t size, uint64_t index)
@@ -45,7 +45,6 @@ struct fetch {
     uint64_t done;    /* bytes */
     uint64_t last_ms; /* when the last chunk came */
     uint64_t looked_ms;
-    bool unchecked; /* the chunks are not held against their hashes, as that of the whole is next */
     bool gone, returned; /* the link went, and came back: what was under way is lost */
 };
 
@@ -91,7 +90,7 @@ static enum err take_chunk(struct fetch *fetch, const struct peer_call *call, ui
                  reply.bytes.len != chunk_len(fetch->blob->size, index))) {
         err = proto_err_set(reterr, E_AUTH, "a chunk of another length than was named");
     }
-    if (!err && fetch->blob->chunks.len && !fetch->unchecked) {
+    if (!err && fetch->blob->chunks.len) {
         crypto_sha256_one(reply.bytes, hash);
         err = memcmp(hash, fetch->blob->chunks.ptr + 32 * index, 32) == 0
                   ? E_OK
@@ -116,17 +115,6 @@ static enum err take_chunk(struct fetch *fetch, const struct peer_call *call, ui
 static bool passes(enum err err)
 {
     return err == E_BUSY || err == E_TIMEOUT || err == E_UNREACHABLE || err == E_CANCELLED;
-}
-
-/* All of the blob is here, and none of it from an earlier time: the hash of the whole is checked next, and what does not fit is
- * thrown away, so that the chunks' own hashes would say nothing more. */
-static bool came_at_once(const struct fetch *fetch, const struct peer_call *calls, size_t count)
-{
-    bool all = fetch->done == 0 && count == store_blob_chunks(fetch->blob->size);
-    for (size_t i = 0; i < count; i++) {
-        all = all && calls[i].status == E_OK;
-    }
-    return all;
 }
 
 /* One window. E_OK: some came, or it is worth another try. */
@@ -157,7 +145,6 @@ static enum err fetch_window(struct fetch *fetch, struct err_info *reterr)
                              fetch_cancelled, fetch);
     }
     bool more = true;
-    fetch->unchecked = !err && came_at_once(fetch, calls, count);
     for (size_t i = 0; !err && more && i < count; i++) {
         more = calls[i].status == E_OK;
         if (more) {
@@ -225,7 +212,7 @@ enum err peer_blob_fetch(struct peer *peer, struct store *store, const struct pe
         return store_blob_commit(fetch.writer, how->durable, NULL, reterr);
     }
     store_blob_leave(fetch.writer);
-    if (fetch.unchecked || (err == E_AUTH && blob->chunks.len == 0)) {
+    if (err == E_AUTH && blob->chunks.len == 0) {
         store_blob_forget(store, blob->hash);
     }
     return err;

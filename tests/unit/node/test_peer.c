@@ -671,7 +671,7 @@ static void test_transfer(void **state)
     arena_fini(&arena);
 }
 
-/* What comes in one window is held against its name alone. */
+/* A small blob has no hashes of chunks: it is held against its name alone. */
 static void test_small_transfer(void **state)
 {
     enum {
@@ -689,6 +689,7 @@ static void test_small_transfer(void **state)
     }
     OK(store_blob_put(&nodes[0].store, span_of(bytes, SIZE), hash, &info));
     OK(peer_blob_describe(&nodes[0].store, hash, &arena, &f.blob, &info));
+    assert_int_equal(f.blob.chunks.len, 0);
     f.blob.size--;
     assert_int_equal(fetch(&f), E_AUTH);
     f.blob.size++;

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "store/blob.h"
+#include "store/blob_cache.h"
 
 #include "tests/unit/store/home.h"
 
@@ -181,46 +182,112 @@ static void a_swapped_file_is_refused(void **state)
     buf_fini(&got);
 }
 
+#define LONG (SIZE + STORE_BLOB_CHUNK) /* more than STORE_BLOB_UNDIVIDED chunks */
+
 static void check_digest(const uint8_t hash[32], const uint8_t *bytes)
 {
     struct arena arena = {0};
     struct span chunks;
     uint64_t size;
     assert_int_equal(store_blob_digest(&home.store, hash, &arena, &size, &chunks, NULL), E_OK);
-    assert_int_equal(size, SIZE);
-    assert_int_equal(chunks.len, 4 * 32);
-    for (size_t i = 0; i < 4; i++) {
+    assert_int_equal(size, LONG);
+    assert_int_equal(chunks.len, 5 * 32);
+    for (size_t i = 0; i < 5; i++) {
         uint8_t want[32];
         size_t at = i * STORE_BLOB_CHUNK;
-        crypto_sha256_one(span_of(bytes + at, i < 3 ? STORE_BLOB_CHUNK : SIZE - at), want);
+        crypto_sha256_one(span_of(bytes + at, i < 4 ? STORE_BLOB_CHUNK : LONG - at), want);
         assert_memory_equal(chunks.ptr + 32 * i, want, 32);
     }
     arena_fini(&arena);
 }
 
-/* Remembered from the writing, read anew after others, and gone with the blob. */
+/* Remembered from the writing, read anew after others, and gone with the blob; a small one has none. */
 static void chunks_are_named(void **state)
 {
-    uint8_t *bytes = sample(SIZE);
+    uint8_t *bytes = sample(LONG);
     uint8_t hash[32], other[32];
     struct arena arena = {0};
     struct span chunks;
     uint64_t size;
     (void)state;
-    assert_int_equal(store_blob_put(&home.store, span_of(bytes, SIZE), hash, NULL), E_OK);
+    assert_int_equal(store_blob_put(&home.store, span_of(bytes, LONG), hash, NULL), E_OK);
     check_digest(hash, bytes);
-    for (uint8_t i = 0; i < 20; i++) {
-        assert_int_equal(store_blob_put(&home.store, span_of(&i, 1), other, NULL), E_OK);
+    for (size_t i = 0; i < 8; i++) {
+        bytes[0]++;
+        assert_int_equal(store_blob_put(&home.store, span_of(bytes, LONG), other, NULL), E_OK);
     }
+    bytes[0] = (uint8_t)(bytes[0] - 8);
     check_digest(hash, bytes);
-    assert_int_equal(store_blob_put(&home.store, SPAN_NONE, other, NULL), E_OK);
-    assert_int_equal(store_blob_digest(&home.store, other, &arena, &size, &chunks, NULL), E_OK);
-    assert_int_equal(size, 0);
-    assert_int_equal(chunks.len, 0);
+    for (size_t i = 0; i < 2; i++) {
+        size_t len = i * STORE_BLOB_UNDIVIDED * STORE_BLOB_CHUNK;
+        assert_int_equal(store_blob_put(&home.store, span_of(bytes, len), other, NULL), E_OK);
+        assert_int_equal(store_blob_digest(&home.store, other, &arena, &size, &chunks, NULL), E_OK);
+        assert_int_equal(size, len);
+        assert_int_equal(chunks.len, 0);
+    }
     assert_int_equal(store_blob_remove(&home.store, other, NULL), E_OK);
     assert_int_equal(store_blob_digest(&home.store, other, &arena, &size, &chunks, NULL),
                      E_NOT_FOUND);
     arena_fini(&arena);
+    free(bytes);
+}
+
+/* What was used longest ago goes first; a chunk of another length, number or file is not what was asked for. */
+static void chunks_stay_for_a_while(void **state)
+{
+    struct store_blob_cache *cache = store_blob_cache_new();
+    uint8_t *bytes = sample(STORE_BLOB_CHUNK);
+    uint8_t *got = malloc(STORE_BLOB_CHUNK);
+    uint8_t id[STORE_BLOB_ID_SIZE] = {1};
+    (void)state;
+    assert_non_null(cache);
+    assert_non_null(got);
+    assert_false(store_blob_cache_get(cache, id, 0, got, STORE_BLOB_CHUNK));
+    for (uint64_t i = 0; i < STORE_BLOB_CACHED; i++) {
+        bytes[0] = (uint8_t)i;
+        store_blob_cache_put(cache, id, i, span_of(bytes, STORE_BLOB_CHUNK - (size_t)i));
+    }
+    for (uint64_t i = 0; i < STORE_BLOB_CACHED; i++) {
+        bytes[0] = (uint8_t)i;
+        assert_true(store_blob_cache_get(cache, id, i, got, STORE_BLOB_CHUNK - (size_t)i));
+        assert_memory_equal(got, bytes, STORE_BLOB_CHUNK - (size_t)i);
+    }
+    assert_false(store_blob_cache_get(cache, id, 5, got, STORE_BLOB_CHUNK));
+    assert_true(
+        store_blob_cache_get(cache, id, 0, got, STORE_BLOB_CHUNK)); /* 1 is the oldest now */
+    bytes[0] = 99;
+    store_blob_cache_put(cache, id, STORE_BLOB_CACHED, span_of(bytes, 7));
+    assert_false(store_blob_cache_get(cache, id, 1, got, STORE_BLOB_CHUNK - 1));
+    assert_true(store_blob_cache_get(cache, id, 0, got, STORE_BLOB_CHUNK));
+    store_blob_cache_put(cache, id, 0, span_of(bytes, 9)); /* written anew */
+    assert_true(store_blob_cache_get(cache, id, 0, got, 9));
+    assert_memory_equal(got, bytes, 9);
+    id[0]++;
+    assert_false(store_blob_cache_get(cache, id, 0, got, 9));
+    store_blob_cache_free(cache);
+    free(got);
+    free(bytes);
+}
+
+/* What a reader has from memory does not hide from a check that the file was changed. */
+static void a_check_reads_the_file(void **state)
+{
+    uint8_t *bytes = sample(SIZE);
+    uint8_t hash[32];
+    struct buf got = {.max = SIZE};
+    (void)state;
+    assert_int_equal(store_blob_put(&home.store, span_of(bytes, SIZE), hash, NULL), E_OK);
+    FILE *file = fopen(path_of(hash, ""), "r+");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)STORE_BLOB_CHUNK + 5000, SEEK_SET), 0);
+    int byte = fgetc(file);
+    assert_int_equal(fseek(file, -1, SEEK_CUR), 0);
+    assert_int_not_equal(fputc(byte ^ 1, file), EOF);
+    fclose(file);
+    check_pieces(hash, bytes, SIZE);
+    assert_int_equal(store_blob_verify(&home.store, hash, NULL), E_AUTH);
+    assert_int_equal(store_blob_get(&home.store, hash, &got, NULL), E_AUTH);
+    buf_fini(&got);
     free(bytes);
 }
 
@@ -230,7 +297,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(any_lengths_in_any_piece_out), T(chunks_are_named),
         T(what_was_cut_off_goes_on),     T(a_damaged_part_is_fetched_again),
-        T(a_swapped_file_is_refused),
+        T(a_swapped_file_is_refused),    T(chunks_stay_for_a_while),
+        T(a_check_reads_the_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
