@@ -195,10 +195,11 @@ static struct outgoing *outgoing_make(uint32_t request, const struct span *parts
     for (size_t i = 0; i < count; i++) {
         len += parts[i].len;
     }
-    struct outgoing *item = proto_alloc(1, sizeof *item + PEER_FRAME_SP_HEAD + len);
+    struct outgoing *item = proto_alloc_raw(1, sizeof *item + PEER_FRAME_SP_HEAD + len);
     if (!item) {
         return NULL;
     }
+    *item = (struct outgoing){0};
     put_be64(item->bytes, len);
     put_be32(item->bytes + PEER_FRAME_SP_HEAD, request);
     item->len = PEER_FRAME_SP_HEAD + PEER_FRAME_SP_ID;
