@@ -13,7 +13,7 @@
 bool peer_blob_valid(const struct peer_blob *blob)
 {
     return blob->size <= STORE_BLOB_MAX &&
-           (blob->chunks.len == 0 || blob->chunks.len == 32 * store_blob_hashes(blob->size));
+           (blob->chunks.len == 0 || blob->chunks.len == 32 * store_blob_chunks(blob->size));
 }
 
 static size_t chunk_len(uint64_t size, uint64_t index)

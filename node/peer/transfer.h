@@ -27,7 +27,7 @@ struct peer_blob {
     struct span
         chunks; /* SHA-256 of each chunk, one after the other; SPAN_NONE: not known, or a small blob has none */
 };
-/* Whether CHUNKS has the length that SIZE asks for (store_blob_hashes), or none. */
+/* Whether CHUNKS has the length that SIZE asks for, or none. */
 bool peer_blob_valid(const struct peer_blob *blob);
 
 /* Names the blob that is in our store; the hashes are allocated from ARENA. Errors: those of reading. */

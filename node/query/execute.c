@@ -20,6 +20,8 @@
 #define LANES     4
 #define LANES_MAX 512 /* cells; more of them seldom meet, and the copies would not fit the cache */
 
+#define LIST_OVER 8 /* what bits_list writes behind its list */
+
 /* One execution. Sums of a batch fit int64: 2^16 rows of at most 2^46. */
 #define SENSITIVITY_MAX (UINT64_C(1) << 46)
 
@@ -53,9 +55,9 @@ struct run {
     /* Of the block at hand: its rows that count, closed up. */
     size_t first; /* row of the batch */
     size_t count;
-    bool whole;         /* not closed up: every row counts, or most do and the others are outside */
-    bool outside;       /* of a whole block: some are */
-    uint16_t at[BLOCK]; /* else: where they were */
+    bool whole;   /* not closed up: every row counts, or most do and the others are outside */
+    bool outside; /* of a whole block: some are */
+    uint16_t at[BLOCK + LIST_OVER]; /* else: where they were */
     uint32_t cell[BLOCK];
     uint64_t key[BLOCK];
     uint32_t class[BLOCK];
@@ -65,6 +67,9 @@ struct run {
     double factor[BLOCK];
     int64_t snapped[BLOCK];
     uint64_t missing[WORDS]; /* of a part that needs several columns */
+    const uint64_t *lost_of; /* bits that LOST lists, of this block; NULL: none yet */
+    size_t lost_count;
+    uint16_t lost[BLOCK + LIST_OVER];
 };
 
 static size_t need_column(struct run *run, int column)
@@ -97,6 +102,27 @@ static size_t row_of(const struct run *run, size_t i)
 
 /* --- kernels over the closed-up rows of a block --------------------------------------------- */
 
+/* Numbers of the bits that are set. Eight are written at a time, whatever there are, as a loop over the bits of each word would end
+ * where no processor foresees it; TO has room for LIST_OVER more than come out. */
+STORE_KERNEL static size_t bits_list(const uint64_t *restrict from, size_t words,
+                                     uint16_t *restrict to)
+{
+    size_t count = 0;
+    for (size_t word = 0; word < words; word++) {
+        uint64_t left = from[word];
+        uint16_t *at = to + count;
+        count += (size_t)__builtin_popcountll(left);
+        do {
+            for (unsigned i = 0; i < 8; i++) {
+                at[i] = (uint16_t)(word * 64 + (size_t)__builtin_ctzll(left | UINT64_C(1) << 63));
+                left &= left - 1;
+            }
+            at += 8;
+        } while (left);
+    }
+    return count;
+}
+
 /* Codes are below SIZE by construction; a wrong one must not become a wild index. */
 STORE_KERNEL static void cells_first(const uint32_t *restrict code, size_t count, uint32_t size,
                                      uint32_t *restrict cell)
@@ -114,29 +140,35 @@ STORE_KERNEL static void cells_next(const uint32_t *restrict code, size_t count,
     }
 }
 
-/* Rows that don't count go to cell OUTSIDE. */
-STORE_KERNEL static void cells_keep(const uint64_t *restrict keep, size_t words, uint32_t outside,
-                                    uint32_t *restrict cell)
+/* As the two above, and rows that don't count go to cell OUTSIDE. FIRST is a constant in each of the clones. */
+static inline __attribute__((always_inline)) void
+cells_kept(bool first, const uint32_t *restrict code, const uint64_t *restrict keep, size_t words,
+           uint32_t size, uint32_t outside, uint32_t *restrict cell)
 {
-    for (size_t word = 0; word < words; word++) {
-        for (unsigned half = 0; half < 2; half++) {
-            uint32_t bits = (uint32_t)(keep[word] >> 32 * half);
-            uint32_t *to = cell + word * 64 + (size_t)half * 32;
-            for (unsigned i = 0; i < 32; i++) {
-                to[i] = bits >> i & 1 ? to[i] : outside;
-            }
+    for (size_t half = 0; half < 2 * words; half++) {
+        uint32_t bits = (uint32_t)(keep[half / 2] >> 32 * (half % 2));
+        const uint32_t *from = code + half * 32;
+        uint32_t *to = cell + half * 32;
+        for (unsigned i = 0; i < 32; i++) {
+            uint32_t own = from[i] < size ? from[i] : 0;
+            own = first ? own : to[i] * size + own;
+            to[i] = bits >> i & 1 ? own : outside;
         }
     }
 }
 
-/* What is missing adds nothing. */
-static void values_drop(const uint64_t *missing, size_t words, int64_t *value)
+STORE_KERNEL static void cells_first_kept(const uint32_t *restrict code,
+                                          const uint64_t *restrict keep, size_t words,
+                                          uint32_t size, uint32_t outside, uint32_t *restrict cell)
 {
-    for (size_t word = 0; word < words; word++) {
-        for (uint64_t left = missing[word]; left; left &= left - 1) {
-            value[word * 64 + (size_t)__builtin_ctzll(left)] = 0;
-        }
-    }
+    cells_kept(true, code, keep, words, size, outside, cell);
+}
+
+STORE_KERNEL static void cells_next_kept(const uint32_t *restrict code,
+                                         const uint64_t *restrict keep, size_t words, uint32_t size,
+                                         uint32_t outside, uint32_t *restrict cell)
+{
+    cells_kept(false, code, keep, words, size, outside, cell);
 }
 
 static void cells_count(const uint32_t *cell, size_t count, int64_t *lanes, size_t stride)
@@ -273,12 +305,23 @@ static void close_up(struct run *run, size_t rows)
     run->outside = run->has_outside && run->count < rows && run->count >= rows / 2;
     run->whole = run->outside || run->count == rows;
     run->count = run->outside ? rows : run->count;
-    size_t to = 0;
-    for (size_t word = 0; !run->whole && word * 64 < rows; word++) {
-        for (uint64_t left = keep[word]; left; left &= left - 1) {
-            run->at[to++] = (uint16_t)(word * 64 + (size_t)__builtin_ctzll(left));
-        }
+    if (!run->whole) {
+        (void)bits_list(keep, (rows + 63) / 64, run->at);
     }
+    run->lost_of = NULL;
+}
+
+/* Rows of a whole block that MISSING names, into LOST. */
+static size_t list_lost(struct run *run, const uint64_t *missing)
+{
+    if (missing == run->missing || missing != run->lost_of) {
+        run->lost_count = bits_list(missing + run->first / 64, (run->count + 63) / 64, run->lost);
+        while (run->lost_count && run->lost[run->lost_count - 1] >= run->count) {
+            run->lost_count--; /* no row of this batch */
+        }
+        run->lost_of = missing;
+    }
+    return run->lost_count;
 }
 
 static const uint32_t *codes_of(struct run *run, const struct store_batch_column *column)
@@ -383,7 +426,8 @@ static size_t place_of(const struct run *run, uint64_t key)
 
 static void find_cells(struct run *run, const struct store_batch *batch)
 {
-    if (run->query->group_count == 0) {
+    size_t groups = run->query->group_count;
+    if (groups == 0) {
         memset(run->cell, 0, run->count * sizeof *run->cell);
     }
     if (run->sparse) {
@@ -393,18 +437,22 @@ static void find_cells(struct run *run, const struct store_batch *batch)
         }
         return;
     }
-    for (size_t g = 0; g < run->query->group_count; g++) {
+    const uint64_t *keep = run->keep + run->first / 64;
+    size_t words = (run->count + 63) / 64;
+    uint32_t outside = (uint32_t)run->cells;
+    for (size_t g = 0; g < groups; g++) {
         uint32_t size = (uint32_t)run->sizes[g];
         const uint32_t *codes = group_codes(run, batch, g);
-        if (g == 0) {
+        bool kept = run->outside && g + 1 == groups;
+        if (kept && g == 0) {
+            cells_first_kept(codes, keep, words, size, outside, run->cell);
+        } else if (kept) {
+            cells_next_kept(codes, keep, words, size, outside, run->cell);
+        } else if (g == 0) {
             cells_first(codes, run->count, size, run->cell);
         } else {
             cells_next(codes, run->count, size, run->cell);
         }
-    }
-    if (run->outside) {
-        cells_keep(run->keep + run->first / 64, (run->count + 63) / 64, (uint32_t)run->cells,
-                   run->cell);
     }
 }
 
@@ -446,7 +494,10 @@ static void snap(struct run *run, const struct store_batch_column *column, size_
 static void drop_missing(struct run *run, const uint64_t *missing)
 {
     if (missing && run->whole) {
-        values_drop(missing + run->first / 64, (run->count + 63) / 64, run->snapped);
+        size_t count = list_lost(run, missing);
+        for (size_t i = 0; i < count; i++) {
+            run->snapped[run->lost[i]] = 0; /* what is missing adds nothing */
+        }
         return;
     }
     for (size_t i = 0; missing && i < run->count; i++) {
@@ -541,13 +592,9 @@ static void add_missing(struct run *run, const uint64_t *null, size_t part)
 {
     int64_t *to = lanes_of(run, part);
     const uint64_t *from = null + run->first / 64;
-    for (size_t word = 0; run->whole && word * 64 < run->count; word++) {
-        for (uint64_t left = from[word]; left; left &= left - 1) {
-            size_t i = word * 64 + (size_t)__builtin_ctzll(left);
-            if (i < run->count) {
-                to[run->cell[i]]++;
-            }
-        }
+    size_t count = run->whole ? list_lost(run, null) : 0;
+    for (size_t i = 0; i < count; i++) {
+        to[run->cell[run->lost[i]]]++;
     }
     for (size_t i = 0; !run->whole && i < run->count; i++) {
         to[run->cell[i]] += (int64_t)(from[run->at[i] / 64] >> (run->at[i] % 64) & 1);
