@@ -161,6 +161,40 @@ enum err sandbox_parts_note(const struct sandbox *box, size_t count, struct err_
               : proto_err_set(reterr, E_IO, "%s/" SANDBOX_PARTS " cannot be written", box->dir);
 }
 
+/* What split.json tells; NULL: split has written nothing yet. */
+static json_t *parts_load(const struct sandbox *box)
+{
+    char path[HOME_PATH_MAX];
+    return config_home_path(box->dir, SANDBOX_PARTS, path) ? json_load_file(path, 0, NULL) : NULL;
+}
+
+/* Whether the file at PATH is the one that split has written for node I. */
+static bool part_is_ours(const struct sandbox *box, const json_t *parts, size_t i, const char *path)
+{
+    json_t *now = file_view(path);
+    bool ours = now && json_equal(now, json_object_get(parts, box->names[i]));
+    json_decref(now);
+    return ours;
+}
+
+enum err sandbox_parts_free(const struct sandbox *box, struct err_info *reterr)
+{
+    json_t *parts = parts_load(box);
+    enum err err = E_OK;
+    for (size_t i = 0; !err && i < box->count; i++) {
+        char path[HOME_PATH_MAX];
+        struct stat st;
+        err = sandbox_part(box, i, path, reterr);
+        if (!err && lstat(path, &st) == 0 && !part_is_ours(box, parts, i, path)) {
+            err =
+                proto_err_set(reterr, E_EXISTS,
+                              "%s is there already, and not as split wrote it; move it away", path);
+        }
+    }
+    json_decref(parts);
+    return err;
+}
+
 /* --- create --------------------------------------------------------------------------------------- */
 
 struct creation {
@@ -496,10 +530,7 @@ static enum err remove_node(const struct sandbox *box, const json_t *parts, size
         err = proto_err_set(reterr, E_IO, "%s: %s", path, strerror(errno));
     }
     err = err ? err : sandbox_part(box, i, path, reterr);
-    json_t *now = err ? NULL : file_view(path);
-    bool ours = now && json_equal(now, json_object_get(parts, box->names[i]));
-    json_decref(now);
-    if (ours && unlink(path) != 0 && errno != ENOENT) {
+    if (!err && part_is_ours(box, parts, i, path) && unlink(path) != 0 && errno != ENOENT) {
         err = proto_err_set(reterr, E_IO, "%s: %s", path, strerror(errno));
     }
     return err;
@@ -508,13 +539,12 @@ static enum err remove_node(const struct sandbox *box, const json_t *parts, size
 static enum err remove_all(const struct sandbox *box, struct err_info *reterr)
 {
     char path[HOME_PATH_MAX];
-    bool fits = config_home_path(box->dir, SANDBOX_PARTS, path);
-    json_t *parts = fits ? json_load_file(path, 0, NULL) : NULL;
+    json_t *parts = parts_load(box);
     enum err err = E_OK;
     for (size_t i = 0; !err && i < box->count; i++) {
         err = remove_node(box, parts, i, reterr);
     }
-    if (!err && parts) {
+    if (!err && parts && config_home_path(box->dir, SANDBOX_PARTS, path)) {
         unlink(path);
     }
     json_decref(parts);

@@ -25,5 +25,7 @@ MUST_CHECK enum err sandbox_part(const struct sandbox *box, size_t i, char to[HO
  * as long as they are these very files, unchanged, and no others of their names. */
 MUST_CHECK enum err sandbox_parts_note(const struct sandbox *box, size_t count,
                                        struct err_info *reterr);
+/* Whether none of them would write over a file that is not one of those. Errors: E_EXISTS. */
+MUST_CHECK enum err sandbox_parts_free(const struct sandbox *box, struct err_info *reterr);
 
 #endif

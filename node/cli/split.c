@@ -323,6 +323,7 @@ static enum err run(struct split *s, const char *file, const char *by, struct er
         err = find_column(s, by + 6, reterr);
     }
     err = err ? err : check_source(s, reterr);
+    err = err ? err : sandbox_parts_free(s->box, reterr);
     if (!err) {
         err = open_parts(s, reterr);
     }

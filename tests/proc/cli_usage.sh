@@ -298,6 +298,7 @@ result $? "remove leaves what it did not write, and what was changed or put in i
 rm -r "$box"
 exits 0 '' sandbox create "$box" --nodes 1
 echo mine >"$box/alpha.csv"
+exits 2 'not as split wrote it' sandbox split "$work/data.csv" --into "$box"
 exits 0 'stays' sandbox remove "$box"
 [ "$(cat "$box/alpha.csv")" = mine ]
 result $? "remove leaves a file of a node's name that it did not write"
