@@ -866,18 +866,31 @@ static bool service_stops(void *user)
 }
 
 /* The nodes that stand by are told; what they miss of it they ask the sites for again, in vain. */
-static void keep_end(struct train_job *job, struct train_keeping *keeping)
+static bool keep_end(struct train_job *job, struct train_keeping *keeping)
 {
     struct query_context *context = job->service->context;
     struct err_info info = {0};
     if (save(job, keeping, &info)) {
         context->log(context->user, PEER_LOG_WARN, "train.save", info.text);
-    } else {
-        show_round(job);
-        if (keeping) {
-            (void)!train_keeping_wait(keeping, LAST_WORD_MS, service_stops, job);
-        }
+        return false;
     }
+    show_round(job);
+    if (keeping) {
+        (void)!train_keeping_wait(keeping, LAST_WORD_MS, service_stops, job);
+    }
+    return true;
+}
+
+/* A job that is done takes no further step: its state names no moments any more. Those that stand by let go of theirs when they
+ * start (sweep.h). */
+static void forget_moments(struct drive *drive)
+{
+    struct train_job *job = drive->job;
+    drive->replaced = job->state.server;
+    pthread_mutex_lock(&job->service->lock);
+    memset(job->state.server.first, 0, 32);
+    memset(job->state.server.second, 0, 32);
+    pthread_mutex_unlock(&job->service->lock);
 }
 
 /* The machine said how the job ends. ERR is of what came after its last round. */
@@ -910,7 +923,12 @@ static void conclude(struct drive *drive, enum err err, const struct err_info *i
     }
     set_state(job, to, err, err && !reason.text[0] ? proto_err_text(err) : reason.text);
     train_share_drop(job->service, job->state.id, NULL);
-    keep_end(job, drive->keeping);
+    if (to == TRAIN_DONE) {
+        forget_moments(drive);
+    }
+    if (keep_end(job, drive->keeping) && to == TRAIN_DONE) {
+        drop_replaced(drive);
+    }
     pthread_mutex_lock(&job->service->lock);
     job->stop = false; /* it was obeyed */
     pthread_mutex_unlock(&job->service->lock);
@@ -931,7 +949,7 @@ static void drop(struct drive *drive, enum err err, const struct err_info *info)
         set_state(job, TRAIN_WAITING, err, text);
     } else {
         set_state(job, TRAIN_FAILED, err, text);
-        keep_end(job, NULL);
+        (void)keep_end(job, NULL);
     }
 }
 

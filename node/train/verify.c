@@ -70,6 +70,8 @@ static enum err replay_all(struct replay *replay, struct err_info *reterr)
     if (!err && memcmp(replay->at.weights, state->server.weights, 32) != 0) {
         err = proto_err_set(reterr, E_CORRUPT, "the model is not that of the last round");
     }
+    forget(replay, replay->at.first);
+    forget(replay, replay->at.second);
     arena_fini(&arena);
     return err;
 }

@@ -111,9 +111,14 @@ def with_noise(box):
 
 
 def aggregations(box):
+    files = lambda: len(os.listdir(os.path.join(box.home("beta"), "models")))  # noqa: E731
+    left = {}
     for method in ("fedadam", "trimmed-mean", "fedprox"):
+        before = files()
         shown = box.run("beta", "train", "run", box.write("m.yaml", job(method, "open", "lora", method)), timeout=300)
         ok(shown["state"] == "done" and box.run("beta", "train", "verify", shown["job"])["ok"], f"{method}: done, and computed again")
+        left[method] = files() - before
+    ok(len(set(left.values())) == 1, f"moments go with the job's end: files that each leaves: {left}")
 
 
 def adapters(box, name, tune, rounds):
