@@ -217,6 +217,9 @@ static enum err put_chunk(void *user, uint64_t index, struct span plain, struct 
                                       writer->sealed, SEALED, &len);
     err = err ? proto_err_set(reterr, err, "sealing %s", writer->path)
               : write_at(writer->fd, writer->path, chunk_at(index), writer->sealed, len, reterr);
+    if (!err && !writer->known) {
+        store_file_sync_soon(writer->fd, chunk_at(index), len);
+    }
     if (!err) {
         crypto_provider()->hash_add(writer->hash, plain);
         if (writer->chunks) {

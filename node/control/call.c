@@ -45,19 +45,26 @@ int64_t control_since(struct control_call *call)
     return text && proto_time_parse_since(text, &since) ? since : 0;
 }
 
-size_t control_list(struct control_call *call, const char *name, const char **to, size_t cap)
+enum err control_list(struct control_call *call, const char *name, const char **to, size_t cap,
+                      size_t *ret_count, struct err_info *reterr)
 {
     const char *text = control_text(call, name);
-    size_t count = 0;
-    while (text && *text && count < cap) {
+    *ret_count = 0;
+    while (text && *text) {
         size_t len = strcspn(text, ",");
+        if (len && *ret_count == cap) {
+            return proto_err_set(reterr, E_USAGE, "%s takes at most %zu names", name, cap);
+        }
         const char *item = arena_strdup(&call->arena, span_of(text, len));
-        if (len && item) {
-            to[count++] = item;
+        if (!item) {
+            return proto_err_set(reterr, E_NO_MEMORY, "%s", name);
+        }
+        if (len) {
+            to[(*ret_count)++] = item;
         }
         text += len + (text[len] == ',');
     }
-    return count;
+    return E_OK;
 }
 
 /* The command sends nothing after its request but CANCEL; so anything readable, or the end, means stop. */

@@ -51,8 +51,9 @@ bool control_flag(struct control_call *call, const char *name);
 uint64_t control_duration_ms(struct control_call *call, const char *name, uint64_t fallback);
 /* --since as unix seconds; 0 when it was not given. */
 int64_t control_since(struct control_call *call);
-/* "a,b,c" split; returns how many, at most CAP. */
-size_t control_list(struct control_call *call, const char *name, const char **to, size_t cap);
+/* "a,b,c" split; none when the option was not given. Errors: E_USAGE there are more than CAP; E_NO_MEMORY. */
+MUST_CHECK enum err control_list(struct control_call *call, const char *name, const char **to,
+                                 size_t cap, size_t *ret_count, struct err_info *reterr);
 
 /* Shows progress; also looks whether the command has gone or sent CANCEL. */
 void control_progress(struct control_call *call, const char *text, uint64_t done, uint64_t total);

@@ -176,7 +176,11 @@ enum err control_agreement_show(struct control_call *call, json_t **ret, struct 
 static enum err parse_actions(struct control_call *call, uint64_t *ret, struct err_info *reterr)
 {
     const char *names[PROTO_ACTION_TOTAL];
-    size_t count = control_list(call, "--action", names, PROTO_ACTION_TOTAL);
+    size_t count;
+    enum err err = control_list(call, "--action", names, PROTO_ACTION_TOTAL, &count, reterr);
+    if (err) {
+        return err;
+    }
     *ret = count ? 0 : PROTO_ACTION_ALL;
     for (size_t i = 0; i < count; i++) {
         enum proto_action action;
@@ -229,9 +233,9 @@ enum err control_agreement_request(struct control_call *call, json_t **ret, stru
     struct err_info waits = {0};
     enum err err = control_purpose(call, &purpose, reterr);
     err = err ? err : parse_actions(call, &wish.actions, reterr);
+    err = err ? err : control_text_list(call, "--recipient", 64, &wish.recipients, reterr);
     err = err ? err : find_provider(call, dataset, &provider, reterr);
     if (!err) {
-        wish.recipients = control_text_list(call, "--recipient", 64);
         err = query_agreement_request(&call->node->query, &wish, id, &waits);
     }
     if (err == E_APPROVAL) {
@@ -250,8 +254,9 @@ enum err control_agreement_request(struct control_call *call, json_t **ret, stru
 enum err control_agreement_accept(struct control_call *call, json_t **ret, struct err_info *reterr)
 {
     uint8_t id[16];
-    struct proto_list accepted = control_text_list(call, "--accept", 64);
-    enum err err = find(call, id, reterr);
+    struct proto_list accepted;
+    enum err err = control_text_list(call, "--accept", 64, &accepted, reterr);
+    err = err ? err : find(call, id, reterr);
     err =
         err ? err
             : control_audit(call, "agreement.accept", reterr, "agreement", control_text(call, "ID"),

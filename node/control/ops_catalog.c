@@ -424,12 +424,12 @@ static enum err read_filters(struct control_call *call, struct catalog *to, stru
     }
     to->term = control_text(call, "TERM");
     to->node = control_text(call, "--node");
-    to->columns = control_text_list(call, "--column", PROTO_SCHEMA_COLUMNS_MAX);
     to->licence = control_text(call, "--licence");
     to->size = control_number(call, "--size", 0);
     to->since = control_since(call);
     to->mine = control_flag(call, "--mine");
-    err = control_purpose(call, &to->purpose, reterr);
+    err = control_text_list(call, "--column", PROTO_SCHEMA_COLUMNS_MAX, &to->columns, reterr);
+    err = err ? err : control_purpose(call, &to->purpose, reterr);
     if (!err && to->purpose.diseases.count && !to->mine) {
         to->disease = ((const struct proto_text *)to->purpose.diseases.items)[0].text;
     }

@@ -282,7 +282,11 @@ static json_t *clauses_view(const struct proto_licence *licence,
 static enum err parse_actions(struct control_call *call, uint64_t *ret, struct err_info *reterr)
 {
     const char *names[PROTO_ACTION_TOTAL];
-    size_t count = control_list(call, "--action", names, PROTO_ACTION_TOTAL);
+    size_t count;
+    enum err err = control_list(call, "--action", names, PROTO_ACTION_TOTAL, &count, reterr);
+    if (err) {
+        return err;
+    }
     *ret = 0;
     for (size_t i = 0; i < count; i++) {
         enum proto_action action;
@@ -354,7 +358,6 @@ static json_t *check_model(struct control_call *call, const struct peer_member *
 static enum err check_use(struct control_call *call, struct proto_use *ret, struct err_info *reterr)
 {
     *ret = (struct proto_use){
-        .columns = control_text_list(call, "--columns", PROTO_SCHEMA_COLUMNS_MAX),
         .epsilon = control_number(call, "--epsilon", 0),
         .delta = control_number(call, "--delta", 0),
         .rounds = (uint64_t)control_number(call, "--rounds", 0),
@@ -366,7 +369,9 @@ static enum err check_use(struct control_call *call, struct proto_use *ret, stru
             ? 0
             : query_price_noise((uint64_t)fmin(ceil(ret->epsilon * 1e6), 1e15),
                                 ret->delta > 0 ? (uint64_t)(fmin(ret->delta, 1) * 1e12) : 1000000);
-    return parse_actions(call, &ret->actions, reterr);
+    enum err err =
+        control_text_list(call, "--columns", PROTO_SCHEMA_COLUMNS_MAX, &ret->columns, reterr);
+    return err ? err : parse_actions(call, &ret->actions, reterr);
 }
 
 /* The members that published a model of that name. */

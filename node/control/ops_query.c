@@ -451,8 +451,13 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
 {
     const char *mode = control_text(call, "--mode");
     const char **sites = arena_alloc(&call->arena, QUERY_SITES_MAX, sizeof *sites);
+    size_t site_count = 0;
     if (!sites) {
         return E_NO_MEMORY;
+    }
+    enum err err = control_list(call, "--sites", sites, QUERY_SITES_MAX, &site_count, reterr);
+    if (err) {
+        return err;
     }
     if (!limit_fits(call, "--rows-per-unit") || !limit_fits(call, "--groups-per-unit")) {
         return proto_err_set(
@@ -470,7 +475,7 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
         .epsilon = control_number(call, "--epsilon", 0),
         .delta = control_number(call, "--delta", 0),
         .sites = sites,
-        .site_count = control_list(call, "--sites", sites, QUERY_SITES_MAX),
+        .site_count = site_count,
         .min_sites = (size_t)control_number(call, "--min-sites", 1),
         .secure = mode && strcmp(mode, "secure") == 0,
         .explain = control_flag(call, "--explain"),
@@ -489,7 +494,7 @@ static enum err fill_ask(struct control_call *call, struct query_ask *ask, struc
     if (control_flag(call, "--delta") && (ask->delta < 1e-12 || ask->delta >= 1)) {
         return proto_err_set(reterr, E_USAGE, "--delta takes a number from 1e-12 to below 1");
     }
-    enum err err = read_wanted(call, ask, reterr);
+    err = read_wanted(call, ask, reterr);
     return err ? err : control_purpose(call, &ask->purpose, reterr);
 }
 

@@ -28,14 +28,22 @@ static enum err choose(struct risk *risk, const char *option, enum proto_risk of
                        size_t *ret_count, struct err_info *reterr)
 {
     const char *names[STORE_RISK_COLUMNS];
-    size_t count = control_list(risk->call, option, names, STORE_RISK_COLUMNS);
+    size_t count;
+    enum err err = control_list(risk->call, option, names, STORE_RISK_COLUMNS, &count, reterr);
+    if (err) {
+        return err;
+    }
     const struct proto_schema *declared = &risk->manifest.schema;
-    for (size_t i = 0;
-         !control_text(risk->call, option) && i < declared->count && count < STORE_RISK_COLUMNS;
-         i++) {
-        if (declared->columns[i].risk == of && declared->columns[i].deidentify != PROTO_DEID_DROP) {
-            names[count++] = declared->columns[i].name;
+    for (size_t i = 0; !control_text(risk->call, option) && i < declared->count; i++) {
+        if (declared->columns[i].risk != of || declared->columns[i].deidentify == PROTO_DEID_DROP) {
+            continue;
         }
+        if (count == STORE_RISK_COLUMNS) {
+            return proto_err_set(reterr, E_LIMIT,
+                                 "the manifest declares more than %d such columns; choose by %s",
+                                 STORE_RISK_COLUMNS, option);
+        }
+        names[count++] = declared->columns[i].name;
     }
     for (size_t i = 0; i < count; i++) {
         to[i] = proto_schema_find(store_partition_schema(risk->partition), names[i]);

@@ -228,10 +228,12 @@ static void check_datasets(struct control_call *call, json_t *checks)
     uint64_t met = call->node->query.damage_met;
     if (met) {
         char text[160];
-        snprintf(text, sizeof text, "%llu question%s met damaged data since the daemon started",
-                 (unsigned long long)met, met == 1 ? "" : "s");
+        snprintf(text, sizeof text,
+                 "%llu question%s or round%s met damaged data since the daemon started",
+                 (unsigned long long)met, met == 1 ? "" : "s", met == 1 ? "" : "s");
         check(checks, "data", "warn", text,
-              "`concordat fsck` names what is damaged; the log names the files (query.failed)");
+              "`concordat fsck` names what is damaged; the log names the files (query.failed, "
+              "train.failed)");
     }
 }
 

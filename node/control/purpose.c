@@ -10,15 +10,21 @@
 #include "proto/nearest.h"
 #include "proto/time.h"
 
-struct proto_list control_text_list(struct control_call *call, const char *name, size_t max)
+enum err control_text_list(struct control_call *call, const char *name, size_t max,
+                           struct proto_list *ret, struct err_info *reterr)
 {
     const char **texts = arena_alloc(&call->arena, max, sizeof *texts);
-    size_t count = texts ? control_list(call, name, texts, max) : 0;
-    struct proto_text *items = arena_alloc(&call->arena, count + 1, sizeof *items);
-    for (size_t i = 0; items && i < count; i++) {
+    struct proto_text *items = arena_alloc(&call->arena, max, sizeof *items);
+    size_t count = 0;
+    if (!texts || !items) {
+        return proto_err_set(reterr, E_NO_MEMORY, "%s", name);
+    }
+    enum err err = control_list(call, name, texts, max, &count, reterr);
+    for (size_t i = 0; i < count; i++) {
         items[i].text = span_str(texts[i]);
     }
-    return (struct proto_list){items, items ? count : 0};
+    *ret = (struct proto_list){items, err ? 0 : count};
+    return err;
 }
 
 static enum err permission(struct control_call *call, struct proto_purpose *ret,
@@ -38,7 +44,11 @@ static enum err permission(struct control_call *call, struct proto_purpose *ret,
 static enum err diseases(struct control_call *call, struct proto_purpose *ret,
                          struct err_info *reterr)
 {
-    ret->diseases = control_text_list(call, "--disease", PROTO_REQUEST_DISEASES_MAX);
+    enum err err =
+        control_text_list(call, "--disease", PROTO_REQUEST_DISEASES_MAX, &ret->diseases, reterr);
+    if (err) {
+        return err;
+    }
     const struct proto_text *items = ret->diseases.items;
     for (size_t i = 0; i < ret->diseases.count; i++) {
         struct err_info why = {0};
@@ -53,8 +63,12 @@ static enum err diseases(struct control_call *call, struct proto_purpose *ret,
 static enum err research(struct control_call *call, struct proto_purpose *ret,
                          struct err_info *reterr)
 {
-    struct proto_list list = control_text_list(call, "--research", PROTO_RESEARCH_TOTAL);
+    struct proto_list list;
     struct err_info why = {0};
+    enum err err = control_text_list(call, "--research", PROTO_RESEARCH_TOTAL, &list, reterr);
+    if (err) {
+        return err;
+    }
     ret->has_research = control_text(call, "--research") != NULL;
     return proto_research_parse(&list, &ret->research, &why)
                ? proto_err_set(reterr, E_USAGE, "--research: %.300s", why.text)
@@ -81,7 +95,11 @@ static enum err ethics(struct control_call *call, struct proto_purpose *ret,
 static enum err accepted(struct control_call *call, struct proto_purpose *ret,
                          struct err_info *reterr)
 {
-    ret->accepted = control_text_list(call, "--accept", PROTO_REQUEST_ACCEPTED_MAX);
+    enum err err =
+        control_text_list(call, "--accept", PROTO_REQUEST_ACCEPTED_MAX, &ret->accepted, reterr);
+    if (err) {
+        return err;
+    }
     const struct proto_text *items = ret->accepted.items;
     for (size_t i = 0; i < ret->accepted.count; i++) {
         bool commitment;

@@ -35,7 +35,8 @@ MUST_CHECK enum err control_model_publishers(struct control_call *call, const ch
  * Errors: E_USAGE, the text names the option and what comes nearest. */
 MUST_CHECK enum err control_purpose(struct control_call *call, struct proto_purpose *ret,
                                     struct err_info *reterr);
-/* "a,b,c" as a list of struct proto_text in the call's arena. */
-struct proto_list control_text_list(struct control_call *call, const char *name, size_t max);
+/* "a,b,c" as a list of struct proto_text in the call's arena. Errors: as control_list. */
+MUST_CHECK enum err control_text_list(struct control_call *call, const char *name, size_t max,
+                                      struct proto_list *ret, struct err_info *reterr);
 
 #endif

@@ -1,4 +1,4 @@
-/* Which of our own datasets' files questions found damaged since the start. A value is checked when it is read, so a file that
+/* Which of our own datasets' files questions and rounds found damaged since the start. A value is checked when it is read, so a file that
  * opens may still be damaged; whoever looks at the dataset afterwards is told without a second reading of it.
  *
  *     query_damage_note(context->damage, row.partition_uuid);          a question met damaged data

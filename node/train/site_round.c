@@ -5,6 +5,7 @@
 #include "node/train/site_internal.h"
 
 #include "crypto/provider.h"
+#include "node/query/damage.h"
 #include "node/query/site.h"
 #include "node/train/vector.h"
 #include "store/egress.h"
@@ -447,6 +448,17 @@ static enum err open_learner(struct site_work *work, struct err_info *reterr)
     return err ? proto_err_set(reterr, err, "%s", info.text) : E_OK;
 }
 
+/* Rows come from our own files alone: whatever else was sent cannot make them look damaged. */
+static enum err load(struct site_work *work, struct err_info *reterr)
+{
+    enum err err = train_learner_load(work->learner, reterr);
+    if (err && proto_err_exit(err) == proto_err_exit(E_CORRUPT)) {
+        work->context->damage_met++;
+        query_damage_note(work->context->damage, work->admission.row.partition_uuid);
+    }
+    return err;
+}
+
 static enum err compute(struct site_work *work, struct err_info *reterr)
 {
     struct share share = {0};
@@ -460,7 +472,7 @@ static enum err compute(struct site_work *work, struct err_info *reterr)
         err = start(work, &share, reterr); /* on disk before a row is touched */
     }
     if (!err) {
-        err = train_learner_load(work->learner, reterr);
+        err = load(work, reterr);
     }
     if (!err) {
         work->update.answer = TRAIN_EVALUATED;

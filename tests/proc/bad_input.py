@@ -32,6 +32,19 @@ columns:
 """ + licence(epsilon_total=100, per_query=10)
 
 
+JOB = """job: good
+task: tabular-classification
+dataset: good
+purpose: "DUO:0000006"
+features: [age, score]
+target: sex
+rounds: 2
+local: {epochs: 1, batch: 16, learning_rate: 0.1}
+privacy: {epsilon: 2, delta: 1e-6, clip: 1.0}
+participation: {min_sites: 2, round_timeout: 60s, standby: 0}
+"""
+
+
 def table(rows=40, extra=""):
     lines = [f"p{i},{rng.randrange(20, 90)},{'FM'[i % 2]},{rng.uniform(0, 10):.3f}" for i in range(rows)]
     return "patient,age,sex,score\n" + "\n".join(lines) + "\n" + extra
@@ -220,7 +233,7 @@ def partitions(bench):
     flip(path, len(whole) // 2)
     _, report, _ = box.try_run("gamma", "doctor")
     met = [c["text"] for c in report["checks"] if c["result"] == "warn" and "met damaged data" in c["text"]]
-    ok(met and met[0].startswith(f"{len(damages)} questions"), f"gamma's doctor counts the questions that met damage: {met}")
+    ok(met and met[0].startswith(f"{len(damages)} questions or rounds"), f"gamma's doctor counts the questions that met damage: {met}")
     code, _, text = box.try_run("gamma", "fsck")
     ok(code == 8 and os.path.basename(path) in text, f"fsck of a file that changed in its place: exit {code}, the file is named")
     code, _, _ = box.try_run("alpha", "dataset", "show", "good")
@@ -242,6 +255,26 @@ def partitions(bench):
     shown = box.run("gamma", "dataset", "show", "good")
     ok(shown["damaged"] is False and [d["damaged"] for d in box.run("gamma", "dataset", "list") if d["dataset"] == "good"] == [False],
        "and is damaged no more")
+    train_damaged(bench, path)
+
+
+def train_damaged(bench, path):
+    """A round that meets damage: the others go on, and the site's operator is told by the same signs as after a question."""
+    box = bench.box
+
+    def met():
+        texts = [c["text"] for c in box.run("gamma", "doctor")["checks"] if "met damaged data" in c["text"]]
+        return int(texts[0].split()[0]) if texts else 0
+
+    before = met()
+    flip(path, os.path.getsize(path) // 2)
+    done = box.run("alpha", "train", "run", box.write("job.yaml", JOB), timeout=120)
+    absent = {a["node"] for row in done["history"] for a in row["absent"]}
+    ok(done["state"] == "done" and absent == {"gamma"}, f"a job goes on without the damaged site: {done['state']}, without {absent}")
+    listed = {node: [d["damaged"] for d in box.run(node, "dataset", "list") if d["dataset"] == "good"] for node in ("alpha", "gamma")}
+    ok(listed == {"alpha": [False], "gamma": [True]}, f"and dataset list says whose file is damaged: {listed}")
+    flip(path, os.path.getsize(path) // 2)
+    ok(met() >= before + 2, f"gamma's doctor counts the rounds that met damage: {met()}, {before} before")
 
 
 def port_of(bench, node):
