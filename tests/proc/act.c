@@ -6,7 +6,7 @@
  *     act HOME forget ROWS FIRST    these patients go
  *     act HOME charge | keyring | rotate | kek | remove | backup FOLDER
  *     act HOME verify FOLDER        whether a backup is whole
- *     act HOME look                 prints "rows N spent N keys N slots N ok 0|1"
+ *     act HOME look                 prints "rows N ages N spent N keys N slots N ok 0|1"; ages: their sum
  *
  * Exit 0 done, 10 refused with a text on standard error, 1 something else. */
 #include "config.h"
@@ -21,6 +21,7 @@
 #include "store/ledger.h"
 #include "store/partition.h"
 #include "store/rotate.h"
+#include "store/scan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,8 +199,18 @@ static void found(void *user, const char *what, enum err err, const char *text)
     }
 }
 
+static enum err add_ages(void *user, const struct store_batch *batch)
+{
+    for (size_t row = 0; row < batch->rows; row++) {
+        *(double *)user += store_batch_number(batch, 0, row);
+    }
+    return E_OK;
+}
+
 static enum err look(struct act *act)
 {
+    static const int age = 1;
+    double ages = 0;
     struct store_partition *partition = NULL;
     struct store_account account = {0};
     struct crypto_slot slots[CRYPTO_KEYRING_SLOTS];
@@ -209,6 +220,7 @@ static enum err look(struct act *act)
     struct store_check_options options = {.found = found, .user = &good};
     enum err err = store_partition_open(&act->store, "d", &partition, &act->info);
     unsigned long long rows = err ? 0 : store_partition_rows(partition);
+    err = err ? err : store_scan(partition, &age, 1, NULL, NULL, add_ages, &ages, &act->info);
     store_partition_close(partition);
     err = err == E_NOT_FOUND ? E_OK : err;
     err = err ? err : store_ledger_get(&act->store, "d", &account, &act->info);
@@ -216,7 +228,7 @@ static enum err look(struct act *act)
     while (crypto_keyring_name(act->keyring, keys)) {
         keys++;
     }
-    printf("rows %llu spent %llu keys %zu slots %zu ok %d\n", rows,
+    printf("rows %llu ages %.0f spent %llu keys %zu slots %zu ok %d\n", rows, ages,
            (unsigned long long)account.spent_nano, keys, crypto_keyring_slots(act->keyring, slots),
            good);
     return err;

@@ -228,7 +228,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="concordat-crashes.")
     try:
         bench = Bench(folder)
-        ok(bench.before == {"rows": 300, "spent": 10, "keys": 3, "slots": 1, "ok": 1}, "a home with a dataset and a charge")
+        ok(bench.before == {"rows": 300, "ages": 12450, "spent": 10, "keys": 3, "slots": 1, "ok": 1}, "a home with a dataset and a charge")
         bench.crash("ledger", "charge")
         bench.crash("import", "import", 500)
         bench.crash("append", "append", 200, 1000)
@@ -236,7 +236,7 @@ def main():
         bench.crash("rotation of the data key", "rotate", between=({"keys": 4},))
         bench.crash("rotation of the key-encryption key", "kek")
         bench.crash("a new slot", "keyring")
-        bench.crash("removal", "remove", between=({"rows": 0, "keys": 2, "ok": 0}, {"rows": 0, "keys": 2}))
+        bench.crash("removal", "remove", between=({"rows": 0, "ages": 0, "keys": 2, "ok": 0}, {"rows": 0, "ages": 0, "keys": 2}))
         bench.crash("backup", "backup", "COPY")
         note(f"seed {SEED}, {time.monotonic() - began:.0f} s")
     finally:

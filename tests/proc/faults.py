@@ -105,12 +105,12 @@ def main():
     folder = tempfile.mkdtemp(prefix="concordat-faults.")
     try:
         bench = Bench(folder)
-        ok(bench.before == {"rows": 300, "spent": 10, "keys": 3, "slots": 1, "ok": 1}, "a home with a dataset and a charge")
+        ok(bench.before == {"rows": 300, "ages": 12450, "spent": 10, "keys": 3, "slots": 1, "ok": 1}, "a home with a dataset and a charge")
         bench.sweep("ledger", "charge")
         bench.sweep("keyring", "keyring")
         bench.sweep("import", "import", 500)
         bench.sweep("rotation", "rotate", also=({"keys": 4},))
-        bench.sweep("removal", "remove", also=({"rows": 0, "keys": 2, "ok": 0}, {"rows": 0, "keys": 2}))
+        bench.sweep("removal", "remove", also=({"rows": 0, "ages": 0, "keys": 2, "ok": 0}, {"rows": 0, "ages": 0, "keys": 2}))
         bench.sweep("backup", "backup", os.path.join(folder, "copy"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -48,8 +48,9 @@ class Home:
             state["error"] = err[-300:]
         return state
 
-    def state(self, **change):
-        return {"rows": len(self.patients), "spent": self.spent, "keys": self.keys, "slots": self.slots, "ok": 1, **change}
+    def state(self, patients=None, **change):
+        held = self.patients if patients is None else patients
+        return {"rows": len(held), "ages": sum(p % 90 for p in held), "spent": self.spent, "keys": self.keys, "slots": self.slots, "ok": 1, **change}
 
     def choose(self):
         """An act, what the home may hold after it was cut off, and what becomes of the books when it was done."""
@@ -62,13 +63,13 @@ class Home:
             more = set(range(self.next, self.next + rng.choice([50, 5000])))
             self.next += len(more)
             grown = self.patients | more
-            return ["append", len(more), min(more)], [self.state(rows=len(grown))], {"patients": grown}
+            return ["append", len(more), min(more)], [self.state(grown)], {"patients": grown}
         if name == "forget":
             first = rng.choice(sorted(self.patients))
             left = self.patients - set(range(first, first + 40))
             if not left:
                 return ["charge"], [self.state(spent=self.spent + 10)], {"spent": self.spent + 10}
-            return ["forget", 40, first], [self.state(rows=len(left))], {"patients": left}
+            return ["forget", 40, first], [self.state(left)], {"patients": left}
         if name == "rotate":
             return ["rotate"], [self.state(keys=4)], {"keys": 3}
         if name == "kek":
@@ -76,7 +77,7 @@ class Home:
         if name == "keyring" and self.slots < 8:
             return ["keyring"], [self.state(slots=self.slots + 1)], {"slots": self.slots + 1}
         if name == "remove":
-            return (["remove"], [self.state(rows=0, keys=2), self.state(rows=0, keys=2, ok=0), self.state(rows=0, keys=3, ok=0), self.state(rows=0, keys=3)],
+            return (["remove"], [self.state((), keys=2), self.state((), keys=2, ok=0), self.state((), keys=3, ok=0), self.state((), keys=3)],
                     {"patients": set(), "keys": 2})
         if name == "backup":
             return ["backup", self.copy], [], {}
@@ -108,9 +109,7 @@ class Home:
         before = self.state()
         code, _, text = self.kill_point(args)
         state = self.look()
-        done_state = {**before, **{k: (len(v) if k == "patients" else v) for k, v in books.items()}}
-        if "patients" in done_state:
-            done_state["rows"] = done_state.pop("patients")
+        done_state = self.state(**books)
         if code not in (0, -9):
             return False, f"{args}: exit {code}: {text[-200:]}"
         if state not in ([done_state] if code == 0 else [before, done_state, *between]):
