@@ -226,6 +226,10 @@ noinst_PROGRAMS += %D%/fuzz_adapter
 %C%_fuzz_adapter_SOURCES = %D%/fuzz_adapter.c
 %C%_fuzz_adapter_LDADD = $(MODEL_LIBS) -lm
 %C%_fuzz_adapter_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += %D%/fuzz_inputs
+%C%_fuzz_inputs_SOURCES = %D%/fuzz_inputs.c
+%C%_fuzz_inputs_LDADD = $(MODEL_LIBS) -lm
+%C%_fuzz_inputs_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += %D%/fuzz_table_model
 %C%_fuzz_table_model_SOURCES = %D%/fuzz_table_model.c
 %C%_fuzz_table_model_LDADD = $(MODEL_LIBS) -lm
