@@ -6,7 +6,6 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/audit.c %D%/audit.h %D%/audit_chain.h \
 	%D%/audit_verify.c \
 	%D%/audit_view.c %D%/audit_view.h \
-	%D%/behind.c %D%/behind.h \
 	%D%/blob.c %D%/blob.h \
 	%D%/blob_cache.c %D%/blob_cache.h \
 	%D%/blob_list.c \

@@ -5,7 +5,6 @@
 #include "crypto/memory.h"
 #include "crypto/provider.h"
 #include "crypto/random.h"
-#include "store/behind.h"
 #include "store/blob_cache.h"
 #include "store/file.h"
 
@@ -40,11 +39,10 @@ struct store_blob_writer {
     char *path;
     struct crypto_sealer *sealer;
     struct crypto_hash *hash;
-    uint64_t done; /* bytes on disk, or handed to BEHIND: whole chunks */
+    uint64_t done; /* bytes on disk: whole chunks */
     size_t filled; /* of the chunk at hand */
     uint8_t *plain, *sealed;
-    struct store_behind *behind; /* NULL: who appends puts away, from PLAIN */
-    uint8_t *chunks;             /* hashes of those on disk; NULL: nobody will ask for them */
+    uint8_t *chunks; /* hashes of those on disk; NULL: nobody will ask for them */
 };
 
 struct store_blob_reader {
@@ -208,58 +206,30 @@ static enum err put_head(struct store_blob_writer *writer, const char *kind,
                : write_at(writer->fd, writer->path, 0, sealed, sizeof sealed, reterr);
 }
 
-static enum err put_chunk(void *user, uint64_t index, struct span plain, struct err_info *reterr)
+static enum err put_chunk(struct store_blob_writer *writer, struct span plain,
+                          struct err_info *reterr)
 {
-    struct store_blob_writer *writer = user;
+    uint64_t index = writer->done / STORE_BLOB_CHUNK;
     struct chunk_aad aad = chunk_aad(&writer->head, index);
     size_t len = 0;
     enum err err = crypto_sealer_seal(writer->sealer, span_of(aad.bytes, sizeof aad.bytes), plain,
                                       writer->sealed, SEALED, &len);
     err = err ? proto_err_set(reterr, err, "sealing %s", writer->path)
               : write_at(writer->fd, writer->path, chunk_at(index), writer->sealed, len, reterr);
-    if (!err && !writer->known) {
-        store_file_sync_soon(writer->fd, chunk_at(index), len);
-    }
     if (!err) {
         crypto_provider()->hash_add(writer->hash, plain);
         if (writer->chunks) {
             crypto_sha256_one(plain, writer->chunks + 32 * index);
         }
         store_blob_cache_put(writer->store->blobs, writer->head.id, index, plain);
-    }
-    return err;
-}
-
-static enum err chunk_done(struct store_blob_writer *writer, struct span plain,
-                           struct err_info *reterr)
-{
-    uint64_t index = writer->done / STORE_BLOB_CHUNK;
-    enum err err = writer->behind ? store_behind_push(writer->behind, index, plain.len, reterr)
-                                  : put_chunk(writer, index, plain, reterr);
-    if (!err) {
         writer->done += plain.len;
         writer->filled = 0;
     }
     return err;
 }
 
-/* Where the chunk at hand is gathered. */
-static uint8_t *gathered(struct store_blob_writer *writer)
-{
-    return writer->behind ? store_behind_buffer(writer->behind) : writer->plain;
-}
-
-/* All that was appended is on disk, or not. */
-static enum err writer_settle(struct store_blob_writer *writer, struct err_info *reterr)
-{
-    enum err err = store_behind_end(writer->behind, reterr);
-    writer->behind = NULL;
-    return err;
-}
-
 static void writer_free(struct store_blob_writer *writer)
 {
-    (void)writer_settle(writer, NULL);
     if (writer->hash) {
         crypto_provider()->hash_end(writer->hash, NULL);
     }
@@ -307,16 +277,12 @@ static enum err writer_open(struct store_blob_writer *writer, struct err_info *r
     enum err err = crypto_random(writer->head.id, ID_SIZE);
     memcpy(name, writer->known ? writer->head.hash : writer->head.id, len);
     writer->path = blob_path(writer->store, name, len, writer->known ? ".part" : ".new");
-    /* What is made here comes as fast as it can be put away; what is fetched comes slower, and may be taken over. */
-    bool behind = !writer->known && writer->head.size > STORE_BLOB_CHUNK;
-    if (!behind || store_behind_new(STORE_BLOB_CHUNK, put_chunk, writer, &writer->behind)) {
-        writer->plain = proto_alloc_raw(STORE_BLOB_CHUNK, 1);
-    }
+    writer->plain = proto_alloc_raw(STORE_BLOB_CHUNK, 1);
     writer->sealed = proto_alloc_raw(SEALED, 1);
     writer->hash = crypto_provider()->hash_new();
     size_t hashes = writer->known ? 0 : store_blob_hashes(writer->head.size);
     writer->chunks = hashes ? proto_alloc(hashes, 32) : NULL;
-    if (err || !writer->path || !gathered(writer) || !writer->sealed || !writer->hash ||
+    if (err || !writer->path || !writer->plain || !writer->sealed || !writer->hash ||
         (hashes && !writer->chunks)) {
         return proto_err_set(reterr, err ? err : E_NO_MEMORY, "writing a model");
     }
@@ -384,13 +350,13 @@ enum err store_blob_append(struct store_blob_writer *writer, struct span bytes,
     while (!err && bytes.len) {
         size_t want = chunk_len(writer->head.size, writer->done / STORE_BLOB_CHUNK);
         size_t n = want - writer->filled < bytes.len ? want - writer->filled : bytes.len;
-        if (n == want && !writer->behind) { /* a whole chunk needs no copy */
-            err = chunk_done(writer, span_of(bytes.ptr, n), reterr);
+        if (n == want) { /* a whole chunk needs no copy */
+            err = put_chunk(writer, span_of(bytes.ptr, n), reterr);
         } else {
-            memcpy(gathered(writer) + writer->filled, bytes.ptr, n);
+            memcpy(writer->plain + writer->filled, bytes.ptr, n);
             writer->filled += n;
             if (writer->filled == want) {
-                err = chunk_done(writer, span_of(gathered(writer), want), reterr);
+                err = put_chunk(writer, span_of(writer->plain, want), reterr);
             }
         }
         bytes = span_of(bytes.ptr + n, bytes.len - n);
@@ -437,10 +403,10 @@ enum err store_blob_commit(struct store_blob_writer *writer, bool durable, uint8
                            struct err_info *reterr)
 {
     uint8_t hash[32];
-    enum err err = writer_settle(writer, reterr);
-    if (!err && writer->done != writer->head.size) {
+    enum err err = E_OK;
+    if (writer->done != writer->head.size) {
         err = proto_err_set(reterr, E_TRUNCATED, "the model ends too early");
-    } else if (!err) {
+    } else {
         crypto_provider()->hash_end(writer->hash, hash);
         writer->hash = NULL;
         err = writer->known && memcmp(hash, writer->head.hash, 32) != 0

@@ -68,17 +68,6 @@ enum err store_file_sync_parent(const char *path, struct err_info *reterr)
     return err;
 }
 
-void store_file_sync_soon(int fd, uint64_t at, size_t len)
-{
-#ifdef SYNC_FILE_RANGE_WRITE
-    (void)sync_file_range(fd, (off_t)at, (off_t)len, SYNC_FILE_RANGE_WRITE);
-#else
-    (void)fd;
-    (void)at;
-    (void)len;
-#endif
-}
-
 static enum err write_all(int fd, const char *path, struct span bytes, struct err_info *reterr)
 {
     while (bytes.len) {

@@ -13,8 +13,6 @@ MUST_CHECK enum err store_file_read(const char *path, struct buf *buf, struct er
 MUST_CHECK enum err store_file_write(const char *path, struct span bytes, struct err_info *reterr);
 /* Makes renames in the folder of PATH durable. */
 MUST_CHECK enum err store_file_sync_parent(const char *path, struct err_info *reterr);
-/* Sends LEN bytes of FD from offset AT on their way to the disk, so that a sync of the whole waits for less. Nothing is promised. */
-void store_file_sync_soon(int fd, uint64_t at, size_t len);
 /* Makes a directory of mode 0700 unless it is there. */
 MUST_CHECK enum err store_file_mkdir(const char *path, struct err_info *reterr);
 /* Removes the files of DIR whose names end in SUFFIX. */

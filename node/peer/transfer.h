@@ -24,8 +24,7 @@
 struct peer_blob {
     uint8_t hash[32];
     uint64_t size;
-    struct span
-        chunks; /* SHA-256 of each chunk, one after the other; SPAN_NONE: not known, or a small blob has none */
+    struct span chunks; /* SHA-256 of each, one after the other; SPAN_NONE: small, or not known */
 };
 /* Whether CHUNKS has the length that SIZE asks for, or none. */
 bool peer_blob_valid(const struct peer_blob *blob);

@@ -1,5 +1,5 @@
-/* Which of our own datasets' files questions and rounds found damaged since the start. A value is checked when it is read, so a file that
- * opens may still be damaged; whoever looks at the dataset afterwards is told without a second reading of it.
+/* Which of our own datasets' files questions and rounds found damaged since the start. A value is checked when it is read, so a
+ * file that opens may still be damaged; whoever looks at the dataset afterwards is told without a second reading of it.
  *
  *     query_damage_note(context->damage, row.partition_uuid);          a question met damaged data
  *     if (query_damage_met(context->damage, row.partition_uuid)) ...

@@ -136,6 +136,18 @@ static void what_was_cut_off_goes_on(void **state)
     free(bytes);
 }
 
+/* One bit of the second chunk. */
+static void damage(const char *path)
+{
+    FILE *file = fopen(path, "r+");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)STORE_BLOB_CHUNK + 5000, SEEK_SET), 0);
+    int byte = fgetc(file);
+    assert_int_equal(fseek(file, -1, SEEK_CUR), 0);
+    assert_int_not_equal(fputc(byte ^ 1, file), EOF);
+    fclose(file);
+}
+
 static void a_damaged_part_is_fetched_again(void **state)
 {
     uint8_t *bytes = sample(SIZE);
@@ -145,13 +157,7 @@ static void a_damaged_part_is_fetched_again(void **state)
     (void)state;
     crypto_sha256_one(span_of(bytes, SIZE), hash);
     assert_int_equal(cut_off(hash, bytes, 3 * STORE_BLOB_CHUNK), 3 * STORE_BLOB_CHUNK);
-    FILE *file = fopen(path_of(hash, ".part"), "r+");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, (long)STORE_BLOB_CHUNK + 5000, SEEK_SET), 0);
-    int byte = fgetc(file);
-    assert_int_equal(fseek(file, -1, SEEK_CUR), 0);
-    assert_int_not_equal(fputc(byte ^ 1, file), EOF);
-    fclose(file);
+    damage(path_of(hash, ".part"));
     assert_int_equal(store_blob_begin(&home.store, hash, SIZE, &writer, &at, NULL), E_OK);
     assert_int_equal(at, STORE_BLOB_CHUNK); /* the chunk before the damage */
     bytes[SIZE - 1] ^= 1;
@@ -277,13 +283,7 @@ static void a_check_reads_the_file(void **state)
     struct buf got = {.max = SIZE};
     (void)state;
     assert_int_equal(store_blob_put(&home.store, span_of(bytes, SIZE), hash, NULL), E_OK);
-    FILE *file = fopen(path_of(hash, ""), "r+");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, (long)STORE_BLOB_CHUNK + 5000, SEEK_SET), 0);
-    int byte = fgetc(file);
-    assert_int_equal(fseek(file, -1, SEEK_CUR), 0);
-    assert_int_not_equal(fputc(byte ^ 1, file), EOF);
-    fclose(file);
+    damage(path_of(hash, ""));
     check_pieces(hash, bytes, SIZE);
     assert_int_equal(store_blob_verify(&home.store, hash, NULL), E_AUTH);
     assert_int_equal(store_blob_get(&home.store, hash, &got, NULL), E_AUTH);
