@@ -367,12 +367,12 @@ static enum err pack_value(msgpack_packer *packer, const struct proto_message *m
     return bad_field(reterr, E_INTERNAL, message, field, "unknown field type");
 }
 
-/* Recursion follows the tables, whose depth is ours, not the input's. */
-static enum err pack_message(msgpack_packer *packer, const struct proto_message *message,
-                             const void *object, struct err_info *reterr)
+/* The array of the message's fields up to COUNT. */
+static enum err pack_fields(msgpack_packer *packer, const struct proto_message *message,
+                            size_t count, const void *object, struct err_info *reterr)
 {
     enum err err = sink_result(packer, msgpack_pack_array(packer, message->count));
-    for (size_t i = 0; !err && i < message->count; i++) {
+    for (size_t i = 0; !err && i < count; i++) {
         const struct proto_field *field = &message->fields[i];
         if (is_absent(field, object)) {
             err = sink_result(packer, msgpack_pack_nil(packer));
@@ -383,15 +383,37 @@ static enum err pack_message(msgpack_packer *packer, const struct proto_message 
     return err;
 }
 
-enum err proto_codec_encode(const struct proto_message *message, const void *object,
-                            struct buf *out, struct err_info *reterr)
+/* Recursion follows the tables, whose depth is ours, not the input's. */
+static enum err pack_message(msgpack_packer *packer, const struct proto_message *message,
+                             const void *object, struct err_info *reterr)
+{
+    return pack_fields(packer, message, message->count, object, reterr);
+}
+
+/* All but the bytes of the last field. */
+static enum err pack_head(msgpack_packer *packer, const struct proto_message *message,
+                          const void *object, struct err_info *reterr)
+{
+    const struct proto_field *last = &message->fields[message->count - 1];
+    const void *value = member(object, last->offset);
+    const char *fault = last->type == PROTO_BIN ? value_fault(last, value) : "not of bytes";
+    if (fault) {
+        return bad_field(reterr, E_LIMIT, message, last, fault);
+    }
+    enum err err = pack_fields(packer, message, message->count - 1, object, reterr);
+    return err ? err : sink_result(packer, msgpack_pack_bin(packer, load_span(value).len));
+}
+
+static enum err encode(const struct proto_message *message, const void *object, bool whole,
+                       struct buf *out, struct err_info *reterr)
 {
     size_t start = out->len;
     struct err_info detail = {0};
     struct sink sink = {.out = out};
     msgpack_packer packer;
     msgpack_packer_init(&packer, &sink, sink_write);
-    enum err err = pack_message(&packer, message, object, &detail);
+    enum err err = whole ? pack_message(&packer, message, object, &detail)
+                         : pack_head(&packer, message, object, &detail);
     if (!err && out->len - start > PROTO_CODEC_MAX) {
         err = E_LIMIT;
     }
@@ -400,6 +422,18 @@ enum err proto_codec_encode(const struct proto_message *message, const void *obj
         return proto_err_set(reterr, err, "%s", detail.text[0] ? detail.text : message->name);
     }
     return E_OK;
+}
+
+enum err proto_codec_encode(const struct proto_message *message, const void *object,
+                            struct buf *out, struct err_info *reterr)
+{
+    return encode(message, object, true, out, reterr);
+}
+
+enum err proto_codec_encode_head(const struct proto_message *message, const void *object,
+                                 struct buf *out, struct err_info *reterr)
+{
+    return encode(message, object, false, out, reterr);
 }
 
 /* --- Decoding

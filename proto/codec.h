@@ -127,6 +127,10 @@ extern const struct proto_message proto_long_text_message; /* 0..4096 bytes each
 MUST_CHECK enum err proto_codec_encode(const struct proto_message *message, const void *object,
                                        struct buf *out, struct err_info *reterr);
 
+/* The same without the bytes of the last field, a PROTO_BIN: for whoever sends these from where they stand. */
+MUST_CHECK enum err proto_codec_encode_head(const struct proto_message *message, const void *object,
+                                            struct buf *out, struct err_info *reterr);
+
 /* Fills OBJECT (message->size bytes) from BYTES; spans in it point into BYTES, lists into ARENA.
  * Errors: E_TRUNCATED, E_INVALID, E_LIMIT (text names message and field, never the value);
  * E_NO_MEMORY. On failure OBJECT is unspecified and must not be used. */

@@ -119,7 +119,7 @@ static bool tell_requester(struct control_call *call, const struct store_approva
             store_egress_count(&call->node->store, name ? name : "", "notice", body.len);
         }
     }
-    buf_fini(&tell.reply);
+    peer_reply_fini(&tell.reply);
     buf_fini(&body);
     return told;
 }

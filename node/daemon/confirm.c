@@ -85,19 +85,19 @@ static enum err read_reply(struct node *node, const struct round *round, size_t 
 {
     struct store_audit_head shown;
     struct store_audit_head ours;
-    const struct buf *reply = &round->calls[i].reply;
-    if (reply->len != STORE_AUDIT_HEAD_SIZE + 64) {
+    struct span reply = round->calls[i].reply.bytes;
+    if (reply.len != STORE_AUDIT_HEAD_SIZE + 64) {
         return E_INVALID;
     }
     enum err err = E_OK;
-    if (!is_zero(reply->ptr, STORE_AUDIT_HEAD_SIZE)) {
-        err = store_audit_head_decode(span_of(reply->ptr, STORE_AUDIT_HEAD_SIZE), &shown);
+    if (!is_zero(reply.ptr, STORE_AUDIT_HEAD_SIZE)) {
+        err = store_audit_head_decode(span_of(reply.ptr, STORE_AUDIT_HEAD_SIZE), &shown);
         err = err ? err : store_witness_compare(&node->store, &shown, reterr);
         if (err == E_OK || err == E_ROLLBACK) {
             note_witnessed(node, &shown);
         }
     }
-    const uint8_t *signature = reply->ptr + STORE_AUDIT_HEAD_SIZE;
+    const uint8_t *signature = reply.ptr + STORE_AUDIT_HEAD_SIZE;
     if (!err && round->body_len && !is_zero(signature, 64) &&
         store_audit_head_decode(span_of(round->body, round->body_len), &ours) == E_OK) {
         enum err kept = store_witness_endorse(&node->store, round->members[i].id,
@@ -202,7 +202,7 @@ enum err daemon_confirm(struct node *node, struct err_info *reterr)
         node->ready = node->ready || serves;
     }
     for (size_t i = 0; round && round->calls && i < round->count; i++) {
-        buf_fini(&round->calls[i].reply);
+        peer_reply_fini(&round->calls[i].reply);
     }
     if (round) {
         proto_free(round->members);

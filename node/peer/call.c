@@ -28,15 +28,19 @@ struct batch {
     pthread_cond_t wake;
 };
 
-static void finish(struct call *call, enum err status, struct span reply)
+void peer_reply_fini(struct peer_reply *reply)
+{
+    proto_free(reply->memory);
+    *reply = (struct peer_reply){.bytes = SPAN_NONE};
+}
+
+static void finish(struct call *call, enum err status, struct peer_reply *reply)
 {
     struct batch_call *b = call->user;
     b->told->status = status;
     b->told->elapsed_ms = peer_now_ms() - call->started_ms;
-    b->told->reply = (struct buf){.max = PEER_MESSAGE_MAX};
-    if (reply.len && buf_put(&b->told->reply, reply)) {
-        b->told->status = E_NO_MEMORY;
-    }
+    b->told->reply = *reply;
+    *reply = (struct peer_reply){.bytes = SPAN_NONE};
     pthread_mutex_lock(&b->batch->lock);
     b->next = b->batch->ended;
     b->batch->ended = b;
@@ -47,8 +51,9 @@ static void finish(struct call *call, enum err status, struct span reply)
 
 static void fail(struct call *call, enum err status)
 {
+    struct peer_reply none = {.bytes = SPAN_NONE};
     call->done = true;
-    call->finish(call, status, SPAN_NONE);
+    call->finish(call, status, &none);
 }
 
 static void event_over(struct batch *batch)

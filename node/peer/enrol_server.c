@@ -53,7 +53,7 @@ struct enrol_context {
     struct pool_job job;
     struct peer_enrol *enrol;
     struct sp_ctx *ctx;
-    nng_msg *msg; /* being answered */
+    struct sp_message *msg; /* being answered */
 };
 
 struct peer_enrol {
@@ -427,12 +427,12 @@ static enum err serve(struct peer_enrol *e, struct span body, struct buf *out, c
     return err;
 }
 
-static void on_sent(void *user, int rv, nng_msg *msg);
+static void on_sent(void *user, int rv, struct sp_message *msg);
 
 static void context_run(struct pool_job *job)
 {
     struct enrol_context *c = (struct enrol_context *)job;
-    struct span bytes = span_of(nng_msg_body(c->msg), nng_msg_len(c->msg));
+    struct span bytes = c->msg->bytes;
     struct peer_frame_request frame;
     struct err_info info = {.text = ""};
     char name[33] = "enrolment"; /* of the listing, until a token says who it is */
@@ -443,19 +443,19 @@ static void context_run(struct pool_job *job)
         err = frame.type == PEER_MSG_ENROL ? serve(c->enrol, frame.body, &out, name, &info)
                                            : E_UNSUPPORTED;
     }
-    nng_msg_free(c->msg);
+    proto_free(c->msg);
     c->msg = NULL;
     struct peer_frame_reply reply = {.status = err};
     struct span parts[] = {span_of(head, peer_frame_encode_reply(&reply, head)),
                            err ? span_str(info.text) : buf_span(&out)};
     store_egress_count(c->enrol->peer->store, name, "enrol", parts[0].len + parts[1].len);
-    sp_ctx_reply(c->ctx, parts, 2, on_sent, c);
+    sp_ctx_reply(c->ctx, parts, 2, SPAN_NONE, on_sent, c);
     buf_fini(&out);
 }
 
 /* NNG's threads; from here the context belongs to the pool until it replies. The pool is put to only under the lock, so that
  * peer_enrol_free() can end it: what comes later is dropped unanswered. */
-static void on_request(void *user, int rv, nng_msg *msg)
+static void on_request(void *user, int rv, struct sp_message *msg)
 {
     struct enrol_context *c = user;
     struct peer_enrol *e = c->enrol;
@@ -471,11 +471,11 @@ static void on_request(void *user, int rv, nng_msg *msg)
     }
     pthread_mutex_unlock(&e->lock);
     if (dropped) {
-        nng_msg_free(msg);
+        proto_free(msg);
     }
 }
 
-static void on_sent(void *user, int rv, nng_msg *msg)
+static void on_sent(void *user, int rv, struct sp_message *msg)
 {
     struct enrol_context *c = user;
     (void)rv, (void)msg;

@@ -160,7 +160,7 @@ static void batch_read(struct link *link, struct span body)
                         link->state == LINK_UP ? PEER_UP : PEER_CONNECTING, (int64_t)time(NULL), 0);
 }
 
-static void flushed(struct call *call, enum err status, struct span reply)
+static void flushed(struct call *call, enum err status, struct peer_reply *reply)
 {
     struct link *link = call->user;
     link->gossip_busy = false;
@@ -168,7 +168,7 @@ static void flushed(struct call *call, enum err status, struct span reply)
         return;
     }
     if (!status) {
-        batch_read(link, reply);
+        batch_read(link, reply->bytes);
     }
     gossip_flush(link);
 }

@@ -73,7 +73,8 @@ struct call {
     int slot; /* -1: waits */
     struct link *link;
     bool done;
-    void (*finish)(struct call *call, enum err status, struct span reply);
+    /* What is left in REPLY its caller frees. */
+    void (*finish)(struct call *call, enum err status, struct peer_reply *reply);
     void *user;
 };
 
@@ -85,7 +86,7 @@ struct slot {
     bool busy;
     uint64_t until_ms; /* the call's deadline */
     int rv;            /* how the exchange ended, and what came */
-    nng_msg *msg;
+    struct sp_message *msg;
 };
 
 /* The second version of a disputed key. The store keeps the first one that it saw lose; the set keeps the best loser. */
@@ -162,7 +163,7 @@ struct peer_request {
     struct peer *peer;
     struct sp_ctx *ctx; /* NULL: a call to ourselves */
     int rv;             /* how receiving or replying ended */
-    nng_msg *msg;
+    struct sp_message *msg;
     bool counted;
     size_t link;
     uint8_t from[16];
@@ -171,8 +172,10 @@ struct peer_request {
     uint64_t deadline_at_ms;         /* uv_hrtime based */
     struct peer_request *next_later; /* in peer->later */
     uint64_t reply_at_ms;
-    enum err status;  /* of a reply that waits for its time, or of a call to ourselves */
-    struct buf reply; /* the same */
+    enum err status;           /* of a reply that waits for its time, or of a call to ourselves */
+    struct buf reply;          /* the same */
+    void (*over)(void *owner); /* what is lent for the reply may go; NULL: nothing is */
+    void *owner;
     struct call *local;
 };
 

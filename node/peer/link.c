@@ -52,7 +52,7 @@ struct pipe_event {
     bool up;
 };
 
-static void greeted(struct call *call, enum err status, struct span reply)
+static void greeted(struct call *call, enum err status, struct peer_reply *reply)
 {
     struct link *link = call->user;
     struct peer *peer = link->peer;
@@ -60,7 +60,7 @@ static void greeted(struct call *call, enum err status, struct span reply)
         return; /* that connection is gone already */
     }
     if (!status) {
-        status = hello_check(peer, link->id, link->exporter, true, reply);
+        status = hello_check(peer, link->id, link->exporter, true, reply->bytes);
     }
     if (status) {
         peer_say(peer, PEER_LOG_WARN, "%s did not greet as it must: %s", link->hex,
@@ -344,7 +344,7 @@ static void dial_start(struct dial *dial, const char *url)
 
 /* --- reverse links: we only dial out, so our REP socket dials the member's REQ listener ----------------------------- */
 
-static void reverse_answered(struct call *call, enum err status, struct span reply)
+static void reverse_answered(struct call *call, enum err status, struct peer_reply *reply)
 {
     struct link *link = call->user;
     struct peer_member member;
@@ -354,7 +354,7 @@ static void reverse_answered(struct call *call, enum err status, struct span rep
     if (link->peer->stopping || link->reverse_pipe) {
         return;
     }
-    if (status || reply.len != 2 || get_be16(reply.ptr) == 0 ||
+    if (status || reply->bytes.len != 2 || get_be16(reply->bytes.ptr) == 0 ||
         !peer_directory_get(link->peer->directory, link->index, &member) ||
         !peer_url_split(member.address, host, &port)) {
         link->reverse_failures++;
@@ -362,7 +362,7 @@ static void reverse_answered(struct call *call, enum err status, struct span rep
         peer_tick_at(link->peer, link->reverse_retry_ms);
         return;
     }
-    snprintf(url, sizeof url, "tls+tcp://%s:%u", host, (unsigned)get_be16(reply.ptr));
+    snprintf(url, sizeof url, "tls+tcp://%s:%u", host, (unsigned)get_be16(reply->bytes.ptr));
     dial_start(&link->dials[1], url);
 }
 
@@ -421,12 +421,18 @@ uint16_t link_listen(struct link *link)
 
 /* --- calls ------------------------------------------------------------------------------------------------------ */
 
-static void call_done(struct call *call, enum err status, struct span reply)
+static void call_done(struct call *call, enum err status, struct peer_reply *reply)
 {
     if (!call->done) {
         call->done = true;
         call->finish(call, status, reply);
     }
+}
+
+static void call_failed(struct call *call, enum err status)
+{
+    struct peer_reply none = {.bytes = SPAN_NONE};
+    call_done(call, status, &none);
 }
 
 static void queue_put(struct link *link, struct call *call)
@@ -457,9 +463,9 @@ void link_call(struct link *link, struct call *call)
     call->link = link;
     call->slot = -1;
     if (link->revoked) {
-        call_done(call, E_REFUSED, SPAN_NONE);
+        call_failed(call, E_REFUSED);
     } else if (link->queued >= LINK_QUEUE_MAX) {
-        call_done(call, E_LIMIT, SPAN_NONE);
+        call_failed(call, E_LIMIT);
     } else {
         queue_put(link, call);
         peer_tick_at(link->peer, call->deadline_ms);
@@ -478,7 +484,7 @@ void link_give_up(struct call *call, enum err status)
     } else {
         queue_remove(call->link, call);
     }
-    call_done(call, status, SPAN_NONE);
+    call_failed(call, status);
 }
 
 void link_fail_calls(struct link *link, enum err status)
@@ -490,7 +496,7 @@ void link_fail_calls(struct link *link, enum err status)
         struct call *call = link->slots[i].call;
         if (call) {
             link->slots[i].call = NULL;
-            call_done(call, status, SPAN_NONE);
+            call_failed(call, status);
         }
     }
 }
@@ -510,7 +516,7 @@ static enum err status_of(int rv)
 }
 
 /* NNG's threads, or inside sp_ctx_request. */
-static void slot_done(void *user, int rv, nng_msg *msg)
+static void slot_done(void *user, int rv, struct sp_message *msg)
 {
     struct slot *slot = user;
     slot->rv = rv;
@@ -523,11 +529,11 @@ static void slot_send(struct slot *slot, struct call *call)
     struct peer *peer = slot->link->peer;
     uint64_t now = peer_now_ms();
     if (call->deadline_ms <= now) {
-        call_done(call, E_TIMEOUT, SPAN_NONE);
+        call_failed(call, E_TIMEOUT);
         return;
     }
     if (!slot->ctx && sp_ctx_open(slot->link->socket, &slot->ctx)) {
-        call_done(call, E_NO_MEMORY, SPAN_NONE);
+        call_failed(call, E_NO_MEMORY);
         return;
     }
     uint64_t left = call->deadline_ms - now;
@@ -559,27 +565,31 @@ static bool call_again(struct link *link, struct call *call, uint64_t now_ms)
     return true;
 }
 
-static void slot_answered(struct slot *slot, nng_msg *msg)
+/* MSG, or NULL when it was taken. */
+static struct sp_message *slot_answered(struct slot *slot, struct sp_message *msg)
 {
     struct link *link = slot->link;
     struct call *call = slot->call;
     struct peer_frame_reply reply;
     slot->call = NULL;
-    struct span bytes = span_of(nng_msg_body(msg), nng_msg_len(msg));
+    struct span bytes = msg->bytes;
     peer_count(link->peer, &link->peer->counters.bytes_in, bytes.len);
     enum err err = peer_frame_decode_reply(bytes, &reply);
     if (err) {
         peer_count(link->peer, &link->peer->counters.malformed, 1);
     }
     if (!call) {
-        return;
+        return msg;
     }
     if (err) {
-        call_done(call, E_INVALID, SPAN_NONE);
+        call_failed(call, E_INVALID);
     } else if (!(reply.flags & PEER_FRAME_UNSEEN) || reply.status != E_BUSY ||
                !call_again(link, call, peer_now_ms())) {
-        call_done(call, reply.status, reply.body);
+        struct peer_reply whole = {reply.body, msg};
+        call_done(call, reply.status, &whole);
+        return whole.memory;
     }
+    return msg;
 }
 
 static void slot_failed(struct slot *slot)
@@ -587,7 +597,7 @@ static void slot_failed(struct slot *slot)
     struct call *call = slot->call;
     slot->call = NULL;
     if (call) {
-        call_done(call, status_of(slot->rv), SPAN_NONE);
+        call_failed(call, status_of(slot->rv));
     }
 }
 
@@ -595,12 +605,11 @@ static void slot_run(struct peer *peer, struct peer_event *event)
 {
     struct slot *slot = (struct slot *)event;
     struct link *link = slot->link;
-    nng_msg *msg = slot->msg;
+    struct sp_message *msg = slot->msg;
     (void)peer;
     slot->msg = NULL;
     if (msg) {
-        slot_answered(slot, msg);
-        nng_msg_free(msg);
+        proto_free(slot_answered(slot, msg));
     } else {
         slot_failed(slot);
     }
@@ -735,7 +744,7 @@ void link_free(struct link *link)
     }
     for (size_t i = 0; i <= LINK_SLOTS; i++) {
         if (link->slots[i].msg) {
-            nng_msg_free(link->slots[i].msg);
+            proto_free(link->slots[i].msg);
         }
     }
     sp_close(link->socket);

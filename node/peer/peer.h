@@ -136,10 +136,21 @@ void peer_handle(struct peer *peer, uint32_t type, unsigned flags, peer_handler 
                  void *user);
 /* Consumes REQUEST; BODY is copied. A body above PEER_MESSAGE_MAX is sent as E_LIMIT without body. */
 void peer_reply(struct peer_request *request, enum err status, struct span body);
-/* The same, but it leaves at AT_MS of the monotonic clock, or at once when that has passed. No thread waits for it. */
+/* E_OK, with HEAD, which is copied, and behind it BODY, which is lent: OVER(OWNER) says, once and on any thread, perhaps before this
+ * returns, that nobody reads it any more. */
+void peer_reply_lent(struct peer_request *request, struct span head, struct span body,
+                     void (*over)(void *owner), void *owner);
+/* As peer_reply, but it leaves at AT_MS of the monotonic clock, or at once when that has passed. No thread waits for it. */
 void peer_reply_at(struct peer_request *request, uint64_t at_ms, enum err status, struct span body);
 
 /* --- outgoing requests ------------------------------------------------------------------------------------------ */
+
+/* Freed with peer_reply_fini. */
+struct peer_reply {
+    struct span bytes;
+    void *memory; /* where they stand */
+};
+void peer_reply_fini(struct peer_reply *reply);
 
 struct peer_call {
     uint8_t to[16];
@@ -148,7 +159,7 @@ struct peer_call {
     /* Set when peer_call_many returns. status is the handler's, or E_UNREACHABLE no link within the deadline,
      * E_TIMEOUT no answer, E_CANCELLED, E_NOT_FOUND no such member, E_REFUSED revoked, E_LIMIT, E_BUSY. */
     enum err status;
-    struct buf reply; /* the caller frees it with buf_fini, whatever the status */
+    struct peer_reply reply; /* the caller's, whatever the status */
     uint64_t elapsed_ms;
 };
 

@@ -63,7 +63,7 @@ static bool hand_to_pool(struct peer_request *request);
 
 /* NNG's threads, or inside the call that began it. What a handler of the pool takes goes to it from here, with a wake less
  * than over the loop, which sees all else, and whatever must be refused. */
-static void received(void *user, int rv, nng_msg *msg)
+static void received(void *user, int rv, struct sp_message *msg)
 {
     struct peer_request *request = user;
     request->rv = rv;
@@ -80,13 +80,22 @@ static void request_wait(struct peer_request *request)
     sp_ctx_receive(request->ctx, received, request);
 }
 
+static void give_back(struct peer_request *request)
+{
+    if (request->over) {
+        request->over(request->owner);
+        request->over = NULL;
+    }
+}
+
 /* The reply is out, or was not taken: any thread. */
-static void replied(void *user, int rv, nng_msg *msg)
+static void replied(void *user, int rv, struct sp_message *msg)
 {
     struct peer_request *request = user;
     struct peer *peer = request->peer;
     (void)rv;
     (void)msg;
+    give_back(request);
     pthread_mutex_lock(&peer->guests_lock);
     if (request->counted) {
         peer->guests[request->link].open_requests--;
@@ -220,7 +229,7 @@ static void request_route(struct peer_request *request, const struct pipe_entry 
 static void drop_message(struct peer_request *request)
 {
     if (request->msg) {
-        nng_msg_free(request->msg);
+        proto_free(request->msg);
         request->msg = NULL;
     }
 }
@@ -229,7 +238,7 @@ static void drop_message(struct peer_request *request)
 static enum err identify(struct peer_request *request, struct pipe_entry *ret_pipe)
 {
     struct peer *peer = request->peer;
-    struct span bytes = span_of(nng_msg_body(request->msg), nng_msg_len(request->msg));
+    struct span bytes = request->msg->bytes;
     int at = -1;
     request->link = PEER_MEMBERS_MAX; /* nobody yet */
     request->frame = (struct peer_frame_request){0};
@@ -251,7 +260,7 @@ static void count_in(struct peer_request *request)
     struct peer *peer = request->peer;
     pthread_mutex_lock(&peer->lock);
     peer->counters.requests_in++;
-    peer->counters.bytes_in += nng_msg_len(request->msg);
+    peer->counters.bytes_in += request->msg->bytes.len;
     pthread_mutex_unlock(&peer->lock);
 }
 
@@ -308,33 +317,38 @@ static void local_replied(struct peer *peer, struct peer_event *event)
     pthread_mutex_unlock(&peer->guests_lock);
     if (call && !call->done) {
         call->done = true;
-        call->finish(call, request->status, buf_span(&request->reply));
+        struct peer_reply reply = {buf_span(&request->reply), request->reply.ptr};
+        request->reply = (struct buf){0};
+        call->finish(call, request->status, &reply);
+        peer_reply_fini(&reply);
     }
     buf_fini(&request->reply);
     proto_free(request);
 }
 
-/* Keeps BODY in the request. */
-static void keep_reply(struct peer_request *request, enum err status, struct span body)
+/* Keeps BODY and LENT in the request. */
+static void keep_reply(struct peer_request *request, enum err status, struct span body,
+                       struct span lent)
 {
     request->status = status;
     request->reply.max = PEER_MESSAGE_MAX;
     request->reply.len = 0;
-    if (buf_put(&request->reply, body)) {
+    if (buf_put(&request->reply, body) || buf_put(&request->reply, lent)) {
         request->status = E_NO_MEMORY;
     }
 }
 
 static void reply_with(struct peer_request *request, enum err status, unsigned flags,
-                       struct span body)
+                       struct span body, struct span lent)
 {
     struct peer *peer = request->peer;
-    if (body.len > PEER_MESSAGE_MAX) {
+    if (lent.len > PEER_MESSAGE_MAX || body.len > PEER_MESSAGE_MAX - lent.len) {
         status = E_LIMIT;
-        body = SPAN_NONE;
+        body = lent = SPAN_NONE;
     }
     if (!request->ctx) {
-        keep_reply(request, status, body);
+        keep_reply(request, status, body, lent);
+        give_back(request);
         request->event.run = local_replied;
         peer_post(peer, &request->event);
         return;
@@ -342,24 +356,33 @@ static void reply_with(struct peer_request *request, enum err status, unsigned f
     uint8_t head[PEER_FRAME_REPLY_HEAD];
     struct peer_frame_reply reply = {.status = status, .flags = flags};
     struct span parts[] = {span_of(head, peer_frame_encode_reply(&reply, head)), body};
-    nng_msg *answered = request->msg; /* BODY may point into it */
+    struct sp_message *answered = request->msg; /* BODY may point into it */
     request->msg = NULL;
-    peer_count(peer, &peer->counters.bytes_out, parts[0].len + parts[1].len);
-    peer_egress(peer, request->link, request->frame.type, parts[0].len + parts[1].len);
-    sp_ctx_reply(request->ctx, parts, 2, replied, request); /* it may be another's from here */
+    size_t len = parts[0].len + parts[1].len + lent.len;
+    peer_count(peer, &peer->counters.bytes_out, len);
+    peer_egress(peer, request->link, request->frame.type, len);
+    sp_ctx_reply(request->ctx, parts, 2, lent, replied, request); /* may be another's from here */
     if (answered) {
-        nng_msg_free(answered);
+        proto_free(answered);
     }
 }
 
 static void refuse(struct peer_request *request, enum err status, unsigned flags)
 {
-    reply_with(request, status, flags, SPAN_NONE);
+    reply_with(request, status, flags, SPAN_NONE, SPAN_NONE);
 }
 
 void peer_reply(struct peer_request *request, enum err status, struct span body)
 {
-    reply_with(request, status, 0, body);
+    reply_with(request, status, 0, body, SPAN_NONE);
+}
+
+void peer_reply_lent(struct peer_request *request, struct span head, struct span body,
+                     void (*over)(void *owner), void *owner)
+{
+    request->over = over;
+    request->owner = owner;
+    reply_with(request, E_OK, 0, head, body);
 }
 
 /* --- replies that wait for their time: peer->later, on the loop, the next one first --------------------------------- */
@@ -369,7 +392,7 @@ static void later_put(struct peer *peer, struct peer_event *event)
     struct peer_request *request = (struct peer_request *)event;
     struct peer_request **at = &peer->later;
     if (peer->torn_down) { /* nobody looks at the time any more */
-        reply_with(request, E_CANCELLED, 0, SPAN_NONE);
+        reply_with(request, E_CANCELLED, 0, SPAN_NONE, SPAN_NONE);
         return;
     }
     while (*at && (*at)->reply_at_ms <= request->reply_at_ms) {
@@ -387,7 +410,7 @@ void server_tick(struct peer *peer, uint64_t now_ms, uint64_t *next_ms)
         peer->later = request->next_later;
         struct buf reply = request->reply;
         request->reply = (struct buf){0};
-        reply_with(request, request->status, 0, buf_span(&reply));
+        reply_with(request, request->status, 0, buf_span(&reply), SPAN_NONE);
         buf_fini(&reply);
     }
     if (peer->later && peer->later->reply_at_ms < *next_ms) {
@@ -400,7 +423,7 @@ void server_drop_later(struct peer *peer)
     while (peer->later) {
         struct peer_request *request = peer->later;
         peer->later = request->next_later;
-        reply_with(request, E_CANCELLED, 0, SPAN_NONE);
+        reply_with(request, E_CANCELLED, 0, SPAN_NONE, SPAN_NONE);
     }
 }
 
@@ -411,7 +434,7 @@ void peer_reply_at(struct peer_request *request, uint64_t at_ms, enum err status
         return;
     }
     keep_reply(request, body.len > PEER_MESSAGE_MAX ? E_LIMIT : status,
-               body.len > PEER_MESSAGE_MAX ? SPAN_NONE : body);
+               body.len > PEER_MESSAGE_MAX ? SPAN_NONE : body, SPAN_NONE);
     request->reply_at_ms = at_ms;
     request->event.run = later_put;
     peer_post(request->peer, &request->event);

@@ -57,13 +57,13 @@ static void drop_pipe(struct sp_ctx *ctx)
 }
 
 /* Socket's lock held: CTX takes the message of PIPE, which hand_over_request has looked at. */
-static struct sp_waiter take_request(struct sp_ctx *ctx, struct pipe *pipe, nng_msg *msg)
+static struct sp_waiter take_request(struct sp_ctx *ctx, struct pipe *pipe, struct sp_message *msg)
 {
     drop_pipe(ctx);
     ctx->pipe = pipe;
     sp_pipe_hold(pipe);
-    (void)!peer_frame_sp_id(nng_msg_body(msg), &ctx->request);
-    nng_msg_trim(msg, PEER_FRAME_SP_ID);
+    (void)!peer_frame_sp_id(msg->bytes.ptr, &ctx->request);
+    msg->bytes = span_of(msg->bytes.ptr + PEER_FRAME_SP_ID, msg->bytes.len - PEER_FRAME_SP_ID);
     atomic_store(&ctx->pipe_id, pipe->who.pipe);
     return take_waiter(ctx);
 }
@@ -83,10 +83,10 @@ static struct sp_ctx *waiting_pop(struct sp_socket *socket)
 static void hand_over_request(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
-    nng_msg *msg = pipe->msg;
+    struct sp_message *msg = pipe->msg;
     struct sp_waiter waiter = {0};
     uint32_t id;
-    if (peer_frame_sp_id(nng_msg_body(msg), &id)) {
+    if (peer_frame_sp_id(msg->bytes.ptr, &id)) {
         sp_pipe_end(pipe, NNG_EPROTO);
         return;
     }
@@ -107,11 +107,11 @@ static void hand_over_request(struct pipe *pipe)
 static void hand_over_reply(struct pipe *pipe)
 {
     struct sp_socket *socket = pipe->socket;
-    nng_msg *msg = pipe->msg;
+    struct sp_message *msg = pipe->msg;
     struct sp_waiter waiter = {0};
     uint32_t id;
-    bool known = !peer_frame_sp_id(nng_msg_body(msg), &id);
-    nng_msg_trim(msg, PEER_FRAME_SP_ID);
+    bool known = !peer_frame_sp_id(msg->bytes.ptr, &id);
+    msg->bytes = span_of(msg->bytes.ptr + PEER_FRAME_SP_ID, msg->bytes.len - PEER_FRAME_SP_ID);
     sp_pipe_handed(pipe);
     pthread_mutex_lock(&socket->lock);
     for (struct sp_ctx *ctx = socket->contexts; ctx && known; ctx = ctx->next) {
@@ -188,8 +188,9 @@ uint32_t sp_ctx_pipe(const struct sp_ctx *ctx)
     return atomic_load(&ctx->pipe_id);
 }
 
-/* PARTS behind SP's length and number. NULL: no memory. */
-static struct outgoing *outgoing_make(uint32_t request, const struct span *parts, size_t count)
+/* PARTS and LENT behind SP's length and number. NULL: no memory. */
+static struct outgoing *outgoing_make(uint32_t request, const struct span *parts, size_t count,
+                                      struct span lent)
 {
     size_t len = PEER_FRAME_SP_ID;
     for (size_t i = 0; i < count; i++) {
@@ -199,8 +200,8 @@ static struct outgoing *outgoing_make(uint32_t request, const struct span *parts
     if (!item) {
         return NULL;
     }
-    *item = (struct outgoing){0};
-    put_be64(item->bytes, len);
+    *item = (struct outgoing){.lent = lent};
+    put_be64(item->bytes, len + lent.len);
     put_be32(item->bytes + PEER_FRAME_SP_HEAD, request);
     item->len = PEER_FRAME_SP_HEAD + PEER_FRAME_SP_ID;
     for (size_t i = 0; i < count; i++) {
@@ -209,6 +210,7 @@ static struct outgoing *outgoing_make(uint32_t request, const struct span *parts
         }
         item->len += parts[i].len;
     }
+    item->len += lent.len;
     return item;
 }
 
@@ -260,7 +262,7 @@ void sp_ctx_request(struct sp_ctx *ctx, const struct span *parts, size_t count, 
         done(user, NNG_ECLOSED, NULL);
         return;
     }
-    struct outgoing *item = outgoing_make(request, parts, count);
+    struct outgoing *item = outgoing_make(request, parts, count, SPAN_NONE);
     if (item) {
         (void)send_on(pipe, item);
     } else {
@@ -278,14 +280,14 @@ void sp_ctx_cancel(struct sp_ctx *ctx, int rv)
     sp_tell(waiter, rv, NULL);
 }
 
-void sp_ctx_reply(struct sp_ctx *ctx, const struct span *parts, size_t count, sp_done *done,
-                  void *user)
+void sp_ctx_reply(struct sp_ctx *ctx, const struct span *parts, size_t count, struct span lent,
+                  sp_done *done, void *user)
 {
     pthread_mutex_lock(&ctx->socket->lock);
     struct pipe *pipe = ctx->pipe; /* the context's hold on it is ours now */
     ctx->pipe = NULL;
     pthread_mutex_unlock(&ctx->socket->lock);
-    struct outgoing *item = pipe ? outgoing_make(ctx->request, parts, count) : NULL;
+    struct outgoing *item = pipe ? outgoing_make(ctx->request, parts, count, lent) : NULL;
     int rv = !pipe ? NNG_ESTATE : item ? 0 : NNG_ENOMEM;
     if (item) {
         item->waiter = (struct sp_waiter){done, user};
@@ -316,7 +318,7 @@ void sp_ctx_receive(struct sp_ctx *ctx, sp_done *done, void *user)
 {
     struct sp_socket *socket = ctx->socket;
     struct pipe *parked = NULL;
-    nng_msg *msg = NULL;
+    struct sp_message *msg = NULL;
     pthread_mutex_lock(&socket->lock);
     bool stopping = socket->stopping;
     if (!stopping) {

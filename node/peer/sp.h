@@ -5,7 +5,7 @@
  *
  *     sp_open(SP_REP, PEER_FRAME_MAX, on_pipe, user, &socket);
  *     sp_listen(socket, "tls+tcp://127.0.0.1:0", profile, NULL, &listener, &port);
- *     sp_ctx_open(socket, &ctx);  sp_ctx_receive(ctx, on_request, user);  ... sp_ctx_reply(ctx, parts, 2, on_sent, user);
+ *     sp_ctx_open(socket, &ctx);  sp_ctx_receive(ctx, on_request, user);  ... sp_ctx_reply(ctx, parts, 2, SPAN_NONE, on_sent, user);
  *     sp_dial(request_socket, url, profile, node_id_hex, 10000);          // blocks; a worker thread
  *     sp_ctx_request(ctx, parts, 2, on_reply, user);
  *     sp_stop(socket);  sp_close(socket);
@@ -83,9 +83,15 @@ MUST_CHECK int sp_dial(struct sp_socket *socket, const char *url,
 /* Closes one pipe of any socket; an unknown number is ignored. */
 void sp_pipe_close(uint32_t pipe);
 
+/* What came in, without SP's head. Freed with proto_free. */
+struct sp_message {
+    struct span bytes; /* in ROOM */
+    uint8_t room[];
+};
+
 /* How an operation of a context ended: RV is 0 or an NNG error number. MSG, if not NULL, is the callee's to free. Called once for
  * each operation, perhaps before the function that began it returns. */
-typedef void sp_done(void *user, int rv, nng_msg *msg);
+typedef void sp_done(void *user, int rv, struct sp_message *msg);
 
 /* A context has one operation at a time. It belongs to its socket. */
 MUST_CHECK enum err sp_ctx_open(struct sp_socket *socket, struct sp_ctx **ret);
@@ -98,9 +104,9 @@ void sp_ctx_cancel(struct sp_ctx *ctx, int rv);
 /* REP: waits for the next request of any pipe. NNG_ECLOSED when the socket stops. */
 void sp_ctx_receive(struct sp_ctx *ctx, sp_done *done, void *user);
 /* REP: replies to the request received last. Ends when the last octet has gone into the channel, or the pipe is gone;
- * NNG_ESTATE without a request. PARTS are copied. */
-void sp_ctx_reply(struct sp_ctx *ctx, const struct span *parts, size_t count, sp_done *done,
-                  void *user);
+ * NNG_ESTATE without a request. PARTS are copied; LENT, which comes behind them, must stay as it is until the end. */
+void sp_ctx_reply(struct sp_ctx *ctx, const struct span *parts, size_t count, struct span lent,
+                  sp_done *done, void *user);
 /* REP: the pipe of the request received last. */
 uint32_t sp_ctx_pipe(const struct sp_ctx *ctx);
 

@@ -9,8 +9,9 @@
 #include "node/peer/frame.h"
 #include "node/peer/sp.h"
 
-#define SP_IN_SIZE  ((size_t)32 << 10)
-#define SP_OUT_SIZE ((size_t)64 << 10)
+#define SP_BUFFER_SMALL ((size_t)16 << 10)  /* what a pipe has for each direction */
+#define SP_BUFFER_LARGE ((size_t)256 << 10) /* while much comes through */
+#define SP_BUFFER_QUIET 16 /* turns in a row that a small one would do for: it is small again */
 #define SP_QUEUE_MAX                                                                               \
     ((size_t)16 << 20) /* octets that wait to be sent; beyond it the other side does not read */
 
@@ -27,19 +28,28 @@ struct sp_waiter {
     void *user;
 };
 
-static inline void sp_tell(struct sp_waiter waiter, int rv, nng_msg *msg)
+static inline void sp_tell(struct sp_waiter waiter, int rv, struct sp_message *msg)
 {
     if (waiter.done) {
         waiter.done(waiter.user, rv, msg);
     } else if (msg) {
-        nng_msg_free(msg);
+        proto_free(msg);
     }
 }
+
+/* Ciphertext on its way. */
+struct sp_buffer {
+    uint8_t *bytes;
+    size_t size;
+    size_t at, len; /* what is in it */
+    unsigned quiet;
+};
 
 struct outgoing {
     struct outgoing *next;
     struct sp_waiter waiter; /* for the last octet */
-    size_t len, at;
+    size_t len, at;          /* of both: what stands in BYTES, and behind it LENT */
+    struct span lent;        /* there until the waiter is told */
     uint8_t bytes[];
 };
 
@@ -65,16 +75,13 @@ struct pipe {
     int why;
     enum stage stage;
     struct crypto_channel *channel;
-    uint8_t in[SP_IN_SIZE];
-    size_t in_at, in_len;
-    uint8_t out[SP_OUT_SIZE];
-    size_t out_at, out_len;
+    struct sp_buffer in, out;
     struct outgoing *queue, **queue_tail;
     size_t queued;         /* octets in it */
     struct outgoing *sent; /* whole in the channel, and their waiters not told */
     uint8_t head[PEER_FRAME_SP_HEAD];
     size_t head_len;
-    nng_msg *msg; /* being received */
+    struct sp_message *msg; /* being received */
     size_t msg_at;
     bool handing; /* msg is whole and on its way to a context */
 };

@@ -57,8 +57,10 @@ void sp_pipe_free(struct pipe *pipe)
         proto_free(pipe->channel);
     }
     if (pipe->msg) {
-        nng_msg_free(pipe->msg);
+        proto_free(pipe->msg);
     }
+    proto_free(pipe->in.bytes);
+    proto_free(pipe->out.bytes);
     pthread_cond_destroy(&pipe->changed);
     pthread_mutex_destroy(&pipe->lock);
     proto_free(pipe);
@@ -74,25 +76,54 @@ static void break_off(struct pipe *pipe, int why)
     }
 }
 
+/* --- buffers: lock held ------------------------------------------------------------------------------------------------- */
+
+static bool buffer_make(struct sp_buffer *buffer, size_t size)
+{
+    uint8_t *bytes = proto_alloc_raw(size, 1);
+    if (bytes) {
+        proto_free(buffer->bytes);
+        *buffer = (struct sp_buffer){.bytes = bytes, .size = size};
+    }
+    return bytes != NULL;
+}
+
+/* What was in it is through. When it was full there is more to come: fewer turns take less of both processors. */
+static void buffer_next(struct sp_buffer *buffer)
+{
+    size_t used = buffer->len;
+    buffer->at = buffer->len = 0;
+    if (buffer->size == SP_BUFFER_SMALL) {
+        if (used == buffer->size) {
+            (void)buffer_make(buffer, SP_BUFFER_LARGE);
+        }
+        return;
+    }
+    buffer->quiet = used > SP_BUFFER_SMALL ? 0 : buffer->quiet + 1;
+    if (buffer->quiet >= SP_BUFFER_QUIET) {
+        (void)buffer_make(buffer, SP_BUFFER_SMALL);
+    }
+}
+
 /* --- the channel's side of the buffers: lock held ----------------------------------------------------------------------- */
 
 static int bio_send(void *user, const uint8_t *bytes, size_t len)
 {
     struct pipe *pipe = user;
-    size_t room = SP_OUT_SIZE - pipe->out_len;
+    size_t room = pipe->out.size - pipe->out.len;
     size_t moved = len < room ? len : room;
-    memcpy(pipe->out + pipe->out_len, bytes, moved);
-    pipe->out_len += moved;
+    memcpy(pipe->out.bytes + pipe->out.len, bytes, moved);
+    pipe->out.len += moved;
     return (int)moved;
 }
 
 static int bio_recv(void *user, uint8_t *bytes, size_t len)
 {
     struct pipe *pipe = user;
-    size_t there = pipe->in_len - pipe->in_at;
+    size_t there = pipe->in.len - pipe->in.at;
     size_t moved = len < there ? len : there;
-    memcpy(bytes, pipe->in + pipe->in_at, moved);
-    pipe->in_at += moved;
+    memcpy(bytes, pipe->in.bytes + pipe->in.at, moved);
+    pipe->in.at += moved;
     return (int)moved;
 }
 
@@ -104,8 +135,8 @@ static int nng_error(enum err err)
 /* Lock held. */
 static void submit_tx(struct pipe *pipe)
 {
-    if (!pipe->closed && !pipe->tx_busy && pipe->out_at < pipe->out_len) {
-        nng_iov iov = {pipe->out + pipe->out_at, pipe->out_len - pipe->out_at};
+    if (!pipe->closed && !pipe->tx_busy && pipe->out.at < pipe->out.len) {
+        nng_iov iov = {pipe->out.bytes + pipe->out.at, pipe->out.len - pipe->out.at};
         pipe->tx_busy = true;
         sp_pipe_hold(pipe);
         nng_aio_set_iov(pipe->tx, 1, &iov);
@@ -116,10 +147,10 @@ static void submit_tx(struct pipe *pipe)
 /* Lock held. A deadline for the whole greeting, so that an octet a second does not hold a pipe for ever. */
 static void submit_rx(struct pipe *pipe)
 {
-    if (!pipe->closed && !pipe->rx_busy && pipe->in_at == pipe->in_len) {
-        nng_iov iov = {pipe->in, SP_IN_SIZE};
+    if (!pipe->closed && !pipe->rx_busy && pipe->in.at == pipe->in.len) {
         uint64_t until = pipe->since_ms + SP_GREETING_MS, now = now_ms();
-        pipe->in_at = pipe->in_len = 0;
+        buffer_next(&pipe->in);
+        nng_iov iov = {pipe->in.bytes, pipe->in.size};
         pipe->rx_busy = true;
         sp_pipe_hold(pipe);
         nng_aio_set_iov(pipe->rx, 1, &iov);
@@ -134,8 +165,11 @@ static void send_some(struct pipe *pipe)
 {
     while (pipe->queue && !pipe->closed) {
         struct outgoing *first = pipe->queue;
-        size_t len = first->len - first->at;
-        enum err err = crypto_channel_write(pipe->channel, first->bytes + first->at, &len);
+        size_t own = first->len - first->lent.len;
+        bool lent = first->at >= own;
+        const uint8_t *from = lent ? first->lent.ptr + (first->at - own) : first->bytes + first->at;
+        size_t len = (lent ? first->len : own) - first->at;
+        enum err err = crypto_channel_write(pipe->channel, from, &len);
         if (err == E_BUSY) {
             return;
         }
@@ -172,6 +206,16 @@ static bool read_some(struct pipe *pipe, uint8_t *to, size_t want, size_t *at)
     return true;
 }
 
+/* Not filled yet. */
+static struct sp_message *message_new(size_t len)
+{
+    struct sp_message *msg = proto_alloc_raw(1, sizeof *msg + len);
+    if (msg) {
+        msg->bytes = span_of(msg->room, len);
+    }
+    return msg;
+}
+
 /* Lock held. true: a whole message stands in pipe->msg. */
 static bool receive_some(struct pipe *pipe)
 {
@@ -187,15 +231,15 @@ static bool receive_some(struct pipe *pipe)
             pipe->head_len = 0;
             if (peer_frame_sp_length(pipe->head, pipe->socket->recv_max, &len)) {
                 break_off(pipe, NNG_EMSGSIZE);
-            } else if (nng_msg_alloc(&pipe->msg, len)) {
+            } else if (!(pipe->msg = message_new(len))) {
                 break_off(pipe, NNG_ENOMEM);
             }
             pipe->msg_at = 0;
         } else {
-            if (!read_some(pipe, nng_msg_body(pipe->msg), nng_msg_len(pipe->msg), &pipe->msg_at)) {
+            if (!read_some(pipe, pipe->msg->room, pipe->msg->bytes.len, &pipe->msg_at)) {
                 return false;
             }
-            if (pipe->msg_at == nng_msg_len(pipe->msg)) {
+            if (pipe->msg_at == pipe->msg->bytes.len) {
                 pipe->handing = true;
                 return true;
             }
@@ -427,9 +471,9 @@ static void on_tx(void *arg)
     if (rv) {
         break_off(pipe, rv);
     } else {
-        pipe->out_at += nng_aio_count(pipe->tx);
-        if (pipe->out_at == pipe->out_len) {
-            pipe->out_at = pipe->out_len = 0;
+        pipe->out.at += nng_aio_count(pipe->tx);
+        if (pipe->out.at == pipe->out.len) {
+            buffer_next(&pipe->out);
         }
     }
     pthread_mutex_unlock(&pipe->lock);
@@ -446,8 +490,8 @@ static void on_rx(void *arg)
     if (rv) {
         break_off(pipe, rv);
     } else {
-        pipe->in_at = 0;
-        pipe->in_len = nng_aio_count(pipe->rx);
+        pipe->in.at = 0;
+        pipe->in.len = nng_aio_count(pipe->rx);
     }
     pthread_mutex_unlock(&pipe->lock);
     sp_pipe_run(pipe);
@@ -484,7 +528,8 @@ static struct pipe *pipe_make(const struct crypto_channel_profile *profile, bool
         proto_free(pipe->channel);
         pipe->channel = NULL;
     }
-    if (!pipe->channel || nng_aio_alloc(&pipe->tx, on_tx, pipe) ||
+    if (!pipe->channel || !buffer_make(&pipe->in, SP_BUFFER_SMALL) ||
+        !buffer_make(&pipe->out, SP_BUFFER_SMALL) || nng_aio_alloc(&pipe->tx, on_tx, pipe) ||
         nng_aio_alloc(&pipe->rx, on_rx, pipe)) {
         sp_pipe_free(pipe);
         return NULL;

@@ -84,8 +84,8 @@ static enum err take_chunk(struct fetch *fetch, const struct peer_call *call, ui
     struct arena arena = {0};
     struct peer_chunk_reply reply;
     uint8_t hash[32];
-    enum err err = proto_codec_decode(&peer_chunk_reply_message, buf_span(&call->reply), &arena,
-                                      &reply, reterr);
+    enum err err =
+        proto_codec_decode(&peer_chunk_reply_message, call->reply.bytes, &arena, &reply, reterr);
     if (!err && (reply.size != fetch->blob->size ||
                  reply.bytes.len != chunk_len(fetch->blob->size, index))) {
         err = proto_err_set(reterr, E_AUTH, "a chunk of another length than was named");
@@ -156,7 +156,7 @@ static enum err fetch_window(struct fetch *fetch, struct err_info *reterr)
         }
     }
     for (size_t i = 0; i < count; i++) {
-        buf_fini(&calls[i].reply);
+        peer_reply_fini(&calls[i].reply);
         buf_fini(&bodies[i]);
     }
     return err;

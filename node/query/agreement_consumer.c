@@ -39,14 +39,14 @@ static enum err exchange(struct consume *c, const struct agreement_message *out,
             err = proto_err_set(reterr, err, "%s: %s", c->provider.name, proto_err_text(err));
         }
     }
-    err = err ? err : agreement_copy(&c->arena, buf_span(&call.reply), &reply);
+    err = err ? err : agreement_copy(&c->arena, call.reply.bytes, &reply);
     err =
         err ? err : proto_codec_decode(&agreement_message_table, reply, &c->arena, &c->in, reterr);
     if (!err && !span_equal(c->in.id, out->id)) {
         err =
             proto_err_set(reterr, E_AUTH, "%s answered about another agreement", c->provider.name);
     }
-    buf_fini(&call.reply);
+    peer_reply_fini(&call.reply);
     buf_fini(&body);
     return err;
 }

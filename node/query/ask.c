@@ -350,7 +350,7 @@ static enum err open_answer(struct asking *asking, const struct peer_call *call,
                                                : proto_err_text(call->status));
         return call->status;
     }
-    enum err err = query_answer_take(buf_span(&call->reply), &asking->result->arena, answer, &info);
+    enum err err = query_answer_take(call->reply.bytes, &asking->result->arena, answer, &info);
     if (err) {
         drop_site(asking, site, "MALFORMED", info.text[0] ? info.text : proto_err_text(err));
     } else if (memcmp(answer->query_id.ptr, asking->result->id, 16) != 0) {
@@ -523,7 +523,7 @@ enum err query_ask(struct query_context *context, const struct query_ask *ask,
 void query_result_fini(struct query_result *result)
 {
     for (size_t i = 0; result->replies && i < result->site_count; i++) {
-        buf_fini(&result->replies[i]);
+        peer_reply_fini(&result->replies[i]);
     }
     proto_query_fini(&result->query);
     arena_fini(&result->arena);

@@ -92,7 +92,7 @@ struct query_result {
     bool replayed;            /* every answer was */
     struct query_cells cells; /* sums over the sites that answered */
     struct query_table table;
-    struct buf *replies; /* what spans of the result point into */
+    struct peer_reply *replies; /* what spans of the result point into */
 };
 
 /* Errors: E_QUERY, E_SCHEMA, E_UNSUPPORTED the text; E_NOT_FOUND nobody publishes the dataset, or no such site; else, with

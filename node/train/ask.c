@@ -97,7 +97,7 @@ static void *ask_one(void *user)
         } else {
             pause_ms(asked->call.status == E_BUSY && asked->final ? SHORT_MS : PAUSE_MS);
         }
-        buf_fini(&asked->call.reply);
+        peer_reply_fini(&asked->call.reply);
     }
     if (asked->call.status == E_CANCELLED) {
         asked->call.status = E_UNREACHABLE;
@@ -123,7 +123,7 @@ void asked_all(struct asked *asked, size_t count)
 void asked_fini(struct asked *asked, size_t count)
 {
     for (size_t i = 0; asked && i < count; i++) {
-        buf_fini(&asked[i].call.reply);
+        peer_reply_fini(&asked[i].call.reply);
         buf_fini(&asked[i].request);
         arena_fini(&asked[i].arena);
     }
@@ -167,7 +167,7 @@ static enum err open_update(struct asked *asked)
         err = E_NOT_FOUND;
     }
     if (!err) {
-        err = query_message_open(&train_update_message, buf_span(&asked->call.reply),
+        err = query_message_open(&train_update_message, asked->call.reply.bytes,
                                  TRAIN_UPDATE_DOMAIN, member.point, context->federation_id,
                                  &asked->arena, &asked->update, NULL);
     }
@@ -256,7 +256,7 @@ static void note_progress(struct asked *asked)
 bool asked_round(struct asked *asked)
 {
     asked->err = open_update(asked);
-    asked->bytes += asked->call.reply.len;
+    asked->bytes += asked->call.reply.bytes.len;
     if (!asked->err && asked->update.answer == TRAIN_WORKING) {
         note_progress(asked);
         arena_fini(&asked->arena);

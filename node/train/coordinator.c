@@ -204,7 +204,7 @@ static void take_answer(struct drive *drive, const struct asked *asked,
     site->error = err && err != E_BUSY ? E_UNREACHABLE : err;
     if (!err) {
         /* The whole signed answer: a site keeps it, and gives the same bytes to whoever asks again. */
-        const struct span bytes = buf_span(&asked->call.reply);
+        const struct span bytes = asked->call.reply.bytes;
         ret->kind = PROTO_ROUND_SITE_UPDATED;
         crypto_sha256(&bytes, 1, ret->hash);
     }

@@ -105,7 +105,7 @@ static bool tell(struct keeper *keeper)
                              keeper_cancelled, all);
         err = err ? err : call.status;
         err = err ? err
-                  : query_message_open(&train_lease_reply_message, buf_span(&call.reply),
+                  : query_message_open(&train_lease_reply_message, call.reply.bytes,
                                        TRAIN_LEASE_DOMAIN, member.point,
                                        service->context->federation_id, &arena, &reply, NULL);
     } else {
@@ -117,7 +117,7 @@ static bool tell(struct keeper *keeper)
         pthread_mutex_unlock(&service->lock);
     }
     arena_fini(&arena);
-    buf_fini(&call.reply);
+    peer_reply_fini(&call.reply);
     buf_fini(&body);
     return err == E_OK && reply.answer == PROTO_LEASE_YES;
 }

@@ -545,7 +545,7 @@ static void count_vote(struct train_job *job, const struct peer_call *call, stru
     struct peer_member member;
     struct train_lease_reply reply;
     if (call->status || !peer_member_by_id(context->peer, call->to, &member) ||
-        query_message_open(&train_lease_reply_message, buf_span(&call->reply), TRAIN_LEASE_DOMAIN,
+        query_message_open(&train_lease_reply_message, call->reply.bytes, TRAIN_LEASE_DOMAIN,
                            member.point, context->federation_id, &votes->arena, &reply, NULL) ||
         !span_equal(reply.job_id, span_of(job->state.id, 16))) {
         return;
@@ -613,7 +613,7 @@ static enum err ask_votes(struct train_job *job, const struct train_lease *lease
 static void votes_clear(struct votes *votes)
 {
     for (size_t i = 0; i < votes->count; i++) {
-        buf_fini(&votes->calls[i].reply);
+        peer_reply_fini(&votes->calls[i].reply);
         buf_fini(&votes->bodies[i]);
     }
     votes->count = 0;

@@ -99,9 +99,8 @@ void offers_read(struct train_service *service, struct train_job_state *state, s
         err = E_NOT_FOUND;
     }
     if (!err) {
-        err = query_message_open(&train_admit_message, buf_span(&asked->call.reply),
-                                 TRAIN_ADMIT_DOMAIN, member.point, context->federation_id, &arena,
-                                 &admit, &info);
+        err = query_message_open(&train_admit_message, asked->call.reply.bytes, TRAIN_ADMIT_DOMAIN,
+                                 member.point, context->federation_id, &arena, &admit, &info);
     }
     if (!err && (memcmp(admit.job_id.ptr, state->id, 16) != 0 ||
                  memcmp(admit.plan_hash.ptr, state->plan_hash, 32) != 0)) {

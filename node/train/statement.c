@@ -230,8 +230,8 @@ static void take_reply(struct train_service *service, const struct peer_call *ca
     struct countersignature answer;
     uint8_t signature[64];
     if (call->status == E_OK && peer_member_by_id(service->context->peer, call->to, &member) &&
-        proto_codec_decode(&countersignature_message, buf_span(&call->reply), &arena, &answer,
-                           NULL) == E_OK &&
+        proto_codec_decode(&countersignature_message, call->reply.bytes, &arena, &answer, NULL) ==
+            E_OK &&
         crypto_signature_from_der(answer.der, signature) == E_OK &&
         crypto_provider()->p256_verify(member.point, digest, signature) == E_OK) {
         take(all, member.id, answer.der);
@@ -266,7 +266,7 @@ static enum err collect(struct train_service *service, const struct proto_lineag
         if (!err) {
             take_reply(service, &calls[i], digest, all);
         }
-        buf_fini(&calls[i].reply);
+        peer_reply_fini(&calls[i].reply);
     }
     proto_free(calls);
     buf_fini(&body);

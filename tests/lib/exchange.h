@@ -19,7 +19,7 @@ struct exchange {
     pthread_cond_t changed;
     bool done;
     int rv;
-    nng_msg *msg;
+    struct sp_message *msg;
 };
 
 static inline void exchange_init(struct exchange *x)
@@ -29,7 +29,7 @@ static inline void exchange_init(struct exchange *x)
     pthread_cond_init(&x->changed, NULL);
 }
 
-static inline void exchange_done(void *user, int rv, nng_msg *msg)
+static inline void exchange_done(void *user, int rv, struct sp_message *msg)
 {
     struct exchange *x = user;
     pthread_mutex_lock(&x->lock);
@@ -41,7 +41,7 @@ static inline void exchange_done(void *user, int rv, nng_msg *msg)
 }
 
 /* The result, and then X is ready for another operation. */
-static inline int exchange_wait(struct exchange *x, unsigned limit_ms, nng_msg **ret)
+static inline int exchange_wait(struct exchange *x, unsigned limit_ms, struct sp_message **ret)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);

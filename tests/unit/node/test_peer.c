@@ -422,9 +422,9 @@ static enum err call_one(struct node *from, struct node *to, uint32_t type, stru
     memcpy(one.to, to->id, 16);
     call(from, &one, 1, deadline_ms);
     if (one.status == E_OK && type == PEER_MSG_QUERY) {
-        assert_true(span_equal(buf_span(&one.reply), body));
+        assert_true(span_equal(one.reply.bytes, body));
     }
-    buf_fini(&one.reply);
+    peer_reply_fini(&one.reply);
     return one.status;
 }
 
@@ -482,8 +482,8 @@ static void test_parallel_and_deadline(void **state)
     call(&nodes[0], calls, 100, 10000);
     for (int i = 0; i < 100; i++) {
         assert_int_equal(calls[i].status, E_OK);
-        assert_true(span_equal(buf_span(&calls[i].reply), calls[i].body));
-        buf_fini(&calls[i].reply);
+        assert_true(span_equal(calls[i].reply.bytes, calls[i].body));
+        peer_reply_fini(&calls[i].reply);
     }
     uint64_t began = peer_now_ms();
     assert_int_equal(call_one(&nodes[0], &nodes[1], PEER_MSG_TRAIN_PLAN, SPAN_NONE, 200),
@@ -504,7 +504,7 @@ static void watch_ended(void *user, size_t at)
 {
     struct watched *w = user;
     const struct peer_call *call = &w->calls[at];
-    w->wrong |= call->status == E_OK && !span_equal(buf_span(&call->reply), call->body);
+    w->wrong |= call->status == E_OK && !span_equal(call->reply.bytes, call->body);
     w->wrong |= w->told++ && !pthread_equal(w->caller, pthread_self());
     w->caller = pthread_self();
     w->ended[at]++;
@@ -527,7 +527,7 @@ static void test_watched(void **state)
     for (int i = 0; i < 40; i++) {
         assert_int_equal(calls[i].status, i == 39 ? E_NOT_FOUND : E_OK);
         assert_int_equal(w.ended[i], 1);
-        buf_fini(&calls[i].reply);
+        peer_reply_fini(&calls[i].reply);
     }
     assert_false(w.wrong);
 }
@@ -549,9 +549,9 @@ static void test_replies_that_wait(void **state)
         call(&nodes[round], calls, 90, 10000);
         for (int i = 0; i < 90; i++) {
             assert_int_equal(calls[i].status, E_OK);
-            assert_true(span_equal(buf_span(&calls[i].reply), calls[i].body));
+            assert_true(span_equal(calls[i].reply.bytes, calls[i].body));
             assert_true(calls[i].elapsed_ms >= LATER_MS);
-            buf_fini(&calls[i].reply);
+            peer_reply_fini(&calls[i].reply);
         }
         assert_true(peer_now_ms() - began < 10 * LATER_MS);
     }
@@ -771,7 +771,8 @@ static void refused_at_the_door(struct span certificate, struct span root_der,
 }
 
 /* One exchange of a raw client. The caller frees what came. */
-static int raw_call(struct sp_ctx *ctx, const struct span *parts, size_t count, nng_msg **ret)
+static int raw_call(struct sp_ctx *ctx, const struct span *parts, size_t count,
+                    struct sp_message **ret)
 {
     struct exchange x;
     exchange_init(&x);
@@ -795,7 +796,7 @@ static void test_no_hello_and_oversize(void **state)
     struct sp_socket *socket = NULL;
     struct sp_ctx *ctx = NULL;
     static const uint8_t large[3 << 20];
-    nng_msg *answer = NULL;
+    struct sp_message *answer = NULL;
     char url[64], hex[33];
     uint8_t head[PEER_FRAME_REQUEST_HEAD];
     struct peer_frame_reply reply;
@@ -810,9 +811,9 @@ static void test_no_hello_and_oversize(void **state)
     OK(sp_ctx_open(socket, &ctx));
     struct span part = span_of(head, peer_frame_encode_request(&frame, head));
     assert_int_equal(raw_call(ctx, &part, 1, &answer), 0);
-    OK(peer_frame_decode_reply(span_of(nng_msg_body(answer), nng_msg_len(answer)), &reply));
+    OK(peer_frame_decode_reply(answer->bytes, &reply));
     assert_int_equal(reply.status, E_AUTH);
-    nng_msg_free(answer);
+    proto_free(answer);
     /* too large */
     part = span_of(large, sizeof large);
     assert_int_equal(raw_call(ctx, &part, 1, &answer), NNG_ECONNRESET);

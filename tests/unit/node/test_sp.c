@@ -127,19 +127,19 @@ static bool client_pipe(void *user, const struct sp_identity *who, enum sp_event
     return true;
 }
 
-static void echo_sent(void *user, int rv, nng_msg *msg);
+static void echo_sent(void *user, int rv, struct sp_message *msg);
 
-static void echo_request(void *user, int rv, nng_msg *msg)
+static void echo_request(void *user, int rv, struct sp_message *msg)
 {
     struct echo *echo = user;
     if (!rv) {
-        struct span part = span_of(nng_msg_body(msg), nng_msg_len(msg));
-        sp_ctx_reply(echo->ctx, &part, 1, echo_sent, echo);
-        nng_msg_free(msg);
+        struct span part = msg->bytes;
+        sp_ctx_reply(echo->ctx, &part, 1, SPAN_NONE, echo_sent, echo);
+        proto_free(msg);
     }
 }
 
-static void echo_sent(void *user, int rv, nng_msg *msg)
+static void echo_sent(void *user, int rv, struct sp_message *msg)
 {
     struct echo *echo = user;
     (void)rv, (void)msg;
@@ -180,7 +180,8 @@ static void begin(struct sp_ctx *ctx, struct exchange *x, const void *bytes, siz
 }
 
 /* 0 and *ret, or NNG's error. */
-static int ask(struct sp_ctx *ctx, struct exchange *x, const void *bytes, size_t len, nng_msg **ret)
+static int ask(struct sp_ctx *ctx, struct exchange *x, const void *bytes, size_t len,
+               struct sp_message **ret)
 {
     begin(ctx, x, bytes, len);
     return exchange_wait(x, 10000, ret);
@@ -216,11 +217,11 @@ static void exchanges(void **state)
     OK(sp_ctx_open(socket, &ctx));
     exchange_init(&x);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        nng_msg *msg = NULL;
+        struct sp_message *msg = NULL;
         assert_int_equal(ask(ctx, &x, bytes, sizes[i], &msg), 0);
-        assert_int_equal(nng_msg_len(msg), sizes[i]);
-        assert_memory_equal(nng_msg_body(msg), bytes, sizes[i]);
-        nng_msg_free(msg);
+        assert_int_equal(msg->bytes.len, sizes[i]);
+        assert_memory_equal(msg->bytes.ptr, bytes, sizes[i]);
+        proto_free(msg);
     }
     sp_close(socket);
     until(&server.down, 1);
@@ -234,7 +235,7 @@ static void requests_wait_for_a_context(void **state)
     struct sp_socket *sockets[8];
     struct sp_ctx *ctx[8];
     struct exchange x[8];
-    nng_msg *msg;
+    struct sp_message *msg;
     (void)state;
     server_open(&server, 0);
     for (int i = 0; i < 8; i++) {
@@ -252,9 +253,9 @@ static void requests_wait_for_a_context(void **state)
     echo_open(&server, 0);
     for (int i = 0; i < 7; i++) {
         assert_int_equal(exchange_wait(&x[i], 5000, &msg), 0);
-        assert_int_equal(nng_msg_len(msg), 1);
-        assert_int_equal(*(uint8_t *)nng_msg_body(msg), i);
-        nng_msg_free(msg);
+        assert_int_equal(msg->bytes.len, 1);
+        assert_int_equal(msg->bytes.ptr[0], i);
+        proto_free(msg);
         sp_close(sockets[i]);
     }
     server_close(&server);
@@ -302,7 +303,7 @@ static void refusals(void **state)
     struct sp_listener *listener;
     struct sp_ctx *ctx = NULL;
     struct exchange x;
-    nng_msg *msg = NULL;
+    struct sp_message *msg = NULL;
     char url[64];
     uint16_t port;
     (void)state;
@@ -310,8 +311,8 @@ static void refusals(void **state)
     OK(sp_open(SP_REQ, 1 << 20, client_pipe, NULL, &socket));
     OK(sp_ctx_open(socket, &ctx));
     exchange_init(&x);
-    assert_int_equal(ask(ctx, &x, "x", 1, &msg), NNG_ECLOSED);      /* nobody there yet */
-    sp_ctx_reply(server.echoes[0].ctx, NULL, 0, exchange_done, &x); /* to no request */
+    assert_int_equal(ask(ctx, &x, "x", 1, &msg), NNG_ECLOSED); /* nobody there yet */
+    sp_ctx_reply(server.echoes[0].ctx, NULL, 0, SPAN_NONE, exchange_done, &x); /* to no request */
     assert_int_equal(exchange_wait(&x, 1000, &msg), NNG_ESTATE);
     /* the wrong node, a refusal, the wrong kind, nobody, not an address */
     assert_int_equal(sp_dial(socket, server.url, beta.profile, beta.hex, 5000), NNG_EPEERAUTH);
@@ -339,7 +340,7 @@ static void deadline_and_break(void **state)
     struct sp_socket *socket = NULL;
     struct sp_ctx *ctx = NULL;
     struct exchange x;
-    nng_msg *msg = NULL;
+    struct sp_message *msg = NULL;
     (void)state;
     server_open(&server, 0);
     OK(sp_open(SP_REQ, 1 << 20, client_pipe, NULL, &socket));
@@ -354,8 +355,8 @@ static void deadline_and_break(void **state)
     assert_int_equal(exchange_wait(&x, 0, &msg), NNG_EAGAIN);
     echo_open(&server, 0); /* answers the first one now */
     assert_int_equal(ask(ctx, &x, "b", 1, &msg), 0);
-    assert_memory_equal(nng_msg_body(msg), "b", 1);
-    nng_msg_free(msg);
+    assert_memory_equal(msg->bytes.ptr, "b", 1);
+    proto_free(msg);
     until(&server.up, 1);
     sp_pipe_close(atomic_load(&server.last));
     until(&server.down, 1);
@@ -380,7 +381,7 @@ static void *call_main(void *arg)
         struct sp_socket *socket = NULL;
         struct sp_ctx *ctx = NULL;
         struct exchange x;
-        nng_msg *msg = NULL;
+        struct sp_message *msg = NULL;
         exchange_init(&x);
         if (sp_open(SP_REQ, 1 << 20, client_pipe, NULL, &socket)) {
             break;
@@ -389,7 +390,7 @@ static void *call_main(void *arg)
             !sp_ctx_open(socket, &ctx)) {
             while (!atomic_load(caller->enough) && !ask(ctx, &x, bytes, sizeof bytes, &msg)) {
                 caller->answered++;
-                nng_msg_free(msg);
+                proto_free(msg);
             }
         }
         sp_close(socket);

@@ -290,16 +290,53 @@ static void test_allocation_failures(void **state)
     }
 }
 
+struct carrier {
+    uint64_t size;
+    struct span bytes;
+};
+static const struct proto_field carrier_fields[] = {
+    PROTO_FIELD(struct carrier, size, PROTO_U64, 0, INT64_MAX),
+    PROTO_FIELD(struct carrier, bytes, PROTO_BIN, 0, 70000),
+};
+static const struct proto_message carrier_message =
+    PROTO_MESSAGE("carrier", struct carrier, carrier_fields);
+
+/* The head and the bytes behind it are the whole message. */
+static void test_head_alone(void **state)
+{
+    static const uint8_t bytes[70001] = {1, 2, 3};
+    static const size_t lengths[] = {0, 1, 255, 256, 65535, 65536, 70000};
+    struct buf whole = {.max = 1 << 20}, head = {.max = 1 << 20};
+    struct carrier carrier = {.bytes = SPAN_NONE};
+    const struct sample other = {.version = 1};
+    (void)state;
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        carrier = (struct carrier){i % 2 ? INT64_MAX : i, span_of(bytes, lengths[i])};
+        whole.len = head.len = 0;
+        assert_int_equal(proto_codec_encode(&carrier_message, &carrier, &whole, NULL), E_OK);
+        assert_int_equal(proto_codec_encode_head(&carrier_message, &carrier, &head, NULL), E_OK);
+        assert_int_equal(buf_put(&head, carrier.bytes), E_OK);
+        assert_true(span_equal(buf_span(&whole), buf_span(&head)));
+    }
+    head.len = 0;
+    carrier.bytes = SPAN_NONE;
+    assert_int_equal(proto_codec_encode_head(&carrier_message, &carrier, &head, NULL), E_OK);
+    head.len = 0;
+    carrier.bytes = span_of(bytes, sizeof bytes); /* more than the table allows */
+    assert_int_equal(proto_codec_encode_head(&carrier_message, &carrier, &head, NULL), E_LIMIT);
+    assert_int_equal(proto_codec_encode_head(&sample_message, &other, &head, NULL), E_LIMIT);
+    assert_int_equal(head.len, 0);
+    buf_fini(&whole);
+    buf_fini(&head);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_every_cut_and_tail),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_one_field_more),
-        cmocka_unit_test(test_depth_and_counts),
-        cmocka_unit_test(test_writer_refuses),
-        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_golden),           cmocka_unit_test(test_every_cut_and_tail),
+        cmocka_unit_test(test_refusals),         cmocka_unit_test(test_one_field_more),
+        cmocka_unit_test(test_depth_and_counts), cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_head_alone),       cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests_name("proto/codec", tests, NULL, NULL);
 }
