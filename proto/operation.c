@@ -905,7 +905,7 @@ const struct proto_operation proto_operations[] = {
         " \"lineage\":{\"statement\":{},\"signed_by\":[],\"invalid\":[],\"keys\":{}}}"),
     ROW(MODEL_FETCH, "model fetch", DAEMON, COORDINATOR, true, model_fetch_arguments,
         "bring a model of the federation here",
-        "Fetches weights and lineage statement from another node in hashed chunks, goes on where\n"
+        "Fetches weights and lineage statement from another node in chunks, goes on where\n"
         "it was cut off, and verifies both. Decided like `licence check ID --action evaluate`, "
         "for\n"
         "what is stated; who took part in its job needs to state nothing.",

@@ -7,8 +7,8 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/audit_verify.c \
 	%D%/audit_view.c %D%/audit_view.h \
 	%D%/blob.c %D%/blob.h \
-	%D%/blob_cache.c %D%/blob_cache.h \
 	%D%/blob_list.c \
+	%D%/blob_memory.c %D%/blob_memory.h \
 	%D%/catalogue.c %D%/catalogue.h \
 	%D%/clock.c %D%/clock.h \
 	%D%/egress.c %D%/egress.h \

@@ -5,12 +5,11 @@
 #include "crypto/memory.h"
 #include "crypto/provider.h"
 #include "crypto/random.h"
-#include "store/blob_cache.h"
+#include "store/blob_memory.h"
 #include "store/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -34,40 +33,31 @@ struct head {
 struct store_blob_writer {
     struct store *store;
     struct head head;
-    bool known; /* the hash, from the start */
+    bool known;                         /* the hash, from the start */
+    struct store_blob_passing *passing; /* NULL: a file */
+    struct crypto_hash *hash;
+    uint64_t done;                  /* bytes of whole chunks that are written */
+    struct store_blob_chunk *chunk; /* the one at hand; NULL: none was begun */
+    /* Of a file: */
+    bool durable;
     int fd;
     char *path;
     struct crypto_sealer *sealer;
-    struct crypto_hash *hash;
-    uint64_t done; /* bytes on disk: whole chunks */
-    size_t filled; /* of the chunk at hand */
-    uint8_t *plain, *sealed;
-    uint8_t *chunks; /* hashes of those on disk; NULL: nobody will ask for them */
+    uint8_t *sealed;
 };
 
 struct store_blob_reader {
+    struct store_blob_memory *memory;
     struct head head;
-    struct store_blob_cache *cache; /* NULL: all is to come from the file */
+    struct store_blob_passing *passing; /* NULL: a file */
+    uint64_t at;                        /* number of CHUNK */
+    struct store_blob_chunk *chunk;     /* the one read last; NULL: none was */
+    /* Of a file: */
+    bool checks; /* what is read is to come from the file */
     int fd;
     char *path;
     struct crypto_opener *opener;
-    uint64_t at;             /* number of the chunk in PLAIN, UINT64_MAX: none */
-    uint8_t *plain, *sealed; /* PLAIN: NULL while only whole chunks were read */
-};
-
-/* Hashes of chunks that were seen while they were written, so that naming a blob to a peer need not read it again. */
-#define DIGESTS 8
-
-struct digest {
-    uint8_t hash[32];
-    uint64_t size;
-    uint8_t *chunks; /* owned; NULL: an empty place */
-};
-
-struct store_blob_digests {
-    pthread_mutex_t lock;
-    struct digest last[DIGESTS];
-    size_t next;
+    uint8_t *sealed;
 };
 
 /* --- files ------------------------------------------------------------------------------------------------------------- */
@@ -206,49 +196,74 @@ static enum err put_head(struct store_blob_writer *writer, const char *kind,
                : write_at(writer->fd, writer->path, 0, sealed, sizeof sealed, reterr);
 }
 
-static enum err put_chunk(struct store_blob_writer *writer, struct span plain,
-                          struct err_info *reterr)
+static enum err no_memory(bool writes, struct err_info *reterr)
+{
+    return proto_err_set(reterr, E_NO_MEMORY, "%s a model", writes ? "writing" : "reading");
+}
+
+static enum err write_chunk(struct store_blob_writer *writer, struct store_blob_chunk *chunk,
+                            struct err_info *reterr)
 {
     uint64_t index = writer->done / STORE_BLOB_CHUNK;
     struct chunk_aad aad = chunk_aad(&writer->head, index);
     size_t len = 0;
-    enum err err = crypto_sealer_seal(writer->sealer, span_of(aad.bytes, sizeof aad.bytes), plain,
-                                      writer->sealed, SEALED, &len);
+    enum err err =
+        crypto_sealer_seal(writer->sealer, span_of(aad.bytes, sizeof aad.bytes),
+                           span_of(chunk->bytes, chunk->len), writer->sealed, SEALED, &len);
     err = err ? proto_err_set(reterr, err, "sealing %s", writer->path)
               : write_at(writer->fd, writer->path, chunk_at(index), writer->sealed, len, reterr);
     if (!err) {
-        crypto_provider()->hash_add(writer->hash, plain);
-        if (writer->chunks) {
-            crypto_sha256_one(plain, writer->chunks + 32 * index);
-        }
-        store_blob_cache_put(writer->store->blobs, writer->head.id, index, plain);
-        writer->done += plain.len;
-        writer->filled = 0;
+        store_blob_recent_put(writer->store->blobs, writer->head.id, index, chunk);
+        store_blob_chunk_release(writer->store->blobs, chunk);
     }
     return err;
 }
 
-static void writer_free(struct store_blob_writer *writer)
+/* The chunk at hand is full. */
+static enum err put_chunk(struct store_blob_writer *writer, struct err_info *reterr)
 {
-    if (writer->hash) {
-        crypto_provider()->hash_end(writer->hash, NULL);
+    struct store_blob_chunk *chunk = writer->chunk;
+    size_t len = chunk->len;
+    enum err err = E_OK;
+    crypto_provider()->hash_add(writer->hash, span_of(chunk->bytes, len));
+    if (writer->passing) {
+        store_blob_passing_add(writer->passing, chunk);
+    } else {
+        err = write_chunk(writer, chunk, reterr);
     }
+    if (!err) {
+        writer->chunk = NULL;
+        writer->done += len;
+    }
+    return err;
+}
+
+static void close_file(struct store_blob_writer *writer)
+{
     crypto_sealer_close(writer->sealer);
     if (writer->fd >= 0) {
         close(writer->fd);
     }
-    if (writer->plain) {
-        crypto_wipe(writer->plain, STORE_BLOB_CHUNK);
-    }
-    proto_free(writer->plain);
     proto_free(writer->sealed);
-    proto_free(writer->chunks);
     proto_free(writer->path);
+}
+
+static void writer_free(struct store_blob_writer *writer)
+{
+    struct store_blob_memory *memory = writer->store->blobs;
+    if (writer->hash) {
+        crypto_provider()->hash_end(writer->hash, NULL);
+    }
+    if (writer->passing) {
+        store_blob_passing_release(memory, writer->passing);
+    }
+    store_blob_chunk_release(memory, writer->chunk);
+    close_file(writer);
     proto_free(writer);
 }
 
 /* Whole chunks of an earlier writer are taken over as far as they open; anything else is begun anew. */
-static void take_over(struct store_blob_writer *writer)
+static void take_over(struct store_blob_writer *writer, uint8_t *plain)
 {
     struct head head;
     struct stat st;
@@ -260,31 +275,25 @@ static void take_over(struct store_blob_writer *writer)
     uint64_t whole = good ? ((uint64_t)st.st_size - HEAD_SEALED) / SEALED : 0;
     for (uint64_t i = 0; i < whole && (i + 1) * STORE_BLOB_CHUNK < head.size; i++) {
         memcpy(writer->head.id, head.id, ID_SIZE);
-        if (open_chunk(opener, writer->fd, writer->path, &head, i, writer->sealed, writer->plain,
-                       NULL)) {
+        if (open_chunk(opener, writer->fd, writer->path, &head, i, writer->sealed, plain, NULL)) {
             break;
         }
-        crypto_provider()->hash_add(writer->hash, span_of(writer->plain, STORE_BLOB_CHUNK));
+        crypto_provider()->hash_add(writer->hash, span_of(plain, STORE_BLOB_CHUNK));
         writer->done += STORE_BLOB_CHUNK;
     }
     crypto_opener_free(opener);
 }
 
-static enum err writer_open(struct store_blob_writer *writer, struct err_info *reterr)
+static enum err create_file(struct store_blob_writer *writer, struct err_info *reterr)
 {
     uint8_t name[32];
     size_t len = writer->known ? 32 : ID_SIZE;
     enum err err = crypto_random(writer->head.id, ID_SIZE);
     memcpy(name, writer->known ? writer->head.hash : writer->head.id, len);
     writer->path = blob_path(writer->store, name, len, writer->known ? ".part" : ".new");
-    writer->plain = proto_alloc_raw(STORE_BLOB_CHUNK, 1);
     writer->sealed = proto_alloc_raw(SEALED, 1);
-    writer->hash = crypto_provider()->hash_new();
-    size_t hashes = writer->known ? 0 : store_blob_hashes(writer->head.size);
-    writer->chunks = hashes ? proto_alloc(hashes, 32) : NULL;
-    if (err || !writer->path || !writer->plain || !writer->sealed || !writer->hash ||
-        (hashes && !writer->chunks)) {
-        return proto_err_set(reterr, err ? err : E_NO_MEMORY, "writing a model");
+    if (err || !writer->path || !writer->sealed) {
+        return err ? proto_err_set(reterr, err, "writing a model") : no_memory(true, reterr);
     }
     err = crypto_sealer_open(writer->store->dek, CONTEXT, &writer->sealer);
     if (err) {
@@ -300,37 +309,113 @@ static enum err writer_open(struct store_blob_writer *writer, struct err_info *r
     return E_OK;
 }
 
-enum err store_blob_begin(struct store *store, const uint8_t *hash, uint64_t size,
-                          struct store_blob_writer **ret, uint64_t *ret_offset,
-                          struct err_info *reterr)
+/* The file, with what an earlier writer left in it. */
+static enum err open_file(struct store_blob_writer *writer, struct err_info *reterr)
 {
-    if (size > STORE_BLOB_MAX) {
-        return proto_err_set(reterr, E_LIMIT, "a model of %llu bytes", (unsigned long long)size);
-    }
-    if (hash && store_blob_has(store, hash)) {
-        return proto_err_set(reterr, E_EXISTS, "the model is there already");
-    }
-    struct store_blob_writer *writer = proto_alloc(1, sizeof *writer);
-    if (!writer) {
-        return proto_err_set(reterr, E_NO_MEMORY, "writing a model");
-    }
-    writer->store = store;
-    writer->known = hash != NULL;
-    writer->fd = -1;
-    writer->head.size = size;
-    if (hash) {
-        memcpy(writer->head.hash, hash, 32);
-    }
-    enum err err = writer_open(writer, reterr);
+    enum err err = create_file(writer, reterr);
     if (!err && writer->known) {
-        take_over(writer);
+        struct store_blob_chunk *chunk = store_blob_chunk_new(writer->store->blobs);
+        err = chunk ? E_OK : no_memory(true, reterr);
+        if (chunk) {
+            take_over(writer, chunk->bytes);
+            store_blob_chunk_release(writer->store->blobs, chunk);
+        }
     }
     if (!err && ftruncate(writer->fd, (off_t)chunk_at(writer->done / STORE_BLOB_CHUNK))) {
         err = failed("cutting", writer->path, reterr);
     }
-    if (!err) {
-        err = put_head(writer, PART, reterr);
+    return err ? err : put_head(writer, PART, reterr);
+}
+
+static bool has_file(struct store *store, const uint8_t hash[32], const char *suffix)
+{
+    char *path = blob_path(store, hash, 32, suffix);
+    bool has = path && store_file_exists(path);
+    proto_free(path);
+    return has;
+}
+
+/* A blob that stands in memory alone gets a file that lasts. */
+static enum err make_durable(struct store *store, struct store_blob_passing *passing,
+                             const uint8_t hash[32], struct err_info *reterr)
+{
+    struct store_blob_writer *writer = proto_alloc(1, sizeof *writer);
+    uint64_t size = store_blob_passing_size(passing);
+    if (!writer) {
+        return no_memory(true, reterr);
     }
+    *writer = (struct store_blob_writer){
+        .store = store, .known = true, .durable = true, .fd = -1, .head = {.size = size}};
+    memcpy(writer->head.hash, hash, 32);
+    writer->hash = crypto_provider()->hash_new();
+    enum err err = writer->hash ? open_file(writer, reterr) : no_memory(true, reterr);
+    while (!err && writer->done < size) {
+        writer->chunk = store_blob_passing_chunk(passing, writer->done / STORE_BLOB_CHUNK);
+        err = put_chunk(writer, reterr);
+    }
+    if (err) {
+        store_blob_leave(writer);
+        return err;
+    }
+    return store_blob_commit(writer, NULL, reterr);
+}
+
+/* Whether a blob of that name is there already, as durable as is wanted. E_NOT_FOUND: no. */
+static enum err find_made(struct store *store, const uint8_t hash[32], enum store_blob_keep keep,
+                          struct err_info *reterr)
+{
+    struct store_blob_passing *passing = store_blob_passing_find(store->blobs, hash);
+    bool has = has_file(store, hash, "");
+    enum err err = E_OK;
+    if (passing && !has && keep == STORE_BLOB_DURABLE) {
+        err = make_durable(store, passing, hash, reterr);
+    }
+    if (passing) {
+        store_blob_passing_release(store->blobs, passing);
+    }
+    return err              ? err
+           : passing || has ? proto_err_set(reterr, E_EXISTS, "the model is there already")
+                            : E_NOT_FOUND;
+}
+
+/* In memory, unless an earlier writer left a part of it on disk or there is no room. */
+static enum err open_writer(struct store_blob_writer *writer, enum store_blob_keep keep,
+                            struct err_info *reterr)
+{
+    const uint8_t *hash = writer->known ? writer->head.hash : NULL;
+    bool passes = keep == STORE_BLOB_PASSING && !(hash && has_file(writer->store, hash, ".part"));
+    enum err err = passes ? store_blob_passing_begin(writer->store->blobs, hash, writer->head.size,
+                                                     &writer->passing)
+                          : E_LIMIT;
+    if (err == E_EXISTS || err == E_BUSY) {
+        return proto_err_set(reterr, err, "this model is there already, or about to be");
+    }
+    writer->durable = keep == STORE_BLOB_DURABLE;
+    return err ? open_file(writer, reterr) : E_OK;
+}
+
+enum err store_blob_begin(struct store *store, const uint8_t *hash, uint64_t size,
+                          enum store_blob_keep keep, struct store_blob_writer **ret,
+                          uint64_t *ret_offset, struct err_info *reterr)
+{
+    if (size > STORE_BLOB_MAX) {
+        return proto_err_set(reterr, E_LIMIT, "a model of %llu bytes", (unsigned long long)size);
+    }
+    enum err err = hash ? find_made(store, hash, keep, reterr) : E_NOT_FOUND;
+    if (err != E_NOT_FOUND) {
+        return err;
+    }
+    struct store_blob_writer *writer = proto_alloc(1, sizeof *writer);
+    if (!writer) {
+        return no_memory(true, reterr);
+    }
+    *writer = (struct store_blob_writer){
+        .store = store, .known = hash != NULL, .fd = -1, .head = {.size = size}};
+    if (hash) {
+        memcpy(writer->head.hash, hash, 32);
+    }
+    writer->hash = crypto_provider()->hash_new();
+    err = writer->hash ? open_writer(writer, keep, reterr) : no_memory(true, reterr);
     if (err) {
         writer_free(writer);
         return err;
@@ -343,63 +428,50 @@ enum err store_blob_begin(struct store *store, const uint8_t *hash, uint64_t siz
 enum err store_blob_append(struct store_blob_writer *writer, struct span bytes,
                            struct err_info *reterr)
 {
-    if (bytes.len > writer->head.size - writer->done - writer->filled) {
+    size_t filled = writer->chunk ? writer->chunk->len : 0;
+    if (bytes.len > writer->head.size - writer->done - filled) {
         return proto_err_set(reterr, E_LIMIT, "more bytes than the model has");
     }
     enum err err = E_OK;
     while (!err && bytes.len) {
-        size_t want = chunk_len(writer->head.size, writer->done / STORE_BLOB_CHUNK);
-        size_t n = want - writer->filled < bytes.len ? want - writer->filled : bytes.len;
-        if (n == want) { /* a whole chunk needs no copy */
-            err = put_chunk(writer, span_of(bytes.ptr, n), reterr);
-        } else {
-            memcpy(writer->plain + writer->filled, bytes.ptr, n);
-            writer->filled += n;
-            if (writer->filled == want) {
-                err = put_chunk(writer, span_of(writer->plain, want), reterr);
-            }
+        struct store_blob_chunk *chunk = writer->chunk;
+        if (!chunk && !(chunk = writer->chunk = store_blob_chunk_new(writer->store->blobs))) {
+            return no_memory(true, reterr);
         }
+        size_t want = chunk_len(writer->head.size, writer->done / STORE_BLOB_CHUNK);
+        size_t n = want - chunk->len < bytes.len ? want - chunk->len : bytes.len;
+        memcpy(chunk->bytes + chunk->len, bytes.ptr, n);
+        chunk->len += n;
+        err = chunk->len == want ? put_chunk(writer, reterr) : E_OK;
         bytes = span_of(bytes.ptr + n, bytes.len - n);
     }
     return err;
 }
 
-static enum err publish(struct store_blob_writer *writer, bool durable, struct err_info *reterr)
+static enum err publish(struct store_blob_writer *writer, struct err_info *reterr)
 {
+    if (writer->passing) {
+        store_blob_passing_settle(writer->store->blobs, writer->passing, writer->head.hash);
+        writer->passing = NULL;
+        return E_OK;
+    }
     char *to = blob_path(writer->store, writer->head.hash, 32, "");
     enum err err = to ? put_head(writer, WHOLE, reterr)
                       : proto_err_set(reterr, E_NO_MEMORY, "writing a model");
-    if (!err && durable && fdatasync(writer->fd)) {
+    if (!err && writer->durable && fdatasync(writer->fd)) {
         err = failed("syncing", writer->path, reterr);
     }
     if (!err && rename(writer->path, to)) {
         err = failed("renaming", writer->path, reterr);
     }
-    if (!err && durable) {
+    if (!err && writer->durable) {
         err = store_file_sync_parent(to, reterr);
     }
     proto_free(to);
     return err;
 }
 
-static void digests_add(struct store_blob_writer *writer)
-{
-    struct store_blob_digests *digests = writer->store->digests;
-    if (!digests) {
-        return;
-    }
-    pthread_mutex_lock(&digests->lock);
-    struct digest *at = &digests->last[digests->next];
-    digests->next = (digests->next + 1) % DIGESTS;
-    proto_free(at->chunks);
-    memcpy(at->hash, writer->head.hash, 32);
-    at->size = writer->head.size;
-    at->chunks = writer->chunks;
-    writer->chunks = NULL;
-    pthread_mutex_unlock(&digests->lock);
-}
-
-enum err store_blob_commit(struct store_blob_writer *writer, bool durable, uint8_t *ret_hash,
+enum err store_blob_commit(struct store_blob_writer *writer, uint8_t *ret_hash,
                            struct err_info *reterr)
 {
     uint8_t hash[32];
@@ -415,12 +487,10 @@ enum err store_blob_commit(struct store_blob_writer *writer, bool durable, uint8
     }
     if (!err) {
         memcpy(writer->head.hash, hash, 32);
-        err = publish(writer, durable, reterr);
+        err = publish(writer, reterr);
     }
-    if (err) {
+    if (err && writer->path) {
         unlink(writer->path);
-    } else if (writer->chunks) {
-        digests_add(writer);
     }
     if (!err && ret_hash) {
         memcpy(ret_hash, hash, 32);
@@ -429,10 +499,30 @@ enum err store_blob_commit(struct store_blob_writer *writer, bool durable, uint8
     return err;
 }
 
+/* What came of a blob that was to stay in memory becomes a part on disk, if that is possible. */
+static void leave_part(struct store_blob_writer *writer)
+{
+    struct store_blob_writer part = {
+        .store = writer->store, .known = true, .fd = -1, .head = writer->head};
+    part.hash = crypto_provider()->hash_new();
+    enum err err = part.hash ? open_file(&part, NULL) : E_NO_MEMORY;
+    while (!err && part.done < writer->done) {
+        part.chunk = store_blob_passing_chunk(writer->passing, part.done / STORE_BLOB_CHUNK);
+        err = put_chunk(&part, NULL);
+    }
+    if (part.hash) {
+        crypto_provider()->hash_end(part.hash, NULL);
+    }
+    store_blob_chunk_release(part.store->blobs, part.chunk);
+    close_file(&part);
+}
+
 void store_blob_leave(struct store_blob_writer *writer)
 {
     if (writer) {
-        if (!writer->known) {
+        if (writer->passing && writer->known && writer->done) {
+            leave_part(writer);
+        } else if (writer->path && !writer->known) {
             unlink(writer->path);
         }
         writer_free(writer);
@@ -446,8 +536,9 @@ enum err store_blob_put(struct store *store, struct span bytes, uint8_t ret_hash
     struct store_blob_writer *writer;
     uint64_t offset;
     crypto_sha256_one(bytes, hash);
-    if (!store_blob_has(store, hash)) {
-        enum err err = store_blob_begin(store, NULL, bytes.len, &writer, &offset, reterr);
+    if (!has_file(store, hash, "")) {
+        enum err err =
+            store_blob_begin(store, NULL, bytes.len, STORE_BLOB_DURABLE, &writer, &offset, reterr);
         if (err) {
             return err;
         }
@@ -456,7 +547,7 @@ enum err store_blob_put(struct store *store, struct span bytes, uint8_t ret_hash
             store_blob_leave(writer);
             return err;
         }
-        err = store_blob_commit(writer, true, NULL, reterr);
+        err = store_blob_commit(writer, NULL, reterr);
         if (err) {
             return err;
         }
@@ -472,81 +563,142 @@ void store_blob_close(struct store_blob_reader *reader)
     if (!reader) {
         return;
     }
+    store_blob_chunk_release(reader->memory, reader->chunk);
+    if (reader->passing) {
+        store_blob_passing_release(reader->memory, reader->passing);
+    }
     crypto_opener_free(reader->opener);
     if (reader->fd >= 0) {
         close(reader->fd);
     }
-    if (reader->plain) {
-        crypto_wipe(reader->plain, STORE_BLOB_CHUNK);
-    }
-    proto_free(reader->plain);
     proto_free(reader->sealed);
     proto_free(reader->path);
     proto_free(reader);
 }
 
-enum err store_blob_open(struct store *store, const uint8_t hash[32],
-                         struct store_blob_reader **ret, uint64_t *ret_size,
-                         struct err_info *reterr)
+static enum err open_blob_file(struct store *store, const uint8_t hash[32],
+                               struct store_blob_reader *reader, struct err_info *reterr)
 {
-    struct store_blob_reader *reader = proto_alloc(1, sizeof *reader);
-    if (!reader) {
-        return proto_err_set(reterr, E_NO_MEMORY, "reading a model");
-    }
-    reader->cache = store->blobs;
-    reader->at = UINT64_MAX;
     reader->path = blob_path(store, hash, 32, "");
-    reader->sealed = proto_alloc_raw(SEALED, 1);
     reader->fd = reader->path ? open(reader->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
-    enum err err = !reader->path || !reader->sealed
-                       ? proto_err_set(reterr, E_NO_MEMORY, "reading a model")
-                   : reader->fd < 0 ? failed("opening", reader->path, reterr)
-                                    : E_OK;
-    if (!err) {
-        err = crypto_opener_new(store->dek, CONTEXT, &reader->opener);
+    if (!reader->path) {
+        return no_memory(false, reterr);
     }
+    if (reader->fd < 0) {
+        return failed("opening", reader->path, reterr);
+    }
+    enum err err = crypto_opener_new(store->dek, CONTEXT, &reader->opener);
     if (!err) {
         err = open_head(reader->opener, reader->fd, reader->path, WHOLE, &reader->head, reterr);
     }
     if (!err && (memcmp(reader->head.hash, hash, 32) != 0 || reader->head.size > STORE_BLOB_MAX)) {
         err = proto_err_set(reterr, E_CORRUPT, "%s is not what its name says", reader->path);
     }
+    return err;
+}
+
+/* CHECKS: from the file, where there is one. */
+static enum err open_reader(struct store *store, const uint8_t hash[32], bool checks,
+                            struct store_blob_reader **ret, struct err_info *reterr)
+{
+    struct store_blob_reader *reader = proto_alloc(1, sizeof *reader);
+    if (!reader) {
+        return no_memory(false, reterr);
+    }
+    reader->memory = store->blobs;
+    reader->checks = checks;
+    reader->fd = -1;
+    if (!checks || !has_file(store, hash, "")) {
+        reader->passing = store_blob_passing_find(store->blobs, hash);
+    }
+    enum err err = E_OK;
+    if (reader->passing) {
+        reader->head.size = store_blob_passing_size(reader->passing);
+    } else {
+        err = open_blob_file(store, hash, reader, reterr);
+    }
     if (err) {
         store_blob_close(reader);
         return err;
     }
-    *ret_size = reader->head.size;
     *ret = reader;
     return E_OK;
 }
 
-static enum err open_at(struct store_blob_reader *reader, uint64_t index, uint8_t *to,
-                        struct err_info *reterr)
+enum err store_blob_open(struct store *store, const uint8_t hash[32],
+                         struct store_blob_reader **ret, uint64_t *ret_size,
+                         struct err_info *reterr)
 {
-    size_t len = chunk_len(reader->head.size, index);
-    if (reader->cache && store_blob_cache_get(reader->cache, reader->head.id, index, to, len)) {
-        return E_OK;
-    }
-    enum err err = open_chunk(reader->opener, reader->fd, reader->path, &reader->head, index,
-                              reader->sealed, to, reterr);
-    if (!err && reader->cache) {
-        store_blob_cache_put(reader->cache, reader->head.id, index, span_of(to, len));
+    enum err err = open_reader(store, hash, false, ret, reterr);
+    if (!err) {
+        *ret_size = (*ret)->head.size;
     }
     return err;
 }
 
-/* A chunk of which a part is wanted, into PLAIN. */
+/* Held for the caller. */
+static enum err read_chunk(struct store_blob_reader *reader, uint64_t index,
+                           struct store_blob_chunk **ret, struct err_info *reterr)
+{
+    if (!reader->sealed && !(reader->sealed = proto_alloc_raw(SEALED, 1))) {
+        return no_memory(false, reterr);
+    }
+    struct store_blob_chunk *chunk = store_blob_chunk_new(reader->memory);
+    if (!chunk) {
+        return no_memory(false, reterr);
+    }
+    enum err err = open_chunk(reader->opener, reader->fd, reader->path, &reader->head, index,
+                              reader->sealed, chunk->bytes, reterr);
+    if (err) {
+        store_blob_chunk_release(reader->memory, chunk);
+        return err;
+    }
+    chunk->len = chunk_len(reader->head.size, index);
+    *ret = chunk;
+    return E_OK;
+}
+
+/* The chunk with that number becomes the one at hand. */
 static enum err load(struct store_blob_reader *reader, uint64_t index, struct err_info *reterr)
 {
-    if (index == reader->at) {
+    struct store_blob_chunk *chunk = NULL;
+    enum err err = E_OK;
+    if (reader->chunk && index == reader->at) {
         return E_OK;
     }
-    reader->at = UINT64_MAX;
-    if (!reader->plain && !(reader->plain = proto_alloc_raw(STORE_BLOB_CHUNK, 1))) {
-        return proto_err_set(reterr, E_NO_MEMORY, "reading a model");
+    if (reader->passing) {
+        chunk = store_blob_passing_chunk(reader->passing, index);
+    } else if (!reader->checks) {
+        chunk = store_blob_recent_get(reader->memory, reader->head.id, index);
     }
-    enum err err = open_at(reader, index, reader->plain, reterr);
-    reader->at = err ? UINT64_MAX : index;
+    if (!chunk) {
+        err = read_chunk(reader, index, &chunk, reterr);
+        if (!err && !reader->checks) {
+            store_blob_recent_put(reader->memory, reader->head.id, index, chunk);
+        }
+    }
+    store_blob_chunk_release(reader->memory, reader->chunk);
+    reader->chunk = chunk;
+    reader->at = index;
+    return err;
+}
+
+static enum err ends_before(const struct store_blob_reader *reader, struct err_info *reterr)
+{
+    return proto_err_set(reterr, E_LIMIT, "%s ends before",
+                         reader->path ? reader->path : "a model");
+}
+
+enum err store_blob_view(struct store_blob_reader *reader, uint64_t index, struct span *ret,
+                         struct err_info *reterr)
+{
+    if (index >= store_blob_chunks(reader->head.size)) {
+        return ends_before(reader, reterr);
+    }
+    enum err err = load(reader, index, reterr);
+    if (!err) {
+        *ret = span_of(reader->chunk->bytes, reader->chunk->len);
+    }
     return err;
 }
 
@@ -554,22 +706,17 @@ enum err store_blob_read(struct store_blob_reader *reader, uint64_t offset, size
                          struct err_info *reterr)
 {
     if (offset > reader->head.size || len > reader->head.size - offset) {
-        return proto_err_set(reterr, E_LIMIT, "%s ends before", reader->path);
+        return ends_before(reader, reterr);
     }
     while (len) {
-        uint64_t index = offset / STORE_BLOB_CHUNK;
         size_t from = (size_t)(offset % STORE_BLOB_CHUNK);
-        size_t n = chunk_len(reader->head.size, index) - from;
-        n = n < len ? n : len;
-        /* A whole chunk is opened where it is wanted: only a full one, as the opener may fill that much. */
-        bool direct = n == STORE_BLOB_CHUNK && index != reader->at;
-        enum err err = direct ? open_at(reader, index, to, reterr) : load(reader, index, reterr);
+        struct span chunk;
+        enum err err = store_blob_view(reader, offset / STORE_BLOB_CHUNK, &chunk, reterr);
         if (err) {
             return err;
         }
-        if (!direct) {
-            memcpy(to, reader->plain + from, n);
-        }
+        size_t n = chunk.len - from < len ? chunk.len - from : len;
+        memcpy(to, chunk.ptr + from, n);
         to += n;
         offset += n;
         len -= n;
@@ -581,14 +728,13 @@ enum err store_blob_get(struct store *store, const uint8_t hash[32], struct buf 
                         struct err_info *reterr)
 {
     struct store_blob_reader *reader;
-    uint64_t size;
     uint8_t found[32];
     size_t before = ret->len;
-    enum err err = store_blob_open(store, hash, &reader, &size, reterr);
+    enum err err = open_reader(store, hash, true, &reader, reterr);
     if (err) {
         return err;
     }
-    reader->cache = NULL;
+    uint64_t size = reader->head.size;
     err = size > ret->max - before
               ? proto_err_set(reterr, E_LIMIT, "a model of %llu bytes", (unsigned long long)size)
               : buf_reserve(ret, (size_t)size);
@@ -610,20 +756,18 @@ enum err store_blob_get(struct store *store, const uint8_t hash[32], struct buf 
 enum err store_blob_verify(struct store *store, const uint8_t hash[32], struct err_info *reterr)
 {
     struct store_blob_reader *reader;
-    uint64_t size;
     uint8_t found[32];
-    enum err err = store_blob_open(store, hash, &reader, &size, reterr);
+    enum err err = open_reader(store, hash, true, &reader, reterr);
     if (err) {
         return err;
     }
-    reader->cache = NULL;
     struct crypto_hash *sum = crypto_provider()->hash_new();
-    err = sum ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "reading a model");
-    for (uint64_t i = 0; !err && i < store_blob_chunks(size); i++) {
-        size_t len = chunk_len(size, i);
-        err = load(reader, i, reterr);
+    err = sum ? E_OK : no_memory(false, reterr);
+    for (uint64_t i = 0; !err && i < store_blob_chunks(reader->head.size); i++) {
+        struct span chunk;
+        err = store_blob_view(reader, i, &chunk, reterr);
         if (!err) {
-            crypto_provider()->hash_add(sum, span_of(reader->plain, len));
+            crypto_provider()->hash_add(sum, chunk);
         }
     }
     if (sum) {
@@ -635,21 +779,35 @@ enum err store_blob_verify(struct store *store, const uint8_t hash[32], struct e
                : proto_err_set(reterr, E_CORRUPT, "a model's file is not what its name says");
 }
 
+enum err store_blob_size(struct store *store, const uint8_t hash[32], uint64_t *ret,
+                         struct err_info *reterr)
+{
+    struct store_blob_reader *reader;
+    enum err err = open_reader(store, hash, false, &reader, reterr);
+    if (!err) {
+        *ret = reader->head.size;
+        store_blob_close(reader);
+    }
+    return err;
+}
+
 /* --- names ------------------------------------------------------------------------------------------------------------- */
 
 bool store_blob_has(struct store *store, const uint8_t hash[32])
 {
-    char *path = blob_path(store, hash, 32, "");
-    bool has = path && store_file_exists(path);
-    proto_free(path);
-    return has;
+    struct store_blob_passing *passing = store_blob_passing_find(store->blobs, hash);
+    if (passing) {
+        store_blob_passing_release(store->blobs, passing);
+    }
+    return passing || has_file(store, hash, "");
 }
 
 enum err store_blob_remove(struct store *store, const uint8_t hash[32], struct err_info *reterr)
 {
+    bool passed = store_blob_passing_remove(store->blobs, hash);
     char *path = blob_path(store, hash, 32, "");
     enum err err = path ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "a model");
-    if (!err && unlink(path)) {
+    if (!err && unlink(path) && !(passed && errno == ENOENT)) {
         err = failed("removing", path, reterr);
     }
     proto_free(path);
@@ -663,100 +821,4 @@ void store_blob_forget(struct store *store, const uint8_t hash[32])
         unlink(path);
     }
     proto_free(path);
-}
-
-/* --- hashes of chunks -------------------------------------------------------------------------------------------------- */
-
-struct store_blob_digests *store_blob_digests_new(void)
-{
-    struct store_blob_digests *digests = proto_alloc(1, sizeof *digests);
-    if (digests && pthread_mutex_init(&digests->lock, NULL) != 0) {
-        proto_free(digests);
-        digests = NULL;
-    }
-    return digests;
-}
-
-void store_blob_digests_free(struct store_blob_digests *digests)
-{
-    if (digests) {
-        for (size_t i = 0; i < DIGESTS; i++) {
-            proto_free(digests->last[i].chunks);
-        }
-        pthread_mutex_destroy(&digests->lock);
-        proto_free(digests);
-    }
-}
-
-/* NULL: not remembered, or no memory. */
-static uint8_t *digests_find(struct store_blob_digests *digests, const uint8_t hash[32],
-                             struct arena *arena, uint64_t *ret_size)
-{
-    uint8_t *chunks = NULL;
-    if (!digests) {
-        return NULL;
-    }
-    pthread_mutex_lock(&digests->lock);
-    for (size_t i = 0; i < DIGESTS && !chunks; i++) {
-        const struct digest *at = &digests->last[i];
-        if (at->chunks && memcmp(at->hash, hash, 32) == 0) {
-            size_t count = store_blob_hashes(at->size);
-            chunks = arena_alloc(arena, count, 32);
-            if (chunks) {
-                memcpy(chunks, at->chunks, 32 * count);
-                *ret_size = at->size;
-            }
-        }
-    }
-    pthread_mutex_unlock(&digests->lock);
-    return chunks;
-}
-
-/* Reads all of READER's blob. */
-static enum err digest_whole(struct store_blob_reader *reader, uint8_t *chunks,
-                             struct err_info *reterr)
-{
-    uint64_t size = reader->head.size;
-    uint8_t *bytes = proto_alloc_raw(STORE_BLOB_CHUNK, 1);
-    enum err err = bytes ? E_OK : proto_err_set(reterr, E_NO_MEMORY, "reading a model");
-    for (uint64_t i = 0; !err && i < store_blob_chunks(size); i++) {
-        size_t len = chunk_len(size, i);
-        err = store_blob_read(reader, i * STORE_BLOB_CHUNK, len, bytes, reterr);
-        if (!err) {
-            crypto_sha256_one(span_of(bytes, len), chunks + 32 * i);
-        }
-    }
-    if (bytes) {
-        crypto_wipe(bytes, STORE_BLOB_CHUNK);
-    }
-    proto_free(bytes);
-    return err;
-}
-
-enum err store_blob_digest(struct store *store, const uint8_t hash[32], struct arena *arena,
-                           uint64_t *ret_size, struct span *ret_chunks, struct err_info *reterr)
-{
-    struct store_blob_reader *reader;
-    uint64_t size = 0;
-    enum err err = E_OK;
-    uint8_t *chunks =
-        store_blob_has(store, hash) ? digests_find(store->digests, hash, arena, &size) : NULL;
-    if (!chunks) {
-        err = store_blob_open(store, hash, &reader, &size, reterr);
-        if (err) {
-            return err;
-        }
-        if (store_blob_hashes(size)) {
-            reader->cache = NULL;
-            chunks = arena_alloc(arena, store_blob_hashes(size), 32);
-            err = chunks ? digest_whole(reader, chunks, reterr)
-                         : proto_err_set(reterr, E_NO_MEMORY, "reading a model");
-        }
-        store_blob_close(reader);
-    }
-    if (!err) {
-        *ret_size = size;
-        *ret_chunks = span_of(chunks, 32 * store_blob_hashes(size));
-    }
-    return err;
 }

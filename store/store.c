@@ -5,7 +5,7 @@
 #include "crypto/kdf.h"
 #include "store/audit_chain.h"
 #include "store/blob.h"
-#include "store/blob_cache.h"
+#include "store/blob_memory.h"
 #include "store/egress.h"
 #include "store/env.h"
 #include "store/file.h"
@@ -349,7 +349,7 @@ enum err store_open(const char *home, struct crypto_keyring *keyring, const uint
         (!(store.home = proto_strdup(home)) || !(path = store_file_path(home, "node.mdb", NULL)) ||
          store_writer_new(&store.writer) || store_partition_cache_new(&store.partitions) ||
          !(store.counters = store_egress_counters_new()) ||
-         !(store.digests = store_blob_digests_new()) || !(store.blobs = store_blob_cache_new()))) {
+         !(store.blobs = store_blob_memory_new()))) {
         err = proto_err_set(reterr, E_NO_MEMORY, "opening the store");
     }
     if (!err) {
@@ -418,7 +418,8 @@ enum err store_open_to_check(const char *home, struct crypto_keyring *keyring,
     err = err ? err : check_format(home, reterr);
     err = err ? err : open_keys(&store, false, reterr);
     if (!err && (!path || !(store.home = proto_strdup(home)) ||
-                 store_partition_cache_new(&store.partitions))) {
+                 store_partition_cache_new(&store.partitions) ||
+                 !(store.blobs = store_blob_memory_new()))) {
         err = proto_err_set(reterr, E_NO_MEMORY, "opening the store");
     }
     if (!err) {
@@ -524,8 +525,7 @@ enum err store_identity(struct store *store, const struct crypto_identity *ident
 void store_close(struct store *store)
 {
     store_partition_cache_free(store->partitions);
-    store_blob_digests_free(store->digests);
-    store_blob_cache_free(store->blobs);
+    store_blob_memory_free(store->blobs);
     if (store->env) {
         store_env_close(store->env);
     }

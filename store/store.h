@@ -61,7 +61,7 @@ struct store_writer;
 struct crypto_sealer;
 struct store_egress_counters;
 struct store_partition_cache;
-struct store_blob_cache;
+struct store_blob_memory;
 
 struct store {
     const char *home; /* own copy */
@@ -73,8 +73,7 @@ struct store {
     struct store_writer *writer;
     struct store_egress_counters *counters;
     struct store_partition_cache *partitions; /* that stay open between queries */
-    struct store_blob_digests *digests;       /* of the chunks of blobs that were written last */
-    struct store_blob_cache *blobs;           /* chunks that were written or read last */
+    struct store_blob_memory *blobs;          /* what of them is in memory */
     unsigned tables[STORE_TABLE_COUNT];
     uint8_t node_id[16];
     uint8_t federation_id[16];              /* by store_identity */

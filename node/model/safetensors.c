@@ -434,18 +434,46 @@ static double number_at(enum model_dtype dtype, const uint8_t *p)
     }
 }
 
-/* The common case in one tight loop. false: one of them is not finite. */
+static uint32_t spoiled(float number)
+{
+    uint32_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return (uint32_t)((bits & 0x7f800000) == 0x7f800000); /* infinite or no number */
+}
+
+bool model_floats_finite(const float *numbers, size_t count)
+{
+    enum {
+        LANES = 16 /* a fixed number becomes vector code */
+    };
+    uint32_t any[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        for (size_t k = 0; k < LANES; k++) {
+            any[k] |= spoiled(numbers[i + k]);
+        }
+    }
+    for (; i < count; i++) {
+        any[0] |= spoiled(numbers[i]);
+    }
+    for (size_t k = 1; k < LANES; k++) {
+        any[0] |= any[k];
+    }
+    return !any[0];
+}
+
+/* The common case. false: one of them is not finite. */
 static bool floats_of_f32(const uint8_t *from, size_t count, float *to)
 {
-    uint32_t spoiled = 0;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    memcpy(to, from, 4 * count);
+#else
     for (size_t i = 0; i < count; i++) {
-        const uint8_t *p = from + 4 * i;
-        uint32_t bits =
-            (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+        uint32_t bits = (uint32_t)get_le(from + 4 * i, 4);
         memcpy(&to[i], &bits, 4);
-        spoiled |= (uint32_t)((bits & 0x7f800000) == 0x7f800000);
     }
-    return !spoiled;
+#endif
+    return model_floats_finite(to, count);
 }
 
 /* Where converted numbers go: exactly one pointer is set. */

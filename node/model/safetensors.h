@@ -70,6 +70,9 @@ const struct model_tensor_entry *model_safetensors_entry(const struct model_safe
 const struct model_tensor_entry *model_safetensors_find(const struct model_safetensors *file,
                                                         const char *name);
 
+/* None of them is infinite or no number. */
+bool model_floats_finite(const float *numbers, size_t count);
+
 /* Converts the whole tensor to COUNT numbers at TO, row-major.
  * Errors: E_SCHEMA a count other than the tensor's, or an integer dtype; E_INVALID not finite; E_IO, E_TRUNCATED.
  * On failure TO holds anything. */

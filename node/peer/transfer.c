@@ -1,7 +1,6 @@
 #include "config.h"
 #include "node/peer/transfer.h"
 
-#include "crypto/provider.h"
 #include "node/peer/internal.h"
 #include "proto/codec.h"
 
@@ -10,12 +9,6 @@
 #define PAUSE_MS 100
 #define LOOK_MS  250 /* how often the state of the link is looked at */
 
-bool peer_blob_valid(const struct peer_blob *blob)
-{
-    return blob->size <= STORE_BLOB_MAX &&
-           (blob->chunks.len == 0 || blob->chunks.len == 32 * store_blob_chunks(blob->size));
-}
-
 static size_t chunk_len(uint64_t size, uint64_t index)
 {
     uint64_t at = index * STORE_BLOB_CHUNK;
@@ -23,16 +16,11 @@ static size_t chunk_len(uint64_t size, uint64_t index)
     return left < STORE_BLOB_CHUNK ? (size_t)left : STORE_BLOB_CHUNK;
 }
 
-enum err peer_blob_describe(struct store *store, const uint8_t hash[32], struct arena *arena,
-                            struct peer_blob *ret, struct err_info *reterr)
+enum err peer_blob_describe(struct store *store, const uint8_t hash[32], struct peer_blob *ret,
+                            struct err_info *reterr)
 {
-    struct peer_blob blob;
-    memcpy(blob.hash, hash, 32);
-    enum err err = store_blob_digest(store, hash, arena, &blob.size, &blob.chunks, reterr);
-    if (!err) {
-        *ret = blob;
-    }
-    return err;
+    memcpy(ret->hash, hash, 32);
+    return store_blob_size(store, hash, &ret->size, reterr);
 }
 
 /* --- fetching ---------------------------------------------------------------------------------------------------------- */
@@ -83,19 +71,11 @@ static enum err take_chunk(struct fetch *fetch, const struct peer_call *call, ui
 {
     struct arena arena = {0};
     struct peer_chunk_reply reply;
-    uint8_t hash[32];
     enum err err =
         proto_codec_decode(&peer_chunk_reply_message, call->reply.bytes, &arena, &reply, reterr);
     if (!err && (reply.size != fetch->blob->size ||
                  reply.bytes.len != chunk_len(fetch->blob->size, index))) {
         err = proto_err_set(reterr, E_AUTH, "a chunk of another length than was named");
-    }
-    if (!err && fetch->blob->chunks.len) {
-        crypto_sha256_one(reply.bytes, hash);
-        err = memcmp(hash, fetch->blob->chunks.ptr + 32 * index, 32) == 0
-                  ? E_OK
-                  : proto_err_set(reterr, E_AUTH, "chunk %llu is not what was named",
-                                  (unsigned long long)index);
     }
     if (!err) {
         err = store_blob_append(fetch->writer, reply.bytes, reterr);
@@ -183,8 +163,8 @@ static enum err fetch_all(struct fetch *fetch, struct err_info *reterr)
 static enum err begin(struct fetch *fetch, struct store *store, struct err_info *reterr)
 {
     for (;;) {
-        enum err err = store_blob_begin(store, fetch->blob->hash, fetch->blob->size, &fetch->writer,
-                                        &fetch->done, reterr);
+        enum err err = store_blob_begin(store, fetch->blob->hash, fetch->blob->size,
+                                        fetch->how->keep, &fetch->writer, &fetch->done, reterr);
         if (err != E_BUSY) {
             return err;
         }
@@ -199,20 +179,16 @@ enum err peer_blob_fetch(struct peer *peer, struct store *store, const struct pe
                          const struct peer_fetch *how, struct err_info *reterr)
 {
     struct fetch fetch = {.peer = peer, .blob = blob, .how = how, .last_ms = peer_now_ms()};
-    if (!peer_blob_valid(blob)) {
-        return proto_err_set(reterr, E_INVALID, "a model of %llu bytes with %zu bytes of hashes",
-                             (unsigned long long)blob->size, blob->chunks.len);
-    }
     enum err err = begin(&fetch, store, reterr);
     if (err) {
         return err == E_EXISTS ? E_OK : err;
     }
     err = fetch_all(&fetch, reterr);
     if (!err) {
-        return store_blob_commit(fetch.writer, how->durable, NULL, reterr);
+        return store_blob_commit(fetch.writer, NULL, reterr);
     }
     store_blob_leave(fetch.writer);
-    if (err == E_AUTH && blob->chunks.len == 0) {
+    if (err == E_AUTH) {
         store_blob_forget(store, blob->hash);
     }
     return err;
@@ -220,15 +196,15 @@ enum err peer_blob_fetch(struct peer *peer, struct store *store, const struct pe
 
 /* --- serving ----------------------------------------------------------------------------------------------------------- */
 
+/* BODY stands in READER until that is closed. */
 static enum err serve(struct peer *peer, struct store *store, struct peer_request *request,
-                      peer_blob_may *may, void *user, struct buf *out)
+                      peer_blob_may *may, void *user, struct buf *head, struct span *body,
+                      struct store_blob_reader **reader)
 {
     struct arena arena = {0};
     struct peer_chunk_request wish;
     struct peer_member member;
-    struct store_blob_reader *reader = NULL;
     struct peer_chunk_reply reply = {0};
-    uint8_t *bytes = NULL;
     enum err err = proto_codec_decode(&peer_chunk_request_message, peer_request_body(request),
                                       &arena, &wish, NULL);
     if (!err && (!peer_member_by_id(peer, peer_request_from(request), &member) ||
@@ -236,7 +212,7 @@ static enum err serve(struct peer *peer, struct store *store, struct peer_reques
         err = E_REFUSED;
     }
     if (!err) {
-        err = store_blob_open(store, wish.hash.ptr, &reader, &reply.size, NULL);
+        err = store_blob_open(store, wish.hash.ptr, reader, &reply.size, NULL);
     }
     size_t len = err ? 0 : chunk_len(reply.size, wish.index);
     if (!err && len == 0 && wish.index > 0) {
@@ -245,26 +221,34 @@ static enum err serve(struct peer *peer, struct store *store, struct peer_reques
     if (!err) {
         err = may(user, &member, wish.hash.ptr, wish.index * STORE_BLOB_CHUNK, len);
     }
-    if (!err) {
-        bytes = proto_alloc_raw(len ? len : 1, 1);
-        err = bytes ? store_blob_read(reader, wish.index * STORE_BLOB_CHUNK, len, bytes, NULL)
-                    : E_NO_MEMORY;
+    if (!err && len) {
+        err = store_blob_view(*reader, wish.index, &reply.bytes, NULL);
     }
     if (!err) {
-        reply.bytes = span_of(bytes, len);
-        err = proto_codec_encode(&peer_chunk_reply_message, &reply, out, NULL);
+        err = proto_codec_encode_head(&peer_chunk_reply_message, &reply, head, NULL);
+        *body = reply.bytes;
     }
-    proto_free(bytes);
-    store_blob_close(reader);
     arena_fini(&arena);
     return err;
+}
+
+static void served(void *owner)
+{
+    store_blob_close(owner);
 }
 
 void peer_transfer_serve(struct peer *peer, struct store *store, struct peer_request *request,
                          peer_blob_may *may, void *user)
 {
-    struct buf out = {.max = PEER_MESSAGE_MAX};
-    enum err err = serve(peer, store, request, may, user, &out);
-    peer_reply(request, err, err ? SPAN_NONE : buf_span(&out));
-    buf_fini(&out);
+    struct buf head = {.max = 64};
+    struct span body = SPAN_NONE;
+    struct store_blob_reader *reader = NULL;
+    enum err err = serve(peer, store, request, may, user, &head, &body, &reader);
+    if (err) {
+        store_blob_close(reader);
+        peer_reply(request, err, SPAN_NONE);
+    } else {
+        peer_reply_lent(request, buf_span(&head), body, served, reader);
+    }
+    buf_fini(&head);
 }

@@ -1,15 +1,15 @@
 /* Moves a blob (store/blob.h) from one member's store to another's: in chunks of at most STORE_BLOB_CHUNK, each asked for by its
- * number, several under way at a time. What was cut off goes on where it stopped, also after a restart of the one who fetches: a
- * link that was away costs the chunks that were under way. There is one deadline, for progress: the fetch gives up when no chunk
+ * number, several under way at a time. What was cut off goes on where it stopped, also after a restart of the one who fetches
+ * (after a crash: of what was to last): a link that was away costs the chunks that were under way. There is one deadline, for progress: the fetch gives up when no chunk
  * has come for stall_ms.
  *
  *     peer_handle(peer, PEER_MSG_BLOB_GET, 0, on_blob, &transfer);            on_blob calls peer_transfer_serve
- *     struct peer_blob blob = {.size = size, .chunks = hashes};  memcpy(blob.hash, hash, 32);
- *     struct peer_fetch how = {.from = node_id, .stall_ms = 60000, .durable = true};
+ *     struct peer_blob blob = {.size = size};  memcpy(blob.hash, hash, 32);
+ *     struct peer_fetch how = {.from = node_id, .stall_ms = 60000};
  *     err = peer_blob_fetch(peer, store, &blob, &how, reterr);                 then store_blob_get(store, hash, ..)
  *
- * Whoever knows the hashes of the chunks (they stand in signed messages and manifests) checks each as it comes; the hash of the
- * whole is checked at the end in any case. Who may have what is the caller's decision, asked before each chunk leaves.
+ * TLS vouches for each chunk on its way from the one member that is asked, and the hash of the whole is checked at the end: a
+ * liar costs one fetch. Who may have what is the caller's decision, asked before each chunk leaves.
  * Threads: any but the loop's. Limits: STORE_BLOB_MAX. Memory: PEER_FETCH_WINDOW chunks. */
 #ifndef CONCORDAT_NODE_PEER_TRANSFER_H
 #define CONCORDAT_NODE_PEER_TRANSFER_H
@@ -24,20 +24,16 @@
 struct peer_blob {
     uint8_t hash[32];
     uint64_t size;
-    struct span chunks; /* SHA-256 of each, one after the other; SPAN_NONE: small, or not known */
 };
-/* Whether CHUNKS has the length that SIZE asks for, or none. */
-bool peer_blob_valid(const struct peer_blob *blob);
 
-/* Names the blob that is in our store; the hashes are allocated from ARENA. Errors: those of reading. */
+/* Names the blob that is in our store. Errors: those of reading. */
 MUST_CHECK enum err peer_blob_describe(struct store *store, const uint8_t hash[32],
-                                       struct arena *arena, struct peer_blob *ret,
-                                       struct err_info *reterr);
+                                       struct peer_blob *ret, struct err_info *reterr);
 
 struct peer_fetch {
     const uint8_t *from; /* 16 */
     uint64_t stall_ms;
-    bool durable;              /* see store_blob_commit */
+    enum store_blob_keep keep;
     bool (*cancelled)(void *); /* may be NULL; asked often */
     void *user;
     void (*progress)(void *user, uint64_t bytes); /* may be NULL: so many more have come */

@@ -39,5 +39,8 @@ noinst_LIBRARIES += %D%/libtrain.a
 	%D%/trainer_message.c %D%/trainer_message.h \
 	%D%/use.c %D%/use.h \
 	%D%/vector.c %D%/vector.h \
+	%D%/vector_writer.c %D%/vector_writer.h \
 	%D%/verify.c
 EXTRA_DIST += %D%/README.md
+# The same bits for a replay on any processor: no fused multiplications.
+%C%_libtrain_a_CFLAGS = $(AM_CFLAGS) -ffp-contract=off

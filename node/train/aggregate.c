@@ -1,7 +1,7 @@
 #include "config.h"
 #include "node/train/aggregate.h"
 
-#include "node/train/vector.h"
+#include "node/train/vector_writer.h"
 #include "store/kernel.h"
 
 #include <math.h>
@@ -22,16 +22,6 @@ static size_t block_len(uint64_t numbers, uint64_t at)
     return numbers - at < TRAIN_VECTOR_BLOCK ? (size_t)(numbers - at) : TRAIN_VECTOR_BLOCK;
 }
 
-static enum err put_block(struct store_blob_writer *writer, const float *numbers, size_t count,
-                          uint8_t *bytes, struct err_info *reterr)
-{
-    if (!train_vector_finite(numbers, count)) {
-        return proto_err_set(reterr, E_INVALID, "a number became not finite");
-    }
-    train_vector_encode(numbers, count, bytes);
-    return store_blob_append(writer, span_of(bytes, 4 * count), reterr);
-}
-
 /* --- the mean ---------------------------------------------------------------------------------------------------------- */
 
 struct averaging {
@@ -40,16 +30,28 @@ struct averaging {
     float *blocks; /* one, or one for each update when they are trimmed */
     double *sum;
     float *mean;
-    uint8_t *bytes;
+    struct train_vector_writer *writer;
 };
 
-/* For any processor alike, without fused steps: a replay elsewhere must find the same bits. */
-static void add_weighted(double *restrict sum, double weight, const float *restrict numbers,
-                         size_t count)
+/* Here and below: the same bits on any processor, so that a replay elsewhere finds them. The folder is compiled without fused
+ * multiplications for that. */
+STORE_KERNEL static void add_weighted(double *restrict sum, double weight,
+                                      const float *restrict numbers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         sum[i] += weight * (double)numbers[i];
     }
+}
+
+struct adding {
+    double *sum;
+    double weight;
+};
+
+static void add_block(void *user, uint64_t at, const float *numbers, size_t count)
+{
+    const struct adding *adding = user;
+    add_weighted(adding->sum + at, adding->weight, numbers, count);
 }
 
 STORE_KERNEL static void divide(const double *restrict sum, double by, size_t count,
@@ -67,11 +69,9 @@ static enum err weighted(struct averaging *a, uint64_t at, size_t count, struct 
     enum err err = E_OK;
     memset(a->sum, 0, count * sizeof *a->sum);
     for (size_t u = 0; !err && u < updates->count; u++) {
-        err = train_vector_part(a->store, updates->hash[u], at, a->blocks, count, reterr);
+        struct adding adding = {a->sum, updates->weight[u]};
+        err = train_vector_each(a->store, updates->hash[u], at, count, add_block, &adding, reterr);
         all += updates->weight[u];
-        if (!err) {
-            add_weighted(a->sum, updates->weight[u], a->blocks, count);
-        }
     }
     divide(a->sum, all, count, a->mean);
     return err;
@@ -109,11 +109,12 @@ static enum err trimmed(struct averaging *a, uint64_t at, size_t count, struct e
     return err;
 }
 
+/* KIND: what is written. A is closed by averaging_close also on failure. */
 static enum err averaging_open(struct averaging *a, struct store *store,
-                               const struct train_updates *updates,
-                               struct store_blob_writer **ret_writer, struct err_info *reterr)
+                               const struct train_updates *updates, enum train_vector kind,
+                               struct err_info *reterr)
 {
-    uint64_t offset;
+    uint8_t tag[TRAIN_VECTOR_TAG];
     *a = (struct averaging){.store = store, .updates = updates};
     if (updates->count == 0 || updates->count > TRAIN_SITES_MAX || updates->trim >= 0.5) {
         return proto_err_set(reterr, E_INVALID, "no update to take the mean of");
@@ -121,47 +122,28 @@ static enum err averaging_open(struct averaging *a, struct store *store,
     a->blocks = proto_alloc_raw((updates->trimmed ? updates->count : 1) * TRAIN_VECTOR_BLOCK, 4);
     a->sum = proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *a->sum);
     a->mean = proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *a->mean);
-    a->bytes = proto_alloc_raw(TRAIN_VECTOR_BLOCK, 4);
-    return a->blocks && a->sum && a->mean && a->bytes
-               ? store_blob_begin(store, NULL, train_vector_size(updates->numbers), ret_writer,
-                                  &offset, reterr)
+    train_vector_tag(kind, updates->job_id, updates->round, NULL, tag);
+    return a->blocks && a->sum && a->mean
+               ? train_vector_writer_open(store, updates->numbers, tag, &a->writer, reterr)
                : E_NO_MEMORY;
 }
 
-/* ERR: of what was written. The blob with its tag becomes durable, or is left. */
-static enum err averaging_close(struct averaging *a, struct store_blob_writer *writer,
-                                const uint8_t tag[TRAIN_VECTOR_TAG], enum err err,
-                                uint8_t ret_hash[32], struct err_info *reterr)
+static enum err averaging_close(struct averaging *a, enum err err, uint8_t ret_hash[32],
+                                struct err_info *reterr)
 {
-    if (!err) {
-        err = store_blob_append(writer, span_of(tag, TRAIN_VECTOR_TAG), reterr);
-    }
-    if (err) {
-        store_blob_leave(writer);
-    } else {
-        err = store_blob_commit(writer, true, ret_hash, reterr);
-    }
+    err = train_vector_writer_close(a->writer, err, ret_hash, reterr);
     proto_free(a->blocks);
     proto_free(a->sum);
     proto_free(a->mean);
-    proto_free(a->bytes);
     return err;
 }
 
-enum err train_mean(struct store *store, const struct train_updates *updates, uint8_t ret_mean[32],
-                    struct err_info *reterr)
+/* A block into A->mean, and on its way to the disk. */
+static enum err mean_at(struct averaging *a, uint64_t at, size_t count, struct err_info *reterr)
 {
-    struct store_blob_writer *writer = NULL;
-    struct averaging a;
-    uint8_t tag[TRAIN_VECTOR_TAG];
-    enum err err = averaging_open(&a, store, updates, &writer, reterr);
-    for (uint64_t at = 0; !err && at < updates->numbers; at += TRAIN_VECTOR_BLOCK) {
-        size_t count = block_len(updates->numbers, at);
-        err = updates->trimmed ? trimmed(&a, at, count, reterr) : weighted(&a, at, count, reterr);
-        err = err ? err : put_block(writer, a.mean, count, a.bytes, reterr);
-    }
-    train_vector_tag(TRAIN_VECTOR_MEAN, updates->job_id, updates->round, NULL, tag);
-    return averaging_close(&a, writer, tag, err, ret_mean, reterr);
+    enum err err =
+        a->updates->trimmed ? trimmed(a, at, count, reterr) : weighted(a, at, count, reterr);
+    return err ? err : train_vector_writer_put(a->writer, a->mean, count, reterr);
 }
 
 /* --- SCAFFOLD ---------------------------------------------------------------------------------------------------------- */
@@ -205,17 +187,14 @@ enum err train_control_step(struct store *store, const struct train_updates *upd
                             const double *scale, double all, const uint8_t from[32],
                             uint8_t ret[32], struct err_info *reterr)
 {
-    struct store_blob_writer *writer = NULL;
     struct averaging a;
-    uint8_t tag[TRAIN_VECTOR_TAG];
-    enum err err = averaging_open(&a, store, updates, &writer, reterr);
+    enum err err = averaging_open(&a, store, updates, TRAIN_VECTOR_FIRST, reterr);
     for (uint64_t at = 0; !err && at < updates->numbers; at += TRAIN_VECTOR_BLOCK) {
         size_t count = block_len(updates->numbers, at);
         err = control_at(&a, scale, all, from, at, count, reterr);
-        err = err ? err : put_block(writer, a.mean, count, a.bytes, reterr);
+        err = err ? err : train_vector_writer_put(a.writer, a.mean, count, reterr);
     }
-    train_vector_tag(TRAIN_VECTOR_FIRST, updates->job_id, updates->round, NULL, tag);
-    return averaging_close(&a, writer, tag, err, ret, reterr);
+    return averaging_close(&a, err, ret, reterr);
 }
 
 /* --- the server's step ------------------------------------------------------------------------------------------------- */
@@ -233,28 +212,37 @@ struct stepping {
     uint64_t numbers;
     bool used[PARTS];
     const uint8_t *from[PARTS];
-    uint8_t *to[PARTS];
-    struct store_blob_writer *writer[PARTS];
+    struct train_vector_writer *writer[PARTS];
     float *part[PARTS];
-    float *mean;
-    uint8_t *bytes;
 };
 
-static void step_block(struct stepping *s, size_t count)
+STORE_KERNEL static void plain_step(float *restrict w, const float *restrict mean, double rate,
+                                    size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        w[i] = (float)((double)w[i] + rate * (double)mean[i]);
+    }
+}
+
+static void step_block(struct stepping *s, const float *mean, size_t count)
 {
     double rate = s->server->rate;
     double momentum = s->server->momentum;
     float *w = s->part[WEIGHTS];
     float *first = s->part[FIRST];
     float *second = s->part[SECOND];
+    if (!s->used[FIRST]) {
+        plain_step(w, mean, rate, count);
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
-        double d = (double)s->mean[i];
+        double d = (double)mean[i];
         double step = d;
         if (s->used[SECOND]) {
             first[i] = (float)(momentum * (double)first[i] + (1 - momentum) * d);
             second[i] = (float)(BETA2 * (double)second[i] + (1 - BETA2) * d * d);
             step = (double)first[i] / (sqrt((double)second[i]) + TAU);
-        } else if (s->used[FIRST]) {
+        } else {
             first[i] = (float)(momentum * (double)first[i] + d);
             step = (double)first[i];
         }
@@ -262,11 +250,11 @@ static void step_block(struct stepping *s, size_t count)
     }
 }
 
-static enum err step_at(struct stepping *s, uint64_t at, const uint8_t mean[32],
-                        struct err_info *reterr)
+/* MEAN: of the block that begins at AT. */
+static enum err step_at(struct stepping *s, uint64_t at, const float *mean, struct err_info *reterr)
 {
     size_t count = block_len(s->numbers, at);
-    enum err err = train_vector_part(s->store, mean, at, s->mean, count, reterr);
+    enum err err = E_OK;
     for (size_t p = 0; !err && p < PARTS; p++) {
         if (s->used[p] && !train_hash_none(s->from[p])) {
             err = train_vector_part(s->store, s->from[p], at, s->part[p], count, reterr);
@@ -275,38 +263,55 @@ static enum err step_at(struct stepping *s, uint64_t at, const uint8_t mean[32],
         }
     }
     if (!err) {
-        step_block(s, count);
+        step_block(s, mean, count);
     }
     for (size_t p = 0; !err && p < PARTS; p++) {
-        err = s->used[p] ? put_block(s->writer[p], s->part[p], count, s->bytes, reterr) : E_OK;
+        err = s->used[p] ? train_vector_writer_put(s->writer[p], s->part[p], count, reterr) : E_OK;
     }
     return err;
 }
 
-static enum err open_parts(struct stepping *s, struct err_info *reterr)
+/* S is closed by stepping_close also on failure. */
+static enum err stepping_open(struct stepping *s, struct store *store,
+                              const struct train_server *server, uint64_t round, uint64_t numbers,
+                              const struct train_server_state *from, struct err_info *reterr)
 {
-    uint64_t offset;
-    s->mean = proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *s->mean);
-    s->bytes = proto_alloc_raw(TRAIN_VECTOR_BLOCK, 4);
-    enum err err = s->mean && s->bytes ? E_OK : E_NO_MEMORY;
+    static const enum train_vector kinds[PARTS] = {TRAIN_VECTOR_WEIGHTS, TRAIN_VECTOR_FIRST,
+                                                   TRAIN_VECTOR_SECOND};
+    bool adam = server->method == PROTO_FEDADAM;
+    enum err err = E_OK;
+    *s = (struct stepping){
+        .store = store,
+        .server = server,
+        .numbers = numbers,
+        .used = {true, adam || server->momentum > 0, adam},
+        .from = {from->weights, from->first, from->second},
+    };
     for (size_t p = 0; !err && p < PARTS; p++) {
+        uint8_t tag[TRAIN_VECTOR_TAG];
         if (s->used[p]) {
+            train_vector_tag(kinds[p], server->job_id, round, NULL, tag);
             s->part[p] = proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *s->part[p]);
-            err = s->part[p] ? store_blob_begin(s->store, NULL, train_vector_size(s->numbers),
-                                                &s->writer[p], &offset, reterr)
+            err = s->part[p] ? train_vector_writer_open(store, numbers, tag, &s->writer[p], reterr)
                              : E_NO_MEMORY;
         }
     }
     return err;
 }
 
-static enum err put_tag(struct stepping *s, enum part part, uint64_t round, struct err_info *reterr)
+static enum err stepping_close(struct stepping *s, enum err err, struct train_server_state *to,
+                               struct err_info *reterr)
 {
-    static const enum train_vector kinds[PARTS] = {TRAIN_VECTOR_WEIGHTS, TRAIN_VECTOR_FIRST,
-                                                   TRAIN_VECTOR_SECOND};
-    uint8_t tag[TRAIN_VECTOR_TAG];
-    train_vector_tag(kinds[part], s->server->job_id, round, NULL, tag);
-    return store_blob_append(s->writer[part], span_of(tag, sizeof tag), reterr);
+    struct train_server_state result = {.weights = {0}};
+    uint8_t *const hashes[PARTS] = {result.weights, result.first, result.second};
+    for (size_t p = 0; p < PARTS; p++) {
+        err = train_vector_writer_close(s->writer[p], err, hashes[p], reterr);
+        proto_free(s->part[p]);
+    }
+    if (!err) {
+        *to = result;
+    }
+    return err;
 }
 
 enum err train_server_step(struct store *store, const struct train_server *server, uint64_t round,
@@ -314,35 +319,39 @@ enum err train_server_step(struct store *store, const struct train_server *serve
                            const struct train_server_state *from, struct train_server_state *to,
                            struct err_info *reterr)
 {
-    bool adam = server->method == PROTO_FEDADAM;
-    struct train_server_state result = {.weights = {0}};
-    struct stepping s = {
-        .store = store,
-        .server = server,
-        .numbers = numbers,
-        .used = {true, adam || server->momentum > 0, adam},
-        .from = {from->weights, from->first, from->second},
-        .to = {result.weights, result.first, result.second},
-    };
-    enum err err = open_parts(&s, reterr);
+    struct stepping s;
+    enum err err = stepping_open(&s, store, server, round, numbers, from, reterr);
+    float *block = proto_alloc_raw(TRAIN_VECTOR_BLOCK, sizeof *block);
+    err = err || block ? err : E_NO_MEMORY;
     for (uint64_t at = 0; !err && at < numbers; at += TRAIN_VECTOR_BLOCK) {
-        err = step_at(&s, at, mean, reterr);
+        err = train_vector_part(store, mean, at, block, block_len(numbers, at), reterr);
+        err = err ? err : step_at(&s, at, block, reterr);
     }
-    for (size_t p = 0; !err && p < PARTS; p++) {
-        err = s.used[p] ? put_tag(&s, (enum part)p, round, reterr) : E_OK;
+    proto_free(block);
+    return stepping_close(&s, err, to, reterr);
+}
+
+enum err train_mean_step(struct store *store, const struct train_updates *updates,
+                         const struct train_server *server, const struct train_server_state *from,
+                         struct train_server_state *to, uint8_t ret_mean[32],
+                         struct err_info *reterr)
+{
+    struct averaging a;
+    struct stepping s;
+    struct train_server_state next;
+    enum err err = averaging_open(&a, store, updates, TRAIN_VECTOR_MEAN, reterr);
+    if (err) {
+        return averaging_close(&a, err, ret_mean, reterr);
     }
-    for (size_t p = 0; p < PARTS; p++) {
-        if (err) {
-            store_blob_leave(s.writer[p]);
-        } else if (s.used[p]) {
-            err = store_blob_commit(s.writer[p], true, s.to[p], reterr);
-        }
-        proto_free(s.part[p]);
+    err = stepping_open(&s, store, server, updates->round, updates->numbers, from, reterr);
+    for (uint64_t at = 0; !err && at < updates->numbers; at += TRAIN_VECTOR_BLOCK) {
+        err = mean_at(&a, at, block_len(updates->numbers, at), reterr);
+        err = err ? err : step_at(&s, at, a.mean, reterr);
     }
-    proto_free(s.mean);
-    proto_free(s.bytes);
+    err = stepping_close(&s, err, &next, reterr);
+    err = averaging_close(&a, err, ret_mean, reterr);
     if (!err) {
-        *to = result;
+        *to = next;
     }
     return err;
 }

@@ -211,6 +211,7 @@ static enum err take_vector(struct asked *asked)
     struct peer_fetch how = {
         .from = asked->call.to,
         .stall_ms = asked->stall_ms,
+        .keep = STORE_BLOB_PASSING,
         .cancelled = fetch_cancelled,
         .user = asked,
         .progress = count_bytes,

@@ -288,15 +288,14 @@ static enum err ask_update(struct drive *drive, size_t index, const struct peer_
 }
 
 /* The weights of this round, which the sites may fetch from now on. */
-static enum err offer_weights(struct drive *drive, struct arena *arena, struct peer_blob *ret,
-                              struct err_info *reterr)
+static enum err offer_weights(struct drive *drive, struct peer_blob *ret, struct err_info *reterr)
 {
     const struct train_server_state *server = &drive->job->state.server;
-    enum err err = peer_blob_describe(store_of(drive), server->weights, arena, ret, reterr);
+    enum err err = peer_blob_describe(store_of(drive), server->weights, ret, reterr);
     err = err ? err : share(drive, server->weights, "weights");
     drive->control.size = 0;
     if (!err && drive->plan.method == PROTO_SCAFFOLD && !train_hash_none(server->first)) {
-        err = peer_blob_describe(store_of(drive), server->first, arena, &drive->control, reterr);
+        err = peer_blob_describe(store_of(drive), server->first, &drive->control, reterr);
         err = err ? err : share(drive, server->first, "weights");
     }
     return err;
@@ -343,10 +342,8 @@ static enum err aggregate(struct drive *drive, struct train_server_state *ret, u
             weights[updates.count++] = weight;
         }
     }
-    enum err err = train_mean(store_of(drive), &updates, ret_mean, reterr);
-    err = err ? err
-              : train_server_step(store_of(drive), &server, drive->outcome.number, state->numbers,
-                                  ret_mean, &state->server, ret, reterr);
+    enum err err =
+        train_mean_step(store_of(drive), &updates, &server, &state->server, ret, ret_mean, reterr);
     return err || plan->method != PROTO_SCAFFOLD
                ? err
                : train_control_step(store_of(drive), &updates, scale, all, state->server.first,
@@ -547,10 +544,9 @@ static enum err make_requests(struct drive *drive, uint64_t plans, uint64_t roun
 {
     struct train_job *job = drive->job;
     struct train_job_state *state = &job->state;
-    struct arena arena = {0};
     struct peer_blob weights = {.size = 0};
     uint64_t patience = rounds ? LATE_OFFER_MS : OFFER_TIMEOUT_MS;
-    enum err err = rounds ? offer_weights(drive, &arena, &weights, reterr) : E_OK;
+    enum err err = rounds ? offer_weights(drive, &weights, reterr) : E_OK;
     for (size_t i = 0; !err && i < state->site_count; i++) {
         if ((plans >> i & 1) && state->sites[i].error != E_SCHEMA) {
             err = offers_ask(job->service, state, i, false, patience, job_cancelled, job,
@@ -563,7 +559,6 @@ static enum err make_requests(struct drive *drive, uint64_t plans, uint64_t roun
             err = ask_update(drive, i, &weights, &asked[(*count)++], reterr);
         }
     }
-    arena_fini(&arena);
     return err;
 }
 
@@ -724,7 +719,6 @@ static enum err last_evaluation(struct drive *drive, struct err_info *reterr)
     struct train_job *job = drive->job;
     struct train_job_state *state = &job->state;
     struct outcome *outcome = &drive->outcome;
-    struct arena arena = {0};
     struct peer_blob weights;
     size_t count = 0;
     uint64_t answered = 0;
@@ -732,7 +726,7 @@ static enum err last_evaluation(struct drive *drive, struct err_info *reterr)
     enum err err = asked ? E_OK : E_NO_MEMORY;
     figures_open(outcome, state, &drive->plan, drive->plan.rounds + 1);
     if (!err) {
-        err = offer_weights(drive, &arena, &weights, reterr);
+        err = offer_weights(drive, &weights, reterr);
     }
     for (size_t i = 0; !err && i < state->site_count; i++) {
         if (state->machine.sites[i].standing == PROTO_ROUND_ADMITTED) {
@@ -761,7 +755,6 @@ static enum err last_evaluation(struct drive *drive, struct err_info *reterr)
     }
     pthread_mutex_unlock(&job->service->lock);
     asked_fini(asked, count);
-    arena_fini(&arena);
     return err;
 }
 

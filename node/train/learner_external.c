@@ -23,6 +23,7 @@
 #include <time.h>
 
 #define FILE_ROOM    ((size_t)1 << 20) /* of a safetensors header, and to spare */
+#define HEADER       1024              /* what one of a single tensor takes */
 #define NUMBERS_MOST ((size_t)16 << 20)
 #define LOOK_MS      100
 #define START_MS     60000
@@ -81,7 +82,8 @@ static enum err pack_weights(const float *weights, size_t count, struct buf *ret
     struct model_tensor_source source = {
         .name = "weights", .dims = 1, .shape = {count}, .floats = weights};
     ret->max = count * sizeof *weights + FILE_ROOM;
-    return model_safetensors_encode(&source, 1, ret, reterr);
+    enum err err = buf_reserve(ret, count * sizeof *weights + HEADER);
+    return err ? err : model_safetensors_encode(&source, 1, ret, reterr);
 }
 
 static enum err pack_rows(const struct model_table *table, struct buf *ret, struct err_info *reterr)
@@ -320,7 +322,7 @@ static enum err run_round(struct learner *learner, const float *weights,
     }
     *ret_saw_data = result.saw_data;
     wipe(&rows);
-    wipe(&packed);
+    buf_fini(&packed);
     train_trainer_result_fini(&result);
     return err;
 }
@@ -334,9 +336,9 @@ static enum err external_train(struct train_learner *base, const float *weights,
     bool noise = local->cost->sigma > 0;
     bool saw_data = false;
     uint64_t until = now_ms() + learner->wish.plan->trainer_ms;
-    memset(ret_change, 0, learner->count * sizeof *ret_change);
     enum err err = E_OK;
     if (learner->tables.train.rows == 0) {
+        memset(ret_change, 0, learner->count * sizeof *ret_change);
         saw_data = true; /* nothing to learn from is no failure, and nobody is told */
     } else {
         err = run_round(learner, weights, local, ret_change, &saw_data, &info);

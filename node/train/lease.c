@@ -119,7 +119,6 @@ static enum err fetch_blob(struct train_service *service, const uint8_t from[16]
     struct peer_fetch how = {
         .from = from,
         .stall_ms = FETCH_STALL_MS,
-        .durable = true,
         .cancelled = stopping,
         .user = service,
     };

@@ -26,7 +26,7 @@ static void fetch_lineage(struct query_context *context, const struct proto_mode
                           const uint8_t *from)
 {
     struct peer_blob blob = {.size = model->lineage_size};
-    struct peer_fetch how = {.from = from, .stall_ms = LINEAGE_STALL_MS, .durable = true};
+    struct peer_fetch how = {.from = from, .stall_ms = LINEAGE_STALL_MS};
     if (model->lineage.ptr && model->lineage_size <= TRAIN_STATEMENT_MAX &&
         memcmp(from, context->node_id, 16) != 0 &&
         !store_blob_has(context->store, model->lineage.ptr)) {
@@ -49,11 +49,8 @@ enum err train_library_fetch(struct train_service *service, const struct proto_r
 {
     struct query_context *context = service->context;
     const struct proto_model_participant *participants = model->participants.items;
-    const struct peer_fetch how = {.stall_ms = STALL_MS,
-                                   .durable = true,
-                                   .cancelled = cancelled,
-                                   .progress = progress,
-                                   .user = user};
+    const struct peer_fetch how = {
+        .stall_ms = STALL_MS, .cancelled = cancelled, .progress = progress, .user = user};
     const uint8_t *source = from ? from : record->envelope.issuer.ptr;
     enum err err = fetch_from(context, model, source, &how, reterr);
     for (size_t i = 0; !from && err && err != E_CANCELLED && i < model->participants.count; i++) {

@@ -189,7 +189,6 @@ const struct proto_message train_admit_message =
 static const struct proto_field blob_fields[] = {
     PROTO_FIELD(struct train_blob, hash, PROTO_BIN, 0, 32),
     PROTO_FIELD(struct train_blob, size, PROTO_U64, 0, STORE_BLOB_MAX),
-    PROTO_FIELD(struct train_blob, chunks, PROTO_BIN, 0, TRAIN_CHUNK_HASHES),
 };
 const struct proto_message train_blob_message =
     PROTO_MESSAGE("blob", struct train_blob, blob_fields);
@@ -201,13 +200,12 @@ enum err train_blob_open(const struct train_blob *blob, struct peer_blob *ret)
     }
     memcpy(ret->hash, blob->hash.ptr, 32);
     ret->size = blob->size;
-    ret->chunks = blob->chunks;
-    return peer_blob_valid(ret) ? E_OK : E_INVALID;
+    return E_OK;
 }
 
 struct train_blob train_blob_of(const struct peer_blob *blob)
 {
-    return (struct train_blob){span_of(blob->hash, 32), blob->size, blob->chunks};
+    return (struct train_blob){span_of(blob->hash, 32), blob->size};
 }
 
 static const struct proto_field round_fields[] = {

@@ -4,8 +4,8 @@
  * A plan is fixed for the whole job: its hash names it in every round. It names the base model and the first weights by their
  * hashes and every site with the licence record that the coordinator relied on, so that two sites which see another model or
  * another set of licences cannot both admit it.
- * Vectors (weights, updates) do not stand in messages: a message names a blob by size, hash and the hashes of its chunks, and
- * whoever needs it fetches it (node/peer/transfer.h). Their form: vector.h.
+ * Vectors (weights, updates) do not stand in messages: a message names a blob by size and hash, and whoever needs it
+ * fetches it (node/peer/transfer.h). Their form: vector.h.
  * A site answers a round at once with how far it is, and with its update when there is one: one update per (job, round, plan),
  * whose bytes it keeps before it sends them, and sends again to whoever asks again.
  * Threads: pure. Limits: in the tables of message.c. */
@@ -16,14 +16,13 @@
 #include "node/query/message.h"
 #include "proto/job.h"
 
-#define TRAIN_VERSION      8
+#define TRAIN_VERSION      9
 #define TRAIN_SITES_MAX    64
 #define TRAIN_FEATURES_MAX 256
 #define TRAIN_LABELS_MAX   256
 #define TRAIN_STANDBYS_MAX (PROTO_LEASE_HOLDERS - 1)
 #define TRAIN_STATE_MAX    ((size_t)900 << 10)              /* bytes of a job that has standbys */
 #define TRAIN_NUMBERS_MAX  (STORE_BLOB_MAX / sizeof(float)) /* of a vector */
-#define TRAIN_CHUNK_HASHES (32 * (STORE_BLOB_MAX / STORE_BLOB_CHUNK))
 #define TRAIN_BINS_MAX     512
 #define TRAIN_SUMS_MAX     64
 #define TRAIN_TYPES_MAX    20 /* of entities, or classes: each has three sums */
@@ -163,13 +162,12 @@ extern const struct proto_message train_admit_message;
 struct train_blob {
     struct span hash; /* 32; or empty: none */
     uint64_t size;
-    struct span chunks;
 };
 extern const struct proto_message train_blob_message;
 /* What peer_blob_fetch takes. Errors: E_INVALID the parts do not fit each other. */
 MUST_CHECK enum err train_blob_open(const struct train_blob *blob, struct peer_blob *ret);
 struct train_blob train_blob_of(const struct peer_blob *blob);
-#define TRAIN_BLOB_NONE ((struct train_blob){{(const uint8_t *)"", 0}, 0, {(const uint8_t *)"", 0}})
+#define TRAIN_BLOB_NONE ((struct train_blob){{(const uint8_t *)"", 0}, 0})
 
 struct train_round {
     uint64_t version;

@@ -443,7 +443,7 @@ enum err train_model_fetch(struct train_service *service, const uint8_t issuer[1
 {
     struct query_context *context = service->context;
     struct peer_blob blob = {.size = size};
-    struct peer_fetch how = {.from = issuer, .stall_ms = FETCH_STALL_MS, .durable = true};
+    struct peer_fetch how = {.from = issuer, .stall_ms = FETCH_STALL_MS};
     memcpy(blob.hash, weights_hash, 32);
     enum err err = peer_blob_fetch(context->peer, context->store, &blob, &how, reterr);
     if (err) {

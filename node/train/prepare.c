@@ -298,7 +298,7 @@ static enum err make_start(struct train_service *service, const struct proto_sch
     }
     if (!err) {
         train_vector_tag(TRAIN_VECTOR_WEIGHTS, state->id, 0, NULL, tag);
-        err = train_vector_put(service->context->store, start, count, tag, true,
+        err = train_vector_put(service->context->store, start, count, tag, STORE_BLOB_DURABLE,
                                state->server.weights, reterr);
     }
     proto_free(start);

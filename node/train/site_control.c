@@ -73,7 +73,7 @@ enum err site_control_fetch(struct site_work *work, struct err_info *reterr)
     enum err err = train_blob_open(&work->round.control, &blob) ||
                            blob.size != train_vector_size(work->plan.numbers)
                        ? E_INVALID
-                       : site_fetch(work, &blob, reterr);
+                       : site_fetch(work, &blob, STORE_BLOB_PASSING, reterr);
     err = err ? err
               : train_vector_check(work->context->store, blob.hash, work->plan.numbers, &norm,
                                    reterr);
@@ -118,7 +118,8 @@ static enum err keep_next(struct site_work *work, enum train_vector kind, const 
         return E_NO_MEMORY;
     }
     train_vector_tag(kind, work->job_id.ptr, work->round.round, work->context->node_id, tag);
-    enum err err = train_vector_put(work->context->store, numbers, count, tag, true, hash, reterr);
+    enum err err = train_vector_put(work->context->store, numbers, count, tag, STORE_BLOB_DURABLE,
+                                    hash, reterr);
     if (!err) {
         work->part.pending = span_of(hash, 32);
         work->part.pending_round = work->round.round;

@@ -116,7 +116,7 @@ MUST_CHECK enum err site_head_next(struct site_work *work, struct err_info *rete
 
 /* site_round.c. From whoever asked for the round. Errors: E_BUSY not now; E_REFUSED it is not what was named. */
 MUST_CHECK enum err site_fetch(struct site_work *work, const struct peer_blob *blob,
-                               struct err_info *reterr);
+                               enum store_blob_keep keep, struct err_info *reterr);
 /* Removes a fetched blob unless a job that we coordinate or stand by for needs it. */
 void site_forget_fetched(struct site_work *work, struct span hash);
 

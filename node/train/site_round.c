@@ -260,12 +260,13 @@ static void count_fetched(void *user, uint64_t bytes)
 }
 
 /* From whoever asked for the round. What cannot be had now is asked for again later. */
-enum err site_fetch(struct site_work *work, const struct peer_blob *blob, struct err_info *reterr)
+enum err site_fetch(struct site_work *work, const struct peer_blob *blob, enum store_blob_keep keep,
+                    struct err_info *reterr)
 {
     struct peer_fetch how = {
         .from = work->requester.id,
         .stall_ms = FETCH_STALL_MS,
-        .durable = true,
+        .keep = keep,
         .cancelled = round_cancelled,
         .user = work,
         .progress = count_fetched,
@@ -288,7 +289,7 @@ static enum err fetch_model(struct site_work *work, struct span hash, uint64_t s
         return E_OK;
     }
     memcpy(blob.hash, hash.ptr, 32);
-    return site_fetch(work, &blob, reterr);
+    return site_fetch(work, &blob, STORE_BLOB_DURABLE, reterr);
 }
 
 /* The base model, if it is not here yet, and the weights of the round. */
@@ -307,9 +308,9 @@ static enum err fetch_all(struct site_work *work, float **ret_weights, struct er
     /* A base that nobody published says under which licence it stands only now. */
     err = err ? err : site_decide_base(work, &work->admission, true);
     err = err ? err : site_check_approval(work, &work->admission);
-    err = err ? err : site_fetch(work, &blob, reterr);
+    err = err ? err : site_fetch(work, &blob, STORE_BLOB_PASSING, reterr);
     err = err ? err : site_control_fetch(work, reterr);
-    float *weights = err ? NULL : proto_alloc(count, sizeof *weights);
+    float *weights = err ? NULL : proto_alloc_raw(count, sizeof *weights);
     if (!err) {
         err = weights ? train_vector_get(work->context->store, blob.hash, weights, count, reterr)
                       : E_NO_MEMORY;
@@ -400,16 +401,17 @@ static enum err train(struct site_work *work, uint64_t steps, const float *weigh
     if (!err) {
         train_vector_tag(TRAIN_VECTOR_UPDATE, work->job_id.ptr, work->round.round,
                          work->context->node_id, tag);
-        err = train_vector_put(work->context->store, change, count, tag, true, hash, reterr);
+        err = train_vector_put(work->context->store, change, count, tag, STORE_BLOB_DURABLE, hash,
+                               reterr);
     }
     proto_free(change);
     if (!err) {
-        err = peer_blob_describe(work->context->store, hash, &work->arena, &blob, reterr);
+        err = peer_blob_describe(work->context->store, hash, &blob, reterr);
     }
     uint8_t *copy = err ? NULL : arena_alloc(&work->arena, 32, 1);
     if (copy) {
         memcpy(copy, hash, 32);
-        work->update.update = (struct train_blob){span_of(copy, 32), blob.size, blob.chunks};
+        work->update.update = (struct train_blob){span_of(copy, 32), blob.size};
         work->update.base = work->round.weights.hash;
         work->update.answer = TRAIN_UPDATED;
     }

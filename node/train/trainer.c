@@ -340,7 +340,7 @@ static enum err read_output(struct run *run, uint64_t size, struct err_info *ret
         return proto_err_set(reterr, E_INVALID, "the trainer's answer has an impossible length");
     }
     out->max = (size_t)size;
-    out->ptr = proto_alloc((size_t)size, 1);
+    out->ptr = proto_alloc_raw((size_t)size, 1);
     if (!out->ptr) {
         return E_NO_MEMORY;
     }

@@ -3,7 +3,7 @@
  * whose): so two of them never share a name, and each can be deleted on its own, also where a coordinator and a site share a store.
  *
  *     train_vector_tag(TRAIN_VECTOR_UPDATE, job_id, round, node_id, tag);
- *     err = train_vector_put(store, numbers, count, tag, true, hash, reterr);
+ *     err = train_vector_put(store, numbers, count, tag, STORE_BLOB_DURABLE, hash, reterr);
  *     err = train_vector_get(store, hash, numbers, count, reterr);          // refuses what is not finite
  *     err = train_vector_check(store, hash, count, &norm, reterr);          // what came from a site
  *
@@ -35,13 +35,14 @@ enum train_vector {
 void train_vector_tag(enum train_vector kind, const uint8_t job_id[16], uint64_t round,
                       const uint8_t *node, uint8_t ret[TRAIN_VECTOR_TAG]);
 
-void train_vector_encode(const float *from, size_t count, uint8_t *to);
-/* TO may stand where FROM does, for bytes that were read to their place. Errors: E_INVALID a number is not finite. */
-MUST_CHECK enum err train_vector_decode(const uint8_t *from, size_t count, float *to);
 bool train_vector_finite(const float *numbers, size_t count);
 
+/* COUNT numbers more of a vector that is being written as a blob. Errors: those of store_blob_append. */
+MUST_CHECK enum err train_vector_append(struct store_blob_writer *writer, const float *from,
+                                        size_t count, struct err_info *reterr);
+
 MUST_CHECK enum err train_vector_put(struct store *store, const float *from, size_t count,
-                                     const uint8_t tag[TRAIN_VECTOR_TAG], bool durable,
+                                     const uint8_t tag[TRAIN_VECTOR_TAG], enum store_blob_keep keep,
                                      uint8_t ret_hash[32], struct err_info *reterr);
 /* Errors: E_SCHEMA it has another length; E_INVALID a number is not finite; those of reading. On failure TO is anything. */
 MUST_CHECK enum err train_vector_get(struct store *store, const uint8_t hash[32], float *to,
@@ -49,6 +50,11 @@ MUST_CHECK enum err train_vector_get(struct store *store, const uint8_t hash[32]
 /* COUNT numbers from number FROM on. */
 MUST_CHECK enum err train_vector_part(struct store *store, const uint8_t hash[32], uint64_t from,
                                       float *to, size_t count, struct err_info *reterr);
+/* The same, block by block where they stand: AT counts from FROM on; NUMBERS are finite, and there until it returns. */
+typedef void train_vector_fn(void *user, uint64_t at, const float *numbers, size_t count);
+MUST_CHECK enum err train_vector_each(struct store *store, const uint8_t hash[32], uint64_t from,
+                                      uint64_t count, train_vector_fn *each, void *user,
+                                      struct err_info *reterr);
 /* Reads all of it. Errors as get. */
 MUST_CHECK enum err train_vector_check(struct store *store, const uint8_t hash[32], uint64_t count,
                                        double *ret_norm, struct err_info *reterr);

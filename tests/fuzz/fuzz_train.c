@@ -28,7 +28,7 @@ static void open_one(const struct proto_message *message, struct span bytes)
             assert(update->evaluation.sums.len <= sizeof sums);
         }
         if (train_blob_open(&update->update, &blob) == E_OK) {
-            assert(peer_blob_valid(&blob));
+            assert(blob.size <= STORE_BLOB_MAX);
         }
     }
     proto_free(object);

@@ -71,13 +71,13 @@ static char letter(unsigned number)
 static unsigned updates; /* begun by this process; one job is at work at a time */
 
 enum err __real_train_vector_put(struct store *store, const float *from, size_t count,
-                                 const uint8_t tag[TRAIN_VECTOR_TAG], bool durable,
+                                 const uint8_t tag[TRAIN_VECTOR_TAG], enum store_blob_keep keep,
                                  uint8_t ret_hash[32], struct err_info *reterr);
 enum err __wrap_train_vector_put(struct store *store, const float *from, size_t count,
-                                 const uint8_t tag[TRAIN_VECTOR_TAG], bool durable,
+                                 const uint8_t tag[TRAIN_VECTOR_TAG], enum store_blob_keep keep,
                                  uint8_t ret_hash[32], struct err_info *reterr);
 enum err __wrap_train_vector_put(struct store *store, const float *from, size_t count,
-                                 const uint8_t tag[TRAIN_VECTOR_TAG], bool durable,
+                                 const uint8_t tag[TRAIN_VECTOR_TAG], enum store_blob_keep keep,
                                  uint8_t ret_hash[32], struct err_info *reterr)
 {
     float *bent = calloc(count, sizeof *bent);
@@ -88,7 +88,7 @@ enum err __wrap_train_vector_put(struct store *store, const float *from, size_t 
     if (letter(++updates) == 'n') {
         memset(&bent[count - 1], 0xff, sizeof *bent);
     }
-    enum err err = __real_train_vector_put(store, bent, count, tag, durable, ret_hash, reterr);
+    enum err err = __real_train_vector_put(store, bent, count, tag, keep, ret_hash, reterr);
     free(bent);
     return err;
 }

@@ -178,8 +178,9 @@ static void a_document_gets_the_head_that_is_kept(void **state)
     float *public_head, *shared, *kept_head, *kept_shared;
     plan.numbers = train_learner_count(learner);
     start[3] += 1;
-    assert_int_equal(train_vector_put(&home.store, start, plan.numbers, tag, false, weights, NULL),
-                     E_OK);
+    assert_int_equal(
+        train_vector_put(&home.store, start, plan.numbers, tag, STORE_BLOB_PASSING, weights, NULL),
+        E_OK);
     assert_int_equal(train_notes_document(&home.store, &plan, weights, "m", "MIT", &bare, NULL),
                      E_OK);
     assert_int_equal(model_package_open(buf_span(&bare), &package, NULL), E_OK);
@@ -193,7 +194,8 @@ static void a_document_gets_the_head_that_is_kept(void **state)
     for (size_t i = 0; i < count; i++) {
         head[i] = (float)i / 8;
     }
-    assert_int_equal(train_vector_put(&home.store, head, count, other, false, hash, NULL), E_OK);
+    assert_int_equal(
+        train_vector_put(&home.store, head, count, other, STORE_BLOB_PASSING, hash, NULL), E_OK);
     assert_int_equal(train_notes_with_head(&home.store, &plan, buf_span(&bare), hash, &full, NULL),
                      E_OK);
     assert_int_equal(model_package_open(buf_span(&full), &package, NULL), E_OK);

@@ -60,8 +60,9 @@ static struct blob vector(enum train_vector kind, const uint8_t job[16], uint64_
     uint8_t tag[TRAIN_VECTOR_TAG];
     float numbers[2 * NUMBERS] = {value};
     train_vector_tag(kind, job, round, node, tag);
-    assert_int_equal(train_vector_put(&home.store, numbers, count, tag, true, blob.hash, NULL),
-                     E_OK);
+    assert_int_equal(
+        train_vector_put(&home.store, numbers, count, tag, STORE_BLOB_DURABLE, blob.hash, NULL),
+        E_OK);
     return blob;
 }
 
@@ -338,12 +339,13 @@ static void what_writers_left_goes(void **state)
     /* One that is being written, by its own interface. */
     struct store_blob_writer *writer;
     uint64_t offset;
-    assert_int_equal(store_blob_begin(&home.store, NULL, 10, &writer, &offset, NULL), E_OK);
+    assert_int_equal(
+        store_blob_begin(&home.store, NULL, 10, STORE_BLOB_DURABLE, &writer, &offset, NULL), E_OK);
     train_sweep(&context);
     assert_string_equal(said, "2 files that nothing names any more, 20 bytes");
     assert_int_equal(store_blob_append(writer, span_str("0123456789"), NULL), E_OK);
     struct blob written;
-    assert_int_equal(store_blob_commit(writer, true, written.hash, NULL), E_OK);
+    assert_int_equal(store_blob_commit(writer, written.hash, NULL), E_OK);
     assert_true(here(&written) && here(&model));
     assert_int_equal(access(young, F_OK) | access(held, F_OK) | access(foreign, F_OK), 0);
     assert_int_not_equal(access(old, F_OK), 0);
