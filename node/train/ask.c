@@ -120,9 +120,19 @@ void asked_all(struct asked *asked, size_t count)
     }
 }
 
+static void drop_taken(struct asked *asked)
+{
+    if (asked->taken) {
+        (void)!store_blob_remove(asked->service->context->store, asked->update.update.hash.ptr,
+                                 NULL);
+        asked->taken = false;
+    }
+}
+
 void asked_fini(struct asked *asked, size_t count)
 {
     for (size_t i = 0; asked && i < count; i++) {
+        drop_taken(&asked[i]);
         peer_reply_fini(&asked[i].call.reply);
         buf_fini(&asked[i].request);
         arena_fini(&asked[i].arena);
@@ -207,6 +217,7 @@ static enum err take_vector(struct asked *asked)
     struct query_context *context = asked->service->context;
     const struct train_job_state *state = &asked->job->state;
     struct peer_blob blob;
+    uint8_t tag[TRAIN_VECTOR_TAG];
     double norm;
     struct peer_fetch how = {
         .from = asked->call.to,
@@ -223,18 +234,26 @@ static enum err take_vector(struct asked *asked)
         blob.size != train_vector_size(state->numbers)) {
         return reject(asked, "SHAPE");
     }
+    /* Nobody may name a blob that is here for another purpose: it would be counted, and removed with the round. */
+    bool had = store_blob_has(context->store, blob.hash);
+    train_vector_tag(TRAIN_VECTOR_UPDATE, state->id, asked->number, asked->call.to, tag);
     enum err err = peer_blob_fetch(context->peer, context->store, &blob, &how, NULL);
     if (err) {
         return err == E_AUTH ? reject(asked, "HASH") : err;
     }
-    err = train_vector_check(context->store, blob.hash, state->numbers, &norm, NULL);
-    if (err == E_INVALID) {
+    err = train_vector_check(context->store, blob.hash, state->numbers, tag, &norm, NULL);
+    bool other = err == E_AUTH;
+    if (other) {
+        err = reject(asked, "OTHER_VECTOR");
+    } else if (err == E_INVALID) {
         err = reject(asked, "NOT_FINITE");
     } else if (!err && asked->norm_bound > 0 && !(norm <= asked->norm_bound)) {
         err = reject(asked, "NORM");
     }
-    if (err && memcmp(asked->call.to, context->node_id, 16) != 0) {
-        (void)!store_blob_remove(context->store, blob.hash, NULL);
+    bool own = memcmp(asked->call.to, context->node_id, 16) == 0; /* then it is the site's */
+    asked->taken = !own && !(other && had);
+    if (err) {
+        drop_taken(asked);
     }
     return err;
 }

@@ -182,8 +182,7 @@ static const char *reason_of(const struct train_site *site)
 }
 
 /* What an answer does to what is known of the site. RET: what the machine is to be told. */
-static void take_answer(struct drive *drive, const struct asked *asked,
-                        struct proto_round_event *ret)
+static void take_answer(struct drive *drive, struct asked *asked, struct proto_round_event *ret)
 {
     struct train_site *site = &drive->job->state.sites[asked->site];
     struct outcome *outcome = &drive->outcome;
@@ -196,6 +195,7 @@ static void take_answer(struct drive *drive, const struct asked *asked,
     err = err ? err
               : figures_hear(&drive->job->state, &drive->plan, &asked->update,
                              &outcome->heard[asked->site]);
+    asked->taken = asked->taken && err; /* else it is the outcome's */
     snprintf(site->state, sizeof site->state, err ? "absent" : "admitted");
     err = err == E_AUTH ? E_INVALID : err;
     snprintf(site->reason, sizeof site->reason, "%s",
@@ -211,8 +211,7 @@ static void take_answer(struct drive *drive, const struct asked *asked,
 }
 
 /* Notes what came from a site in OUTCOME and says in RET what the machine is to be told. The lock is held. */
-static void read_update(struct drive *drive, const struct asked *asked,
-                        struct proto_round_event *ret)
+static void read_update(struct drive *drive, struct asked *asked, struct proto_round_event *ret)
 {
     struct train_job *job = drive->job;
     struct train_site *site = &job->state.sites[asked->site];
@@ -513,7 +512,7 @@ static enum err tell_admit(struct drive *drive, size_t index)
     return step(drive, event);
 }
 
-static enum err tell_update(struct drive *drive, const struct asked *asked)
+static enum err tell_update(struct drive *drive, struct asked *asked)
 {
     struct train_job *job = drive->job;
     struct train_site *site = &job->state.sites[asked->site];

@@ -41,6 +41,8 @@ struct asked {
     char reason[64]; /* why its update was not taken; "" */
     uint64_t bytes;
     uint64_t done, total;
+    bool
+        taken; /* its vector became a blob of ours, which goes with this: nobody else minds it yet */
 };
 
 void asked_init(struct asked *asked, struct train_service *service, const struct train_site *site,

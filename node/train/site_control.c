@@ -73,9 +73,9 @@ enum err site_control_fetch(struct site_work *work, struct err_info *reterr)
     enum err err = train_blob_open(&work->round.control, &blob) ||
                            blob.size != train_vector_size(work->plan.numbers)
                        ? E_INVALID
-                       : site_fetch(work, &blob, STORE_BLOB_PASSING, reterr);
+                       : site_fetch_passing(work, &blob, reterr);
     err = err ? err
-              : train_vector_check(work->context->store, blob.hash, work->plan.numbers, &norm,
+              : train_vector_check(work->context->store, blob.hash, work->plan.numbers, NULL, &norm,
                                    reterr);
     return err == E_INVALID || err == E_SCHEMA
                ? site_refuse(work, PROTO_REASON_BAD_REQUEST,

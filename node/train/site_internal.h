@@ -42,6 +42,8 @@ struct site_work {
     struct train_learner *learner;
     uint64_t checked_ms;
     bool withdrawn;
+    uint8_t passing[2][32]; /* blobs that came here for this round alone */
+    size_t passing_count;
     struct buf bytes; /* what leaves */
 };
 
@@ -114,11 +116,10 @@ void site_control_end(struct site_work *work);
 MUST_CHECK enum err site_head_open(struct site_work *work, struct err_info *reterr);
 MUST_CHECK enum err site_head_next(struct site_work *work, struct err_info *reterr);
 
-/* site_round.c. From whoever asked for the round. Errors: E_BUSY not now; E_REFUSED it is not what was named. */
-MUST_CHECK enum err site_fetch(struct site_work *work, const struct peer_blob *blob,
-                               enum store_blob_keep keep, struct err_info *reterr);
-/* Removes a fetched blob unless a job that we coordinate or stand by for needs it. */
-void site_forget_fetched(struct site_work *work, struct span hash);
+/* site_round.c. A vector of this round from whoever asked for it; it goes when the round is computed. Errors: E_BUSY not now;
+ * E_REFUSED it is not what was named. */
+MUST_CHECK enum err site_fetch_passing(struct site_work *work, const struct peer_blob *blob,
+                                       struct err_info *reterr);
 
 /* Kinds of a site's reservations. */
 enum site_charge {

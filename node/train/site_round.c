@@ -260,8 +260,8 @@ static void count_fetched(void *user, uint64_t bytes)
 }
 
 /* From whoever asked for the round. What cannot be had now is asked for again later. */
-enum err site_fetch(struct site_work *work, const struct peer_blob *blob, enum store_blob_keep keep,
-                    struct err_info *reterr)
+static enum err fetch(struct site_work *work, const struct peer_blob *blob,
+                      enum store_blob_keep keep, struct err_info *reterr)
 {
     struct peer_fetch how = {
         .from = work->requester.id,
@@ -281,6 +281,18 @@ enum err site_fetch(struct site_work *work, const struct peer_blob *blob, enum s
                : err;
 }
 
+/* What was here before is not this round's to remove, whoever names it. */
+enum err site_fetch_passing(struct site_work *work, const struct peer_blob *blob,
+                            struct err_info *reterr)
+{
+    bool had = store_blob_has(work->context->store, blob->hash);
+    enum err err = fetch(work, blob, STORE_BLOB_PASSING, reterr);
+    if (!err && !had && work->passing_count < sizeof work->passing / sizeof *work->passing) {
+        memcpy(work->passing[work->passing_count++], blob->hash, 32);
+    }
+    return err;
+}
+
 static enum err fetch_model(struct site_work *work, struct span hash, uint64_t size,
                             struct err_info *reterr)
 {
@@ -289,7 +301,7 @@ static enum err fetch_model(struct site_work *work, struct span hash, uint64_t s
         return E_OK;
     }
     memcpy(blob.hash, hash.ptr, 32);
-    return site_fetch(work, &blob, STORE_BLOB_DURABLE, reterr);
+    return fetch(work, &blob, STORE_BLOB_DURABLE, reterr);
 }
 
 /* The base model, if it is not here yet, and the weights of the round. */
@@ -308,7 +320,7 @@ static enum err fetch_all(struct site_work *work, float **ret_weights, struct er
     /* A base that nobody published says under which licence it stands only now. */
     err = err ? err : site_decide_base(work, &work->admission, true);
     err = err ? err : site_check_approval(work, &work->admission);
-    err = err ? err : site_fetch(work, &blob, STORE_BLOB_PASSING, reterr);
+    err = err ? err : site_fetch_passing(work, &blob, reterr);
     err = err ? err : site_control_fetch(work, reterr);
     float *weights = err ? NULL : proto_alloc_raw(count, sizeof *weights);
     if (!err) {
@@ -326,13 +338,15 @@ static enum err fetch_all(struct site_work *work, float **ret_weights, struct er
     return E_OK;
 }
 
-/* A site that coordinates the job, or stands by for it, needs the blob for that. */
-void site_forget_fetched(struct site_work *work, struct span hash)
+/* A site that coordinates the job, or stands by for it, needs what it names for that. */
+static void forget_passing(struct site_work *work)
 {
-    if (memcmp(work->requester.id, work->context->node_id, 16) != 0 && hash.len == 32 &&
-        !train_job_names(work->service, hash.ptr)) {
-        (void)!store_blob_remove(work->context->store, hash.ptr, NULL);
+    for (size_t i = 0; i < work->passing_count; i++) {
+        if (!train_job_names(work->service, work->passing[i])) {
+            (void)!store_blob_remove(work->context->store, work->passing[i], NULL);
+        }
     }
+    work->passing_count = 0;
 }
 
 /* --- computing --------------------------------------------------------------------------------------------------------- */
@@ -487,10 +501,7 @@ static enum err compute(struct site_work *work, struct err_info *reterr)
             err = site_machine_refuses(work, "TRAINER");
         }
     }
-    if (!err) {
-        site_forget_fetched(work, work->round.weights.hash);
-        site_forget_fetched(work, work->round.control.hash);
-    }
+    forget_passing(work);
     proto_free(weights);
     return err == E_CANCELLED && work->withdrawn ? E_REFUSED : err;
 }

@@ -204,11 +204,31 @@ static void add_squares(void *user, uint64_t at, const float *numbers, size_t co
     *(double *)user += squares(numbers, count);
 }
 
+static enum err check_tag(struct store *store, const uint8_t hash[32], const uint8_t *tag,
+                          struct err_info *reterr)
+{
+    struct store_blob_reader *reader;
+    uint8_t found[TRAIN_VECTOR_TAG];
+    uint64_t size;
+    enum err err = store_blob_open(store, hash, &reader, &size, reterr);
+    if (err) {
+        return err;
+    }
+    err = size < sizeof found
+              ? E_SCHEMA
+              : store_blob_read(reader, size - sizeof found, sizeof found, found, reterr);
+    store_blob_close(reader);
+    return err || memcmp(found, tag, sizeof found) == 0
+               ? err
+               : proto_err_set(reterr, E_AUTH, "it is another vector than was named");
+}
+
 enum err train_vector_check(struct store *store, const uint8_t hash[32], uint64_t count,
-                            double *ret_norm, struct err_info *reterr)
+                            const uint8_t *tag, double *ret_norm, struct err_info *reterr)
 {
     double square = 0;
-    enum err err = read_numbers(store, hash, 0, count, true, add_squares, &square, reterr);
+    enum err err = tag ? check_tag(store, hash, tag, reterr) : E_OK;
+    err = err ? err : read_numbers(store, hash, 0, count, true, add_squares, &square, reterr);
     *ret_norm = sqrt(square);
     return err;
 }

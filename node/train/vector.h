@@ -55,8 +55,9 @@ typedef void train_vector_fn(void *user, uint64_t at, const float *numbers, size
 MUST_CHECK enum err train_vector_each(struct store *store, const uint8_t hash[32], uint64_t from,
                                       uint64_t count, train_vector_fn *each, void *user,
                                       struct err_info *reterr);
-/* Reads all of it. Errors as get. */
+/* Reads all of it. TAG: what it must be; NULL: any. Errors: E_AUTH it is another vector; as get. */
 MUST_CHECK enum err train_vector_check(struct store *store, const uint8_t hash[32], uint64_t count,
-                                       double *ret_norm, struct err_info *reterr);
+                                       const uint8_t *tag, double *ret_norm,
+                                       struct err_info *reterr);
 
 #endif

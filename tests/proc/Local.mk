@@ -62,7 +62,7 @@ check_PROGRAMS += %D%/tamper
 # A daemon that lies in its answers, for liars.py.
 check_PROGRAMS += %D%/concordatd_liar
 %C%_concordatd_liar_SOURCES = $(concordatd_SOURCES) %D%/liar.c
-%C%_concordatd_liar_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=query_answer_put,--wrap=query_message_seal,--wrap=train_vector_put,--wrap=proto_model_encode
+%C%_concordatd_liar_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=query_answer_put,--wrap=query_message_seal,--wrap=train_vector_put,--wrap=store_blob_has,--wrap=proto_model_encode
 %C%_concordatd_liar_LDADD = $(concordatd_LDADD)
 
 # Files for other tools, judged by them.

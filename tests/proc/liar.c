@@ -10,7 +10,8 @@
  * and, where that says "updates:LETTERS", its updates of training rounds, the n-th letter in its n-th update:
  *
  *     r  of another round    p  of another plan     b  of other weights
- *     s  of another length   n  with a NaN          a  of the round before -  the truth
+ *     s  of another length   n  with a NaN          a  of the round before
+ *     w  named by the weights that it began with    -  the truth
  *
  * and, in the records of models that it publishes:
  *
@@ -93,6 +94,14 @@ enum err __wrap_train_vector_put(struct store *store, const float *from, size_t 
     return err;
 }
 
+bool __real_store_blob_has(struct store *store, const uint8_t hash[32]);
+bool __wrap_store_blob_has(struct store *store, const uint8_t hash[32]);
+/* Whoever names a vector that is not its own does not look for it first. */
+bool __wrap_store_blob_has(struct store *store, const uint8_t hash[32])
+{
+    return letter(updates) == 'w' || __real_store_blob_has(store, hash);
+}
+
 static enum err seal_update(const struct train_update *object, const char *domain,
                             const struct crypto_identity *identity, const uint8_t federation_id[16],
                             struct buf *out, struct err_info *reterr)
@@ -105,6 +114,7 @@ static enum err seal_update(const struct train_update *object, const char *domai
     update.plan_hash = lie == 'p' ? span_of(other, 32) : update.plan_hash;
     update.base = lie == 'b' ? span_of(other, 32) : update.base;
     update.update.size -= lie == 's' ? 4 : 0;
+    update.update.hash = lie == 'w' ? update.base : update.update.hash;
     return __real_query_message_seal(&train_update_message, &update, domain, identity,
                                      federation_id, out, reterr);
 }

@@ -74,14 +74,14 @@ def lies(t):
     ok(right(answer, 3) and sites["gamma"][0] == "answered", "once it tells the truth again, it counts again")
 
 
-UPDATES = {"r": "MALFORMED", "p": "MALFORMED", "b": "OTHER_WEIGHTS", "s": "SHAPE", "n": "NOT_FINITE", "a": "MALFORMED"}
+UPDATES = {"r": "MALFORMED", "p": "MALFORMED", "b": "OTHER_WEIGHTS", "s": "SHAPE", "n": "NOT_FINITE", "a": "MALFORMED", "w": "OTHER_VECTOR"}
 JOB = """job: lied-to
 task: tabular-classification
 dataset: t
 purpose: "DUO:0000006"
 features: [x]
 target: y
-rounds: 7
+rounds: 8
 participation: {min_sites: 1, round_timeout: 60s, standby: 0}
 privacy: {epsilon: 500, delta: 1e-6}
 evaluate: {every: 0}
@@ -89,7 +89,7 @@ evaluate: {every: 0}
 
 
 def updates(t):
-    """Updates of training that are not what was asked for: of another round, plan, base or length, not finite."""
+    """Updates of training that are not what was asked for: of another round, plan, base or length, not finite, or a vector that is here already."""
     with open(t.lie, "w", encoding="ascii") as file:
         file.write("updates:" + "".join(UPDATES) + "-")
     started = t.box.run("alpha", "train", "run", t.box.write("job.yaml", JOB), timeout=90)
@@ -98,14 +98,14 @@ def updates(t):
         absent = [(a["node"], a["reason"]) for a in row["absent"]]
         ok(absent == [("gamma", UPDATES[letter])] and sorted(row["participants"]) == ["alpha", "beta"], f"update {letter}: left out and named: {absent}")
     last = shown["history"][-1]
-    ok(len(shown["history"]) == 7 and sorted(last["participants"]) == ["alpha", "beta", "gamma"] and not last["absent"],
+    ok(len(shown["history"]) == 8 and sorted(last["participants"]) == ["alpha", "beta", "gamma"] and not last["absent"],
        "once it tells the truth it takes part again")
     ok(t.box.run("alpha", "train", "verify", shown["job"])["ok"], "the model is what its rounds make it")
     with open(t.lie, "w", encoding="ascii") as file:
         file.write("")
 
 
-CLOSED = JOB.replace("lied-to", "closed").replace("dataset: t", "dataset: closed").replace("rounds: 7", "rounds: 1").replace("min_sites: 1", "min_sites: 2")
+CLOSED = JOB.replace("lied-to", "closed").replace("dataset: t", "dataset: closed").replace("rounds: 8", "rounds: 1").replace("min_sites: 1", "min_sites: 2")
 
 
 def file_hash(path):

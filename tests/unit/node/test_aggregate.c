@@ -75,10 +75,12 @@ static void vectors_come_back(void **state)
     for (size_t i = 0; i < COUNT; i++) {
         square += (double)vectors[0][i] * (double)vectors[0][i];
     }
-    assert_int_equal(train_vector_check(&home.store, hashes[0], COUNT, &norm, NULL), E_OK);
+    assert_int_equal(train_vector_check(&home.store, hashes[0], COUNT, NULL, &norm, NULL), E_OK);
     assert_true(fabs(norm - sqrt(square)) < 1e-9 * norm);
-    assert_int_equal(train_vector_check(&home.store, hashes[0], COUNT - 1, &norm, NULL), E_SCHEMA);
-    assert_int_equal(train_vector_check(&home.store, hashes[0], COUNT + 1, &norm, NULL), E_SCHEMA);
+    assert_int_equal(train_vector_check(&home.store, hashes[0], COUNT - 1, NULL, &norm, NULL),
+                     E_SCHEMA);
+    assert_int_equal(train_vector_check(&home.store, hashes[0], COUNT + 1, NULL, &norm, NULL),
+                     E_SCHEMA);
     assert_int_equal(train_vector_part(&home.store, hashes[0], COUNT - 5, part, 10, NULL),
                      E_SCHEMA);
 }
@@ -114,7 +116,8 @@ static void what_is_not_finite_is_refused(void **state)
         assert_int_equal(
             train_vector_put(&home.store, spoiled, COUNT, tag, STORE_BLOB_PASSING, hash, NULL),
             E_OK);
-        assert_int_equal(train_vector_check(&home.store, hash, COUNT, &norm, NULL), E_INVALID);
+        assert_int_equal(train_vector_check(&home.store, hash, COUNT, NULL, &norm, NULL),
+                         E_INVALID);
         assert_int_equal(train_vector_get(&home.store, hash, spoiled, COUNT, NULL), E_INVALID);
         proto_free(spoiled);
     }
