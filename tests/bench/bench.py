@@ -236,7 +236,6 @@ model: {trainer: NAME, time: 60s}
 rounds: ROUNDS
 participation: {min_sites: 4, round_timeout: 5m, standby: 0}
 """
-FEW, MANY = 2, 10
 
 
 def bench_round():
@@ -245,14 +244,14 @@ def bench_round():
     the cores is local compute, and not counted."""
     from harness import Sandbox
     from notes import OPEN
-    sizes = {"1MiB": (1 << 18, 60), "20MiB": (5 << 20, 1200)}
+    sizes = {"1MiB": (1 << 18, 60, 5, 45), "20MiB": (5 << 20, 1200, 2, 10)}  # numbers, aim in ms, few and many rounds
     python = next((p for p in (sys.executable, "/usr/bin/python3")
                    if subprocess.run([p, "-c", "import grpc, numpy"], stderr=subprocess.DEVNULL, check=False).returncode == 0), None)
     with Sandbox("alpha,beta,gamma,delta,epsilon", start=False) as box:
         for name in box.names:
             with open(os.path.join(box.home(name), "node.yaml"), "a", encoding="utf-8") as file:
                 file.write("trainers:\n" + "".join(f"  - {{name: bench-{size.lower()}, program: [{os.path.abspath(program('bench_trainer'))}, \"{numbers}\"]}}\n"
-                                                   for size, (numbers, _) in sizes.items()))
+                                                   for size, (numbers, *_) in sizes.items()))
         box.start()
         rows = box.write("t.csv", "x,y\n" + "1,true\n2,false\n" * 50)
         manifest = box.write("t.yaml", "dataset: t\nversion: \"1\"\nsize: 100\ncolumns:\n  - {name: x, type: real, min: 0, max: 3}\n"
@@ -274,15 +273,15 @@ def bench_round():
                 raise RuntimeError(f"rounds without some site: {history}")
             return took, learnt / min(len(os.sched_getaffinity(0)), len(pids) - 1)
 
-        for size, (numbers, aim) in sizes.items():
-            few, many = min(job(size, FEW) for _ in range(3)), min(job(size, MANY) for _ in range(3))
-            whole, local = ((many[i] - few[i]) / (MANY - FEW) * 1e3 for i in range(2))
+        for size, (numbers, aim, few_rounds, many_rounds) in sizes.items():
+            few, many = min(job(size, few_rounds) for _ in range(3)), min(job(size, many_rounds) for _ in range(3))
+            whole, local = ((many[i] - few[i]) / (many_rounds - few_rounds) * 1e3 for i in range(2))
             ours = whole - local
-            say(f"round {size}: jobs of {FEW} rounds {few[0]:.2f} s and of {MANY} {many[0]:.2f} s, best of three; {whole:.0f} ms a round, {local:.0f} ms"
+            say(f"round {size}: jobs of {few_rounds} rounds {few[0]:.2f} s and of {many_rounds} {many[0]:.2f} s, best of three; {whole:.0f} ms a round, {local:.0f} ms"
                 f" of it the trainers' own processor time over the cores; 4 sites over mutual TLS, sealed and synced at every node; load {load()}")
             result(f"round-{size}", ours, aim, "ms", "aim")
             if python:
-                out = subprocess.run([python, os.path.join(SRC, "tests/bench/grpc_rounds.py"), "4", str(numbers), str(MANY)], capture_output=True,
+                out = subprocess.run([python, os.path.join(SRC, "tests/bench/grpc_rounds.py"), "4", str(numbers), str(many_rounds)], capture_output=True,
                                      text=True, timeout=600, check=True).stdout
                 rival = [float(v) * 1e3 for v in out.split()][2:]
                 say(f"grpc {size}: streaming, no TLS, no disk, median of {len(rival)} rounds; best {min(rival):.0f} ms; load {load()}")
