@@ -1,11 +1,11 @@
 #include "config.h"
 #include "store/blob_memory.h"
 
-#include "crypto/memory.h"
 #include "proto/alloc.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 #define SPARE                                                                                      \
     8 /* chunks kept for the next one who needs some: fresh memory costs more than filling it */
@@ -44,10 +44,24 @@ struct store_blob_memory {
 
 /* --- chunks ------------------------------------------------------------------------------------------------------------ */
 
+/* Of the kernel's, and given back to it: a heap would keep the chunks of all threads' rounds, in pieces. */
+static struct counted *chunk_map(void)
+{
+    struct counted *one = proto_alloc(1, sizeof *one);
+    void *bytes = one ? mmap(NULL, STORE_BLOB_CHUNK, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                      : MAP_FAILED;
+    if (bytes == MAP_FAILED) {
+        proto_free(one);
+        return NULL;
+    }
+    one->chunk.bytes = bytes;
+    return one;
+}
+
 static void chunk_free(struct counted *one)
 {
-    crypto_wipe(one->chunk.bytes, STORE_BLOB_CHUNK);
-    proto_free(one->chunk.bytes);
+    munmap(one->chunk.bytes, STORE_BLOB_CHUNK);
     proto_free(one);
 }
 
@@ -60,14 +74,7 @@ struct store_blob_chunk *store_blob_chunk_new(struct store_blob_memory *memory)
         memory->spares--;
     }
     pthread_mutex_unlock(&memory->lock);
-    if (!one) {
-        one = proto_alloc(1, sizeof *one);
-        if (one && !(one->chunk.bytes = proto_alloc_raw(STORE_BLOB_CHUNK, 1))) {
-            proto_free(one);
-            one = NULL;
-        }
-    }
-    if (!one) {
+    if (!one && !(one = chunk_map())) {
         return NULL;
     }
     one->chunk.len = 0;

@@ -17,7 +17,7 @@
 struct store_blob_memory;
 /* NULL: out of memory. */
 struct store_blob_memory *store_blob_memory_new(void);
-/* Wipes all; nobody may hold a chunk any more. NULL is allowed. */
+/* Nobody may hold a chunk any more. NULL is allowed. */
 void store_blob_memory_free(struct store_blob_memory *memory);
 
 struct store_blob_chunk {
