@@ -204,6 +204,33 @@ static bool fetch_cancelled(void *user)
     return asked_cancelled(user) && ((struct asked *)user)->given_up;
 }
 
+/* false: nobody waits for it any more. */
+static bool fetch_enter(struct asked *asked)
+{
+    struct train_service *service = asked->service;
+    bool in = false;
+    while (!in && !fetch_cancelled(asked)) {
+        pthread_mutex_lock(&service->lock);
+        if (service->fetching < TRAIN_FETCHING) {
+            service->fetching++;
+            in = true;
+        } else {
+            train_wait_locked(service, PAUSE_MS);
+        }
+        pthread_mutex_unlock(&service->lock);
+    }
+    return in;
+}
+
+static void fetch_leave(struct asked *asked)
+{
+    struct train_service *service = asked->service;
+    pthread_mutex_lock(&service->lock);
+    service->fetching--;
+    pthread_cond_broadcast(&service->changed);
+    pthread_mutex_unlock(&service->lock);
+}
+
 static void count_bytes(void *user, uint64_t bytes)
 {
     struct asked *asked = user;
@@ -237,7 +264,11 @@ static enum err take_vector(struct asked *asked)
     /* Nobody may name a blob that is here for another purpose: it would be counted, and removed with the round. */
     bool had = store_blob_has(context->store, blob.hash);
     train_vector_tag(TRAIN_VECTOR_UPDATE, state->id, asked->number, asked->call.to, tag);
+    if (!fetch_enter(asked)) {
+        return E_CANCELLED;
+    }
     enum err err = peer_blob_fetch(context->peer, context->store, &blob, &how, NULL);
+    fetch_leave(asked);
     if (err) {
         return err == E_AUTH ? reject(asked, "HASH") : err;
     }

@@ -12,6 +12,7 @@
 #define TRAIN_CLOCK_TOLERANCE_S 300
 #define TRAIN_SITE_REQUESTS     32 /* rounds in our hands at one time */
 #define TRAIN_SITE_WORKERS      2  /* of them with a table in memory */
+#define TRAIN_FETCHING          8  /* updates that come in at one time */
 
 /* This site's work on a round of a job; one at a time for a job. It is in the service's list until somebody took its result. All
  * but the atomic members under the lock. */
@@ -72,6 +73,7 @@ struct train_service {
     struct train_share *shares;
     size_t site_requests; /* threads of train_site_round and of its works */
     size_t site_workers;
+    size_t fetching; /* updates that come in just now */
     _Atomic bool stopping;
     _Atomic bool paused; /* `train pause`: kept on disk */
     pthread_t watch;     /* over the leaders of jobs that this node stands by for */

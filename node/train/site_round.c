@@ -11,8 +11,6 @@
 #include "store/egress.h"
 #include "store/job.h"
 
-#include <time.h>
-
 #define LICENCE_CHECK_MS 500   /* how often a running round looks whether it is still allowed */
 #define POLL_MS          1000  /* how long a request waits for a result */
 #define FETCH_STALL_MS   60000 /* no byte for so long: the coordinator is asked again later */
@@ -830,19 +828,6 @@ static struct train_effort *begin_effort(struct site_work *request)
 
 /* --- requests ---------------------------------------------------------------------------------------------------------- */
 
-static void wait_ms(struct train_service *service, uint64_t ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    pthread_cond_timedwait(&service->changed, &service->lock, &until);
-}
-
 /* The effort that this request waits for, begun when there is none. The lock is held. NULL: not now. */
 static struct train_effort *effort_for(struct site_work *work)
 {
@@ -887,7 +872,7 @@ static enum err serve_request(struct site_work *work, uint64_t *ret_at_ms, struc
     }
     effort->refs++;
     while (!effort->over && !service->stopping && query_now_ms() < until) {
-        wait_ms(service, POLL_MS);
+        train_wait_locked(service, POLL_MS);
     }
     bool over = effort->over;
     *ret_at_ms = over ? effort->release_ms : 0;
