@@ -90,6 +90,17 @@ static bool scratch_hides(const struct cell *cell)
 }
 
 /* Afterwards the caller is the first process of its namespaces. Where they cannot be had nothing has changed. */
+static volatile pid_t inside; /* the only process of its namespace; 0: not yet */
+
+/* Both are gone when the launcher is: nobody else would wait for the one inside. */
+static void end_inside(int signal)
+{
+    (void)signal;
+    if (inside > 0) {
+        kill(inside, SIGKILL);
+    }
+}
+
 static void enter_namespaces(struct cell *cell)
 {
     char map[64];
@@ -104,13 +115,22 @@ static void enter_namespaces(struct cell *cell)
     bool mapped = write_file("/proc/self/uid_map", map);
     snprintf(map, sizeof map, "%u %u 1", (unsigned)gid, (unsigned)gid);
     mapped = write_file("/proc/self/gid_map", map) && mapped;
+    sigset_t term, before;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, &before);
     pid_t child = fork();
     if (child > 0) {
+        const struct sigaction action = {.sa_handler = end_inside};
         int status;
+        inside = child;
+        sigaction(SIGTERM, &action, NULL);
+        sigprocmask(SIG_SETMASK, &before, NULL);
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
         }
         _exit(status_of(status));
     }
+    sigprocmask(SIG_SETMASK, &before, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     cell->in_force.namespaces = child == 0 && mapped;
     cell->scratch = cell->in_force.namespaces && !scratch_hides(cell) &&

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -15,7 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOOK_MS 50
+#define LOOK_MS     50
+#define END_MS      2000 /* a launcher needs a moment; a kernel that pages, some more */
+#define END_LOOK_NS 2000000
 #define START_MS                                                                                   \
     2000 /* until it greets, or as long as the task may take: loading a framework takes its time */
 #define MEMORY        ((uint64_t)4 << 30)
@@ -167,14 +170,45 @@ static enum err spawn(struct run *run, struct err_info *reterr)
     return E_OK;
 }
 
+/* Not reaped yet, so the number is still its own. */
+static void kill_and_wait(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+}
+
+/* A launcher that was told to go and waits for the trainer inside. A namespace takes the kernel milliseconds to take down, which
+ * nobody who wants the update needs to wait for. */
+static void *see_off(void *user)
+{
+    pid_t pid = (pid_t)(intptr_t)user;
+    uint64_t until = now_ms() + END_MS;
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        if (now_ms() >= until) {
+            kill_and_wait(pid);
+            break;
+        }
+        nanosleep(&(struct timespec){0, END_LOOK_NS}, NULL);
+    }
+    return NULL;
+}
+
+/* A launcher that keeps the trainer in a namespace ends that first, and goes when it is gone: the trainer cannot reach it. */
 static void end(struct run *run)
 {
-    if (run->pid) {
-        kill(run->pid, SIGKILL); /* not reaped yet, so the number is still its own */
-        while (waitpid(run->pid, NULL, 0) < 0 && errno == EINTR) {
-        }
-        run->pid = 0;
+    pid_t pid = run->pid;
+    pthread_t thread;
+    run->pid = 0;
+    if (!pid) {
+        return;
     }
+    if (!run->result->namespaces || kill(pid, SIGTERM) ||
+        pthread_create(&thread, NULL, see_off, (void *)(intptr_t)pid)) {
+        kill_and_wait(pid);
+        return;
+    }
+    pthread_detach(thread);
 }
 
 static void run_fini(struct run *run)

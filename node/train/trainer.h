@@ -8,7 +8,7 @@
  * The trainer gets the rows after it has greeted: a program that is missing, cannot start or says nonsense fails before, and
  * `result.saw_data` is then false: telling that failure tells nothing of the data. It is ended (SIGKILL) when it has answered, when
  * its time is over, when it floods (TRAIN_TRAINER_TALK bytes), and when the caller's thread is cancelled; whatever it started ends
- * with it. Its output is read after its end, so that it does not change under our eyes.
+ * with it. Its output is copied once before it is looked at, so that it does not change under our eyes.
  * Threads: any; a call blocks. Memory: data, weights and output once more, in memory files. */
 #ifndef CONCORDAT_NODE_TRAIN_TRAINER_H
 #define CONCORDAT_NODE_TRAIN_TRAINER_H
