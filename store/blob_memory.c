@@ -270,7 +270,7 @@ struct store_blob_passing *store_blob_passing_find(struct store_blob_memory *mem
     return found;
 }
 
-/* The lock is held. A list of what is to be freed comes back, PASSING among it when nobody has it any more. */
+/* The lock is held. true: nobody has it any more, and the caller frees it. */
 static bool drop(struct store_blob_memory *memory, struct store_blob_passing *passing)
 {
     if (--passing->refs == 1 && passing->listed && !passing->whole) {
