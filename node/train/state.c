@@ -470,15 +470,25 @@ static enum err keep_bytes(struct arena *arena, struct span from, struct span *r
     return E_OK;
 }
 
+/* A name that this version does not know is not taken for another error. */
+static bool error_named(struct span from, enum err *ret)
+{
+    char name[65];
+    if (!text(from, name, sizeof name)) {
+        return false;
+    }
+    *ret = proto_err_by_name(name);
+    return strcmp(proto_err_name(*ret), name) == 0;
+}
+
 static enum err get_head(const struct disk_head *head, struct train_job_state *state)
 {
-    char error[65];
     bool fits = text(head->name, state->name, sizeof state->name) &&
                 text(head->dataset, state->dataset, sizeof state->dataset) &&
                 text(head->task, state->task, sizeof state->task) &&
                 text(head->coordinator, state->coordinator, sizeof state->coordinator) &&
                 text(head->person, state->person, sizeof state->person) &&
-                text(head->error, error, sizeof error) &&
+                error_named(head->error, &state->error) &&
                 text(head->error_text, state->error_text, sizeof state->error_text) &&
                 text(head->model, state->model, sizeof state->model);
     if (!fits) {
@@ -486,7 +496,6 @@ static enum err get_head(const struct disk_head *head, struct train_job_state *s
     }
     memcpy(state->id, head->id.ptr, 16);
     state->state = head->state;
-    state->error = proto_err_by_name(error);
     state->min_sites = head->min_sites;
     state->round_timeout_ms = head->round_timeout_ms;
     state->early_stop = head->early_stop;
@@ -519,10 +528,9 @@ static enum err get_head(const struct disk_head *head, struct train_job_state *s
 
 static enum err get_site(const struct disk_site *disk, struct train_site *site)
 {
-    char error[65];
     bool fits = text(disk->node, site->node, sizeof site->node) &&
                 text(disk->org, site->org, sizeof site->org) &&
-                text(disk->error, error, sizeof error) &&
+                error_named(disk->error, &site->error) &&
                 text(disk->state, site->state, sizeof site->state) &&
                 text(disk->reason, site->reason, sizeof site->reason) &&
                 text(disk->detail, site->detail, sizeof site->detail) &&
@@ -533,7 +541,6 @@ static enum err get_site(const struct disk_site *disk, struct train_site *site)
     memcpy(site->id, disk->id.ptr, 16);
     memcpy(site->licence_id, disk->licence_id.ptr, 16);
     site->admitted = disk->admitted;
-    site->error = proto_err_by_name(error);
     site->release = disk->release;
     site->cost = (struct train_cost){disk->rate,      disk->steps,     disk->cost_rounds,
                                      disk->sigma,     disk->step_nano, disk->evaluations_planned,

@@ -286,6 +286,25 @@ static void fill_job(struct train_job_state *job)
     job->history[0].mean[3] = 9;
 }
 
+/* One letter changed in the name of an error. */
+static void refuses_other_errors(struct span bytes)
+{
+    struct train_job_state *back = proto_alloc(1, sizeof *back);
+    uint8_t *copy = proto_alloc(bytes.len, 1);
+    size_t at = 0;
+    assert_true(back && copy);
+    memcpy(copy, bytes.ptr, bytes.len);
+    while (at + 7 < bytes.len && memcmp(copy + at, "TIMEOUT", 7) != 0) {
+        at++;
+    }
+    assert_memory_equal(copy + at, "TIMEOUT", 7);
+    copy[at] = 't';
+    assert_int_equal(train_job_state_decode(span_of(copy, bytes.len), back, NULL), E_INVALID);
+    train_job_state_fini(back);
+    proto_free(back);
+    proto_free(copy);
+}
+
 static void a_job_survives_the_disk(void **state)
 {
     struct train_job_state *job = proto_alloc(1, sizeof *job);
@@ -311,6 +330,7 @@ static void a_job_survives_the_disk(void **state)
                 back->sites[1].cost.sigma == 1.5);
     assert_memory_equal(back->plan_hash, job->plan_hash, 32);
     assert_int_equal(train_job_state_encode(back, &again, NULL), E_OK);
+    refuses_other_errors(buf_span(&out));
     assert_true(span_equal(buf_span(&out), buf_span(&again)));
     train_job_state_fini(back);
     for (size_t len = 0; len < out.len; len++) {
