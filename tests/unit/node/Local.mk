@@ -45,6 +45,10 @@ check_PROGRAMS += %D%/test_train_message
 TESTS += %D%/test_train_message
 %C%_test_train_message_SOURCES = %D%/test_train_message.c
 %C%_test_train_message_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
+check_PROGRAMS += %D%/test_seeds
+TESTS += %D%/test_seeds
+%C%_test_seeds_SOURCES = %D%/test_seeds.c
+%C%_test_seeds_LDADD = node/train/libtrain.a node/query/libquery.a node/peer/libpeer.a $(STORE_LIBS) $(MODEL_LIBS) $(NNG_LIBS) $(UV_LIBS) $(CMOCKA_LIBS) -lm -lpthread
 
 check_PROGRAMS += %D%/test_trainer_message
 TESTS += %D%/test_trainer_message
