@@ -2,7 +2,6 @@
 #include "store/blob.h"
 
 #include "crypto/chunk.h"
-#include "crypto/memory.h"
 #include "crypto/provider.h"
 #include "crypto/random.h"
 #include "store/blob_memory.h"

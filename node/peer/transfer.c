@@ -180,6 +180,9 @@ enum err peer_blob_fetch(struct peer *peer, struct store *store, const struct pe
 {
     struct fetch fetch = {.peer = peer, .blob = blob, .how = how, .last_ms = peer_now_ms()};
     enum err err = begin(&fetch, store, reterr);
+    if (how->was_here) {
+        *how->was_here = err == E_EXISTS;
+    }
     if (err) {
         return err == E_EXISTS ? E_OK : err;
     }

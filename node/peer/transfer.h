@@ -1,7 +1,7 @@
 /* Moves a blob (store/blob.h) from one member's store to another's: in chunks of at most STORE_BLOB_CHUNK, each asked for by its
  * number, several under way at a time. What was cut off goes on where it stopped, also after a restart of the one who fetches
- * (after a crash: of what was to last): a link that was away costs the chunks that were under way. There is one deadline, for progress: the fetch gives up when no chunk
- * has come for stall_ms.
+ * (after a crash: of what was to last): a link that was away costs the chunks that were under way. There is one deadline, for
+ * progress: the fetch gives up when no chunk has come for stall_ms.
  *
  *     peer_handle(peer, PEER_MSG_BLOB_GET, 0, on_blob, &transfer);            on_blob calls peer_transfer_serve
  *     struct peer_blob blob = {.size = size};  memcpy(blob.hash, hash, 32);
@@ -37,6 +37,7 @@ struct peer_fetch {
     bool (*cancelled)(void *); /* may be NULL; asked often */
     void *user;
     void (*progress)(void *user, uint64_t bytes); /* may be NULL: so many more have come */
+    bool *was_here; /* may be NULL: set on success; whoever had it here may still need it */
 };
 /* E_OK also when it is there already. Errors: E_NOT_FOUND, E_REFUSED the other side has none for us; E_TIMEOUT no progress;
  * E_AUTH what came is not what was named; E_CANCELLED; those of store_blob_begin. What came stays for the next time, except

@@ -245,11 +245,13 @@ static enum err take_vector(struct asked *asked)
     const struct train_job_state *state = &asked->job->state;
     struct peer_blob blob;
     uint8_t tag[TRAIN_VECTOR_TAG];
+    bool was_here;
     double norm;
     struct peer_fetch how = {
         .from = asked->call.to,
         .stall_ms = asked->stall_ms,
         .keep = STORE_BLOB_PASSING,
+        .was_here = &was_here,
         .cancelled = fetch_cancelled,
         .user = asked,
         .progress = count_bytes,
@@ -261,8 +263,6 @@ static enum err take_vector(struct asked *asked)
         blob.size != train_vector_size(state->numbers)) {
         return reject(asked, "SHAPE");
     }
-    /* Nobody may name a blob that is here for another purpose: it would be counted, and removed with the round. */
-    bool had = store_blob_has(context->store, blob.hash);
     train_vector_tag(TRAIN_VECTOR_UPDATE, state->id, asked->number, asked->call.to, tag);
     if (!fetch_enter(asked)) {
         return E_CANCELLED;
@@ -273,6 +273,7 @@ static enum err take_vector(struct asked *asked)
         return err == E_AUTH ? reject(asked, "HASH") : err;
     }
     err = train_vector_check(context->store, blob.hash, state->numbers, tag, &norm, NULL);
+    /* Nobody may name a blob that is here for another purpose: it would be counted, and removed with the round. */
     bool other = err == E_AUTH;
     if (other) {
         err = reject(asked, "OTHER_VECTOR");
@@ -282,7 +283,7 @@ static enum err take_vector(struct asked *asked)
         err = reject(asked, "NORM");
     }
     bool own = memcmp(asked->call.to, context->node_id, 16) == 0; /* then it is the site's */
-    asked->taken = !own && !(other && had);
+    asked->taken = !own && !(other && was_here);
     if (err) {
         drop_taken(asked);
     }

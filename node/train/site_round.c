@@ -259,12 +259,13 @@ static void count_fetched(void *user, uint64_t bytes)
 
 /* From whoever asked for the round. What cannot be had now is asked for again later. */
 static enum err fetch(struct site_work *work, const struct peer_blob *blob,
-                      enum store_blob_keep keep, struct err_info *reterr)
+                      enum store_blob_keep keep, bool *was_here, struct err_info *reterr)
 {
     struct peer_fetch how = {
         .from = work->requester.id,
         .stall_ms = FETCH_STALL_MS,
         .keep = keep,
+        .was_here = was_here,
         .cancelled = round_cancelled,
         .user = work,
         .progress = count_fetched,
@@ -283,9 +284,9 @@ static enum err fetch(struct site_work *work, const struct peer_blob *blob,
 enum err site_fetch_passing(struct site_work *work, const struct peer_blob *blob,
                             struct err_info *reterr)
 {
-    bool had = store_blob_has(work->context->store, blob->hash);
-    enum err err = fetch(work, blob, STORE_BLOB_PASSING, reterr);
-    if (!err && !had && work->passing_count < sizeof work->passing / sizeof *work->passing) {
+    bool was_here = true;
+    enum err err = fetch(work, blob, STORE_BLOB_PASSING, &was_here, reterr);
+    if (!err && !was_here && work->passing_count < sizeof work->passing / sizeof *work->passing) {
         memcpy(work->passing[work->passing_count++], blob->hash, 32);
     }
     return err;
@@ -299,7 +300,7 @@ static enum err fetch_model(struct site_work *work, struct span hash, uint64_t s
         return E_OK;
     }
     memcpy(blob.hash, hash.ptr, 32);
-    return fetch(work, &blob, STORE_BLOB_DURABLE, reterr);
+    return fetch(work, &blob, STORE_BLOB_DURABLE, NULL, reterr);
 }
 
 /* The base model, if it is not here yet, and the weights of the round. */

@@ -5,7 +5,7 @@
  *     train_vector_tag(TRAIN_VECTOR_UPDATE, job_id, round, node_id, tag);
  *     err = train_vector_put(store, numbers, count, tag, STORE_BLOB_DURABLE, hash, reterr);
  *     err = train_vector_get(store, hash, numbers, count, reterr);          // refuses what is not finite
- *     err = train_vector_check(store, hash, count, &norm, reterr);          // what came from a site
+ *     err = train_vector_check(store, hash, count, tag, &norm, reterr);     // what came from a site
  *
  * Threads: any. Memory: TRAIN_VECTOR_BLOCK numbers beside what the caller gives. */
 #ifndef CONCORDAT_NODE_TRAIN_VECTOR_H

@@ -22,6 +22,9 @@ struct train_vector_writer {
 static enum err write_block(struct train_vector_writer *writer, const float *numbers, size_t n,
                             struct err_info *reterr)
 {
+    if (n > writer->left) {
+        return proto_err_set(reterr, E_LIMIT, "more numbers than the vector has");
+    }
     if (!train_vector_finite(numbers, n)) {
         return proto_err_set(reterr, E_INVALID, "a number became not finite");
     }
@@ -129,7 +132,7 @@ enum err train_vector_writer_close(struct train_vector_writer *writer, enum err 
         pthread_join(writer->thread, NULL);
     }
     err = err ? err : report(writer, reterr);
-    if (!err && writer->left) {
+    if (!err && (writer->left || writer->blob)) {
         err = proto_err_set(reterr, E_TRUNCATED, "the vector ends too early");
     }
     if (writer->blob) {

@@ -99,6 +99,10 @@ def main():
         node.say(1, 0, 8, 0, "")
     elif mode == "memory":
         change = bytearray(1 << 40)
+    elif mode == "busy":
+        while time.process_time() < 1:
+            pass
+        node.finish(change)
     elif mode == "large":
         node.finish([1e6] * task.numbers)
     elif mode == "huge":

@@ -22,7 +22,7 @@ import concordat_trainer as node  # noqa: E402  pylint: disable=wrong-import-pos
 HOSTILE = ["crash", "hang", "garbage", "flood", "long", "size", "nan", "shape", "confined", "memory"]  # one a round
 ROWS = 600
 PROGRAMS = {"all": ",".join(HOSTILE), "mute": "mute", "ungreeted": "ungreeted", "escape": "escape", "escape-raw": "escape-raw",
-            "some": "crash,nan,huge", "large": "large"}
+            "some": "crash,nan,huge", "large": "large", "busy": "busy"}
 
 
 # Tells what it was given: the numbers that a job begins with are zeros.
@@ -154,6 +154,13 @@ def outcomes(box):
     ok(code == 7 and "failed" in error.get("detail", ""), f"a trainer that cannot do a task gives up, and no job begins: exit {code}, {error.get('detail', '')[:60]}")
 
 
+def children_seconds(pid):
+    """Of the processes that PID waited for."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        field = file.read().rpartition(")")[2].split()
+    return (int(field[13]) + int(field[14])) / os.sysconf("SC_CLK_TCK")
+
+
 def hostile(box):
     shown, took = run(box, "h-all", "open", "all", rounds=len(HOSTILE))
     for mode, row in zip(HOSTILE, shown["history"]):
@@ -169,6 +176,10 @@ def hostile(box):
         ok(sorted(shown["history"][0]["participants"]) == ["alpha", "beta"] and abs(got[0]) < 1e-3,
            f"{mode}: nothing that is forbidden could be done ({got[0]:.3g})")
     ok(box.pid("beta") is not None and box.run("beta", "audit", "verify")["ok"], "beta is alive, and its audit chain whole")
+    before = children_seconds(box.pid("beta"))
+    run(box, "h-busy", "open", "busy")
+    ok(box.wait("its time", lambda: children_seconds(box.pid("beta")) - before >= 0.9, 5),
+       f"the processor time of a trainer is its node's: {children_seconds(box.pid('beta')) - before:.1f} s of a second at work")
     left = subprocess.run(["pgrep", "-f", "hostile_trainer.py"], stdout=subprocess.PIPE, check=False).stdout.split()
     ok(not [p for p in left if int(p) != os.getpid()], "no process of a trainer is left")
 

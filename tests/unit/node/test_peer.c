@@ -575,6 +575,7 @@ struct fetching {
     struct peer_blob blob;
     uint64_t stall_ms;
     enum store_blob_keep keep;
+    bool was_here;
     pthread_t thread;
     _Atomic bool over;
     enum err err;
@@ -583,7 +584,8 @@ struct fetching {
 static void *fetching_main(void *arg)
 {
     struct fetching *f = arg;
-    struct peer_fetch how = {.from = f->from->id, .stall_ms = f->stall_ms, .keep = f->keep};
+    struct peer_fetch how = {
+        .from = f->from->id, .stall_ms = f->stall_ms, .keep = f->keep, .was_here = &f->was_here};
     f->err = peer_blob_fetch(f->to->peer, &f->to->store, &f->blob, &how, NULL);
     f->over = true;
     return NULL;
@@ -654,7 +656,9 @@ static void transfer(enum store_blob_keep keep)
     assert_in_range(chunks_served, 6, 6 + 2 * PEER_FETCH_WINDOW);
     OK(store_blob_get(&nodes[1].store, hash, &got, &info));
     assert_true(span_equal(buf_span(&got), span_of(bytes, SIZE)));
-    OK(fetch(&f)); /* it is there */
+    assert_false(f.was_here);
+    OK(fetch(&f));
+    assert_true(f.was_here);
     free(bytes);
     buf_fini(&got);
 }
